@@ -1,0 +1,374 @@
+"""The run file: what a run is, in sections, checked on loading as far as possible without data.
+
+Paths in a run file are relative to the folder that it stands in.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, time, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PlainSerializer,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from climlstm import plugins
+from climlstm.errors import ConfigError, PluginError, nearest
+
+
+class Section(BaseModel):
+    """A part of the run file: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _parse_duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    try:
+        parsed = pd.Timedelta(value) if isinstance(value, str) else None
+    except ValueError:
+        parsed = None
+    if parsed is None or parsed <= pd.Timedelta(0):
+        raise ValueError("expected a duration with its unit, such as '6h' or '1d'")
+    return parsed.to_pytimedelta()
+
+
+def format_duration(value: timedelta) -> str:
+    """'6h', '30min', '1d12h': the shortest form that the run file reads back."""
+    minutes, rest = divmod(round(value.total_seconds()), 60)
+    days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
+    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
+    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0h"
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+]
+
+
+def _parse_moment(value: object) -> datetime | date:
+    if isinstance(value, datetime | date):
+        return value
+    try:
+        text = str(value)
+        return date.fromisoformat(text) if len(text) <= 10 else datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("expected a date such as 2016-12-31, or 2016-12-31T18:00 (UTC)") from None
+
+
+Moment = Annotated[datetime | date, BeforeValidator(_parse_moment)]
+"""A UTC time; a date alone means the whole day."""
+
+
+class Periods(Section):
+    """Spans of time, ends included; they must not share a step."""
+
+    train: tuple[Moment, Moment]
+    valid: tuple[Moment, Moment]
+    test: tuple[Moment, Moment]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Periods":
+        spans = {name: self.bounds(name) for name in ("train", "valid", "test")}
+        for name, (start, stop) in spans.items():
+            if start > stop:
+                raise ValueError(f"the period '{name}' ends ({stop}) before it starts ({start})")
+        ordered = sorted(spans.items(), key=lambda item: item[1])
+        for (name, (_, stop)), (other, (start, _)) in pairwise(ordered):
+            if start <= stop:
+                raise ValueError(
+                    f"the periods '{name}' (until {stop}) and '{other}' (from {start}) overlap: "
+                    "scores would be taken on data that were trained on"
+                )
+        return self
+
+    def bounds(self, name: Literal["train", "valid", "test"]) -> tuple[pd.Timestamp, pd.Timestamp]:
+        """First and last moment of a period, both included."""
+        start, stop = getattr(self, name)
+        if not isinstance(stop, datetime):
+            stop = datetime.combine(stop, time.max)
+        return pd.Timestamp(start), pd.Timestamp(stop)
+
+
+class Region(Section):
+    """A part of the globe, bounds included, in degrees north and east."""
+
+    latitude: tuple[float, float]
+    """Any order, within -90..90."""
+    longitude: tuple[float, float]
+    """West to east; west may be the larger number, or negative: [350, 20] crosses Greenwich."""
+
+    @model_validator(mode="after")
+    def _on_the_globe(self) -> "Region":
+        if not all(-90 <= value <= 90 for value in self.latitude):
+            raise ValueError(f"latitude {self.latitude} is not within -90..90")
+        if not all(-360 <= value <= 360 for value in self.longitude):
+            raise ValueError(f"longitude {self.longitude} is not within -360..360")
+        if self.latitude[0] == self.latitude[1] or self.longitude[0] == self.longitude[1]:
+            raise ValueError("a region needs some extent in latitude and longitude")
+        return self
+
+
+class DataConfig(Section):
+    """What is forecast, from which data, over which periods."""
+
+    catalog: str
+    """An Intake catalog: path or URL."""
+    source: str
+    """The entry in it."""
+    state: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Channels that are forecast: `t2m`, `msl`, `z500`."""
+    forcing: tuple[Literal["cos_zenith", "season", "day"], ...] = ()
+    """What follows from time and place alone."""
+    static: tuple[str, ...] = ()
+    """What never changes: `orography`, `land_mask`."""
+    region: Region | None = None
+    """Part of the globe; everything that the source has, if left out."""
+    coarsen: PositiveInt = 1
+    """Mean over so many cells in each direction, by whole cells."""
+    step: Duration
+    """Time step of the forecast; a multiple of the source's."""
+    periods: Periods
+    memory: str | None = None
+    """Budget for blocks in memory, such as '4GiB'; a share of what the process may use, if not."""
+
+    @model_validator(mode="after")
+    def _once_each(self) -> "DataConfig":
+        names = [*self.state, *self.forcing, *self.static]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"named more than once: {', '.join(twice)}")
+        return self
+
+
+class PluginChoice(Section):
+    """A plugin by name, with its options."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    name: str = "convlstm"
+    """A plugin of the group climlstm.models."""
+    history: Annotated[int, Field(ge=1)] = 2
+    """Known steps before a forecast."""
+    options: dict[str, Any] = {}
+
+
+class TrainingConfig(Section):
+    """How the network learns."""
+
+    horizon: PositiveInt = 4
+    """Lead steps predicted in training, at its end."""
+    ramp: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """Share of the training over which the horizon grows from 1 to its full length."""
+    loss: PluginChoice = PluginChoice(name="mse")
+    batch_size: PositiveInt = 16
+    """Windows in one optimiser step, summed over all workers."""
+    epochs: PositiveInt = 10
+    """Passes over the training period."""
+    learning_rate: PositiveFloat = 1e-3
+    """At its peak; it warms up linearly and falls along a half cosine."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the training in which the learning rate rises."""
+    weight_decay: NonNegativeFloat = 1e-2
+    clip: PositiveFloat = 1.0
+    """Largest norm of the gradient."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Decay of the running mean of the weights, which is what validates and forecasts; 0: none."""
+    precision: Literal["float32", "bfloat16", "auto"] = "auto"
+    """Of the convolutions; auto: bfloat16 where the device gains from it."""
+    seed: NonNegativeInt = 0
+    patience: PositiveInt | None = None
+    """Validations without a better loss after which training ends early; None: never."""
+    validate_every: PositiveInt | None = None
+    """Optimiser steps between validations; None: once an epoch."""
+    validation_windows: PositiveInt = 256
+    """At most so many windows, evenly spaced over the validation period, make its loss."""
+    checkpoint_minutes: PositiveFloat = 10.0
+    """A checkpoint is written at each validation, and after so many minutes without one."""
+    keep: PositiveInt = 2
+    """Checkpoints kept: the best by validation loss, and the latest besides."""
+    threads: PositiveInt | None = None
+    """CPU threads of one worker; None: its share of the machine."""
+
+
+class ForecastConfig(Section):
+    """Forecasts of the test period."""
+
+    steps: PositiveInt = 20
+    """Lead steps."""
+    every: Duration = timedelta(hours=24)
+    """Between initialisations."""
+    batch_size: PositiveInt = 16
+    """Initialisations forecast together."""
+
+
+class EvaluationConfig(Section):
+    """How forecasts are scored."""
+
+    evaluators: tuple[PluginChoice, ...] = (
+        PluginChoice(name="rmse"),
+        PluginChoice(name="mae"),
+        PluginChoice(name="bias"),
+        PluginChoice(name="acc"),
+    )
+    regions: tuple[str, ...] = ("global",)
+    """Named parts of the globe, scored one by one."""
+
+
+class ClusterConfig(Section):
+    """Where the run runs and where it keeps what it makes."""
+
+    workers: PositiveInt = 1
+    """Training processes, one a GPU or a share of the CPUs."""
+    gpu: bool = False
+    storage: str = "runs"
+    """Folder (or s3://, gs:// URL) for runs; each has a folder of its own name in it."""
+    max_failures: NonNegativeInt = 3
+    """Restarts from the last checkpoint when workers are lost."""
+
+
+class Config(Section):
+    """A run: what its seven sections say."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Names the folder of the run."""
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    forecast: ForecastConfig = ForecastConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a run file, apply overrides ('training.epochs=2') and check all that needs no data.
+
+    Raises ConfigError with the file, the key, the value, and what was expected.
+    """
+    path = Path(path)
+    content = _read_yaml(path)
+    for override in overrides:
+        _apply_override(content, override)
+    config = parse_config(content, where=str(path))
+    folder = path.resolve().parent
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(
+                update={"catalog": _from_folder(folder, config.data.catalog)}
+            ),
+            "cluster": config.cluster.model_copy(
+                update={"storage": _from_folder(folder, config.cluster.storage)}
+            ),
+        }
+    )
+
+
+def parse_config(content: Mapping[str, Any], *, where: str) -> Config:
+    """A run from nested dictionaries; `where` they come from is named in errors."""
+    try:
+        config = Config.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: " + "; ".join(_explain(e) for e in error.errors())) from error
+    try:
+        _check_plugins(config)
+    except PluginError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    return config
+
+
+def dump_config(config: Config) -> str:
+    """The run as YAML, complete with defaults; `load_config` reads it back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"There is no run file '{path}'. Check the path.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The run file '{path}' cannot be read: {error}.") from error
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The run file '{path}' is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"The run file '{path}' holds {type(content).__name__} instead of sections "
+            "such as 'data:' and 'training:'."
+        )
+    return content
+
+
+def _apply_override(content: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
+        raise ConfigError(
+            f"--set {override}: expected KEY=VALUE with a key such as training.epochs."
+        )
+    *sections, last = key.split(".")
+    place = content
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {override}: '{section}' is a value, not a section.")
+    try:
+        place[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
+
+
+def _from_folder(folder: Path, location: str) -> str:
+    return location if "://" in location else str(folder / Path(location).expanduser())
+
+
+def _check_plugins(config: Config) -> None:
+    plugins.check_options("models", config.model.name, config.model.options)
+    plugins.check_options("losses", config.training.loss.name, config.training.loss.options)
+    for choice in config.evaluation.evaluators:
+        plugins.check_options("evaluators", choice.name, choice.options)
+
+
+def _explain(error: Any) -> str:
+    """One finding of pydantic in our words: key, value, expectation."""
+    key = ".".join(str(part) for part in error["loc"]) or "run file"
+    if error["type"] == "extra_forbidden":
+        known = _keys_at(error["loc"][:-1])
+        return f"unknown key '{key}'.{nearest(str(error['loc'][-1]), known)}"
+    if error["type"] == "missing":
+        return f"'{key}' is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"'{key}' is {error['input']!r}: {message}" if error["loc"] else message
+
+
+def _keys_at(location: tuple[Any, ...]) -> list[str]:
+    """Keys that the section at a location knows."""
+    section: Any = Config
+    for part in location:
+        fields = getattr(section, "model_fields", {})
+        if part not in fields:
+            return []
+        section = fields[part].annotation
+    return list(getattr(section, "model_fields", {}))

@@ -1,0 +1,252 @@
+"""The one door by which variables, losses, evaluators and models come in, built-in ones too.
+
+A plugin is an entry point in one of the groups below. Listing reads metadata only; an object is
+imported when a run file, a command or a checkpoint names it.
+"""
+
+import dataclasses
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import pandas as pd
+import xarray as xr
+from pydantic import TypeAdapter, ValidationError
+
+from climlstm.errors import PluginError, nearest
+
+API_VERSION = 1
+"""Version of this contract. A plugin may state the one it was written for as `api_version`."""
+
+BUILT_IN = "climlstm"
+"""The distribution whose plugins are never overridden silently."""
+
+Kind = Literal["variables", "losses", "evaluators", "models"]
+SINGULAR: dict[Kind, str] = {
+    "variables": "variable",
+    "losses": "loss",
+    "evaluators": "evaluator",
+    "models": "model",
+}
+"""What one plugin of each kind is called in messages."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How people like to see a variable: display unit, colour map, colour limits in that unit."""
+
+    units: str | None = None
+    """Display unit (pint spelling); the variable's own where None."""
+    colormap: str = "viridis"
+    limits: tuple[float, float] | None = None
+    contour_interval: float | None = None
+    """Spacing of contour lines, in the display unit, where the variable is drawn as lines."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A physical quantity as climlstm names and keeps it.
+
+    A variable on levels gives one channel a level: `z` at 500 hPa is the channel `z500`.
+    """
+
+    name: str
+    long_name: str
+    units: str
+    standard_name: str | None = None
+    era5_name: str | None = None
+    """Name in ERA5 and WeatherBench stores, such as `2m_temperature`."""
+    aliases: tuple[str, ...] = ()
+    """Other names under which files carry it."""
+    on_levels: bool = False
+    """Whether it needs a pressure level (hPa)."""
+    static: bool = False
+    """Whether it never changes (orography, land mask)."""
+    component: Literal["eastward", "northward"] | None = None
+    """For a vector component: it changes sign where a row is continued across a pole."""
+    inputs: tuple[str, ...] = ()
+    """Variables (short names, at the same level) that `derive` needs; empty if read from files."""
+    derive: Callable[[xr.Dataset], xr.DataArray] | None = None
+    """Dataset of the inputs, in our units, to this variable in `units`; lazy in, lazy out."""
+    style: Style = field(default_factory=Style)
+    api_version: int = API_VERSION
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """Scalar to be minimised. A frozen dataclass, whose fields are its options in the run file."""
+
+    def __call__(self, prediction: Any, target: Any, *, weight: Any, channels: Any) -> Any:
+        """prediction, target: (B, L, C, H, W), normalised; weight: (C, H, W) with mean 1."""
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """Scores one forecast at a time into a tidy table, and sums up at the end."""
+
+    requires: ClassVar[tuple[str, ...]]
+    """Channels without which it cannot work; empty: whatever the forecast has."""
+
+    def score(self, forecast: xr.Dataset, truth: xr.Dataset) -> pd.DataFrame:
+        """One `init_time`; both (lead_time, latitude, longitude); means, no roots or ratios."""
+
+    def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
+        """All initialisations together; roots and ratios are taken here."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What the metadata of an installed distribution say of one plugin; nothing is imported."""
+
+    kind: Kind
+    name: str
+    value: str
+    distribution: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{SINGULAR[self.kind]} '{self.name}' ({self.value}) of {self.distribution} {self.version}"
+
+
+def discover(kind: Kind) -> list[Plugin]:
+    """All plugins of one kind, by name; the same entry point found twice is listed once.
+
+    CLIMLSTM_PLUGINS, a comma-separated list of distributions, restricts those that are seen
+    besides our own; set but empty, it leaves the built-in ones only.
+    """
+    allowed = os.environ.get("CLIMLSTM_PLUGINS")
+    names = None if allowed is None else {BUILT_IN, *(n.strip() for n in allowed.split(",") if n)}
+    found = {_from_entry_point(kind, entry) for entry in entry_points(group=f"climlstm.{kind}")}
+    return sorted(
+        (plugin for plugin in found if names is None or plugin.distribution in names),
+        key=lambda plugin: (plugin.name, plugin.distribution),
+    )
+
+
+def _from_entry_point(kind: Kind, entry: EntryPoint) -> Plugin:
+    distribution = entry.dist
+    return Plugin(
+        kind=kind,
+        name=entry.name,
+        value=entry.value,
+        distribution=distribution.name if distribution else "unknown",
+        version=distribution.version if distribution else "unknown",
+    )
+
+
+def find(kind: Kind, name: str) -> Plugin:
+    """The plugin that a run file means by `name` or `distribution:name`.
+
+    Raises PluginError where there is none, or where several distributions offer the name.
+    """
+    plugins = discover(kind)
+    distribution, _, short = name.rpartition(":")
+    matches = [p for p in plugins if p.name == short and distribution in ("", p.distribution)]
+    if not matches:
+        known = sorted({p.name for p in plugins})
+        raise PluginError(
+            f"There is no {SINGULAR[kind]} '{name}' installed.{nearest(short, known)} "
+            f"Installed: {', '.join(known) or 'none'}. "
+            "Install the package that has it, or see 'climlstm plugins list'."
+        )
+    if len(matches) > 1:
+        choices = " or ".join(f"'{p.distribution}:{p.name}' ({p.version})" for p in matches)
+        raise PluginError(
+            f"The {SINGULAR[kind]} '{name}' is offered by several packages. Say which one: {choices}."
+        )
+    return matches[0]
+
+
+def load(kind: Kind, name: str) -> Any:
+    """The object behind a plugin: a Variable, or the class of a loss, evaluator or model.
+
+    name: as in `find`, or `module:attribute` with a dotted module path, for an object that is
+    not packaged yet.
+    Raises PluginError, naming group, plugin, distribution, version and cause.
+    """
+    module, _, attribute = name.partition(":")
+    if attribute and _is_module(module, kind):
+        return _import(module, attribute, f"{SINGULAR[kind]} '{name}'")
+    plugin = find(kind, name)
+    module, _, attribute = plugin.value.partition(":")
+    loaded = _import(module, attribute, str(plugin))
+    wanted = getattr(loaded, "api_version", API_VERSION)
+    if wanted != API_VERSION:
+        raise PluginError(
+            f"The {plugin} was written for version {wanted} of the plugin interface, "
+            f"but this climlstm has version {API_VERSION}. Install a release of "
+            f"'{plugin.distribution}' that fits, or another climlstm."
+        )
+    return loaded
+
+
+def _is_module(module: str, kind: Kind) -> bool:
+    """Whether `module:attribute` rather than `distribution:name` is meant."""
+    if any(plugin.distribution == module for plugin in discover(kind)):
+        return False
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _import(module: str, attribute: str, what: str) -> Any:
+    try:
+        loaded: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            loaded = getattr(loaded, part)
+    except Exception as error:  # whatever a foreign module raises, its user must learn whose it is
+        raise PluginError(
+            f"The {what} cannot be imported: {type(error).__name__}: {error}. "
+            "Reinstall or update the package, or leave the plugin out."
+        ) from error
+    return loaded
+
+
+def check_options(kind: Kind, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a plugin with defaults filled in, validated by its own schema.
+
+    The schema is the plugin's fields, where it is a frozen dataclass, or else the dataclass
+    or pydantic model that it names as `Options`. Raises PluginError with the wrong key.
+    """
+    loaded = load(kind, name)
+    schema = getattr(loaded, "Options", loaded)
+    known = _field_names(schema)
+    if known is None:
+        raise PluginError(
+            f"The {SINGULAR[kind]} '{name}' is neither a dataclass nor has one called 'Options', so "
+            "its options cannot be validated. Make it a frozen dataclass."
+        )
+    for key in options:
+        if key not in known:
+            raise PluginError(
+                f"The {SINGULAR[kind]} '{name}' has no option '{key}'.{nearest(key, known)} "
+                f"It knows: {', '.join(known) or 'no options'}."
+            )
+    try:
+        checked = TypeAdapter(schema).validate_python(dict(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise PluginError(
+            f"Option '{where}' of the {SINGULAR[kind]} '{name}' is {first.get('input')!r}: "
+            f"{first['msg']}."
+        ) from error
+    return {key: getattr(checked, key) for key in known}
+
+
+def create(kind: Literal["losses", "evaluators"], name: str, options: Mapping[str, Any]) -> Any:
+    """A loss or an evaluator with its options, validated."""
+    return load(kind, name)(**check_options(kind, name, options))
+
+
+def _field_names(schema: Any) -> list[str] | None:
+    if dataclasses.is_dataclass(schema):
+        return [f.name for f in dataclasses.fields(schema) if f.init]
+    if hasattr(schema, "model_fields"):
+        return list(schema.model_fields)
+    return None
