@@ -1,0 +1,1 @@
+"""The network and its units: tensors only, no dataset and no run file."""

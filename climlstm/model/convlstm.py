@@ -1,0 +1,186 @@
+"""ConvLSTM: a recurrent network with convolutions for gates (Shi et al. 2015, arXiv:1506.04214)."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from climlstm.model.gates import update_state
+from climlstm.model.head import TendencyHead
+from climlstm.model.padding import Geometry, interior, with_halo
+
+State = tuple[Tensor, Tensor]
+"""Hidden state with its halo, (B, C, H + 2p, W + 2p), and cell state, (B, C, H, W)."""
+
+
+class ConvLSTM(nn.Module):
+    """Encoder-forecaster of stacked ConvLSTM layers that predicts one transition at a time.
+
+    The stack reads the known states, then its own predictions; a 1x1 convolution of the hidden
+    states of all its layers (Shi et al. 2015, section 3.2) gives the tendency.
+    """
+
+    @dataclass(frozen=True)
+    class Options:
+        """What a run file can choose."""
+
+        hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (64, 64)
+        """Hidden channels of each layer, first to last."""
+        kernel: Annotated[int, Field(ge=1)] = 3
+        """Width of the convolutions in cells; odd."""
+        patch: Annotated[int, Field(ge=1)] = 1
+        """Cells by cells that the layers see as one, with channels for each: for fine grids."""
+        peephole: bool = False
+        """Whether the gates see the cell state (with one weight a channel)."""
+        shared: bool = True
+        """Whether known and predicted states pass through the same weights, or through an encoder
+        that hands its states to a forecaster with weights of its own."""
+
+        def __post_init__(self) -> None:
+            if self.kernel % 2 == 0:
+                raise ValueError(f"kernel is {self.kernel}, but has a middle only if it is odd")
+
+    sign: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        forcing: int,
+        static: int,
+        *,
+        history: int,
+        geometry: Geometry,
+        tendency_scale: Tensor | None = None,
+        precision: torch.dtype = torch.float32,
+        **options: object,
+    ) -> None:
+        """`forcing` and `static` fields enter together, channels of `steps`' forcing.
+
+        history: known states T that `steps` will be given.
+        tendency_scale: see `TendencyHead`.
+        precision: of the convolutions; inputs, outputs and cell states stay float32.
+        Raises ConfigError where kernel or patch do not fit the grid.
+        """
+        super().__init__()
+        chosen = self.Options(**options)  # type: ignore[arg-type]
+        self.options = chosen
+        self.precision = precision
+        inputs = channels + forcing + static
+        self.forecaster = Stack(inputs, chosen, geometry)
+        self.encoder = (
+            self.forecaster if chosen.shared or history == 1 else Stack(inputs, chosen, geometry)
+        )
+        self.head = TendencyHead(
+            sum(chosen.hidden), channels, patch=chosen.patch, scale=tendency_scale
+        )
+        sign = [*(geometry.sign or (1,) * channels), *(1,) * (forcing + static)]
+        self.register_buffer("sign", torch.tensor(sign, dtype=torch.float32), persistent=False)
+        self.geometry = geometry
+
+    def steps(self, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:
+        """Yield the predicted state (B, C, H, W), one lead step after another.
+
+        history: (B, T, C, H, W), normalised.
+        forcing: (B, T - 1 + L, F, H, W), one for each transition, history's included.
+        """
+        known = history.shape[1] - 1
+        states: Sequence[State] | None = None
+        if known:
+            inputs = torch.cat([history[:, :-1], forcing[:, :known]], dim=2)
+            states = self.encoder(self._patches(inputs), None)
+        state = history[:, -1]
+        for transition in range(known, forcing.shape[1]):
+            inputs = torch.cat([state, forcing[:, transition]], dim=1)[:, None]
+            states = self.forecaster(self._patches(inputs), states)
+            state = self.head(state, self.forecaster.features(states))
+            yield state
+
+    def _patches(self, inputs: Tensor) -> Tensor:
+        """(B, T, C, H, W) to time-major patches with halo, (T, B, C patch^2, H', W')."""
+        inputs = inputs.transpose(0, 1)
+        reach = self.options.kernel // 2 * self.options.patch
+        padded = with_halo(inputs, reach, self.geometry, self.sign)
+        return F.pixel_unshuffle(padded, self.options.patch).to(self.precision)
+
+
+class Stack(nn.Module):
+    """ConvLSTM layers, each reading the hidden states of the one below."""
+
+    def __init__(self, inputs: int, options: ConvLSTM.Options, geometry: Geometry) -> None:
+        super().__init__()
+        coarse = geometry.coarsened(options.patch)
+        widths = [inputs * options.patch**2, *options.hidden]
+        self.reach = options.kernel // 2
+        self.layers = nn.ModuleList(
+            ConvLSTMLayer(
+                below, width, kernel=options.kernel, peephole=options.peephole, geometry=coarse
+            )
+            for below, width in itertools.pairwise(widths)
+        )
+
+    def forward(self, x: Tensor, states: Sequence[State] | None) -> list[State]:
+        """States of all layers after the steps of x, (T, B, C, H + 2p, W + 2p)."""
+        after = []
+        for index, layer in enumerate(self.layers):
+            x, last = layer(x, states[index] if states else None)
+            after.append(last)
+        return after
+
+    def features(self, states: Sequence[State]) -> Tensor:
+        """Hidden states of all layers side by side, (B, sum of hidden, H, W)."""
+        return torch.cat([interior(h, self.reach) for h, _ in states], dim=1)
+
+
+class ConvLSTMLayer(nn.Module):
+    """One ConvLSTM layer over consecutive steps."""
+
+    def __init__(
+        self, inputs: int, hidden: int, *, kernel: int, peephole: bool, geometry: Geometry
+    ) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.reach = kernel // 2
+        self.geometry = geometry
+        geometry.check_width(self.reach)
+        self.input_weight = nn.Parameter(torch.empty(4 * hidden, inputs, kernel, kernel))
+        self.hidden_weight = nn.Parameter(torch.empty(4 * hidden, hidden, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(4 * hidden))
+        self.peephole = nn.Parameter(torch.zeros(3, hidden, 1, 1)) if peephole else None
+        nn.init.xavier_uniform_(self.input_weight)
+        nn.init.orthogonal_(self.hidden_weight)
+        with torch.no_grad():  # remember at first: Jozefowicz et al. 2015
+            self.bias[hidden : 2 * hidden] = 1
+
+    def forward(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Hidden states after each step, (T, B, hidden, H + 2p, W + 2p), and the last state.
+
+        x: (T, B, inputs, H + 2p, W + 2p) with halo, in the precision of the convolutions.
+        state: before the first step; None: zeros.
+        """
+        h, c = self.zeros(x) if state is None else state
+        outputs = []
+        gates_of_input = self._convolve(x.flatten(0, 1), self.input_weight, self.bias)
+        for z in gates_of_input.unflatten(0, x.shape[:2]):
+            z = z + self._convolve(h, self.hidden_weight, None)
+            new, c = update_state(z, c, self.peephole)
+            h = with_halo(new, self.reach, self.geometry)
+            outputs.append(h)
+        return torch.stack(outputs), (h, c)
+
+    def zeros(self, x: Tensor) -> State:
+        """The state before anything was seen."""
+        _, batch, _, rows, columns = x.shape
+        h = x.new_zeros(batch, self.hidden, rows, columns)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        return h, interior(h, self.reach).new_zeros((), dtype=wide).expand(
+            batch, self.hidden, rows - 2 * self.reach, columns - 2 * self.reach
+        )
+
+    def _convolve(self, field: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        bias = None if bias is None else bias.to(field.dtype)
+        return F.conv2d(field, weight.to(field.dtype), bias)

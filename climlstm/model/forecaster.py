@@ -1,0 +1,230 @@
+"""All that a forecast needs: network, normaliser, static fields and what their numbers mean."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from climlstm import grid, plugins
+from climlstm.errors import CheckpointError, ConfigError
+from climlstm.model.normaliser import Normaliser
+from climlstm.model.padding import Geometry
+
+
+class Network(Protocol):
+    """What the class behind an entry point of the group `climlstm.models` builds.
+
+    It is an `nn.Module`, made by `Network(channels, forcing, static, *, history, geometry,
+    tendency_scale, precision, **options)`, and has a dataclass `Options` with defaults.
+    """
+
+    def steps(self, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:
+        """Yield the predicted state (B, C, H, W), one lead step after another.
+
+        history: (B, T, C, H, W), normalised.
+        forcing: (B, T - 1 + L, F + S, H, W), forcing and static fields, one for each transition.
+        """
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the numbers in a forecaster's tensors mean: plain data, kept as JSON beside them."""
+
+    channels: tuple[str, ...]
+    """Names of the state channels, in order."""
+    units: tuple[str, ...]
+    """For each channel, its units before normalisation."""
+    levels: tuple[float | None, ...]
+    """For each channel, its pressure level in hPa, if it has one."""
+    sign: tuple[int, ...]
+    """For each channel, -1 for a vector component (it turns round at a pole), 1 for a scalar."""
+    forcing: tuple[str, ...]
+    static: tuple[str, ...]
+    step: timedelta
+    latitude: tuple[float, ...]
+    """Degrees north, north to south."""
+    longitude: tuple[float, ...]
+    """Degrees east, eastward."""
+    history: int
+    """Known states that a forecast starts from."""
+    network: str = "convlstm"
+    """Name of the plugin."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Its options, complete."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """How this grid continues beyond its edges."""
+        periodic = grid.is_periodic(self.longitude)
+        north, south = (periodic and grid.reaches_pole(self.latitude, p) for p in (90.0, -90.0))
+        on_pole = {
+            grid.has_pole_row(self.latitude, pole)
+            for pole, reached in ((90.0, north), (-90.0, south))
+            if reached
+        }
+        if len(on_pole) > 1:
+            raise ConfigError(
+                f"The rows from {self.latitude[0]} to {self.latitude[-1]} degrees north lie on one "
+                "pole but stop half a row short of the other. Choose a grid that treats both alike."
+            )
+        return Geometry(
+            len(self.latitude),
+            len(self.longitude),
+            periodic=periodic,
+            north_pole=north,
+            south_pole=south,
+            pole_row=True in on_pole,
+            sign=self.sign,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; `from_dict` reads it back."""
+        content = dataclasses.asdict(self)
+        content["step_seconds"] = content.pop("step").total_seconds()
+        return content
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Spec":
+        """Raises CheckpointError where a key is missing or unknown."""
+        known = {f.name for f in dataclasses.fields(cls)} - {"step"} | {"step_seconds"}
+        if set(content) != known:
+            raise CheckpointError(
+                "The description of the forecaster does not fit this climlstm: it lacks "
+                f"{sorted(known - set(content)) or 'nothing'} and has in excess "
+                f"{sorted(set(content) - known) or 'nothing'}. "
+                "Read it with the version that wrote it."
+            )
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in content.items()
+        }
+        return cls(step=timedelta(seconds=fields.pop("step_seconds")), **fields)
+
+
+class Forecaster(nn.Module):
+    """Network, normaliser and static fields together."""
+
+    static: Tensor
+    missing: Tensor
+    tendency_std: Tensor
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        mean: Tensor,
+        std: Tensor,
+        tendency_std: Tensor,
+        static: Tensor | None = None,
+        missing: Tensor | None = None,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        """An untrained forecaster, which forecasts persistence.
+
+        mean, std, tendency_std: (C,), in the channels' units; of the tendency over one step.
+        static: (S, H, W), normalised; may be left out where the spec names none.
+        missing: (C, H, W), True where a channel never has a value (sea temperature on land); None:
+           it always has. There the input counts as the mean and never changes.
+        precision: of the network's convolutions; what enters and leaves it is float32.
+        """
+        super().__init__()
+        self.spec = spec
+        self.normaliser = Normaliser(mean, std)
+        self.register_buffer("tendency_std", tendency_std.to(torch.float32))
+        shape = (len(spec.latitude), len(spec.longitude))
+        self.register_buffer("static", torch.zeros(0, *shape) if static is None else static.float())
+        if missing is None:
+            missing = torch.zeros(len(spec.channels), 1, 1, dtype=torch.bool)
+        self.register_buffer("missing", missing)
+        self._check(shape)
+        scale = (self.tendency_std / self.normaliser.std)[:, None, None] * ~self.missing
+        self.network = plugins.load("models", spec.network)(
+            len(spec.channels),
+            len(spec.forcing),
+            len(spec.static),
+            history=spec.history,
+            geometry=spec.geometry,
+            tendency_scale=scale,
+            precision=precision,
+            **plugins.check_options("models", spec.network, spec.options),
+        )
+
+    @classmethod
+    def from_state(
+        cls, spec: Spec, state: Mapping[str, Tensor], *, precision: torch.dtype = torch.float32
+    ) -> "Forecaster":
+        """The forecaster whose `state_dict` was stored.
+
+        Raises CheckpointError where the tensors are not those that the spec calls for.
+        """
+        try:
+            forecaster = cls(
+                spec,
+                mean=state["normaliser.mean"],
+                std=state["normaliser.std"],
+                tendency_std=state["tendency_std"],
+                static=state["static"],
+                missing=state["missing"],
+                precision=precision,
+            )
+            forecaster.load_state_dict(dict(state))
+        except (KeyError, RuntimeError) as error:
+            raise CheckpointError(
+                f"The stored tensors are not those of a '{spec.network}' with options "
+                f"{spec.options}: {error}. Read them with the version that wrote them."
+            ) from error
+        return forecaster
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the state channels, in order."""
+        return self.spec.channels
+
+    def forward(self, history: Tensor, forcing: Tensor) -> Tensor:
+        """The forecast (B, L, C, H, W), normalised; arguments as `steps`."""
+        return torch.stack(list(self.steps(history, forcing)), dim=1)
+
+    def steps(self, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:
+        """Yield the normalised state (B, C, H, W), one lead step after another.
+
+        history: (B, T, C, H, W), normalised; what it holds in missing cells, even NaN, is ignored.
+        forcing: (B, T - 1 + L, F, H, W), one for each transition, history's included.
+        """
+        everywhere = history.masked_fill(self.missing, 0.0)
+        static = self.static.expand(*forcing.shape[:2], *self.static.shape)
+        return self.network.steps(everywhere, torch.cat([forcing, static], dim=2))
+
+    def denormalise(self, state: Tensor) -> Tensor:
+        """(..., C, H, W) to physical units, with NaN in missing cells."""
+        return self.normaliser.denormalise(state).masked_fill(self.missing, torch.nan)
+
+    def _check(self, shape: tuple[int, int]) -> None:
+        channels = len(self.spec.channels)
+        expected: dict[str, tuple[Tensor, set[tuple[int, ...]]]] = {
+            "mean": (self.normaliser.mean, {(channels,)}),
+            "std": (self.normaliser.std, {(channels,)}),
+            "tendency_std": (self.tendency_std, {(channels,)}),
+            "static": (self.static, {(len(self.spec.static), *shape)}),
+            "missing": (self.missing, {(channels, *shape), (channels, 1, 1)}),
+        }
+        for name, (tensor, shapes) in expected.items():
+            if tuple(tensor.shape) not in shapes:
+                raise ConfigError(
+                    f"'{name}' has the shape {tuple(tensor.shape)}, but channels "
+                    f"{', '.join(self.spec.channels)} and static fields "
+                    f"{', '.join(self.spec.static) or '(none)'} on this grid call for "
+                    f"{' or '.join(map(str, shapes))}."
+                )
+        if not bool((self.normaliser.std > 0).all()):
+            constant = [
+                n for n, s in zip(self.channels, self.normaliser.std, strict=True) if s <= 0
+            ]
+            raise ConfigError(
+                f"The standard deviation of {', '.join(constant)} is not above zero: nothing "
+                "varies there, so there is nothing to forecast. Leave the channel out, or make it "
+                "static."
+            )

@@ -1,0 +1,336 @@
+import numpy as np
+import pytest
+import torch
+
+from climlstm.errors import ConfigError
+from climlstm.model.convlstm import ConvLSTM, ConvLSTMLayer
+from climlstm.model.gates import update_state
+from climlstm.model.padding import Geometry, interior, with_halo
+
+torch.set_num_threads(1)
+
+REGION = Geometry(4, 5)
+GLOBE = Geometry(4, 8, periodic=True, north_pole=True, south_pole=True)
+
+
+def randn(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
+
+
+def randomise(network: torch.nn.Module, scale: float = 0.3) -> None:
+    """Weights that make every part of a network count, its head too."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(std=scale)
+
+
+def convolve_numpy(field: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Valid cross-correlation of (C, H, W) with (O, C, k, k), by its definition."""
+    k = weight.shape[-1]
+    windows = np.lib.stride_tricks.sliding_window_view(field, (k, k), axis=(1, 2))
+    return np.einsum("chwij,ocij->ohw", windows, weight)
+
+
+def halo_numpy(field: np.ndarray, width: int, geometry: Geometry) -> np.ndarray:
+    """(C, H, W) with a rim, by looking up each cell of it."""
+    rows, columns = field.shape[1:]
+    out = np.zeros((len(field), rows + 2 * width, columns + 2 * width), field.dtype)
+    for r in range(-width, rows + width):
+        for c in range(-width, columns + width):
+            row, column = r, c
+            if row < 0 and geometry.north_pole:
+                row, column = -row - 1 + geometry.pole_row, column + columns // 2
+            elif row >= rows and geometry.south_pole:
+                row, column = 2 * rows - 1 - row - geometry.pole_row, column + columns // 2
+            if geometry.periodic:
+                column %= columns
+            if 0 <= row < rows and 0 <= column < columns:
+                out[:, r + width, c + width] = field[:, row, column]
+    return out
+
+
+def convlstm_numpy(
+    x: np.ndarray, weights: dict[str, np.ndarray], geometry: Geometry
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hidden states (T, C, H, W) and last cell state of one layer: Shi et al. 2015, eq. 3.
+
+    Written without the package: x is (T, inputs, H, W); weights are by the paper's names,
+    biases (C,), peepholes (C, H, W) or (C, 1, 1).
+    """
+
+    def sigma(a):
+        return 1 / (1 + np.exp(-a))
+
+    hidden, k = weights["hi"].shape[0], weights["hi"].shape[-1]
+    h = np.zeros((hidden, *x.shape[2:]))
+    c = np.zeros_like(h)
+    states = []
+    for step in x:
+        padded_x, padded_h = halo_numpy(step, k // 2, geometry), halo_numpy(h, k // 2, geometry)
+
+        def gate(name, padded_x=padded_x, padded_h=padded_h):
+            return (
+                convolve_numpy(padded_x, weights["x" + name])
+                + convolve_numpy(padded_h, weights["h" + name])
+                + weights["b" + name][:, None, None]
+            )
+
+        i = sigma(gate("i") + weights["ci"] * c)
+        f = sigma(gate("f") + weights["cf"] * c)
+        c = f * c + i * np.tanh(gate("c"))
+        o = sigma(gate("o") + weights["co"] * c)
+        h = o * np.tanh(c)
+        states.append(h)
+    return np.stack(states), c
+
+
+def paper_weights(layer: ConvLSTMLayer) -> dict[str, np.ndarray]:
+    """The weights of a layer by the names of eq. 3."""
+    named = {}
+    for prefix, weight in (
+        ("x", layer.input_weight),
+        ("h", layer.hidden_weight),
+        ("b", layer.bias),
+    ):
+        for name, part in zip(
+            "ifoc", weight.detach().numpy().reshape(4, layer.hidden, -1), strict=True
+        ):
+            named[prefix + name] = part.reshape(layer.hidden, *weight.shape[1:])
+    peephole = np.zeros((3, 1, 1, 1)) if layer.peephole is None else layer.peephole.detach().numpy()
+    return named | dict(zip(("ci", "cf", "co"), peephole, strict=True))
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "peephole"])
+def layer(request) -> ConvLSTMLayer:
+    made = ConvLSTMLayer(3, 2, kernel=3, peephole=request.param, geometry=GLOBE).double()
+    randomise(made, 0.5)
+    return made
+
+
+def test_layer_follows_the_published_equations(layer):
+    x = randn(5, 2, 3, 4, 8, dtype=torch.float64)
+    h, (_, c) = layer(with_halo(x, 1, GLOBE), None)
+    for sample in range(2):
+        expected_h, expected_c = convlstm_numpy(x[:, sample].numpy(), paper_weights(layer), GLOBE)
+        np.testing.assert_allclose(interior(h, 1)[:, sample].detach(), expected_h, atol=1e-12)
+        np.testing.assert_allclose(c[sample].detach(), expected_c, atol=1e-12)
+
+
+def test_gradients_of_a_layer_are_those_of_the_published_equations(layer):
+    """By central differences through the NumPy implementation."""
+    x = randn(3, 1, 3, 4, 8, dtype=torch.float64)
+    h, _ = layer(with_halo(x, 1, GLOBE), None)
+    interior(h, 1).square().sum().backward()
+    for name, parameter in layer.named_parameters():
+        flat = parameter.detach().view(-1)
+        for index in range(0, flat.numel(), max(1, flat.numel() // 7)):
+            value, difference = flat[index].item(), []
+            for step in (1e-6, -1e-6):
+                flat[index] = value + step
+                states, _ = convlstm_numpy(x[:, 0].numpy(), paper_weights(layer), GLOBE)
+                difference.append((states**2).sum())
+            flat[index] = value
+            expected = (difference[0] - difference[1]) / 2e-6
+            got = parameter.grad.view(-1)[index].item()
+            assert got == pytest.approx(expected, rel=1e-6, abs=1e-8), (name, index)
+
+
+def test_peepholes_may_differ_from_place_to_place():
+    """As in eq. 3, where they are fields."""
+    z, c = randn(1, 8, 2, 3), randn(1, 2, 2, 3)
+    peephole = randn(3, 2, 2, 3)
+    h, new = update_state(z, c, peephole)
+    point_h, point_c = update_state(z[..., 1:, 2:], c[..., 1:, 2:], peephole[..., 1:, 2:])
+    torch.testing.assert_close(h[..., 1:, 2:], point_h)
+    torch.testing.assert_close(new[..., 1:, 2:], point_c)
+
+
+def test_layer_continues_from_a_state(layer):
+    x = with_halo(randn(5, 2, 3, 4, 8, dtype=torch.float64), 1, GLOBE)
+    whole, (h, c) = layer(x, None)
+    first, state = layer(x[:2], None)
+    second, (h2, c2) = layer(x[2:], state)
+    torch.testing.assert_close(torch.cat([first, second]), whole)
+    torch.testing.assert_close((h2, c2), (h, c))
+
+
+# Geometry
+
+
+@pytest.mark.parametrize("pole_row", [False, True])
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("poles", [(False, False), (True, False), (False, True), (True, True)])
+def test_halo_is_what_lies_beyond(periodic, poles, pole_row):
+    if any(poles) and not periodic:
+        pytest.skip("no pole without the whole circle")
+    geometry = Geometry(
+        4, 6, periodic=periodic, north_pole=poles[0], south_pole=poles[1], pole_row=pole_row
+    )
+    field = randn(2, 4, 6)
+    for width in (0, 1, 2):
+        padded = with_halo(field, width, geometry)
+        np.testing.assert_array_equal(padded, halo_numpy(field.numpy(), width, geometry))
+        assert torch.equal(interior(padded, width), field)
+
+
+def rotation_about_an_equatorial_axis(latitude: np.ndarray, longitude: np.ndarray) -> torch.Tensor:
+    """(3, H, W): wind of a globe that turns about the axis 0N 0E, and a scalar that it carries.
+
+    u = -sin(lat) cos(lon), v = sin(lon); the scalar is the z coordinate rotated by 30 degrees.
+    Smooth on the sphere, with wind across both poles. The formulas hold at |lat| > 90 too, where
+    the row lies beyond the pole and east and north have turned round.
+    """
+    phi, lam = np.deg2rad(latitude)[:, None], np.deg2rad(longitude)
+    u, v = -np.sin(phi) * np.cos(lam), np.sin(lam) * np.ones_like(phi)
+    scalar = np.cos(phi) * np.sin(lam) * 0.5 + np.sin(phi) * np.sqrt(0.75)
+    return torch.from_numpy(np.stack([u, v, scalar]))
+
+
+@pytest.mark.parametrize("pole_row", [False, True])
+def test_field_turned_through_a_pole_stays_smooth_and_wind_changes_sign_there(pole_row):
+    latitude = np.linspace(90, -90, 13) if pole_row else np.linspace(82.5, -82.5, 12)
+    spacing, longitude = 15.0, np.arange(0, 360, 15.0)
+    geometry = Geometry(
+        len(latitude), 24, periodic=True, north_pole=True, south_pole=True, pole_row=pole_row
+    )
+    rim = np.array([2 * spacing, spacing])
+    beyond = np.concatenate([latitude[0] + rim, latitude, latitude[-1] - rim[::-1]])
+    around = np.arange(-30, 390, 15.0)
+    expected = rotation_about_an_equatorial_axis(beyond, around)
+    padded = with_halo(
+        rotation_about_an_equatorial_axis(latitude, longitude),
+        2,
+        geometry,
+        torch.tensor([-1.0, -1.0, 1.0]),
+    )
+    torch.testing.assert_close(padded, expected)
+
+
+def test_pole_without_the_whole_circle_is_refused():
+    with pytest.raises(ConfigError, match="half a turn away"):
+        Geometry(4, 6, north_pole=True)
+    with pytest.raises(ConfigError, match="half a turn away"):
+        Geometry(4, 5, periodic=True, south_pole=True)
+
+
+def test_kernel_wider_than_the_grid_is_refused():
+    with pytest.raises(ConfigError, match="too wide"):
+        ConvLSTM(1, 0, 0, history=1, geometry=REGION, hidden=(2,), kernel=9)
+
+
+def test_patches_that_do_not_divide_the_grid_are_refused():
+    with pytest.raises(ConfigError, match="blocks of 2 by 2"):
+        ConvLSTM(1, 0, 0, history=1, geometry=REGION, hidden=(2,), patch=2)
+
+
+# Network
+
+
+def network_on(geometry: Geometry, **options) -> ConvLSTM:
+    defaults = {"hidden": (3, 2), "peephole": True}
+    made = ConvLSTM(2, 1, 1, history=3, geometry=geometry, **(defaults | options))
+    randomise(made)
+    return made
+
+
+def forecast(network: ConvLSTM, history: torch.Tensor, forcing: torch.Tensor) -> torch.Tensor:
+    return torch.stack(list(network.steps(history, forcing)), dim=1)
+
+
+HISTORY, FORCING = randn(2, 3, 2, 4, 8), randn(2, 6, 2, 4, 8)
+
+
+@pytest.mark.parametrize("options", [{}, {"patch": 2}, {"shared": False}], ids=str)
+def test_untrained_network_forecasts_persistence(options):
+    network = ConvLSTM(2, 1, 1, history=3, geometry=GLOBE, hidden=(3, 2), **options)
+    prediction = forecast(network, HISTORY, FORCING)
+    assert prediction.shape == (2, 4, 2, 4, 8)
+    assert torch.equal(prediction, HISTORY[:, -1:].expand(-1, 4, -1, -1, -1))
+
+
+@pytest.mark.parametrize("options", [{}, {"kernel": 5}, {"shared": False}], ids=str)
+def test_shifting_the_globe_shifts_the_forecast(options):
+    network = network_on(GLOBE, **options)
+    shifted = forecast(network, HISTORY.roll(1, dims=-1), FORCING.roll(1, dims=-1))
+    torch.testing.assert_close(shifted, forecast(network, HISTORY, FORCING).roll(1, dims=-1))
+
+
+def test_turning_the_globe_upside_down_is_not_a_symmetry():
+    """So that the test above cannot pass by a network that ignores where it is."""
+    network = network_on(GLOBE)
+    flipped = forecast(network, HISTORY.flip(-2), FORCING.flip(-2))
+    assert not torch.allclose(flipped, forecast(network, HISTORY, FORCING).flip(-2), atol=1e-3)
+
+
+def test_first_prediction_depends_on_every_known_state_and_forcing_up_to_its_own():
+    network = network_on(GLOBE)
+    history, forcing = HISTORY.clone().requires_grad_(), FORCING.clone().requires_grad_()
+    next(network.steps(history, forcing)).sum().backward()
+    assert (history.grad.abs().amax(dim=(0, 2, 3, 4)) > 0).all()
+    assert (forcing.grad.abs().amax(dim=(0, 2, 3, 4)) > 0).tolist() == [True] * 3 + [False] * 3
+
+
+def test_prediction_feeds_the_next_step():
+    network = network_on(GLOBE)
+    first, second = list(network.steps(HISTORY, FORCING))[:2]
+    longer = torch.cat([HISTORY, first[:, None]], dim=1)
+    torch.testing.assert_close(next(network.steps(longer, FORCING[:, :4])), second)
+
+
+def test_encoder_has_weights_of_its_own_only_if_asked_for():
+    def count(network):
+        return sum(p.numel() for p in network.parameters())
+
+    head = 2 * 5 + 2
+    assert count(network_on(GLOBE, shared=False)) - head == 2 * (count(network_on(GLOBE)) - head)
+
+
+def test_bfloat16_network_is_close_to_float32():
+    torch.manual_seed(0)
+    exact = network_on(GLOBE)
+    rounded = ConvLSTM(
+        2, 1, 1, history=3, geometry=GLOBE, precision=torch.bfloat16, hidden=(3, 2), peephole=True
+    )
+    rounded.load_state_dict(exact.state_dict())
+    prediction = forecast(rounded, HISTORY, FORCING)
+    assert prediction.dtype == torch.float32
+    torch.testing.assert_close(prediction, forecast(exact, HISTORY, FORCING), atol=0.05, rtol=0.05)
+
+
+# Keras
+
+
+@pytest.fixture
+def convlstm2d(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras", reason="Keras 3 is not installed")
+    return keras.layers.ConvLSTM2D
+
+
+def test_layer_agrees_with_keras(convlstm2d):
+    """With its padding by zeros, which is ours at the edge of a region."""
+    layer = ConvLSTMLayer(3, 2, kernel=3, peephole=False, geometry=REGION)
+    randomise(layer)
+    keras_layer = convlstm2d(
+        2,
+        3,
+        padding="same",
+        data_format="channels_first",
+        return_sequences=True,
+        recurrent_activation="sigmoid",
+    )
+    x = randn(2, 3, 3, 4, 5)
+    keras_layer.build(x.shape)
+
+    def in_their_order(weight):  # ours: i, f, o, g; theirs: i, f, c, o, and axes k, k, in, out
+        i, f, o, g = weight.detach().chunk(4)
+        ordered = torch.cat([i, f, g, o])
+        return ordered.permute(2, 3, 1, 0).numpy() if ordered.ndim == 4 else ordered.numpy()
+
+    keras_layer.set_weights(
+        [in_their_order(w) for w in (layer.input_weight, layer.hidden_weight, layer.bias)]
+    )
+    theirs = keras_layer(x)
+    h, _ = layer(with_halo(x.transpose(0, 1), 1, REGION), None)
+    torch.testing.assert_close(interior(h, 1).transpose(0, 1), theirs, atol=1e-6, rtol=1e-5)
