@@ -152,3 +152,10 @@ def test_geometry_follows_from_the_grid(latitude, longitude, expected):
     g = spec.geometry
     assert (g.periodic, g.north_pole, g.south_pole, g.pole_row) == expected
     assert (g.rows, g.columns, g.sign) == (len(latitude), len(longitude), (1, -1))
+
+
+@pytest.mark.parametrize("network", ["convlstm", "lstm", "cnn"])
+def test_every_tensor_is_stored_once(network):
+    """Formats such as safetensors refuse two names for one memory."""
+    state = make(dataclasses.replace(SPEC, network=network, options={})).state_dict()
+    assert len({tensor.data_ptr() for tensor in state.values()}) == len(state)

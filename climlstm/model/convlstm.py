@@ -72,9 +72,8 @@ class ConvLSTM(nn.Module):
         self.precision = precision
         inputs = channels + forcing + static
         self.forecaster = Stack(inputs, chosen, geometry)
-        self.encoder = (
-            self.forecaster if chosen.shared or history == 1 else Stack(inputs, chosen, geometry)
-        )
+        alone = chosen.shared or history == 1
+        self.encoder = None if alone else Stack(inputs, chosen, geometry)
         self.head = TendencyHead(
             sum(chosen.hidden), channels, patch=chosen.patch, scale=tendency_scale
         )
@@ -92,7 +91,7 @@ class ConvLSTM(nn.Module):
         states: Sequence[State] | None = None
         if known:
             inputs = torch.cat([history[:, :-1], forcing[:, :known]], dim=2)
-            states = self.encoder(self._patches(inputs), None)
+            states = (self.encoder or self.forecaster)(self._patches(inputs), None)
         state = history[:, -1]
         for transition in range(known, forcing.shape[1]):
             inputs = torch.cat([state, forcing[:, transition]], dim=1)[:, None]
