@@ -1,0 +1,208 @@
+"""Which windows there are, in which order they come, and which worker takes which.
+
+Everything here is a pure function of times and integers: the order of the windows and the batches
+that they form depend neither on the number of workers nor on where a run was interrupted.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from climlstm.errors import DataError
+
+Starts = NDArray[np.int64]
+"""Positions on the time axis of a cube at which windows begin."""
+
+
+def valid_starts(
+    times: NDArray[np.datetime64],
+    *,
+    length: int,
+    step: np.timedelta64,
+    unusable: Iterable[np.datetime64] = (),
+) -> Starts:
+    """Positions from which `length` times follow one another by `step`, all of them usable.
+
+    times: strictly increasing.
+    unusable: times that no window may contain.
+    """
+    if length < 1:
+        raise ValueError(f"a window has at least one step, not {length}")
+    if times.size < length:
+        return np.empty(0, dtype="int64")
+    refused = np.isin(times, np.array(list(unusable), dtype=times.dtype))
+    broken = np.diff(times) != step
+    breaks = np.concatenate([[0], np.cumsum(broken)])  # gaps before each time
+    refusals = np.concatenate([[0], np.cumsum(refused)])  # refused times before each one
+    first = np.arange(times.size - length + 1)
+    whole = breaks[first + length - 1] == breaks[first]
+    clean = refusals[first + length] == refusals[first]
+    return first[whole & clean]
+
+
+@dataclass(frozen=True, eq=False)
+class WindowPlan:
+    """The order of the training windows: a pure function of its fields and the epoch.
+
+    Consecutive starts are cut into strips of `block` windows, so that a strip is read and decoded
+    once for all of its windows. Strips are dealt at random into groups of `mixed`, and a group is
+    used up before the next: each of its batches takes as many windows from every strip, at
+    shuffled offsets. What is left over (shorter strips at gaps, the last incomplete group) makes
+    shuffled batches of its own, and those come among the groups at random. Windows that do not
+    fill a last batch are left out: other ones in each epoch.
+    """
+
+    starts: Starts
+    """Increasing; see `valid_starts`."""
+    batch_size: int
+    """Windows in one batch, over all workers."""
+    seed: int
+    block: int = 64
+    """Consecutive windows in a strip, a multiple of batch_size / mixed."""
+    mixed: int | None = None
+    """Strips mixed with one another, a divisor of batch_size; batch_size itself if None."""
+
+    def __post_init__(self) -> None:
+        if self.starts.size < self.batch_size:
+            raise DataError(
+                f"There are {self.starts.size} training windows, fewer than one batch of "
+                f"{self.batch_size}. Lengthen the training period, shorten history or horizon, or "
+                "reduce training.batch_size."
+            )
+        if self.batch_size % self.lanes or self.block % self.windows_per_lane:
+            raise ValueError(
+                f"mixed={self.lanes} must divide batch_size={self.batch_size}, "
+                f"and block={self.block} be a multiple of their ratio"
+            )
+
+    @property
+    def lanes(self) -> int:
+        """Strips that are mixed with one another."""
+        return self.batch_size if self.mixed is None else self.mixed
+
+    @property
+    def windows_per_lane(self) -> int:
+        """Windows that one batch takes from one strip of a group."""
+        return self.batch_size // self.lanes
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """The same in every epoch."""
+        return int(self.starts.size // self.batch_size)
+
+    def batches(self, epoch: int) -> Starts:
+        """(batch, window): where the windows of each batch begin, in the order of training.
+
+        Windows of one strip stand side by side in a batch, so that workers which divide the
+        batch into consecutive parts read different strips.
+        """
+        draw = _Draw(self.seed, epoch)
+        strips = _strips(self.starts, self.block, phase=draw.below(self.block))
+        strips = [strips[i] for i in draw.permutation(len(strips))]
+        full = [strip for strip in strips if strip.size == self.block]
+        grouped = len(full) // self.lanes * self.lanes
+        groups = [
+            self._columns(np.stack(full[i : i + self.lanes]), draw)
+            for i in range(0, grouped, self.lanes)
+        ]
+        rest = [strip for strip in strips if strip.size < self.block] + full[grouped:]
+        groups += self._shuffled([rest[i] for i in draw.permutation(len(rest))], draw)
+        order = draw.permutation(len(groups))
+        return np.concatenate([groups[i] for i in order])
+
+    def _columns(self, group: Starts, draw: "_Draw") -> Starts:
+        """Batches of a group (strip, offset): the same few offsets from each of its strips."""
+        offsets = draw.permutation(self.block).reshape(-1, self.windows_per_lane)
+        return group[:, offsets].transpose(1, 0, 2).reshape(-1, self.batch_size)
+
+    def _shuffled(self, strips: list[Starts], draw: "_Draw") -> list[Starts]:
+        """Batches of whatever strips are left, shuffled in pools of the size of a group."""
+        if not strips:
+            return []
+        windows = np.concatenate(strips)
+        pool = self.lanes * self.block
+        windows = np.concatenate(
+            [
+                windows[i : i + pool][draw.permutation(windows[i : i + pool].size)]
+                for i in range(0, windows.size, pool)
+            ]
+        )
+        whole = windows.size // self.batch_size * self.batch_size
+        batches = np.sort(windows[:whole].reshape(-1, self.batch_size), axis=1)
+        per_pool = max(pool // self.batch_size, 1)
+        return [batches[i : i + per_pool] for i in range(0, len(batches), per_pool)]
+
+
+def plan_windows(
+    times: NDArray[np.datetime64],
+    *,
+    period: tuple[pd.Timestamp, pd.Timestamp],
+    history: int,
+    horizon: int,
+    step: np.timedelta64,
+    unusable: Iterable[np.datetime64] = (),
+) -> Starts:
+    """Where the windows of a period begin; none crosses a gap or the period's edge.
+
+    times: of the cube, strictly increasing.
+    period: first and last moment, both included.
+    Raises DataError where the period holds no window.
+    """
+    inside = (times >= period[0].to_datetime64()) & (times <= period[1].to_datetime64())
+    position = np.flatnonzero(inside)
+    starts = valid_starts(times[inside], length=history + horizon, step=step, unusable=unusable)
+    if starts.size == 0:
+        raise DataError(
+            f"The period {period[0]} to {period[1]} holds no window of {history} + {horizon} steps "
+            f"of {pd.Timedelta(step)}: of the {times.size} times from {times[0]} to {times[-1]}, "
+            f"{position.size} lie in it. Change the period, or shorten history or horizon."
+        )
+    return position[starts]
+
+
+def evenly_spaced(starts: Starts, number: int) -> Starts:
+    """At most so many of the starts, in order of time, as evenly spaced as they can be."""
+    if number >= starts.size:
+        return starts
+    return starts[np.linspace(0, starts.size - 1, number).round().astype("int64")]
+
+
+def share(batches: Starts, *, rank: int, world: int) -> Starts:
+    """The consecutive part of each batch (batch, window) that a worker takes.
+
+    Parts differ by one window at most. With weights len(part) / len(batch), the mean over workers
+    of their mean losses is the mean over the batch.
+    """
+    if batches.shape[1] < world:
+        raise DataError(
+            f"{world} workers cannot divide batches of {batches.shape[1]} windows. "
+            "Increase training.batch_size, or use fewer workers."
+        )
+    return np.array_split(batches, world, axis=1)[rank]
+
+
+def _strips(starts: Starts, block: int, *, phase: int) -> list[Starts]:
+    """Runs of consecutive starts, cut where (start + phase) is a multiple of `block`."""
+    strip = (starts + phase) // block
+    new = (np.diff(starts) != 1) | (np.diff(strip) != 0)
+    return np.split(starts, np.flatnonzero(new) + 1)
+
+
+class _Draw:
+    """Random numbers from (seed, epoch) that no release of NumPy may change.
+
+    NumPy keeps the raw output of a bit generator the same for ever, but not what Generator makes
+    of it (NEP 19); permutations are therefore made from raw numbers here.
+    """
+
+    def __init__(self, seed: int, epoch: int):
+        self._bits = np.random.PCG64(np.random.SeedSequence([seed, epoch]))
+
+    def permutation(self, size: int) -> NDArray[np.int64]:
+        return np.argsort(self._bits.random_raw(size), kind="stable")
+
+    def below(self, bound: int) -> int:
+        return int(self._bits.random_raw() % bound)
