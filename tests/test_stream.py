@@ -6,10 +6,12 @@ import pytest
 import torch
 import xarray as xr
 
+from climlstm.data.forcing import forcing_fields
 from climlstm.data.plan import WindowPlan, share
 from climlstm.data.stream import WindowStream
 from climlstm.errors import DataError
 
+FORCING = ("cos_zenith", "season")
 CHANNELS = ("t2m", "msl")
 MEAN = np.array([280.0, 101325.0], dtype="float32")
 STD = np.array([10.0, 900.0], dtype="float32")
@@ -37,12 +39,6 @@ def make_cube(steps: int = 60, *, rows: int = 4, columns: int = 5, chunk: int = 
     ).chunk(time=chunk)
 
 
-def day_of_month(times: np.ndarray) -> np.ndarray:
-    """A forcing (N, 1, 4, 5) from which one can tell the time."""
-    day = pd.DatetimeIndex(times).day.to_numpy() + pd.DatetimeIndex(times).hour.to_numpy() / 24
-    return np.broadcast_to(day.astype("float32")[:, None, None, None], (len(day), 1, 4, 5))
-
-
 def naive(cube: xr.Dataset, starts: np.ndarray, history: int, horizon: int) -> np.ndarray:
     """(B, T + L, C, H, W) cut with xarray, one window at a time."""
     windows = [cube.isel(time=slice(s, s + history + horizon)).to_array().values for s in starts]
@@ -60,18 +56,15 @@ def test_windows_equal_naive_ones(memory):
     cube = make_cube()
     plan = WindowPlan(np.arange(56), batch_size=4, seed=0, block=8)
     batches = plan.batches(0)
-    with open_stream(cube, memory=memory, block=8, forcing=day_of_month) as stream:
+    with open_stream(cube, memory=memory, block=8, forcing=FORCING) as stream:
         for starts, window in zip(batches, stream.windows(batches), strict=True):
             expected = naive(cube, starts, 2, 3)
             np.testing.assert_array_equal(window.history.numpy(), expected[:, :2])
             np.testing.assert_array_equal(window.target.numpy(), expected[:, 2:])
             np.testing.assert_array_equal(window.init_time, cube.time.values[starts + 1])
-            assert window.forcing.shape == (4, 4, 1, 4, 5)
-            valid = cube.time.values[starts[:, None] + np.arange(1, 5)]
-            np.testing.assert_array_equal(
-                window.forcing[:, :, 0, 0, 0].numpy().ravel(),
-                day_of_month(valid.ravel())[:, 0, 0, 0],
-            )
+            led_to = cube.time.values[starts[:, None] + np.arange(1, 5)].ravel()
+            fields = forcing_fields(FORCING, led_to, cube.latitude, cube.longitude)
+            np.testing.assert_array_equal(window.forcing, fields.reshape(4, 4, 3, 4, 5))
 
 
 def test_windows_may_be_kept():

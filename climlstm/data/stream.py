@@ -6,7 +6,7 @@ ones are used. A cube that fits into the memory budget is read once and kept.
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,13 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from climlstm.data.blocks import Block, CubeReader, Scaling
+from climlstm.data.forcing import forcing_fields
 from climlstm.data.plan import Starts
 
 MEMORY_SHARE = 0.4
 """Part of the memory that is free when a stream opens, and that its blocks may fill."""
-
-Forcing = Callable[[NDArray[np.datetime64]], NDArray[np.float32]]
-"""Times (N,) to fields (N, F, H, W) that follow from time and place alone."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,7 @@ class _Load:
 class WindowStream:
     """Cuts windows out of a cube; a context manager, so that its thread ends at once.
 
+    forcing: names as in the run file; see forcing.py.
     mean, std: (C,), for normalisation; observed: (C, H, W), False where a channel never has values
     (filled with 0, its mean).
     memory: bytes that blocks may fill; a share of the free memory, if None.
@@ -69,7 +68,7 @@ class WindowStream:
         mean: NDArray[np.float32],
         std: NDArray[np.float32],
         observed: NDArray[np.bool_] | None = None,
-        forcing: Forcing | None = None,
+        forcing: Sequence[str] = (),
         memory: int | None = None,
         block: int = 64,
         device: str | torch.device = "cpu",
@@ -81,7 +80,7 @@ class WindowStream:
         self.read_bytes = 0
         """Bytes of blocks filled so far; over the bytes of the period: how often it was read."""
         self._reader = CubeReader(cube, channels, Scaling(mean, std, observed))
-        self._forcing = forcing
+        self._forcing = tuple(forcing)
         self._block = block
         self._device = torch.device(device)
         self._memory = free_memory_share() if memory is None else memory
@@ -191,11 +190,11 @@ class WindowStream:
 
     def _forcings(self, starts: Starts) -> Tensor:
         transitions = np.asarray(starts)[:, None] + np.arange(1, self._length)
-        if self._forcing is None:
-            rows, columns = self._reader.shape[1:]
-            return torch.empty((*transitions.shape, 0, rows, columns))
         steps, place = np.unique(transitions, return_inverse=True)
-        fields = self._forcing(self._reader.times[steps])
+        reader = self._reader
+        fields = forcing_fields(
+            self._forcing, reader.times[steps], reader.latitude, reader.longitude
+        )
         return torch.from_numpy(fields[place.reshape(transitions.shape)])
 
     def _buffer(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
