@@ -1,0 +1,141 @@
+"""Conversion of units by their names, as linear functions that a decoder can apply in one pass."""
+
+import functools
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from climlstm.errors import DataError
+
+STANDARD_GRAVITY = 9.80665
+"""m s-2, WMO definition of the geopotential metre; what ERA5 and WeatherBench divide by."""
+
+WATER_DENSITY = 1000.0
+"""kg m-3: 1 kg m-2 of precipitation is 1 mm deep, as ECMWF counts it."""
+
+SPELLINGS = {
+    "": "1",
+    "(0 - 1)": "1",
+    "0 - 1": "1",
+    "0-1": "1",
+    "fraction": "1",
+    "proportion": "1",
+    "dimensionless": "1",
+    "C": "degC",
+    "Celsius": "degC",
+    "celsius": "degC",
+    "deg C": "degC",
+    "deg_C": "degC",
+    "degrees C": "degC",
+    "degrees_C": "degC",
+    "degree_C": "degC",
+    "degrees Celsius": "degC",
+    "degrees_Celsius": "degC",
+    "degrees_celsius": "degC",
+    "F": "degF",
+    "Fahrenheit": "degF",
+    "Kelvin": "K",
+    "degrees K": "K",
+    "deg K": "K",
+    "mb": "millibar",
+    "mbs": "millibar",
+    "gpm": "geopotential_metre",
+    "gpdm": "geopotential_decametre",
+    "gpdam": "geopotential_decametre",
+    "geopotential meters": "geopotential_metre",
+    "m of water equivalent": "m",
+    "m of water": "m",
+}
+"""Spellings met in files that pint reads otherwise (mb: millibarn, C: coulomb) or not at all."""
+
+EQUIVALENTS = {
+    "geopotential": "geopotential",
+    "geopotential_height": "geopotential",
+    "surface_altitude": "geopotential",
+    "precipitation_amount": "water",
+    "lwe_thickness_of_precipitation_amount": "water",
+}
+"""CF standard names of quantities that files keep in two dimensions, by a constant of nature."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """wanted = scale · found + offset."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+
+    @property
+    def is_identity(self) -> bool:
+        return self.scale == 1.0 and self.offset == 0.0
+
+
+@functools.lru_cache(maxsize=256)
+def conversion(found: str, wanted: str, *, standard_name: str | None = None) -> Conversion:
+    """How values in one unit become values in another.
+
+    standard_name: allows height for geopotential (by standard gravity) and mass of precipitation
+    for depth of water, where the quantity is one of those.
+    Raises DataError for a unit that is not understood, or of another dimension.
+    """
+    if found == wanted:
+        return Conversion()
+    registry = _registry()
+    source, target = _parse(found), _parse(wanted)
+    contexts = [EQUIVALENTS[standard_name]] if standard_name in EQUIVALENTS else []
+    try:
+        zero, span = (
+            registry.Quantity(value, source).to(target, *contexts).magnitude
+            for value in (0.0, 1e6)  # a wide span, since an offset costs digits in the slope
+        )
+    except Exception as error:
+        raise DataError(f"'{found}' cannot be converted to '{wanted}': {error}") from error
+    return Conversion(scale=_tidy((span - zero) / 1e6), offset=_tidy(zero))
+
+
+def is_time_reference(units: str) -> bool:
+    """Whether a unit counts time from an epoch: 'hours since 1900-01-01'."""
+    return re.match(r"\s*\w+\s+since\s+\S", units) is not None
+
+
+def _parse(units: str) -> Any:
+    text = SPELLINGS.get(units.strip(), units.strip())
+    text = re.sub(r"(?<=[A-Za-z])\.(?=[A-Za-z])", " ", text)  # kg.m-2
+    text = re.sub(r"(?<=[A-Za-z])(?<!\d[eE])(?=[-+]?\d)", "**", text)  # m s-1, as CF writes powers
+    try:
+        return _registry().parse_units(text)
+    except Exception as error:  # pint raises many kinds, tokenizer errors among them
+        raise DataError(
+            f"the unit '{units}' is not understood ({type(error).__name__}). "
+            "Expected a spelling such as 'K', 'hPa' or 'm s-1'"
+        ) from error
+
+
+@functools.cache
+def _registry() -> Any:
+    """Our own registry, made when first needed (0.3 s); pint's shared one is left alone."""
+    import pint
+
+    registry: Any = pint.UnitRegistry(autoconvert_offset_to_baseunit=True)
+    registry.define(f"geopotential_metre = {STANDARD_GRAVITY} * meter ** 2 / second ** 2")
+    registry.define("geopotential_decametre = 10 * geopotential_metre")
+    geopotential: Any = pint.Context("geopotential")
+    gravity = STANDARD_GRAVITY * registry.meter / registry.second**2
+    geopotential.add_transformation(
+        "[length]", "[length] ** 2 / [time] ** 2", lambda _, height: height * gravity
+    )
+    geopotential.add_transformation(
+        "[length] ** 2 / [time] ** 2", "[length]", lambda _, energy: energy / gravity
+    )
+    registry.add_context(geopotential)
+    water: Any = pint.Context("water")
+    density = WATER_DENSITY * registry.kilogram / registry.meter**3
+    water.add_transformation("[mass] / [length] ** 2", "[length]", lambda _, mass: mass / density)
+    water.add_transformation("[length]", "[mass] / [length] ** 2", lambda _, depth: depth * density)
+    registry.add_context(water)
+    return registry
+
+
+def _tidy(number: float) -> float:
+    """Without the rounding noise of pint's arithmetic: 273.15, not 273.15000000000003."""
+    return float(f"{number:.12g}")
