@@ -47,24 +47,23 @@ CHANNELS = {
 def diagnose(model: QuasiGeostrophic, vorticity: Complex) -> dict[str, NDArray[np.float32]]:
     """The channels (member, latitude, longitude) of states of potential vorticity.
 
-    Geopotential balances the streamfunction at each level and at 1000 hPa. Pressure at mean sea
-    level is reduced from there hydrostatically, p = p0 exp(Φ / R T). Temperature at 850 hPa is
-    that of the layer 500-800 hPa by the hypsometric equation with a constant lapse rate γ:
-    T(p) = T850 (p / 850 hPa)^k, k = R γ / g, and so Φ500 - Φ800 = T850 g / γ (0.94^k - 0.59^k),
-    with 800/850 and 500/850 in the brackets. Wind at 10 m: see `WIND_AT_SEA`.
+    Geopotential balances the streamfunction at each level. The flow at 800 hPa stands for that at
+    the ground, as it does in the friction of the model; pressure at mean sea level follows from
+    its geopotential Φ, less the global mean, hydrostatically: p = p0 exp(Φ / R T). Temperature at
+    850 hPa follows from the thickness of 500-800 hPa with a constant lapse rate γ: with k = R γ / g,
+    T(p) = T850 (p / 850 hPa)^k, so that Φ500 - Φ800 = T850 g / γ ((800/850)^k - (500/850)^k).
+    For the wind at 10 m see `WIND_AT_SEA`.
     """
     grid = output_grid()
     streamfunction = model.streamfunction(vorticity)
-    surface = model.surface_streamfunction(streamfunction)
-    levels = np.concatenate([streamfunction, surface[:, :, None]], axis=2)
-    deviation = grid.synthesise(balanced_geopotential(model.harmonics, levels))
-    geopotential = deviation[:, :, :3] + GRAVITY * np.array(STANDARD_HEIGHT)[:, None]
+    deviation = grid.synthesise(balanced_geopotential(model.harmonics, streamfunction))
+    geopotential = deviation + GRAVITY * np.array(STANDARD_HEIGHT)[:, None]
     exponent = GAS_CONSTANT * LAPSE_RATE / GRAVITY
     thickness = (800 / 850) ** exponent - (500 / 850) ** exponent
     shear = geopotential[:, :, 1] - geopotential[:, :, 2]
-    u10, v10 = _boundary_layer(*grid.rotational_wind(surface))
+    u10, v10 = _boundary_layer(*grid.rotational_wind(streamfunction[:, :, -1]))
     fields = {
-        "msl": MEAN_PRESSURE * np.exp(deviation[:, :, 3] / (GAS_CONSTANT * SURFACE_TEMPERATURE)),
+        "msl": MEAN_PRESSURE * np.exp(deviation[:, :, -1] / (GAS_CONSTANT * SURFACE_TEMPERATURE)),
         "u10": u10,
         "v10": v10,
         "t850": LAPSE_RATE / GRAVITY * shear / thickness,

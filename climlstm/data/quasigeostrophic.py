@@ -39,9 +39,6 @@ YEAR_DAYS = 365.2422
 """Tropical year."""
 
 
-BELOW = np.log(1000 / LEVELS[2]) / np.log(LEVELS[2] / LEVELS[1])
-"""Thickness of the layer 800-1000 hPa over that of 500-800 hPa, at one temperature."""
-
 Times = NDArray[np.datetime64]
 
 
@@ -51,15 +48,15 @@ class Parameters:
 
     rossby_radius_km: tuple[float, float] = (700.0, 450.0)
     """Of the layers 200-500 and 500-800 hPa (MM)."""
-    relaxation_per_day: float = 1 / 20
+    relaxation_per_day: float = 1 / 12
     """Of layer thickness towards equilibrium (MM: 1 / 25)."""
-    drag_per_day: float = 1 / 2
+    drag_per_day: float = 2 / 3
     """Of vorticity over the sea (MM: 1 / 3)."""
     drag_land: float = 2.0
     """Drag over land as a multiple of that over the sea (MM: 1.5, over mountains 2)."""
     diffusion_per_day: float = 1 / 2
     """Of potential vorticity at the truncation by the diffusion of eighth order (MM: 1 / 2)."""
-    jet: tuple[float, float] = (50.0, 22.0)
+    jet: tuple[float, float] = (45.0, 26.0)
     """Wind at 200 and 500 hPa relative to 800 hPa in the axis of the equilibrium jet, m s-1."""
     jet_latitude: float = 38.0
     """Axis of the equilibrium jet, degrees north and south."""
@@ -67,8 +64,9 @@ class Parameters:
     """Distance from the axis at which it has fallen to 1/e, degrees."""
     jet_season: tuple[float, float] = (0.35, 0.2)
     """Relative strengthening of the equilibrium jet at the winter solstice, north and south."""
-    land_cooling: float = 8.0
-    """How much colder than the sea land is in equilibrium at the winter solstice, K x |sin φ|."""
+    land_cooling: tuple[float, float] = (6.0, 20.0)
+    """How much colder than the sea land is in equilibrium on annual average, and how much is added
+    at the winter solstice and missing at the other, K x |sin φ|."""
     trade_wind: float = 5.0
     """Easterly at 12 degrees that the drag pulls the surface wind to, m s-1: the momentum that the
     Hadley circulation brings, which quasi-geostrophic flow lacks."""
@@ -131,23 +129,24 @@ class QuasiGeostrophic:
             distance = (sign * latitude - parameters.jet_latitude) / parameters.jet_width
             profile = np.exp(-(distance**2)) * (sign * latitude > 0)
             jet = self._streamfunction_of(profile)[:, :, None] * shear
+            cold_mean, cold_winter = parameters.land_cooling
             land = self._cold_land(sign)
-            mean.append(jet + 0.3 * land)
-            winter.append(sign * (season * jet + land))
+            mean.append(jet + cold_mean * land)
+            winter.append(sign * (season * jet + cold_winter * land))
         self._equilibrium = sum(mean)[..., None], sum(winter)[..., None]
         trades = np.exp(-(((np.abs(latitude) - 12) / 10) ** 2)) * -parameters.trade_wind
         vorticity = self.harmonics.laplacian * self._streamfunction_of(trades)
         self._trades = (parameters.drag_per_day / DAY) * vorticity[:, :, None]
 
     def _cold_land(self, sign: int) -> Complex:
-        """Streamfunction (m, n, level) of the land's cold in one hemisphere, at its solstice.
+        """Streamfunction (m, n, level) of one hemisphere, where land is 1 K x |sin φ| colder.
 
         Thickness by the hypsometric equation, and its geostrophic streamfunction with the Coriolis
         parameter of 45 degrees; cold with |sin φ|, so that nothing of it reaches the equator.
         """
         latitude = np.deg2rad(self.harmonics.latitude)
         land = self.harmonics.synthesise(self._land)
-        cold = -self.parameters.land_cooling * (land - land.mean(axis=0)) * np.abs(np.sin(latitude))
+        cold = -(land - land.mean(axis=0)) * np.abs(np.sin(latitude))
         hemisphere = sign * (sign * latitude > 0) * np.abs(np.sin(latitude))
         scale = GAS_CONSTANT / (2 * ROTATION * np.sin(np.pi / 4))
         lower = self.harmonics.analyse(cold * hemisphere * scale * np.log(LEVELS[2] / LEVELS[1]))
@@ -166,13 +165,6 @@ class QuasiGeostrophic:
     def streamfunction(self, vorticity: Complex) -> Complex:
         """Inverse of `potential_vorticity`, with global mean zero, m2 s-1."""
         return np.einsum("nkl,mnlb->mnkb", self._inverse, vorticity)
-
-    def surface_streamfunction(self, streamfunction: Complex) -> Complex:
-        """At 1000 hPa (m, n, member), were the layer below 800 hPa as warm as that above it.
-
-        Thickness between pressures is proportional to the logarithm of their ratio.
-        """
-        return streamfunction[:, :, 2] + BELOW * (streamfunction[:, :, 2] - streamfunction[:, :, 1])
 
     def initial(self, seed: int, winter: Real) -> Complex:
         """Potential vorticity in equilibrium, but for eddies of random phase (1 member)."""
@@ -195,13 +187,11 @@ class QuasiGeostrophic:
     def tendency(self, vorticity: Complex, equilibrium: Complex) -> Complex:
         """Rate of change of potential vorticity, s-2 (MM, Eq. 1 and Appendix)."""
         streamfunction = self.streamfunction(vorticity)
-        levels = len(LEVELS)
-        east, north = self.harmonics.gradient(
-            np.concatenate([streamfunction, vorticity + self._ground], axis=2)
-        )
-        source = north[:, :, :levels] * east[:, :, levels:]
-        source -= east[:, :, :levels] * north[:, :, levels:]
-        source[:, :, -1] -= self._friction(streamfunction, east, north)
+        fields = np.concatenate([streamfunction, vorticity + self._ground], axis=2)
+        east, north = self.harmonics.gradient(fields)
+        (psi_x, q_x), (psi_y, q_y) = np.split(east, 2, axis=2), np.split(north, 2, axis=2)
+        source = psi_y * q_x - psi_x * q_y
+        source[:, :, -1] -= self._friction(streamfunction, psi_x, psi_y)
         rate = self.harmonics.analyse(source) * self.harmonics.kept[:, :, None, None]
         rate -= np.einsum(
             "kl,mnlb->mnkb",
@@ -214,13 +204,16 @@ class QuasiGeostrophic:
         return rate
 
     def _friction(self, streamfunction: Complex, east: Real, north: Real) -> Real:
-        """Curl of the surface stress, of the surface wind times a rate that varies in space."""
-        vorticity = self.harmonics.laplacian[:, None] * self.surface_streamfunction(streamfunction)
+        """Loss of vorticity at the lowest level, ∇·(k ∇ψ), to a drag k that varies in space.
+
+        east, north: gradient of the streamfunction.
+        """
+        vorticity = self.harmonics.laplacian[:, None] * streamfunction[:, :, -1]
         drag_east, drag_north = self._drag_gradient
         return (
             self._drag * self.harmonics.synthesise(vorticity)
-            + drag_east * (east[:, :, 2] + BELOW * (east[:, :, 2] - east[:, :, 1]))
-            + drag_north * (north[:, :, 2] + BELOW * (north[:, :, 2] - north[:, :, 1]))
+            + drag_east * east[:, :, -1]
+            + drag_north * north[:, :, -1]
         )
 
     def step(self, vorticity: Complex, winter: Real) -> Complex:
