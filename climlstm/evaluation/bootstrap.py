@@ -43,13 +43,14 @@ class Bootstrap:
         finish: the score from one mean (…, G) for each of them.
         """
         number, groups = cases[0].shape
-        if number < FEWEST_BLOCKS * block:
-            return np.full(groups, np.nan), np.full(groups, np.nan)
-        counts = self._counts(number, block)
-        samples = finish(*(_means(counts, case) for case in cases))
-        tail = 50 * (1 - self.level)
-        low, high = np.nanpercentile(samples, [tail, 100 - tail], axis=0)
-        return low, high
+        bounds = np.full((2, groups), np.nan)
+        if number >= FEWEST_BLOCKS * block:
+            counts = self._counts(number, block)
+            samples = finish(*(_means(counts, case) for case in cases))
+            known = np.isfinite(samples).any(axis=0)
+            tail = 50 * (1 - self.level)
+            bounds[:, known] = np.nanpercentile(samples[:, known], [tail, 100 - tail], axis=0)
+        return bounds[0], bounds[1]
 
     def _counts(self, number: int, block: int) -> Real:
         """How often each resample (rows) holds each initialisation (columns)."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from climlstm.data.climatology import climatology_at
 from climlstm.errors import DataError
+from climlstm.grid import wrap_longitude
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def orient(forecast: xr.Dataset) -> xr.Dataset:
     )
     forecast = forecast.sortby(["init_time", "lead_time"]).sortby("latitude", ascending=False)
     longitude = forecast.longitude.values.astype("float64")
-    if longitude.size > 1 and np.median(np.diff(longitude)) < 0:
+    if longitude.size > 1 and np.median(wrap_longitude(np.diff(longitude))) < 0:
         forecast, longitude = forecast.isel(longitude=slice(None, None, -1)), longitude[::-1]
     eastward = longitude[0] + (longitude - longitude[0]) % 360
     if np.any(np.diff(eastward) <= 0):
@@ -249,9 +250,16 @@ def _trusted(dataset: xr.Dataset, what: str, observed: xr.Dataset | None) -> xr.
 def _first_missing(what: str, array: xr.DataArray, missing: xr.Variable) -> str:
     first = dict(zip(array.dims, np.argwhere(missing.values)[0], strict=True))
     point = array.isel(first)
-    place = ", ".join(f"{name} {coord.values}" for name, coord in point.coords.items())
+    known = [name for name in ("time", *COORDINATES) if name in point.coords]
+    place = ", ".join(f"{name} {_text(point[name].values)}" for name in known)
     return (
         f"{what}: '{array.name}' is {float(point)} at {place} ({int(missing.sum())} such values). "
         "Scores would be wrong. Repair the data; or, where a cell is always missing, say so in "
         "`observed`, and where a time cannot be used, in `unusable`."
     )
+
+
+def _text(value: NDArray[np.generic]) -> str:
+    if value.dtype.kind == "m":
+        return str(pd.Timedelta(value.item()))
+    return str(pd.Timestamp(value.item())) if value.dtype.kind == "M" else f"{value:g}"

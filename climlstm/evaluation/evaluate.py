@@ -217,7 +217,7 @@ def _check_request(
     if using and climatology is None:
         raise DataError(
             f"{' and '.join(using)} cannot do without a climatology. Make one of the training "
-            "period with climlstm.data.statistics.climatology, or leave them out."
+            "period with climlstm.data.climatology.climatology, or leave them out."
         )
 
 

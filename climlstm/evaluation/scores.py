@@ -358,4 +358,4 @@ def _finish(
         n=there.sum(axis=0),
     )
     table.attrs["block"] = block
-    return table[table["n"] > 0]
+    return table[table["value"].notna()]
