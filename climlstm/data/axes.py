@@ -58,7 +58,7 @@ def find_axes(source: xr.Dataset) -> Axes:
     Raises DataError for what is not a latitude-longitude grid in time.
     """
     return Axes(
-        time=_time_coordinate(source),
+        time=find_time(source),
         latitude=_horizontal(source, "latitude", LATITUDE_NAMES),
         longitude=_horizontal(source, "longitude", LONGITUDE_NAMES),
     )
@@ -77,7 +77,7 @@ def _horizontal(source: xr.Dataset, kind: str, names: tuple[str, ...]) -> xr.Dat
     raise DataError(_not_found(source, kind))
 
 
-def _time_coordinate(source: xr.Dataset) -> xr.DataArray:
+def find_time(source: xr.Dataset) -> xr.DataArray:
     """The coordinate of valid times: one-dimensional, whatever its dimension is called."""
     names = dict.fromkeys([*source.cf.coordinates.get("time", []), *source.cf.axes.get("T", [])])
     candidates = [source[name] for name in [*names, *_named(source.variables, TIME_NAMES)]]

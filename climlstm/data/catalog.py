@@ -1,0 +1,268 @@
+"""Catalogs: sources that somebody else made, by name; opened through Intake as lazy Datasets.
+
+A catalog is YAML as Intake reads it: sources, each with driver, args, parameters and metadata
+(entries.py). Under `metadata` it also declares what files leave out (declarations.py).
+"""
+
+import glob
+import importlib
+import logging
+import warnings
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from climlstm.data.declarations import Metadata, declare
+from climlstm.data.entries import Entry, check_parameters, parse_entry, read_catalog
+from climlstm.errors import CatalogError, missing_extra, nearest
+
+CLOUD_LIBRARIES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What a catalog says of a source; nothing is opened for it."""
+
+    name: str
+    description: str
+    driver: str
+    parameters: tuple[str, ...]
+    """Names of what can be chosen; those without a default end in '*'."""
+    metadata: Metadata
+    """Licence, attribution, grid, span, step, size and contents, where stated."""
+    problem: str | None = None
+    """What is wrong with the entry, so that it cannot be opened."""
+
+
+def list_sources(catalog: str) -> list[SourceInfo]:
+    """The sources of a catalog (path or URL), in its order. Their data are not touched.
+
+    An entry that is wrong is listed with its problem, so that it hides no other.
+    Raises CatalogError where the catalog itself cannot be read.
+    """
+    sources = []
+    for name, content in read_catalog(catalog).items():
+        try:
+            entry = parse_entry(catalog, name, content)
+        except CatalogError as error:
+            driver = content.get("driver", "") if isinstance(content, dict) else ""
+            sources.append(SourceInfo(name, "", str(driver), (), Metadata(), problem=str(error)))
+            continue
+        parameters = tuple(
+            key if parameter.default is not None else f"{key}*"
+            for key, parameter in entry.parameters.items()
+        )
+        sources.append(
+            SourceInfo(name, entry.description, entry.driver, parameters, entry.metadata)
+        )
+    return sources
+
+
+def open_source(catalog: str, name: str, **parameters: Any) -> xr.Dataset:
+    """A source of a catalog (path or URL) as a lazy Dataset, with what the catalog declares of it.
+
+    parameters: values for those of the entry.
+    Raises CatalogError, saying what to do, for a catalog, entry, parameter, driver or store that
+    is missing or broken, and MissingExtraError for a library that is not installed.
+    """
+    return _open(catalog, read_catalog(catalog), name, parameters, opened=())
+
+
+def _open(
+    catalog: str,
+    contents: Mapping[str, Any],
+    name: str,
+    parameters: Mapping[str, Any],
+    *,
+    opened: tuple[str, ...],
+) -> xr.Dataset:
+    if name not in contents:
+        raise CatalogError(
+            f"The catalog '{catalog}' has no source '{name}'.{nearest(name, contents)} "
+            f"It has: {', '.join(contents) or 'none'}."
+        )
+    entry = parse_entry(catalog, name, contents[name])
+    where = f"Source '{name}' of the catalog '{catalog}'"
+    check_parameters(where, entry, parameters)
+    if entry.driver == "merge":
+        source = _merge(catalog, contents, name, entry, parameters, opened=opened)
+    else:
+        source = _read(where, catalog, name, entry, parameters)
+    return declare(source, entry.metadata, where)
+
+
+def _merge(
+    catalog: str,
+    contents: Mapping[str, Any],
+    name: str,
+    entry: Entry,
+    parameters: Mapping[str, Any],
+    *,
+    opened: tuple[str, ...],
+) -> xr.Dataset:
+    """Several entries as one Dataset; their times, latitudes and longitudes must agree."""
+    where = f"Source '{name}' of the catalog '{catalog}'"
+    names = entry.args.get("sources")
+    if set(entry.args) != {"sources"} or not isinstance(names, list) or not names:
+        raise CatalogError(
+            f"{where}: 'merge' takes the names of entries, as 'args: {{sources: [A, B]}}'."
+        )
+    if name in opened:
+        raise CatalogError(f"{where} merges itself: {' -> '.join((*opened, name))}.")
+    parts = []
+    for part in map(str, names):
+        known = contents[part].get("parameters") if isinstance(contents.get(part), dict) else None
+        passed = {key: value for key, value in parameters.items() if key in (known or {})}
+        parts.append(_open(catalog, contents, part, passed, opened=(*opened, name)))
+    try:
+        return xr.merge(
+            _without_clashing_scalars(parts),
+            join="exact",
+            compat="equals",
+            combine_attrs="drop_conflicts",
+        )
+    except (xr.MergeError, ValueError) as error:
+        raise CatalogError(
+            f"{where}: {', '.join(map(str, names))} do not fit together: {error}. Variables of one "
+            "name need names of their own ('variables' under metadata); times and grid must agree."
+        ) from error
+
+
+def _without_clashing_scalars(parts: Sequence[xr.Dataset]) -> list[xr.Dataset]:
+    """Without scalar coordinates that differ (heights of 2 and 10 m): they describe one part."""
+    scalars: dict[Hashable, list[Any]] = {}
+    for part in parts:
+        for key, coordinate in part.coords.items():
+            if coordinate.ndim == 0:
+                scalars.setdefault(key, []).append(coordinate.values[()])
+    clashing = {key for key, values in scalars.items() if any(v != values[0] for v in values)}
+    return [part.drop_vars(clashing & set(part.coords)) for part in parts]
+
+
+def _read(
+    where: str, catalog: str, name: str, entry: Entry, parameters: Mapping[str, Any]
+) -> xr.Dataset:
+    """The files or store of an entry, through Intake's driver, with xarray's engine named.
+
+    Without a name xarray tries every installed engine; importing eccodes that way crashes a
+    process that has another build of PROJ (cartopy's).
+    """
+    reader = _intake_reader(where, catalog, name, entry, parameters)
+    urls = reader.data.url if isinstance(reader.data.url, list | tuple) else [reader.data.url]
+    options = dict(reader.kwargs)
+    engine = str(
+        options.get("engine") or {"zarr": "zarr", "netcdf": "netcdf4"}.get(entry.driver, "cfgrib")
+    )
+    options |= {"engine": engine, "chunks": options.get("chunks", {})}
+    if engine == "cfgrib":
+        options["engine"] = _cfgrib_engine(where)
+        options["backend_kwargs"] = {"indexpath": ""} | options.get("backend_kwargs", {})
+    else:
+        options.setdefault("decode_timedelta", False)
+    _check_locations(where, [str(url) for url in urls])
+    if engine == "netcdf4" and any("://" in str(url) and "::" not in str(url) for url in urls):
+        raise CatalogError(
+            f"{where}: NetCDF cannot be read from '{urls[0]}' piece by piece. Write the urlpath as "
+            f"'simplecache::{urls[0]}', which downloads it first, and set 'open_local: true'."
+        )
+    if len(urls) > 1 or "*" in str(urls[0]):
+        several = {"combine": "by_coords", "data_vars": "minimal", "coords": "minimal"}
+        options = several | {"compat": "equals", "join": "exact"} | options
+    try:
+        with _quiet():
+            return reader(**options).read()
+    except ImportError as error:
+        raise missing_extra(where, "cloud", error) from error
+    except Exception as error:  # Intake, xarray, the engine and the storage each have their own
+        raise CatalogError(f"{where} cannot be opened: {_cause(error)} ({urls[0]}).") from error
+
+
+def _intake_reader(
+    where: str, catalog: str, name: str, entry: Entry, parameters: Mapping[str, Any]
+) -> Any:
+    """Intake's reader of the entry, with templates and parameters filled in; nothing is opened."""
+    from intake.catalog.local import LocalCatalogEntry, UserParameter, get_dir
+
+    driver = "zarr" if entry.driver == "zarr" else "netcdf"
+    described = LocalCatalogEntry(
+        name,
+        entry.description,
+        driver,
+        args=dict(entry.args),
+        parameters=[
+            UserParameter(key, **parameter.model_dump())
+            for key, parameter in entry.parameters.items()
+        ],
+        catalog_dir=get_dir(catalog if "://" in catalog else str(Path(catalog).resolve())),
+        getenv=True,
+        getshell=False,
+    )
+    try:
+        with _quiet():
+            return described.get(**parameters).reader
+    except ImportError as error:
+        raise CatalogError(
+            f"{where}: the driver '{entry.driver}' cannot be loaded: {error}. "
+            "Install it with: pip install intake-xarray"
+        ) from error
+    except Exception as error:  # Intake raises whatever the driver's constructor does
+        raise CatalogError(
+            f"{where}: 'args' or 'parameters' do not fit: {_cause(error)}."
+        ) from error
+
+
+def _cfgrib_engine(where: str) -> Any:
+    """cfgrib's engine as a class, so that xarray imports no other one.
+
+    pyproj goes first, where it is installed: its build of PROJ and that of eccodes crash in one
+    process if they are loaded the other way round (eccodes 2.50, pyproj 3.7).
+    """
+    try:
+        importlib.import_module("pyproj")
+    except ImportError:
+        logging.getLogger(__name__).debug("pyproj is not installed, so it cannot clash")
+    try:
+        return importlib.import_module("cfgrib.xarray_plugin").CfGribBackend
+    except (ImportError, RuntimeError) as error:  # RuntimeError: no eccodes library
+        cause = error if isinstance(error, ImportError) else ImportError(str(error), name="eccodes")
+        raise missing_extra(f"{where} is GRIB and", "grib", cause) from error
+
+
+def _check_locations(where: str, urls: Sequence[str]) -> None:
+    """Whether local files are there, and the libraries for remote ones."""
+    for url in urls:
+        protocol = url.split("::")[-1].split("://")[0] if "://" in url else ""
+        if protocol in CLOUD_LIBRARIES:
+            try:
+                importlib.import_module(CLOUD_LIBRARIES[protocol])
+            except ImportError as error:
+                raise missing_extra(f"{where} ({protocol}://)", "cloud", error) from error
+        elif not protocol and not glob.glob(url) and not Path(url).exists():
+            raise CatalogError(
+                f"{where}: there is nothing at '{Path(url).resolve()}'. Check the urlpath, the "
+                "parameters and the environment variables that it is made of."
+            )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Intake's warning that shell commands in defaults were not run: they never are,
+    and without the traceback that gcsfs logs besides its error."""
+    gcsfs = logging.getLogger("gcsfs")
+    level = gcsfs.level
+    gcsfs.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Shell command not executed")
+            yield
+    finally:
+        gcsfs.setLevel(level)
+
+
+def _cause(error: BaseException) -> str:
+    text = str(error).strip().rstrip(".") or "no further message"
+    return f"{type(error).__name__}: {text[:600]}"
