@@ -3,9 +3,11 @@
 Each quantity follows from the state of the model at the same time, by a stated formula.
 """
 
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from climlstm.data.quasigeostrophic import (
@@ -16,8 +18,11 @@ from climlstm.data.quasigeostrophic import (
     TRUNCATION,
     QuasiGeostrophic,
     land_fraction,
+    orography,
 )
 from climlstm.data.spherical import Complex, Real, SphericalHarmonics
+
+Float32 = NDArray[np.float32]
 
 LAPSE_RATE = 6.5e-3
 """Of the standard atmosphere (ICAO), K m-1."""
@@ -41,17 +46,21 @@ CHANNELS = {
     "z500": ("geopotential", "geopotential at 500 hPa", "m2 s-2"),
     "z200": ("geopotential", "geopotential at 200 hPa", "m2 s-2"),
 }
-"""standard_name, long_name, units."""
+STATIC = {
+    "orography": ("surface_altitude", "height of the idealised mountains", "m"),
+    "land_mask": ("land_area_fraction", "share of land", "1"),
+}
+"""standard_name, long_name and units of what is made here."""
 
 
-def diagnose(model: QuasiGeostrophic, vorticity: Complex) -> dict[str, NDArray[np.float32]]:
+def diagnose(model: QuasiGeostrophic, vorticity: Complex) -> dict[str, Float32]:
     """The channels (member, latitude, longitude) of states of potential vorticity.
 
     Geopotential balances the streamfunction at each level. The flow at 800 hPa stands for that at
     the ground, as it does in the friction of the model; pressure at mean sea level follows from
     its geopotential Φ, less the global mean, hydrostatically: p = p0 exp(Φ / R T). Temperature at
-    850 hPa follows from the thickness of 500-800 hPa with a constant lapse rate γ: with k = R γ / g,
-    T(p) = T850 (p / 850 hPa)^k, so that Φ500 - Φ800 = T850 g / γ ((800/850)^k - (500/850)^k).
+    850 hPa follows from the thickness of 500-800 hPa with a constant lapse rate γ: T(p) =
+    T850 (p / 850)^k with k = R γ / g, so that Φ500 - Φ800 = T850 g / γ ((800/850)^k - (500/850)^k).
     For the wind at 10 m see `WIND_AT_SEA`.
     """
     grid = output_grid()
@@ -90,9 +99,10 @@ def balanced_geopotential(harmonics: SphericalHarmonics, streamfunction: Complex
     zeta_x, zeta_y = harmonics.gradient(vorticity)
     zeta_y = zeta_y + gradient.reshape(-1, *trailing)
     forcing = absolute * (absolute - coriolis) + zeta_x * psi_x + zeta_y * psi_y
-    return harmonics.invert_laplacian(harmonics.analyse(forcing)) - harmonics.analyse(
-        (psi_x**2 + psi_y**2) / 2
-    )
+    geopotential = harmonics.invert_laplacian(harmonics.analyse(forcing))
+    geopotential -= harmonics.analyse((psi_x**2 + psi_y**2) / 2)
+    geopotential[0, 0] = 0
+    return geopotential
 
 
 def _boundary_layer(east: Real, north: Real) -> tuple[Real, Real]:
@@ -115,3 +125,49 @@ def output_grid() -> SphericalHarmonics:
     """The 5.625 degree grid of WeatherBench, 64 x 32: latitudes 87.1875 to -87.1875."""
     latitude = 90 - 180 / 32 * (np.arange(32) + 0.5)
     return SphericalHarmonics(TRUNCATION, latitude=latitude, longitude_count=64, radius=RADIUS)
+
+
+def labelled(fields: dict[str, Float32], coordinates: Mapping[str, xr.Variable]) -> xr.Dataset:
+    """The channels as a Dataset, with these leading dimensions before latitude and longitude."""
+    dimensions = (*coordinates, "latitude", "longitude")
+    variables = {
+        name: xr.Variable(dimensions, fields[name], _attributes(*names))
+        for name, names in CHANNELS.items()
+    }
+    return xr.Dataset(variables, {**coordinates, **_places()})
+
+
+def static_fields() -> xr.Dataset:
+    """Orography and land mask of the model, (latitude, longitude)."""
+    grid = output_grid()
+    values = {
+        "orography": orography(grid.latitude, grid.longitude),
+        "land_mask": land_fraction(grid.latitude, grid.longitude),
+    }
+    variables = {
+        name: xr.Variable(
+            ("latitude", "longitude"), values[name].astype(np.float32), _attributes(*names)
+        )
+        for name, names in STATIC.items()
+    }
+    return xr.Dataset(variables, _places())
+
+
+def _places() -> dict[str, xr.Variable]:
+    grid = output_grid()
+    return {
+        "latitude": xr.Variable(
+            "latitude",
+            grid.latitude,
+            {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"},
+        ),
+        "longitude": xr.Variable(
+            "longitude",
+            grid.longitude,
+            {"standard_name": "longitude", "units": "degrees_east", "axis": "X"},
+        ),
+    }
+
+
+def _attributes(standard_name: str, long_name: str, units: str) -> dict[str, str]:
+    return {"standard_name": standard_name, "long_name": long_name, "units": units}

@@ -31,8 +31,8 @@ TRUNCATION = 21
 LEVELS = (200.0, 500.0, 800.0)
 """hPa."""
 STEP = np.timedelta64(90, "m")
-"""Time step. Runge-Kutta of fourth order is stable while step x frequency < 2.8: for the shortest
-wave, 21 around a circle at 45 degrees, up to winds of 110 m s-1; hence three quarters of that."""
+"""Time step. The Runge-Kutta method is stable while step x frequency < 2.8, which for the shortest
+wave, 21 around the Earth, means winds below 150 m s-1."""
 SOLSTICE = np.datetime64("2000-12-21T13:37", "m")
 """A winter solstice of the northern hemisphere, UTC."""
 YEAR_DAYS = 365.2422
@@ -68,8 +68,8 @@ class Parameters:
     """How much colder than the sea land is in equilibrium on annual average, and how much is added
     at the winter solstice and missing at the other, K x |sin φ|."""
     trade_wind: float = 5.0
-    """Easterly at 12 degrees that the drag pulls the surface wind to, m s-1: the momentum that the
-    Hadley circulation brings, which quasi-geostrophic flow lacks."""
+    """Easterly to which friction pulls the lowest level at 12 degrees north and south, m s-1. It
+    stands for the momentum that the Hadley circulation brings down, which this flow lacks."""
     mountains: float = 1.0
     """Height of the mountains as a multiple of `orography`."""
     scale_height: float = 9000.0
@@ -174,6 +174,7 @@ class QuasiGeostrophic:
         noise[0] = noise[0].real
         degree = np.arange(TRUNCATION + 1)[:, None, None]
         eddies = 5e6 / (1 + degree**2) * noise * self.harmonics.kept[:, :, None, None]
+        eddies[0, 0] = 0
         return self.potential_vorticity(self.equilibrium(winter) + eddies)
 
     def equilibrium(self, winter: Real) -> Complex:

@@ -16,18 +16,15 @@ from typing import Any
 import dask.array
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from climlstm import __version__
-from climlstm.data.diagnostics import CHANNELS, diagnose, output_grid
+from climlstm.data.diagnostics import CHANNELS, diagnose, labelled, static_fields
 from climlstm.data.quasigeostrophic import (
     TRUNCATION,
     Parameters,
     QuasiGeostrophic,
     Times,
-    land_fraction,
     northern_winter,
-    orography,
 )
 from climlstm.data.spherical import Complex
 from climlstm.errors import DataError
@@ -60,7 +57,7 @@ def simulate(
     """
     if store.exists():
         raise DataError(f"{store} exists already. Delete it, or name another store.")
-    times = _times(years, start)
+    times = _times(years, start, spin_up_days)
     model = QuasiGeostrophic(Parameters())
     blocks = _run(model, times, seed=seed, spin_up_days=spin_up_days, progress=progress)
     try:
@@ -82,11 +79,16 @@ def weather(
     *, years: float, start: str = "2001-01-01", seed: int = 0, spin_up_days: int = 150
 ) -> xr.Dataset:
     """What `simulate` writes, in memory and without the states of the model."""
-    model, times = QuasiGeostrophic(Parameters()), _times(years, start)
+    times = _times(years, start, spin_up_days)
+    model = QuasiGeostrophic(Parameters())
     blocks = _run(model, times, seed=seed, spin_up_days=spin_up_days, progress=None)
     fields = [diagnose(model, states) for _, states in blocks]
     whole = {name: np.concatenate([block[name] for block in fields]) for name in CHANNELS}
-    return _cube(whole, times, seed=seed)
+    return (
+        labelled(whole, {"time": _time(times)})
+        .assign(static_fields())
+        .assign_attrs(_attributes(seed))
+    )
 
 
 def predictability(
@@ -109,6 +111,11 @@ def predictability(
     `init_time` for several members; lead times from 6 h to `steps` times that.
     Raises DataError for a store without model states, or for times that it does not have.
     """
+    if len(init_times) == 0 or steps < 1 or members < 1:
+        raise DataError(
+            f"{len(init_times)} init_times, {steps} steps and {members} members: "
+            "expected one or more of each."
+        )
     record, model = _open_states(store)
     generator = np.random.default_rng(seed)
     inits = np.asarray(init_times, dtype=record.time.dtype)
@@ -132,21 +139,29 @@ def predictability(
         for name in CHANNELS
     }
     coordinates = {
-        "init_time": ("init_time", inits, {"standard_name": "forecast_reference_time"}),
-        "realization": ("realization", np.arange(members), {"standard_name": "realization"}),
-        "lead_time": ("lead_time", leads, {"standard_name": "forecast_period"}),
+        "init_time": xr.Variable("init_time", inits, {"standard_name": "forecast_reference_time"}),
+        "realization": xr.Variable(
+            "realization", np.arange(members), {"standard_name": "realization"}
+        ),
+        "lead_time": xr.Variable("lead_time", leads, {"standard_name": "forecast_period"}),
     }
-    forecast = _dataset(fields, coordinates).assign_attrs(
+    forecast = labelled(fields, coordinates).assign_attrs(
         _attributes(seed) | {"title": "Perfect-model forecasts", "initial_error": amplitude}
     )
     return forecast.isel(realization=0, drop=True) if members == 1 else forecast
 
 
-def _times(years: float, start: str) -> Times:
-    count = round(years * 365.25 * STEPS_PER_DAY)
-    if count < 1:
+def _times(years: float, start: str, spin_up_days: int) -> Times:
+    """Six-hourly times; what the user gave is checked here."""
+    if not years * 365.25 * STEPS_PER_DAY >= 1:
         raise DataError(f"years is {years}: expected at least one step of 6 h.")
-    return np.datetime64(start, "ns") + np.arange(count) * OUTPUT_STEP
+    if spin_up_days < 0:
+        raise DataError(f"spin_up_days is {spin_up_days}: expected 0 or more.")
+    try:
+        first = np.datetime64(start, "ns")
+    except ValueError as error:
+        raise DataError(f"start is '{start}': expected a date such as 2001-01-01.") from error
+    return first + np.arange(round(years * 365.25 * STEPS_PER_DAY)) * OUTPUT_STEP
 
 
 def _run(
@@ -175,39 +190,8 @@ def _run(
         progress(1.0)
 
 
-def _cube(fields: dict[str, NDArray[np.float32]], times: Times, *, seed: int) -> xr.Dataset:
-    """Weather (time, latitude, longitude) with its static fields."""
-    grid = output_grid()
-    cube = _dataset(fields, {"time": ("time", times, {"standard_name": "time", "axis": "T"})})
-    static = {
-        "orography": ("surface_altitude", "height of the idealised mountains", "m", orography),
-        "land_mask": ("land_area_fraction", "share of land", "1", land_fraction),
-    }
-    for name, (standard_name, long_name, units, field) in static.items():
-        cube[name] = xr.Variable(
-            ("latitude", "longitude"),
-            field(grid.latitude, grid.longitude).astype(np.float32),
-            {"standard_name": standard_name, "long_name": long_name, "units": units},
-        )
-    return cube.assign_attrs(_attributes(seed))
-
-
-def _dataset(fields: dict[str, NDArray[np.float32]], coordinates: dict) -> xr.Dataset:
-    """Channels with these leading dimensions, then latitude and longitude, described by CF."""
-    grid = output_grid()
-    dimensions = (*coordinates, "latitude", "longitude")
-    variables = {}
-    for name, (standard_name, long_name, units) in CHANNELS.items():
-        attributes = {"standard_name": standard_name, "long_name": long_name, "units": units}
-        variables[name] = xr.Variable(dimensions, fields[name], attributes)
-    places = {
-        name: (name, values, {"standard_name": name, "units": f"degrees_{side}", "axis": axis})
-        for name, values, side, axis in (
-            ("latitude", grid.latitude, "north", "Y"),
-            ("longitude", grid.longitude, "east", "X"),
-        )
-    }
-    return xr.Dataset(variables, coordinates | places)
+def _time(times: Times) -> xr.Variable:
+    return xr.Variable("time", times, {"standard_name": "time", "axis": "T"})
 
 
 def _attributes(seed: int) -> dict[str, str | int | float]:
@@ -233,7 +217,8 @@ def _write(
     """Write the blocks, each when it is made: the store's skeleton first, then its regions."""
     for first, vorticity in blocks:
         here = times[first : first + vorticity.shape[-1]]
-        cube = _cube(diagnose(model, vorticity), here, seed=seed)
+        cube = labelled(diagnose(model, vorticity), {"time": _time(here)})
+        cube = cube.assign(static_fields()).assign_attrs(_attributes(seed))
         daily = _states(vorticity[..., ::STEPS_PER_DAY], here[::STEPS_PER_DAY], seed=seed)
         if first == 0:
             _write_skeleton(cube, times, folder, group=None)
@@ -244,26 +229,27 @@ def _write(
 
 def _write_skeleton(block: xr.Dataset, times: Times, folder: Path, *, group: str | None) -> None:
     """Everything but the values that change in time: metadata, coordinates, static fields."""
-    skeleton = block.drop_dims("time").assign_coords(time=("time", times, block.time.attrs))
     encoding: dict[str, dict[str, Any]] = {
         "time": {"units": "hours since 1970-01-01", "dtype": "int64", "chunks": (times.size,)}
     }
-    for name, variable in block.data_vars.items():
-        if "time" in variable.dims:
-            shape = (times.size, *variable.shape[1:])
-            chunks = variable.shape
-            zeros = dask.array.zeros(shape, chunks=chunks, dtype=variable.dtype)
-            skeleton[name] = (variable.dims, zeros, variable.attrs)
-            encoding[str(name)] = {"chunks": chunks}
-    skeleton[list(block.data_vars)].assign_attrs(block.attrs).to_zarr(
+    changing = [name for name, variable in block.data_vars.items() if "time" in variable.dims]
+    skeleton = block.drop_dims("time").assign_coords(time=_time(times))
+    for name in changing:
+        values = block[name]
+        shape = (times.size, *values.shape[1:])
+        empty = dask.array.empty(shape, chunks=values.shape, dtype=values.dtype)
+        skeleton[name] = xr.Variable(values.dims, empty, values.attrs)
+        encoding[str(name)] = {"chunks": values.shape}
+    skeleton.to_zarr(
         folder, group=group, mode="a", encoding=encoding, compute=False, consolidated=False
     )
 
 
 def _write_region(block: xr.Dataset, first: int, folder: Path, *, group: str | None) -> None:
     region = {"time": slice(first, first + block.sizes["time"])}
-    changing = block.drop_vars([name for name in block.variables if "time" not in block[name].dims])
-    changing.drop_vars("time").to_zarr(folder, group=group, region=region, consolidated=False)
+    changing = [name for name, variable in block.data_vars.items() if "time" in variable.dims]
+    values = block[changing].drop_vars(block.coords)
+    values.to_zarr(folder, group=group, region=region, consolidated=False)
 
 
 def _states(vorticity: Complex, times: Times, *, seed: int) -> xr.Dataset:
@@ -281,7 +267,7 @@ def _states(vorticity: Complex, times: Times, *, seed: int) -> xr.Dataset:
                 },
             )
         },
-        {"time": ("time", times, {"standard_name": "time", "axis": "T"})},
+        {"time": _time(times)},
         _attributes(seed),
     )
 

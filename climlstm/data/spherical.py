@@ -22,7 +22,7 @@ Complex = NDArray[np.complex128]
 class SphericalHarmonics:
     """Transforms between triangularly truncated coefficients and one latitude-longitude grid.
 
-    The grid may have any latitudes; only `gaussian` ones can be analysed.
+    The grid may have any latitudes but the poles; only `gaussian` ones can be analysed.
     """
 
     def __init__(
