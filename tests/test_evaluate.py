@@ -301,6 +301,8 @@ def test_what_cannot_be_asked_for_is_refused(cube):
         run(forecast, cube, model="persistence", baselines=["persistence"])
     with pytest.raises(DataError, match=r"'lead_time' \(timedelta64\) is int64"):
         run(forecast.assign_coords(lead_time=[6, 12, 18, 24, 30]), cube)
+    with pytest.raises(DataError, match=r"no variable has the dimensions .*; there are t2m \("):
+        run(forecast.isel(latitude=0, drop=True), cube)
     with pytest.raises(DataError, match="init_time 2020-01-01 00:00:00 occurs more than once"):
         run(xr.concat([forecast, forecast], "init_time"), cube)
 
@@ -310,6 +312,38 @@ def test_ensembles_go_beside_single_baselines(cube):
     scores = run(forecast, cube, baselines=["persistence"]).scores
     assert pick(scores, "rmse") == pytest.approx([3.0] * 5, rel=1e-6)
     assert len(pick(scores, "rmse", "persistence")) == 5
+
+
+def test_pressure_of_january_1996(real_data):
+    """Two corners without data, times without an epoch, latitudes from the south: persistence of
+    two days, as a forecast made by hand and as the baseline, against the formula written out."""
+    source = xr.open_dataset(
+        real_data / "storm_jan1996" / "Pstorm.cdf", engine="netcdf4", decode_times=False
+    )
+    cube = source[["p"]].rename(p="msl", timestep="time", lat="latitude", lon="longitude").load()
+    cube = cube.assign_coords(time=np.datetime64("1996-01-05") + cube.time.values * STEP // 6)
+    cube["msl"].attrs["units"] = "Pa"
+    inits = cube.time.values[:56:4]
+    lead = xr.DataArray([8 * STEP], dims="lead_time", coords={"lead_time": [8 * STEP]})
+    forecast = cube.sel(time=inits).rename(time="init_time").expand_dims(lead_time=lead.lead_time)
+    observed = cube.notnull().all("time")
+    scores = run(
+        forecast,
+        cube.isel(latitude=slice(None, None, -1)),
+        evaluators={"rmse": RMSE()},
+        observed=observed,
+        baselines=["persistence"],
+    ).scores
+    values = cube["msl"].values.astype("float64")
+    error = values[:56:4] - values[8:64:4]
+    phi = np.deg2rad(cube.latitude.values.astype("float64"))
+    half = np.deg2rad(1.25 / 2)
+    area = (np.sin(phi + half) - np.sin(phi - half))[:, None] * observed["msl"].values
+    expected = np.sqrt(np.nansum(error**2 * area) / area.sum() / len(inits))
+    assert 500 < expected < 2000
+    assert pick(scores, "rmse", variable="msl") == pytest.approx([expected])
+    assert pick(scores, "rmse", "persistence", "msl") == pytest.approx([expected])
+    assert pick(scores, "rmse_skill_vs_persistence", variable="msl") == pytest.approx([0], abs=1e-9)
 
 
 # Evaluators of others

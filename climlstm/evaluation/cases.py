@@ -56,6 +56,14 @@ def orient(forecast: xr.Dataset) -> xr.Dataset:
             twice = forecast.indexes[name][forecast.indexes[name].duplicated()][0]
             raise DataError(f"forecast: {name} {twice} occurs more than once.")
     order = ("init_time", "realization", "lead_time", *FIELD)
+    needed = {"init_time", "lead_time", *FIELD}
+    fields = [name for name, array in forecast.items() if needed <= set(array.dims)]
+    if not fields:
+        raise DataError(
+            f"forecast: no variable has the dimensions {', '.join(sorted(needed))}; there are "
+            f"{', '.join(f'{n} {a.dims}' for n, a in forecast.items()) or 'no variables'}."
+        )
+    forecast = forecast[fields]
     forecast = forecast.reset_coords(drop=True).transpose(*order, missing_dims="ignore")
     forecast = forecast.assign_coords(
         init_time=forecast.init_time.astype("datetime64[us]"),

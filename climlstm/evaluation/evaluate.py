@@ -198,6 +198,8 @@ def _check_request(
             )
     if model in baselines:
         raise DataError(f"The forecasts cannot be called '{model}', which is a baseline.")
+    if "scores" in evaluators:
+        raise DataError("An evaluator cannot be called 'scores', like the table of all of them.")
     for name, evaluator in evaluators.items():
         missing = [channel for channel in evaluator.requires if channel not in forecast]
         if missing:

@@ -11,6 +11,17 @@ import pandas as pd
 from climlstm.errors import DataError
 from climlstm.evaluation.evaluate import SCORE_COLUMNS, Evaluation
 
+DEFINITIONS = {
+    "rmse": "root of the mean squared error, the mean being over area and initialisations",
+    "mae": "mean absolute error over area and initialisations",
+    "bias": "mean of forecast minus truth over area and initialisations",
+    "acc": "uncentred anomaly correlation over area, averaged over initialisations",
+    "crps": "fair continuous ranked probability score, mean over area and initialisations",
+    "spread": "root of the mean ensemble variance, times (M + 1) / M for M members",
+    "spread_skill": "spread over the RMSE of the ensemble mean",
+}
+"""What the numbers are, to be said beside them; those of WeatherBench 2 where it has them."""
+
 GROUP = ["variable", "level", "region", "model"]
 
 
