@@ -1,10 +1,324 @@
 """The command line: parse, call one public function, print."""
 
-import typer
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Annotated, Any
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperGroup
+
+from climlstm.errors import ClimLSTMError, PluginError
+
+console = Console()
+complaints = Console(stderr=True)
+
+COMMANDS = "climlstm.commands"
+"""Entry points that are typer apps: commands that plugins add."""
+
+
+class Commands(TyperGroup):
+    """Our commands, and those of plugins, which are imported when they are called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        own = super().list_commands(ctx)
+        return own + sorted({e.name for e in entry_points(group=COMMANDS)} - set(own))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        own = super().get_command(ctx, cmd_name)
+        found = list(entry_points(group=COMMANDS, name=cmd_name))
+        if own is not None or not found:
+            return own
+        try:
+            return typer.main.get_command(found[0].load())
+        except Exception as error:  # help must not fail because one package is broken
+            return typer.main.get_command(_broken(found[0], error))
+
+
+def _broken(command: EntryPoint, cause: Exception) -> typer.Typer:
+    """A command that says why a plugin's own cannot be had."""
+    owner = command.dist.name if command.dist else "a plugin"
+    broken = typer.Typer()
+
+    @broken.command(
+        command.name,
+        help=f"(cannot be loaded from {owner})",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+    def complain() -> None:
+        raise PluginError(
+            f"The command '{command.name}' of {owner} cannot be loaded: {cause}. "
+            "Reinstall or remove that package."
+        ) from cause
+
+    return broken
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Weather and climate forecasting with ConvLSTM networks, from catalog to forecast map.",
+)
+
+RunFile = Annotated[Path, typer.Argument(help="The run file (YAML).", show_default=False)]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the run file.")
+]
+Catalog = Annotated[str | None, typer.Option(help="Another catalog than the run's.")]
+Source = Annotated[str | None, typer.Option(help="Another source than the run's.")]
+
+
+@app.command()
+def demo(
+    directory: Annotated[Path, typer.Argument(help="Where to put everything.")] = Path("demo"),
+    years: Annotated[int, typer.Option(help="Simulated years to train on.", min=1)] = 4,
+    workers: Annotated[int, typer.Option(help="Training processes.", min=1)] = 1,
+) -> None:
+    """Simulated weather to scored forecast and map; nothing to download."""
+    from climlstm.demo import run_demo
+
+    run_demo(directory, years=years, workers=workers, console=console)
+
+
+@app.command()
+def sources(
+    catalog: Annotated[str, typer.Argument(help="An Intake catalog: path or URL.")],
+) -> None:
+    """What a catalog offers."""
+    from climlstm.data.catalog import list_sources
+
+    table = Table("source", "what", "grid", "span", "licence", box=None, pad_edge=False)
+    for source in list_sources(catalog):
+        known = source.metadata
+        table.add_row(
+            source.name,
+            source.problem or source.description,
+            known.grid or "",
+            known.span or "",
+            known.licence or "",
+        )
+    console.print(table)
+
+
+@app.command()
+def train(
+    run_file: RunFile,
+    resume: Annotated[bool, typer.Option(help="Go on from the latest checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Delete an earlier run of this name.")] = False,
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster: 'auto' or HOST:PORT.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Training processes.", min=1)] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="In this process (or under torchrun), without Ray.")
+    ] = False,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Train the forecaster that a run file describes."""
+    from climlstm.config import load_config
+    from climlstm.runs import train_run
+    from climlstm.training.progress import Display
+
+    overrides = [*set_, *([f"cluster.workers={workers}"] if workers else [])]
+    config = load_config(run_file, overrides)
+    with Display(console) as display:
+        checkpoint = train_run(
+            config,
+            resume=resume,
+            overwrite=overwrite,
+            under_ray=not plain,
+            address=address,
+            observe=display,
+        )
+    console.print(f"best checkpoint: {checkpoint}")
+
+
+@app.command()
+def forecast(
+    place: Annotated[Path, typer.Argument(help="Folder of a run or of a checkpoint.")],
+    out: Annotated[Path, typer.Option(help="The Zarr store to write.")],
+    init: Annotated[
+        list[str], typer.Option(help="Initial time; by default the whole test period.")
+    ] = [],  # noqa: B006
+    steps: Annotated[int | None, typer.Option(help="Lead steps.", min=1)] = None,
+    catalog: Catalog = None,
+    source: Source = None,
+    gpu: Annotated[bool, typer.Option(help="Compute on the GPU.")] = False,
+) -> None:
+    """Forecast into one Zarr store in WeatherBench's layout."""
+    from climlstm.runs import find_trained, forecast_run, other_data, parse_times
+
+    trained = find_trained(place)
+    with console.status("forecasting") as status:
+        number = forecast_run(
+            trained,
+            out,
+            data=other_data(trained.config.data, catalog=catalog, source=source),
+            init_times=parse_times(init) if init else None,
+            steps=steps,
+            gpu=gpu,
+            progress=lambda done: status.update(f"forecasting: {done} initialisations"),
+        )
+    console.print(f"{number} forecasts in {out}")
+
+
+@app.command()
+def evaluate(
+    store: Annotated[Path, typer.Argument(help="A forecast store.")],
+    out: Annotated[Path, typer.Option(help="Folder for tables and curves.")],
+    evaluator: Annotated[
+        list[str], typer.Option(help="Evaluator; by default those of the run file.")
+    ] = [],  # noqa: B006
+    region: Annotated[list[str], typer.Option(help="Named region.")] = [],  # noqa: B006
+    catalog: Catalog = None,
+    source: Source = None,
+) -> None:
+    """Score forecasts beside persistence and climatology."""
+    from climlstm.config import PluginChoice
+    from climlstm.evaluation.tables import write_scores
+    from climlstm.forecasting import open_forecasts
+    from climlstm.runs import config_of, evaluate_run, other_data
+
+    forecasts = open_forecasts(store)
+    with console.status("scoring"):
+        evaluation = evaluate_run(
+            forecasts,
+            data=other_data(config_of(forecasts).data, catalog=catalog, source=source),
+            evaluators=[PluginChoice(name=name) for name in evaluator] or None,
+            regions=region or None,
+        )
+    print_scores(evaluation.scores)
+    for path in [*write_scores(evaluation, out), *_draw_curves(evaluation.scores, out)]:
+        console.print(f"wrote {path}")
+
+
+def print_scores(scores: Any) -> None:
+    """Each metric as a table: a row for each variable and lead, a column for each model."""
+    from climlstm.evaluation.tables import score_table
+
+    for metric in dict.fromkeys(scores["metric"]):
+        if "_vs_" in metric:
+            continue
+        for region in dict.fromkeys(scores[scores["metric"] == metric]["region"]):
+            heading, rows = score_table(scores, metric, region=region)
+            print_table(heading, rows, title=f"{metric}, {region}")
+
+
+def print_table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, title: str) -> None:
+    """Texts in columns, numbers to the right."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for number, text in enumerate(heading):
+        table.add_column(text, justify="left" if number < 2 else "right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _draw_curves(scores: Any, out: Path) -> list[Path]:
+    from climlstm.plots import plot_scores, save
+
+    paths = []
+    for metric in ("rmse", "acc"):
+        if (scores["metric"] == metric).any():
+            paths.append(out / f"{metric}.png")
+            save(plot_scores(scores, metric=metric), paths[-1])
+    return paths
+
+
+@app.command()
+def plot(
+    store: Annotated[Path, typer.Argument(help="A forecast store.")],
+    out: Annotated[Path, typer.Option(help="The picture to write (PNG, PDF, SVG).")],
+    variable: Annotated[str, typer.Option(help="Channel to draw, such as t2m.")],
+    init: Annotated[str | None, typer.Option(help="Initial time; by default the first.")] = None,
+    lead: Annotated[str | None, typer.Option(help="Lead time, such as 24h.")] = None,
+    contours: Annotated[str | None, typer.Option(help="Channel to draw as lines.")] = None,
+    projection: Annotated[str | None, typer.Option(help="Projection by name.")] = None,
+    region: Annotated[str | None, typer.Option(help="Region by name.")] = None,
+    truth: Annotated[bool, typer.Option(help="Beside truth and error.")] = True,
+) -> None:
+    """Map of a forecast, the truth and the error, with coastlines; offline."""
+    from climlstm.forecasting import open_forecasts
+    from climlstm.plots import plot_forecast, save
+    from climlstm.runs import config_of, open_cube
+
+    forecasts = open_forecasts(store)
+    figure = plot_forecast(
+        forecasts,
+        variable,
+        truth=open_cube(config_of(forecasts).data) if truth else None,
+        init_time=init,
+        lead_time=lead,
+        contours=contours,
+        projection=projection,
+        region=region,
+    )
+    save(figure, out)
+    console.print(f"wrote {out}")
+
+
+plugins_app = typer.Typer(no_args_is_help=True, help="Variables, losses, evaluators and models.")
+app.add_typer(plugins_app, name="plugins")
+
+
+@plugins_app.command("list")
+def plugins_list() -> None:
+    """All installed plugins, built-in ones too."""
+    from climlstm.plugins import SINGULAR, discover
+
+    table = Table("kind", "name", "distribution", "version", box=None, pad_edge=False)
+    for kind in SINGULAR:
+        for plugin in discover(kind):
+            table.add_row(SINGULAR[kind], plugin.name, plugin.distribution, plugin.version)
+    console.print(table)
+
+
+maps_app = typer.Typer(no_args_is_help=True, help="Coastlines on this machine.")
+app.add_typer(maps_app, name="maps")
+
+
+@maps_app.command("status")
+def maps_status() -> None:
+    """Which coastlines are here."""
+    from climlstm.plots import status
+
+    for coast in status():
+        console.print(str(coast))
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show log messages.")] = False,
+) -> None:
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("climlstm").setLevel(level)
 
 
 def main() -> None:
-    """Entry point of the command `climlstm`."""
-    app()
+    """Entry point of the command `climlstm`: errors a user can mend are shown without traceback."""
+    try:
+        app()
+    except ClimLSTMError as error:
+        _complain(str(error))
+    except OSError as error:
+        if error.errno is None or isinstance(error, BrokenPipeError):
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        _complain(f"{error.strerror}{place}. What was finished before is kept.")
+
+
+def _complain(message: str) -> None:
+    complaints.print(f"[bold red]Error:[/] {_escape(message)}", highlight=False, soft_wrap=True)
+    sys.exit(1)
+
+
+def _escape(message: str) -> str:
+    return importlib.import_module("rich.markup").escape(message)

@@ -32,6 +32,12 @@ def forcing_channels(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(field for name in names for field in CHANNELS[name])
 
 
+def forcings_of(fields: Sequence[str]) -> tuple[str, ...]:
+    """The forcings of a run file that give these fields: `forcing_channels` read backwards."""
+    names = {given[0]: name for name, given in CHANNELS.items()}
+    return tuple(names[field] for field in fields if field in names)
+
+
 def forcing_fields(
     names: Sequence[str], times: ArrayLike, latitude: ArrayLike, longitude: ArrayLike
 ) -> NDArray[np.float32]:

@@ -1,0 +1,30 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both need Python 3.11, pip and a package index.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check slow clean
+
+demo: $(VENV)/.installed
+	$(BIN)/climlstm demo demo
+
+test: $(VENV)/.installed check
+	$(BIN)/pytest -q
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+slow: $(VENV)/.installed
+	$(BIN)/pytest -q -m "slow or not slow"
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]' $(foreach plugin,$(wildcard plugins/*/pyproject.toml),--editable $(dir $(plugin)))
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo build dist

@@ -1,0 +1,175 @@
+"""The main job from beginning to end on simulated weather: simulate, train, forecast, score, draw.
+
+Everything goes through the same functions, catalog and run file as a user's own data. A demo that
+was interrupted goes on where it was.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from string import Template
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from rich.console import Console
+from rich.table import Table
+
+from climlstm.config import Config, load_config
+from climlstm.data.simulate import predictability, simulate
+from climlstm.evaluation.evaluate import Evaluation
+from climlstm.evaluation.tables import score_table, useful_lead, write_scores
+from climlstm.forecasting import open_forecasts
+from climlstm.plots import plot_forecast, plot_scores, save
+from climlstm.runs import evaluate_run, find_trained, forecast_run, open_cube, train_run
+from climlstm.training.progress import Display
+
+START = 2001
+PERFECT = "perfect model"
+INITIAL_ERROR = 0.01
+"""Of the perfect model's reruns, as a share of the climatological standard deviation."""
+
+CATALOG = """\
+# An Intake catalog with one source: the weather that `climlstm demo` simulated.
+sources:
+  atmosphere:
+    description: Three-level quasi-geostrophic atmosphere, 6-hourly, 64x32
+    driver: zarr
+    args:
+      urlpath: "{{ CATALOG_DIR }}/atmosphere.zarr"
+    metadata:
+      licence: Apache-2.0
+      grid: 64x32
+"""
+
+RUN = Template("""\
+name: demo
+data:
+  catalog: catalog.yaml
+  source: atmosphere
+  step: 6h
+  state: [t850, msl, u10, v10, z500, z200]
+  forcing: [season]
+  static: [orography, land_mask]
+  periods: {train: [$train], valid: [$valid], test: [$test]}
+model: {name: convlstm, history: 2}
+training: {horizon: 4, epochs: 4, batch_size: 16, learning_rate: 2.0e-3}
+forecast: {steps: 28, every: 48h}
+cluster: {workers: $workers}
+""")
+
+
+def run_demo(directory: Path, *, years: int, workers: int, console: Console) -> None:
+    """All steps, each with a line about what it made and how long it took.
+
+    years: of training; three months of validation and nine of test follow them.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    config = _write_run(directory, years=years, workers=workers)
+    store = directory / "atmosphere.zarr"
+    if not store.exists():
+        with _step(console, f"simulating {years + 1} years of weather"):
+            simulate(store, years=years + 1, start=f"{START}-01-01")
+    with _step(console, "training"), Display(console) as display:
+        checkpoint = train_run(config, resume=True, observe=display)
+    trained = find_trained(checkpoint)
+    forecasts = directory / "forecasts.zarr"
+    with _step(console, "forecasting the test period"):
+        _replace_older(forecasts, checkpoint)
+        if not forecasts.exists():
+            forecast_run(trained, forecasts)
+    with _step(console, "scoring"):
+        evaluation = _evaluate(open_forecasts(forecasts), store)
+        write_scores(evaluation, directory / "scores")
+    _print(evaluation.scores, console)
+    with _step(console, "drawing"):
+        _draw(open_forecasts(forecasts), evaluation.scores, config, directory)
+    console.print(
+        f"Look at {directory}/forecast.png and {directory}/rmse.png; the run file is "
+        f"{directory}/run.yaml, the forecasts are {forecasts} (WeatherBench layout)."
+    )
+
+
+def _write_run(directory: Path, *, years: int, workers: int) -> Config:
+    """Catalog and run file, for the demo itself and for the user to change afterwards."""
+    end = START + years
+    run = RUN.substitute(
+        train=f"{START}-01-01, {end - 1}-12-31",
+        valid=f"{end}-01-01, {end}-03-31",
+        test=f"{end}-04-01, {end}-12-31",
+        workers=workers,
+    )
+    (directory / "catalog.yaml").write_text(CATALOG, encoding="utf-8")
+    (directory / "run.yaml").write_text(run, encoding="utf-8")
+    return load_config(directory / "run.yaml")
+
+
+def _replace_older(forecasts: Path, checkpoint: Path) -> None:
+    """Delete forecasts that another checkpoint made, so that scores and checkpoint agree."""
+    if forecasts.exists():
+        made_by = json.loads(open_forecasts(forecasts).attrs["climlstm_provenance"])
+        if made_by["checkpoint"] != str(checkpoint):
+            shutil.rmtree(forecasts)
+
+
+def _evaluate(forecasts: xr.Dataset, store: Path) -> Evaluation:
+    """Scores of the forecasts, of the baselines, and of the model that made the weather itself."""
+    evaluation = evaluate_run(forecasts, model="ConvLSTM")
+    inits = forecasts["init_time"].values[::3]
+    perfect = predictability(
+        store,
+        init_times=list(inits),
+        steps=forecasts.sizes["lead_time"],
+        amplitude=INITIAL_ERROR,
+    )
+    limit = evaluate_run(perfect.assign_attrs(forecasts.attrs), model=PERFECT, baselines=())
+    return replace(evaluation, scores=pd.concat([evaluation.scores, limit.scores]))
+
+
+def _print(scores: pd.DataFrame, console: Console) -> None:
+    heading, rows = score_table(scores, "rmse")
+    table = Table(*heading, title="RMSE on the test period", title_justify="left", box=None)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    for row in useful_lead(scores, "acc", 0.6).itertuples():
+        if row.variable == "z" and row.level == 500 and row.model in ("ConvLSTM", PERFECT):
+            days = row.useful_lead / pd.Timedelta("1D")
+            beyond = "" if row.ended else "more than "
+            console.print(f"z500: ACC of {row.model} stays above 0.6 for {beyond}{days:.1f} days")
+
+
+def _draw(forecasts: xr.Dataset, scores: pd.DataFrame, config: Config, directory: Path) -> None:
+    truth = open_cube(config.data)
+    for metric in ("rmse", "acc"):
+        save(plot_scores(scores, metric=metric), directory / f"{metric}.png")
+    figure = plot_forecast(
+        forecasts,
+        "msl",
+        truth=truth,
+        init_time=_stormiest(truth, forecasts),
+        lead_time=pd.Timedelta("48h"),
+    )
+    save(figure, directory / "forecast.png")
+
+
+def _stormiest(truth: xr.Dataset, forecasts: xr.Dataset) -> np.datetime64:
+    """The initialisation two days before the deepest low of the northern hemisphere."""
+    inits = forecasts["init_time"].values
+    valid = inits + np.timedelta64(48, "h")
+    inits = inits[np.isin(valid, truth["time"].values)]
+    pressure = truth["msl"].sel(time=inits + np.timedelta64(48, "h"))
+    lowest = pressure.where(pressure["latitude"] > 25).min(["latitude", "longitude"])
+    return inits[int(lowest.argmin("time").compute())]
+
+
+@contextmanager
+def _step(console: Console, what: str) -> Iterator[None]:
+    console.print(f"[bold]{what}[/]")
+    began = time.monotonic()
+    yield
+    console.print(f"  {what}: {time.monotonic() - began:.0f} s")

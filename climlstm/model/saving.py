@@ -1,0 +1,134 @@
+"""A forecaster as a folder: tensors in safetensors, their meaning in JSON. Nothing is executed.
+
+forecaster.safetensors   weights, statistics, static fields
+forecaster.json          format, spec, plugin, provenance, and the digest of the tensors
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from climlstm import __version__, plugins
+from climlstm.errors import CheckpointError, PluginError
+from climlstm.model.forecaster import Forecaster, Spec
+
+FORMAT = 1
+
+
+def save_forecaster(
+    directory: Path, spec: Spec, state: dict[str, Tensor], provenance: dict[str, Any]
+) -> None:
+    """Write a forecaster into an existing folder.
+
+    state: the forecaster's `state_dict`.
+    provenance: what it was made from, as plain JSON: data, periods seen, versions.
+    """
+    plugin = plugins.find("models", spec.network)
+    write_tensors(directory / "forecaster.safetensors", state)
+    description = {
+        "format": FORMAT,
+        "climlstm": __version__,
+        "spec": spec.to_dict(),
+        "plugin": {"distribution": plugin.distribution, "version": plugin.version},
+        "provenance": provenance,
+        "sha256": digest(directory / "forecaster.safetensors"),
+    }
+    write_json(directory / "forecaster.json", description)
+
+
+def load_forecaster(
+    directory: Path, *, precision: torch.dtype = torch.float32
+) -> tuple[Forecaster, dict[str, Any]]:
+    """The forecaster in a folder, ready to forecast, and its provenance.
+
+    Raises CheckpointError where the folder is not one, is damaged, or needs a plugin that is
+    not installed; PluginError where that plugin is broken.
+    """
+    description = read_json(directory / "forecaster.json")
+    if description.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{directory} has format {description.get('format')!r}, this climlstm reads {FORMAT}. "
+            "Read it with the version that wrote it."
+        )
+    check_digest(directory / "forecaster.safetensors", description["sha256"])
+    spec = Spec.from_dict(description["spec"])
+    _check_plugin(directory, spec.network, description["plugin"])
+    state = read_tensors(directory / "forecaster.safetensors")
+    forecaster = Forecaster.from_state(spec, state, precision=precision)
+    return forecaster.eval(), description["provenance"]
+
+
+def _check_plugin(directory: Path, network: str, made_by: dict[str, str]) -> None:
+    try:
+        plugins.find("models", network)
+    except PluginError as error:
+        raise CheckpointError(
+            f"{directory} was made with the network '{network}' of {made_by['distribution']} "
+            f"{made_by['version']}, which is not installed. Install it with: "
+            f"pip install '{made_by['distribution']}=={made_by['version']}'"
+        ) from error
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Tensors into a safetensors file, on disk when this returns."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    _to_disk(path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file. Raises CheckpointError where it is missing or damaged."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}.") from error
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """JSON into a file, on disk when this returns."""
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    _to_disk(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises CheckpointError where the file is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path.parent} is no checkpoint: it has no {path.name}. Give the folder of a "
+            "checkpoint, or of a run that has one."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}. Use an earlier checkpoint.") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is damaged: it holds no JSON object.")
+    return content
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_digest(path: Path, expected: str) -> None:
+    """Raises CheckpointError where the file is not, byte for byte, the one that was written."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing. Use an earlier checkpoint.")
+    if digest(path) != expected:
+        raise CheckpointError(
+            f"{path} is damaged: its SHA-256 is not the one noted when it was written. "
+            "Use an earlier checkpoint."
+        )
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,224 @@
+"""What a run file asks for, step by step: train, forecast, evaluate.
+
+Each step finds what the one before it left: a checkpoint knows its run file, and a forecast knows
+its checkpoint.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from climlstm import plugins
+from climlstm.config import Config, DataConfig, PluginChoice, parse_config
+from climlstm.data.catalog import open_source
+from climlstm.data.climatology import climatology
+from climlstm.data.cube import build_cube
+from climlstm.data.statistics import compute_statistics
+from climlstm.errors import CheckpointError, ConfigError, DataError
+from climlstm.evaluation.evaluate import Evaluation, evaluate
+from climlstm.forecasting import Times, possible_inits, write_forecasts
+from climlstm.model.saving import load_forecaster, read_json
+from climlstm.training.checkpoint import best_checkpoint, latest_checkpoint
+from climlstm.training.loop import choose_precision, run_folder, train
+from climlstm.training.progress import Observe
+
+
+def train_run(
+    config: Config,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    under_ray: bool = True,
+    address: str | None = None,
+    observe: Observe | None = None,
+) -> Path:
+    """Train, and return the best checkpoint.
+
+    resume: go on from the latest checkpoint of the run, if there is one.
+    overwrite: delete an earlier run of the same name first.
+    under_ray: with the workers of the run file; otherwise in this process, or as torchrun has it.
+    Raises ConfigError where the run has been trained before and neither is asked for.
+    """
+    run = run_folder(config)
+    latest = latest_checkpoint(run)
+    if overwrite:
+        shutil.rmtree(run, ignore_errors=True)
+        latest = None
+    elif latest is not None and not resume:
+        raise ConfigError(
+            f"The run '{config.name}' has been trained before, up to {latest}. Go on with "
+            "--resume, start anew with --overwrite, or give it another name."
+        )
+    if under_ray:
+        from climlstm.training.on_ray import train_on_ray
+
+        train_on_ray(config, resume_from=latest, address=address, observe=observe)
+    else:
+        train(config, resume_from=latest, observe=observe)
+    return best_checkpoint(run)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint and the run that made it."""
+
+    checkpoint: Path
+    config: Config
+    provenance: dict[str, Any]
+
+
+def find_trained(place: Path) -> Trained:
+    """What lies in a folder: a checkpoint, or a run, of which the best checkpoint is taken.
+
+    Raises CheckpointError where it is neither.
+    """
+    if not place.is_dir():
+        raise CheckpointError(
+            f"There is no folder {place}. Give the folder of a run or of a checkpoint."
+        )
+    checkpoint = place if (place / "forecaster.json").exists() else best_checkpoint(place)
+    provenance = read_json(checkpoint / "forecaster.json")["provenance"]
+    config = parse_config(provenance["config"], where=f"{checkpoint}/forecaster.json")
+    return Trained(checkpoint, config, provenance)
+
+
+def forecast_run(
+    trained: Trained,
+    out: Path,
+    *,
+    data: DataConfig | None = None,
+    init_times: Times | None = None,
+    steps: int | None = None,
+    every: timedelta | None = None,
+    gpu: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Forecast into a new store `out`, and return how many initialisations there are.
+
+    data: where initial states come from, if not from the data that it was trained on.
+    init_times: by default the test period, `every` so often.
+    steps, every: by default as the run file has them.
+    """
+    import torch
+
+    config = trained.config
+    device = torch.device("cuda" if gpu else "cpu")
+    precision = choose_precision(config.training.precision, device)
+    forecaster, provenance = load_forecaster(trained.checkpoint, precision=precision)
+    cube = open_cube(data or config.data)
+    if init_times is None:
+        init_times = possible_inits(
+            cube,
+            forecaster.spec,
+            period=config.data.periods.bounds("test"),
+            every=every or config.forecast.every,
+        )
+    digest = read_json(trained.checkpoint / "forecaster.json")["sha256"]
+    write_forecasts(
+        out,
+        forecaster.to(device),
+        cube,
+        init_times=init_times,
+        steps=steps or config.forecast.steps,
+        provenance=provenance | {"checkpoint": str(trained.checkpoint), "digest": digest},
+        batch_size=config.forecast.batch_size,
+        progress=progress,
+    )
+    return len(init_times)
+
+
+def evaluate_run(
+    forecasts: xr.Dataset,
+    *,
+    data: DataConfig | None = None,
+    evaluators: Sequence[PluginChoice] | None = None,
+    regions: Sequence[str] | None = None,
+    model: str | None = None,
+    baselines: Sequence[str] = ("persistence", "climatology"),
+) -> Evaluation:
+    """Score forecasts of a store beside persistence and the climatology of their training period.
+
+    data: the truth, if not the data that the forecaster was trained on.
+    evaluators, regions: by default as the run file has them.
+    model: what the forecasts are called; by default the name of their network.
+    """
+    config = config_of(forecasts)
+    bounds = {name: config.data.periods.bounds(name) for name in ("train", "valid", "test")}
+    trained_on = open_cube(config.data)
+    statistics = compute_statistics(
+        trained_on,
+        channels=config.data.state,
+        train=bounds["train"],
+        others=(bounds["valid"], bounds["test"]),
+    )
+    observed = xr.Dataset(
+        {
+            name: (("latitude", "longitude"), mask)
+            for name, mask in zip(statistics.channels, statistics.observed, strict=True)
+        },
+        {axis: trained_on[axis] for axis in ("latitude", "longitude")},
+    )
+    truth = open_cube(data) if data else trained_on
+    return evaluate(
+        forecasts,
+        truth.sel(time=~truth["time"].isin(statistics.unusable)),
+        evaluators={
+            choice.name: plugins.create("evaluators", choice.name, choice.options)
+            for choice in (evaluators or config.evaluation.evaluators)
+        },
+        climatology=climatology(
+            trained_on,
+            bounds["train"],
+            channels=config.data.state,
+            unusable=statistics.unusable,
+        ),
+        regions=regions or config.evaluation.regions,
+        observed=observed,
+        baselines=baselines,
+        model=model or config.model.name,
+    )
+
+
+def config_of(forecasts: xr.Dataset) -> Config:
+    """The run whose checkpoint made these forecasts.
+
+    Raises DataError where they were not made by climlstm.
+    """
+    try:
+        provenance = json.loads(forecasts.attrs["climlstm_provenance"])
+        return parse_config(provenance["config"], where="provenance of the forecasts")
+    except (KeyError, ValueError) as error:
+        raise DataError(
+            "The forecasts do not say which run made them (attribute climlstm_provenance): "
+            f"{error}. Score those of other models with climlstm.evaluate."
+        ) from error
+
+
+def open_cube(data: DataConfig) -> xr.Dataset:
+    """The cube that the data section of a run file describes, lazily."""
+    return build_cube(open_source(data.catalog, data.source), data)
+
+
+def other_data(data: DataConfig, *, catalog: str | None, source: str | None) -> DataConfig | None:
+    """The same channels, region and step from another source, or None if none is named."""
+    if catalog is None and source is None:
+        return None
+    return data.model_copy(
+        update={"catalog": catalog or data.catalog, "source": source or data.source}
+    )
+
+
+def parse_times(texts: Sequence[str]) -> Times:
+    """Times such as 2020-01-31T06 as datetime64, in order. Raises ConfigError for anything else."""
+    try:
+        times = pd.DatetimeIndex([pd.Timestamp(text) for text in texts])
+    except ValueError as error:
+        raise ConfigError(f"'{texts}': expected times such as 2020-01-31T06 ({error}).") from error
+    return times.unique().sort_values().to_numpy("datetime64[ns]")

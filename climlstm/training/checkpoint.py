@@ -1,0 +1,142 @@
+"""Everything that exact resume needs, as a folder that is written whole or not at all.
+
+A checkpoint is a forecaster (see model/saving.py), which alone is enough to forecast, with:
+training.safetensors   weights as the optimiser has them, its moments
+training.json          position, best loss so far, and the digest of the tensors
+run.yaml               the run file, complete
+metrics.jsonl          the records up to here
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from climlstm.errors import CheckpointError
+from climlstm.model.saving import (
+    check_digest,
+    digest,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a training is: `batch` batches of `epoch` are done, `step` in all."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the training knows besides tensors."""
+
+    position: Position = Position()
+    valid_loss: float = float("inf")
+    """Of the last validation; infinite before the first."""
+    best_loss: float = float("inf")
+    since_best: int = 0
+    """Validations since then."""
+
+
+def write_training(directory: Path, standing: Standing, tensors: dict[str, Tensor]) -> None:
+    """Add the training state to a folder that holds a forecaster."""
+    write_tensors(directory / "training.safetensors", tensors)
+    content = asdict(standing) | {"sha256": digest(directory / "training.safetensors")}
+    write_json(directory / "training.json", content)
+
+
+def read_standing(directory: Path) -> Standing:
+    """Raises CheckpointError where the folder holds no training state."""
+    content = read_json(directory / "training.json")
+    content.pop("sha256", None)
+    try:
+        return Standing(**(content | {"position": Position(**content["position"])}))
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{directory}/training.json does not fit this climlstm: {error}. "
+            "Resume with the version that wrote it."
+        ) from error
+
+
+def read_training(directory: Path) -> tuple[Standing, dict[str, Tensor]]:
+    """Where a training was, and its tensors. Raises CheckpointError where they are damaged."""
+    expected = read_json(directory / "training.json").get("sha256", "")
+    check_digest(directory / "training.safetensors", expected)
+    return read_standing(directory), read_tensors(directory / "training.safetensors")
+
+
+def name_of(position: Position) -> str:
+    """Name of a checkpoint's folder; names sort by time."""
+    return f"step-{position.step:09d}"
+
+
+def commit(written: Path, run: Path, name: str) -> Path:
+    """Give a finished checkpoint its place and name in the folder of a run.
+
+    Both on one file system, so that the last step, a rename, happens whole or not at all.
+    """
+    place = run / name
+    if place.exists():  # the same step again, after resuming from an earlier checkpoint
+        shutil.rmtree(place)
+    os.replace(written, place)
+    return place
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run that are whole, oldest first; damaged ones are named in the log."""
+    whole = []
+    for directory in sorted(run.glob("step-*")):
+        try:
+            check(directory)
+        except CheckpointError as error:
+            logger.warning("leaving out a damaged checkpoint: %s", error)
+        else:
+            whole.append(directory)
+    return whole
+
+
+def check(directory: Path) -> None:
+    """Raises CheckpointError unless a checkpoint is complete and as it was written."""
+    for part in ("forecaster", "training"):
+        expected = read_json(directory / f"{part}.json").get("sha256", "")
+        check_digest(directory / f"{part}.safetensors", expected)
+
+
+def latest_checkpoint(run: Path) -> Path | None:
+    """Where to resume a run, if it has a whole checkpoint."""
+    checkpoints = list_checkpoints(run)
+    return checkpoints[-1] if checkpoints else None
+
+
+def best_checkpoint(run: Path) -> Path:
+    """The checkpoint with the lowest validation loss. Raises CheckpointError if there is none."""
+    checkpoints = list_checkpoints(run)
+    if not checkpoints:
+        raise CheckpointError(
+            f"{run} holds no whole checkpoint. Train first, or give the folder of a checkpoint."
+        )
+    return min(checkpoints, key=lambda c: read_standing(c).valid_loss)
+
+
+def prune(run: Path, keep: int) -> None:
+    """Delete all checkpoints but the `keep` best and the latest."""
+    checkpoints = sorted(run.glob("step-*"))
+    by_loss = sorted(checkpoints, key=lambda c: read_standing(c).valid_loss)
+    for directory in _without(checkpoints[:-1], by_loss[:keep]):
+        shutil.rmtree(directory)
+
+
+def _without(directories: Sequence[Path], kept: Sequence[Path]) -> list[Path]:
+    return [d for d in directories if d not in kept]

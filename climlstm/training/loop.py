@@ -1,0 +1,366 @@
+"""Training, from beginning to end, the same in one process, under torchrun and under Ray Train.
+
+The loop's whole interface to a cluster is `report(metrics, directory or None)`, which every worker
+calls equally often, and `resume_from`.
+"""
+
+import logging
+import math
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from climlstm import plugins
+from climlstm.config import Config, dump_config, format_duration
+from climlstm.errors import ConfigError, TrainingError
+from climlstm.model.saving import load_forecaster, save_forecaster
+from climlstm.training import checkpoint
+from climlstm.training.checkpoint import Position, Standing
+from climlstm.training.learner import Learner
+from climlstm.training.parallel import Workers, workers
+from climlstm.training.progress import JOURNAL, Journal, Observe, Record
+from climlstm.training.task import Task, build_forecaster, open_task
+from climlstm.training.validation import validate
+
+logger = logging.getLogger(__name__)
+
+Report = Callable[[dict[str, Any], Path | None], None]
+"""Takes metrics, and the folder of a finished checkpoint or None."""
+
+SECONDS_BETWEEN_RECORDS = 2.0
+STEPS_BETWEEN_DECISIONS = 10
+"""After so many steps the workers agree whether it is time to save, or to stop."""
+
+
+def train(
+    config: Config,
+    *,
+    report: Report | None = None,
+    resume_from: Path | None = None,
+    observe: Observe | None = None,
+) -> None:
+    """Train the forecaster that a run file describes.
+
+    report: as above; by default checkpoints go into the folder of the run.
+    resume_from: a checkpoint of the same run.
+    observe: is shown each record of the first worker as it is made.
+    Raises a ClimLSTMError where data, run file or checkpoint do not fit together, TrainingError
+    where the loss is no longer finite.
+    """
+    with prepare_training(
+        config, report=report, resume_from=resume_from, observe=observe
+    ) as training:
+        training.run()
+
+
+@contextmanager
+def prepare_training(
+    config: Config,
+    *,
+    report: Report | None = None,
+    resume_from: Path | None = None,
+    observe: Observe | None = None,
+) -> "Iterator[Training]":
+    """A training that is ready to run; arguments and errors as `train`.
+
+    Whatever is wrong with run file, data or checkpoint shows here, and alike on every worker.
+    """
+    run = run_folder(config)
+    report = report or local_report(run, keep=config.training.keep)
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    with workers(gpu=config.cluster.gpu) as group, open_task(config, group) as task:
+        yield Training(config, group, task, report, resume_from, observe, run)
+
+
+def run_folder(config: Config) -> Path:
+    """The folder of a run: checkpoints, journal, run file."""
+    return Path(config.cluster.storage) / config.name
+
+
+def local_report(run: Path, *, keep: int) -> Report:
+    """Checkpoints into the folder of the run, and only the best and the latest kept."""
+
+    def report(metrics: dict[str, Any], directory: Path | None) -> None:
+        if directory is not None:
+            checkpoint.commit(directory, run, checkpoint.name_of(Position(step=metrics["step"])))
+            checkpoint.prune(run, keep)
+
+    return report
+
+
+@dataclass
+class _Meter:
+    """Loss and speed since the last record."""
+
+    loss: torch.Tensor
+    windows: int = 0
+    began: float = 0.0
+    waited: float = 0.0
+
+
+class Training:
+    """One run of the loop, as one worker sees it."""
+
+    def __init__(
+        self,
+        config: Config,
+        group: Workers,
+        task: Task,
+        report: Report,
+        resume_from: Path | None,
+        observe: Observe | None,
+        run: Path,
+    ) -> None:
+        self.config, self.group, self.task, self.report, self.run_dir = (
+            config,
+            group,
+            task,
+            report,
+            run,
+        )
+        settings = config.training
+        self.steps = settings.epochs * task.plan.batches_per_epoch
+        self.precision = choose_precision(settings.precision, group.device)
+        self.loss = plugins.create("losses", settings.loss.name, settings.loss.options)
+        torch.manual_seed(settings.seed)
+        self.learner = Learner(
+            build_forecaster(config, task, precision=self.precision),
+            self.loss,
+            task.weight,
+            config=settings,
+            steps=self.steps,
+            workers=group,
+        )
+        self.standing = Standing()
+        if resume_from is not None:
+            self.standing = self._load(resume_from)
+        self.observers = self._observers(observe) if group.is_first else []
+        self.began = time.monotonic()
+        self.saved = self.began
+
+    def run(self) -> None:
+        """Train until the last epoch, until nothing improves, or until asked to stop."""
+        self._note_start()
+        reason = "finished"
+        with _stop_requested() as stop_requested:
+            for epoch in range(self.standing.position.epoch, self.config.training.epochs):
+                if self._out_of_patience():
+                    reason = "no better for the given patience"
+                    break
+                if self._train_epoch(epoch, stop_requested):
+                    reason = "stopped as asked"
+                    break
+        self._observe(
+            "end",
+            reason=reason,
+            seconds=time.monotonic() - self.began,
+            best_loss=self.standing.best_loss,
+        )
+
+    def _train_epoch(self, epoch: int, stop_requested: threading.Event) -> bool:
+        """Whether the run was asked to stop before the epoch was over."""
+        settings = self.config.training
+        first = self.standing.position.batch
+        total = self.task.plan.batches_per_epoch
+        meter = self._new_meter()
+        for batch, (window, share) in enumerate(self.task.batches(epoch, first), start=first):
+            step = self.standing.position.step
+            meter.loss += self.learner.learn(window, step=step, share=share) * share
+            meter.windows += len(window.init_time)
+            done = batch + 1
+            position = (
+                Position(epoch, done, step + 1)
+                if done < total
+                else Position(epoch + 1, 0, step + 1)
+            )
+            self.standing = replace(self.standing, position=position)
+            if time.monotonic() - meter.began > SECONDS_BETWEEN_RECORDS:
+                self._record_training(epoch, meter)
+                meter = self._new_meter()
+            every = settings.validate_every or total
+            if done == total or (step + 1) % every == 0:
+                self._record_training(epoch, meter)
+                self._validate()
+                self._save()
+                meter = self._new_meter()
+                if self._out_of_patience():
+                    return False
+            elif (step + 1) % STEPS_BETWEEN_DECISIONS == 0:
+                if self.group.any(stop_requested.is_set()):
+                    self._save()
+                    return True
+                due = time.monotonic() - self.saved > 60 * settings.checkpoint_minutes
+                if self.group.agree(due):
+                    self._save()
+        return self.group.any(stop_requested.is_set()) and epoch + 1 < settings.epochs
+
+    def _validate(self) -> None:
+        """Loss and skill on the validation period, by the averaged weights."""
+        result = validate(
+            self.learner.averaged,
+            self.task.validation_windows(),
+            horizon=self.config.training.horizon,
+            loss=self.loss,
+            weight=self.learner.weight,
+            workers=self.group,
+        )
+        if not math.isfinite(result.loss):
+            raise TrainingError(
+                f"The validation loss at step {self.standing.position.step} is {result.loss}. "
+                f"Resume from the last checkpoint in {self.run_dir} with a smaller "
+                "training.learning_rate."
+            )
+        best = result.loss < self.standing.best_loss
+        self.standing = replace(
+            self.standing,
+            valid_loss=result.loss,
+            best_loss=min(result.loss, self.standing.best_loss),
+            since_best=0 if best else self.standing.since_best + 1,
+        )
+        leads = [
+            format_duration(lead * self.config.data.step)
+            for lead in range(1, self.config.training.horizon + 1)
+        ]
+        self._observe("valid", best=best, **result.record(leads))
+
+    def _save(self) -> None:
+        """Write a checkpoint and report it; every worker comes here."""
+        metrics = {
+            "step": self.standing.position.step,
+            "epoch": self.standing.position.epoch,
+            "valid_loss": self.standing.valid_loss,
+        }
+        if not self.group.is_first:
+            self.report(metrics, None)
+        else:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.run_dir, prefix=".writing-") as folder:
+                directory = Path(folder) / "checkpoint"
+                directory.mkdir()
+                self._write(directory)
+                self.report(metrics, directory)
+        self.saved = time.monotonic()
+
+    def _write(self, directory: Path) -> None:
+        averaged = self.learner.averaged
+        provenance = self.task.provenance | {
+            "run": self.config.name,
+            "step": self.standing.position.step,
+            "valid_loss": self.standing.valid_loss,
+        }
+        save_forecaster(directory, averaged.spec, averaged.state_dict(), provenance)
+        checkpoint.write_training(directory, self.standing, self.learner.tensors())
+        (directory / "run.yaml").write_text(dump_config(self.config), encoding="utf-8")
+        journal = self.run_dir / JOURNAL
+        (directory / JOURNAL).write_bytes(journal.read_bytes())
+
+    def _load(self, directory: Path) -> Standing:
+        standing, tensors = checkpoint.read_training(directory)
+        forecaster, provenance = load_forecaster(directory)
+        if provenance["data"] != self.task.provenance["data"]:
+            raise ConfigError(
+                f"{directory} was trained on other data or periods than this run file names: "
+                f"{provenance['data']} there, {self.task.provenance['data']} here. "
+                "Start a run of another name."
+            )
+        self.learner.load(tensors, forecaster.state_dict())
+        return standing
+
+    def _observers(self, observe: Observe | None) -> list[Observe]:
+        journal = Journal(self.run_dir / JOURNAL, until_step=self.standing.position.step)
+        return [journal, *([observe] if observe else [])]
+
+    def _observe(self, event: str, **content: Any) -> None:
+        record: Record = {
+            "event": event,
+            "time": time.time(),
+            "step": self.standing.position.step,
+            **content,
+        }
+        for observe in self.observers:
+            observe(record)
+
+    def _note_start(self) -> None:
+        plan = self.task.plan
+        self._observe(
+            "start",
+            model=self.config.model.name,
+            parameters=sum(p.numel() for p in self.learner.forecaster.parameters()),
+            windows=int(plan.starts.size),
+            epochs=self.config.training.epochs,
+            batches=plan.batches_per_epoch,
+            workers=self.group.world,
+            device=str(self.group.device),
+            precision=str(self.precision).removeprefix("torch."),
+        )
+
+    def _new_meter(self) -> _Meter:
+        zero = torch.zeros((), device=self.group.device)
+        return _Meter(zero, began=time.monotonic(), waited=self.task.waited_seconds)
+
+    def _record_training(self, epoch: int, meter: _Meter) -> None:
+        """The first worker's own figures; nothing is exchanged for them."""
+        seconds = time.monotonic() - meter.began
+        if not meter.windows or not self.group.is_first:
+            return
+        world = self.group.world
+        steps = meter.windows * world / self.config.training.batch_size
+        loss = float(meter.loss) * world / max(steps, 1e-9)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"The training loss is {loss} near step {self.standing.position.step}. Resume "
+                f"from the last checkpoint in {self.run_dir} with a smaller training.learning_rate."
+            )
+        step = self.standing.position.step
+        self._observe(
+            "train",
+            epoch=epoch,
+            epochs=self.config.training.epochs,
+            steps=self.steps,
+            loss=loss,
+            horizon=self.learner.horizon(step - 1),
+            learning_rate=self.learner.learning_rate(step - 1),
+            samples_per_s=meter.windows * world / seconds,
+            data_wait=(self.task.waited_seconds - meter.waited) / seconds,
+        )
+
+    def _out_of_patience(self) -> bool:
+        patience = self.config.training.patience
+        return patience is not None and self.standing.since_best >= patience
+
+
+def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
+    """Of the convolutions; 'auto' is bfloat16 where the device multiplies it faster."""
+    if wanted != "auto":
+        return getattr(torch, wanted)
+    if device.type == "cuda":
+        gains = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        gains = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if gains else torch.float32
+
+
+@contextmanager
+def _stop_requested() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set, so that the loop ends with a checkpoint."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # signals reach the main thread only; Ray's workers train in another one
+        return
+    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,156 @@
+"""What a training run says while it runs: records, kept as JSON lines and shown to people."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Record = dict[str, Any]
+"""One event of a run; its key `event` is start, train, valid, note or end."""
+
+Observe = Callable[[Record], None]
+
+JOURNAL = "metrics.jsonl"
+"""File in a run's folder with one record a line."""
+
+
+def describe(record: Record) -> str:
+    """A record in one line that reads well in a log file."""
+    return _PHRASES[record["event"]](record)
+
+
+def _start(r: Record) -> str:
+    resumed = f", resumed at step {r['step']}" if r["step"] else ""
+    return (
+        f"training {r['model']} with {r['parameters']:,} parameters on {r['windows']:,} windows: "
+        f"{r['epochs']} epochs of {r['batches']} batches, {r['workers']} worker(s), "
+        f"{r['device']}, {r['precision']}{resumed}"
+    )
+
+
+def _train(r: Record) -> str:
+    return (
+        f"epoch {r['epoch'] + 1}/{r['epochs']}  step {r['step']}/{r['steps']}  "
+        f"loss {r['loss']:.4f}  horizon {r['horizon']}  {r['samples_per_s']:.0f} samples/s  "
+        f"waiting for data {r['data_wait']:.0%}"
+    )
+
+
+def _valid(r: Record) -> str:
+    skill = ", ".join(f"{lead} {value:+.0%}" for lead, value in r["skill_persistence"].items())
+    against = ", ".join(f"{lead} {value:+.0%}" for lead, value in r["skill_climatology"].items())
+    best = "  (best so far)" if r["best"] else ""
+    return (
+        f"validation at step {r['step']}: loss {r['valid_loss']:.4f}{best}; "
+        f"RMSE skill against persistence {skill}; against climatology {against}"
+    )
+
+
+_PHRASES: dict[str, Callable[[Record], str]] = {
+    "start": _start,
+    "train": _train,
+    "valid": _valid,
+    "note": lambda r: str(r["text"]),
+    "end": lambda r: (
+        f"{r['reason']} at step {r['step']} after {r['seconds']:.0f} s; "
+        f"best validation loss {r['best_loss']:.4f}"
+    ),
+}
+
+
+class Journal:
+    """The records of a run on disk, one JSON object a line, each line written at once."""
+
+    def __init__(self, path: Path, *, until_step: int) -> None:
+        """Records after `until_step`, left by a run that was cut off, are dropped."""
+        self.path = path
+        kept = [r for r in read_journal(path) if r.get("step", 0) <= until_step]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+
+    def __call__(self, record: Record) -> None:
+        """record: with its `time`, in seconds since 1970."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def read_journal(path: Path) -> list[Record]:
+    """All records; a last line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+class Display:
+    """Shows records: a live bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+
+    def __enter__(self) -> "Display":
+        if self.console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, record: Record) -> None:
+        if record["event"] == "train" and self.console.is_terminal:
+            self._move(record)
+        else:
+            self.console.print(describe(record), highlight=False, soft_wrap=True)
+
+    def _move(self, record: Record) -> None:
+        if not self._bar.tasks:
+            self._bar.add_task("training", total=record["steps"], state="")
+        state = (
+            f"loss {record['loss']:.4f} · {record['samples_per_s']:.0f} samples/s · "
+            f"data wait {record['data_wait']:.0%}"
+        )
+        self._bar.update(self._bar.tasks[0].id, completed=record["step"], state=state)
+
+
+@contextmanager
+def following(path: Path, observe: Observe, *, interval_s: float = 0.5) -> Iterator[None]:
+    """While the block runs, pass on what another process adds to a journal."""
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=_follow, args=(path, observe, time.time(), stop, interval_s), daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _follow(
+    path: Path, observe: Observe, since: float, stop: threading.Event, interval_s: float
+) -> None:
+    """A restarted worker rewrites the journal, so records are told apart by their time."""
+    ended = False
+    while not ended:
+        ended = stop.wait(interval_s)  # one more look after the end
+        for record in read_journal(path):
+            if record["time"] > since:
+                observe(record)
+                since = record["time"]

@@ -1,0 +1,189 @@
+"""What is learned, and from what: the cube, its statistics, and the windows in their order."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from climlstm.config import Config
+from climlstm.data.catalog import open_source
+from climlstm.data.climatology import climatology, climatology_at
+from climlstm.data.cube import build_cube
+from climlstm.data.forcing import forcing_channels
+from climlstm.data.plan import Starts, WindowPlan, evenly_spaced, plan_windows, share
+from climlstm.data.statistics import Statistics, compute_statistics
+from climlstm.data.stream import Window, WindowStream
+from climlstm.data.variables import channel
+from climlstm.environment import versions
+from climlstm.grid import cell_area_weights
+from climlstm.model.forecaster import Forecaster, Spec
+from climlstm.training.parallel import Workers
+
+STATISTICS = ".statistics"
+"""Folder beside the runs in which statistics are kept, each under the digest of its data."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Everything that one worker needs of the data."""
+
+    config: Config
+    workers: Workers
+    cube: xr.Dataset
+    statistics: Statistics
+    plan: WindowPlan
+    validation: Starts
+    """Where the validation windows begin."""
+    stream: WindowStream
+    climatology: xr.Dataset
+    """Of the training period, (hour, dayofyear, latitude, longitude)."""
+    weight: Tensor
+    """(C, H, W), mean 1: cell area where a channel is observed, zero elsewhere."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """What a forecaster trained on it has seen, and with which versions: plain JSON."""
+
+    def batches(self, epoch: int, first: int) -> Iterator[tuple[Window, float]]:
+        """This worker's part of each batch from `first` on, and which share of the batch it is."""
+        groups = self.plan.groups(epoch, first)
+        mine = share(groups, rank=self.workers.rank, world=self.workers.world)
+        for window in self.stream.windows([batch for group in mine for batch in group]):
+            yield window, len(window.init_time) / self.plan.batch_size
+
+    def validation_windows(self) -> Iterator[tuple[Window, Tensor]]:
+        """This worker's part, with the normalised climatology (B, L, C, H, W) of the targets."""
+        mine = self.validation[self.workers.rank :: self.workers.world]
+        size = max(1, self.config.training.batch_size // self.workers.world)
+        batches = [mine[i : i + size] for i in range(0, len(mine), size)]
+        for window in self.stream.windows(batches):
+            yield window, self._climatology(window)
+
+    @property
+    def waited_seconds(self) -> float:
+        """Time in which the loop waited for data."""
+        return self.stream.waited_seconds
+
+    def _climatology(self, window: Window) -> Tensor:
+        horizon = self.config.training.horizon
+        leads = np.arange(1, horizon + 1) * np.timedelta64(self.config.data.step)
+        times = window.init_time[:, None] + leads
+        fields = climatology_at(self.climatology, times.ravel()).to_dataarray("channel")
+        values = fields.transpose("time", "channel", "latitude", "longitude").values
+        mean, std = (a[:, None, None] for a in (self.statistics.mean, self.statistics.std))
+        normalised = ((values - mean) / std).astype("float32")
+        return torch.from_numpy(normalised.reshape(*times.shape, *values.shape[1:])).to(
+            self.workers.device
+        )
+
+
+@contextmanager
+def open_task(config: Config, workers: Workers) -> Iterator[Task]:
+    """Open the source, take its statistics over the training period, and plan the windows.
+
+    Raises a ClimLSTMError where catalog, data and run file do not fit together.
+    """
+    data, training = config.data, config.training
+    cube = build_cube(open_source(data.catalog, data.source), data)
+    bounds = {name: data.periods.bounds(name) for name in ("train", "valid", "test")}
+    statistics = compute_statistics(
+        cube,
+        channels=data.state,
+        train=bounds["train"],
+        others=(bounds["valid"], bounds["test"]),
+        cache=None if "://" in config.cluster.storage else Path(config.cluster.storage, STATISTICS),
+    )
+    places = partial(
+        plan_windows,
+        cube["time"].values,
+        history=config.model.history,
+        horizon=training.horizon,
+        step=np.timedelta64(data.step),
+        unusable=statistics.unusable,
+    )
+    plan = WindowPlan(
+        places(period=bounds["train"]),
+        batch_size=training.batch_size,
+        seed=training.seed,
+    )
+    stream = WindowStream(
+        cube,
+        channels=data.state,
+        history=config.model.history,
+        horizon=training.horizon,
+        mean=statistics.mean.astype("float32"),
+        std=statistics.std.astype("float32"),
+        observed=statistics.observed,
+        forcing=data.forcing,
+        device=workers.device,
+    )
+    with stream:
+        yield Task(
+            config=config,
+            workers=workers,
+            cube=cube,
+            statistics=statistics,
+            plan=plan,
+            validation=evenly_spaced(places(period=bounds["valid"]), training.validation_windows),
+            stream=stream,
+            climatology=climatology(
+                cube, bounds["train"], channels=data.state, unusable=statistics.unusable
+            ),
+            weight=_weight(cube, statistics),
+            provenance={
+                "config": config.model_dump(mode="json"),
+                "data": data.model_dump(mode="json", exclude={"memory"})
+                | {"statistics": statistics.digest},
+                "versions": versions(),
+            },
+        )
+
+
+def build_forecaster(config: Config, task: Task, *, precision: torch.dtype) -> Forecaster:
+    """An untrained forecaster for the data of a task."""
+    data, statistics = config.data, task.statistics
+    channels = [channel(name) for name in data.state]
+    spec = Spec(
+        channels=data.state,
+        units=tuple(c.variable.units for c in channels),
+        levels=tuple(c.level for c in channels),
+        sign=tuple(-1 if c.variable.component else 1 for c in channels),
+        forcing=forcing_channels(data.forcing),
+        static=data.static,
+        step=data.step,
+        latitude=tuple(task.cube["latitude"].values.tolist()),
+        longitude=tuple(task.cube["longitude"].values.tolist()),
+        history=config.model.history,
+        network=config.model.name,
+        options=config.model.options,
+    )
+    return Forecaster(
+        spec,
+        mean=torch.from_numpy(statistics.mean),
+        std=torch.from_numpy(statistics.std),
+        tendency_std=torch.from_numpy(statistics.tendency_std),
+        static=_static_fields(task.cube, data.static),
+        missing=torch.from_numpy(~statistics.observed),
+        precision=precision,
+    )
+
+
+def _static_fields(cube: xr.Dataset, names: tuple[str, ...]) -> Tensor | None:
+    """(S, H, W), each with mean 0 and standard deviation 1 over the grid, or None."""
+    if not names:
+        return None
+    fields = np.stack([cube[name].values for name in names]).astype("float64")
+    mean = fields.mean(axis=(1, 2), keepdims=True)
+    spread = fields.std(axis=(1, 2), keepdims=True)
+    return torch.from_numpy((fields - mean) / np.where(spread > 0, spread, 1)).float()
+
+
+def _weight(cube: xr.Dataset, statistics: Statistics) -> Tensor:
+    area = cell_area_weights(cube["latitude"]).values[None, :, None]
+    weight = torch.from_numpy(area * statistics.observed).float()
+    return weight / weight.mean()

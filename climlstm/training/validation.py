@@ -1,0 +1,79 @@
+"""How good the forecaster is on the validation period, beside persistence and climatology."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from climlstm.data.stream import Window
+from climlstm.model.forecaster import Forecaster
+from climlstm.plugins import Loss
+from climlstm.training.parallel import Workers
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Loss, and mean squared errors (L, C) in normalised space, of three ways to forecast."""
+
+    loss: float
+    model: Tensor
+    persistence: Tensor
+    climatology: Tensor
+
+    def skill(self, reference: Tensor, leads: Sequence[str]) -> dict[str, float]:
+        """1 - RMSE / RMSE of the reference, mean over channels, at each lead."""
+        skill = 1 - (self.model.sqrt() / reference.sqrt().clamp_min(1e-9)).mean(dim=1)
+        return {lead: round(value, 4) for lead, value in zip(leads, skill.tolist(), strict=True)}
+
+    def record(self, leads: Sequence[str]) -> dict[str, Any]:
+        """What is reported of it."""
+        return {
+            "valid_loss": self.loss,
+            "skill_persistence": self.skill(self.persistence, leads),
+            "skill_climatology": self.skill(self.climatology, leads),
+        }
+
+
+@torch.inference_mode()
+def validate(
+    forecaster: Forecaster,
+    windows: Iterable[tuple[Window, Tensor]],
+    *,
+    horizon: int,
+    loss: Loss,
+    weight: Tensor,
+    workers: Workers,
+) -> Validation:
+    """Score this worker's windows, and add up over the workers.
+
+    windows: each with the climatology at its target's times, (B, L, C, H, W), normalised.
+    weight: (C, H, W) with mean 1.
+    """
+    shape = (5, horizon, len(forecaster.channels))
+    sums = torch.zeros(shape, dtype=torch.float64, device=workers.device)
+    for window, climatology in windows:
+        prediction = forecaster(window.history, window.forcing)
+        batch = window.history.shape[0]
+        value = loss(prediction, window.target, weight=weight, channels=forecaster.channels)
+        persistence = window.history[:, -1:]
+        errors = [
+            _squared_error(forecast, window.target, weight)
+            for forecast in (prediction, persistence, climatology)
+        ]
+        ones = torch.ones_like(errors[0])
+        sums += torch.stack([*errors, ones * value * batch, ones * batch])
+    model, persistence, climatology, losses, count = workers.total(sums)
+    return Validation(
+        loss=float((losses / count)[0, 0]),
+        model=(model / count).cpu(),
+        persistence=(persistence / count).cpu(),
+        climatology=(climatology / count).cpu(),
+    )
+
+
+def _squared_error(forecast: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Area-weighted mean over the grid, summed over the batch: (L, C)."""
+    error = torch.where(weight > 0, forecast - target, 0.0).square() * weight
+    return error.sum(dim=(-2, -1)).sum(dim=0) / weight.sum(dim=(-2, -1))
