@@ -443,15 +443,19 @@ def test_useful_lead_of_a_metric_that_is_not_there():
 
 
 def test_score_table_for_the_screen():
-    scores = curve([0.91234, 0.8])
-    scores.loc[0, ["ci_low", "ci_high"]] = [0.9, 0.92]
-    other = scores.iloc[[1]].assign(model="persistence", value=0.5)
-    head, rows = score_table(pd.concat([scores, other]), "acc")
-    assert head == ["variable", "lead", "forecast", "persistence"]
+    acc = curve([0.91234, 0.8])
+    acc.loc[0, ["ci_low", "ci_high"]] = [0.9, 0.92]
+    other = acc.iloc[[1]].assign(model="persistence", value=0.5)
+    heading, rows = score_table(pd.concat([acc, other]), "acc")
+    assert heading == ["variable", "lead", "forecast", "persistence"]
     assert rows == [
         ["z500", "24h", "0.912 [0.9, 0.92]", "–"],
         ["z500", "48h", "0.8", "0.5"],
     ]
+    rmse = curve([54.321, 1234.5], metric="rmse").assign(units="m2 s-2")
+    assert [row[2] for row in score_table(rmse, "rmse")[1]] == ["54.3", "1234"]
+    assert score_table(rmse, "rmse")[1][0][0] == "z500 (m2 s-2)"
+    assert len(score_table(rmse, "rmse", leads=[pd.Timedelta("2D")])[1]) == 1
 
 
 def test_scores_are_read_as_they_were_written(cube, tmp_path):

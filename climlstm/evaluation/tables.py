@@ -68,6 +68,8 @@ def score_table(
 ) -> tuple[list[str], list[list[str]]]:
     """Heading and rows of one metric for the screen: by variable and lead time, a column a model.
 
+    What the metric is stands in `DEFINITIONS`.
+
     leads: those to show; None: each whole day, or all where there are none.
     A value stands with its confidence interval, as `0.83 [0.80, 0.86]`; '–' where there is none.
     """
@@ -82,6 +84,8 @@ def score_table(
     keys = ["variable", "level", "lead_time"]
     for (variable, level, lead), group in chosen.groupby(keys, dropna=False, sort=False):
         name = variable if pd.isna(level) else f"{variable}{level:g}"
+        units = group["units"].iloc[0]
+        name += "" if pd.isna(units) or units == "1" else f" ({units})"
         cells = group.drop_duplicates("model").set_index("model")
         rows.append([name, _hours(lead), *(_cell(cells, model) for model in models)])
     return ["variable", "lead", *models], rows
@@ -91,7 +95,13 @@ def _cell(cells: pd.DataFrame, model: str) -> str:
     if model not in cells.index:
         return "–"
     value, low, high = (float(cells.at[model, name]) for name in ("value", "ci_low", "ci_high"))
-    return f"{value:.3g}" if np.isnan(low) else f"{value:.3g} [{low:.3g}, {high:.3g}]"
+    interval = "" if np.isnan(low) else f" [{_number(low)}, {_number(high)}]"
+    return _number(value) + interval
+
+
+def _number(value: float) -> str:
+    """Three digits, and never a power of ten."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _hours(lead: pd.Timedelta) -> str:
