@@ -1,0 +1,208 @@
+"""Lines and arrows over the colours: contours, wind as arrows, barbs or streamlines."""
+
+from typing import Literal
+
+import cartopy.crs as ccrs
+import numpy as np
+import xarray as xr
+from cartopy.mpl.geoaxes import GeoAxes
+from matplotlib.axes import Axes
+from matplotlib.contour import QuadContourSet
+from matplotlib.ticker import MaxNLocator
+
+from climlstm.data.units import conversion
+from climlstm.errors import DataError
+from climlstm.plots.canvas import Canvas, Sampler, canvas_of
+from climlstm.plots.styles import look_of, round_up
+
+WindAs = Literal["quiver", "barbs", "streamlines"]
+
+
+def draw_contours(
+    ax: GeoAxes, field: xr.DataArray, *, colour: str = "#1a1a1a", labels: bool = True
+) -> QuadContourSet:
+    """Contour lines of an ordered field at the interval of its style, labelled in its unit."""
+    look = look_of(field)
+    canvas = canvas_of(ax, pixels=3)
+    sampled = Sampler(field, canvas, "smooth")(look.values(field))
+    lines: QuadContourSet = Axes.contour(
+        ax,
+        canvas.x,
+        canvas.y,
+        sampled,
+        levels=_levels(sampled, look.contour_interval),
+        colors=colour,
+        linewidths=0.6,
+        alpha=0.85,
+        zorder=3,
+    )
+    lines.set_clip_path(ax.patch)
+    if labels:
+        texts = Axes.clabel(ax, lines, fontsize=6, fmt="%g", inline_spacing=2)
+        places = np.array([text.get_position() for text in texts]).reshape(-1, 2)
+        for text, seen in zip(texts, is_on_map(ax, *places.T), strict=True):
+            text.set_visible(bool(seen))
+    return lines
+
+
+def _levels(values: np.ndarray, interval: float | None) -> np.ndarray:
+    """Multiples of the interval between the extremes; round numbers where there is none."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if interval is None:
+        return np.asarray(MaxNLocator(12).tick_values(low, high))
+    return np.arange(np.ceil(low / interval), np.floor(high / interval) + 1) * interval
+
+
+def draw_wind(
+    ax: GeoAxes,
+    eastward: xr.DataArray,
+    northward: xr.DataArray,
+    *,
+    wind_as: WindAs = "quiver",
+    spacing: float = 26.0,
+    colour: str = "#1a1a1a",
+) -> None:
+    """The wind of two ordered fields on one grid, at every so many pixels of the map.
+
+    Arrows have a key; barbs are in knots, turned on the southern hemisphere, as on weather charts.
+    """
+    canvas = canvas_of(ax, pixels=5 if wind_as == "streamlines" else spacing)
+    unit = "knot" if wind_as == "barbs" else "m s-1"
+    u, v = wind_on(canvas, eastward, northward, unit=unit)
+    x, y = np.meshgrid(canvas.x, canvas.y)
+    along_x, along_y = on_map(ax.projection, canvas, u, v)
+    shown = is_on_map(ax, x, y) & np.isfinite(along_x) & np.isfinite(along_y)
+    along_x, along_y = (np.where(shown, part, np.nan) for part in (along_x, along_y))
+    speed = np.hypot(along_x, along_y)
+    if not shown.any():
+        return
+    if wind_as == "streamlines":
+        Axes.streamplot(
+            ax,
+            canvas.x,
+            canvas.y,
+            np.ma.masked_invalid(along_x),
+            np.ma.masked_invalid(along_y),
+            density=2.2,
+            color=colour,
+            linewidth=np.nan_to_num(0.3 + 1.1 * speed / np.nanmax(speed)),
+            arrowsize=0.6,
+            zorder=3,
+        )
+    elif wind_as == "barbs":
+        Axes.barbs(
+            ax,
+            x[shown],
+            y[shown],
+            along_x[shown],
+            along_y[shown],
+            length=4.2,
+            linewidth=0.5,
+            color=colour,
+            flip_barb=canvas.latitude[shown] < 0,
+            zorder=3,
+        )
+    elif wind_as == "quiver":
+        typical = round_up(max(float(np.nanquantile(speed, 0.95)), 1e-6))
+        arrows = Axes.quiver(
+            ax,
+            x[shown],
+            y[shown],
+            along_x[shown],
+            along_y[shown],
+            color=colour,
+            units="dots",
+            scale_units="dots",
+            scale=typical / (1.1 * spacing),
+            width=1.3,
+            headwidth=4,
+            alpha=0.85,
+            zorder=3,
+        )
+        ax.quiverkey(
+            arrows, 0.97, -0.03, typical, f"{typical:g} m s⁻¹", labelpos="W",
+            fontproperties={"size": 7},
+        )  # fmt: skip
+    else:
+        raise DataError(f"Wind is drawn as 'quiver', 'barbs' or 'streamlines', not as '{wind_as}'.")
+
+
+def wind_on(
+    canvas: Canvas, eastward: xr.DataArray, northward: xr.DataArray, *, unit: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Eastward and northward wind (Y, X) at the points of a canvas.
+
+    The wind is interpolated as a vector in space: near a pole, neighbours that blow the same way
+    have different eastward components.
+    """
+    if not all(eastward[axis].equals(northward[axis]) for axis in ("latitude", "longitude")):
+        raise DataError(
+            f"The wind components '{eastward.name}' and '{northward.name}' are not on one grid."
+        )
+    u, v = (_in_unit(component, unit) for component in (eastward, northward))
+    sample = Sampler(eastward, canvas, "smooth")
+    _, east, north = _frame(eastward.latitude.values[:, None], eastward.longitude.values[None, :])
+    in_space = [sample(u * e + v * n) for e, n in zip(east, north, strict=True)]
+    _, east, north = _frame(canvas.latitude, canvas.longitude)
+    return (
+        sum(part * axis for part, axis in zip(in_space, east, strict=True)),
+        sum(part * axis for part, axis in zip(in_space, north, strict=True)),
+    )
+
+
+def on_map(
+    projection: ccrs.Projection, canvas: Canvas, u: np.ndarray, v: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The wind in the directions x and y of a map, with its speed kept.
+
+    Found by going a little way with the wind and against it, on the sphere, and looking where that
+    leads on the map; across a seam, one of the two ways is short. (Cartopy's transform_vectors takes
+    a degree of longitude to be as long as one of latitude, and turns winds in high latitudes wrong.)
+    """
+    up, east, north = _frame(canvas.latitude, canvas.longitude)
+    speed = np.hypot(u, v)
+    along = [u * e + v * n for e, n in zip(east, north, strict=True)]
+    start = np.stack(np.meshgrid(canvas.x, canvas.y), axis=-1)
+    steps = []
+    for way in (1, -1):
+        with np.errstate(invalid="ignore"):
+            x, y, z = (p + way * 1e-4 * a / speed for p, a in zip(up, along, strict=True))
+        longitude, latitude = (
+            np.rad2deg(np.arctan2(y, x)),
+            np.rad2deg(np.arctan2(z, np.hypot(x, y))),
+        )
+        there = projection.transform_points(ccrs.PlateCarree(), longitude, latitude)[..., :2]
+        steps.append(way * (there - start))
+    forward, backward = (np.linalg.norm(step, axis=-1, keepdims=True) for step in steps)
+    shorter = np.where(forward <= backward, steps[0], steps[1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        turned = speed[..., None] * shorter / np.linalg.norm(shorter, axis=-1, keepdims=True)
+    turned = np.where(speed[..., None] == 0, 0.0, turned)
+    return turned[..., 0], turned[..., 1]
+
+
+def _frame(latitude: np.ndarray, longitude: np.ndarray) -> tuple[tuple[np.ndarray, ...], ...]:
+    """Unit vectors up, east and north at points on the sphere, each as (x, y, z) in space."""
+    phi, lam = np.deg2rad(latitude), np.deg2rad(longitude)
+    zero = np.zeros(np.broadcast(phi, lam).shape)
+    up = (np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi) + zero)
+    east = (-np.sin(lam) + zero, np.cos(lam) + zero, zero)
+    north = (-np.sin(phi) * np.cos(lam), -np.sin(phi) * np.sin(lam), np.cos(phi) + zero)
+    return up, east, north
+
+
+def _in_unit(component: xr.DataArray, unit: str) -> np.ndarray:
+    try:
+        change = conversion(str(component.attrs.get("units", "m s-1")), unit)
+    except DataError as error:
+        raise DataError(f"'{component.name}' cannot be drawn as wind: {error}.") from error
+    return component.values.astype("float64") * change.scale + change.offset
+
+
+def is_on_map(ax: GeoAxes, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Which points, in the units of the projection, lie inside the outline of the map."""
+    spine = ax.spines["geo"]
+    spine.get_window_extent()  # cuts the outline to the limits of the map, as drawing does
+    outline = spine.get_path().transformed(spine.get_transform() - ax.transData)
+    inside: np.ndarray = outline.contains_points(np.column_stack([x.ravel(), y.ravel()]))
+    return inside.reshape(x.shape)

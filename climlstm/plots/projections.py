@@ -1,0 +1,246 @@
+"""Maps by name: projections, regions, and an empty map that shows one in the other."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cartopy.crs as ccrs
+import numpy as np
+from cartopy.mpl.geoaxes import GeoAxes
+from matplotlib.path import Path
+
+from climlstm.errors import DataError, nearest
+from climlstm.grid import wrap_longitude
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """A box of longitudes and latitudes, degrees; east is beyond west, by 360 at most."""
+
+    west: float
+    east: float
+    south: float
+    north: float
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Longitude in [-180, 180) and latitude of the middle."""
+        middle = float(wrap_longitude((self.west + self.east) / 2))
+        return middle, (self.south + self.north) / 2
+
+    @property
+    def is_round(self) -> bool:
+        """Whether all longitudes are in it."""
+        return self.east - self.west > 359
+
+    @property
+    def is_cap(self) -> bool:
+        """Whether it is the surroundings of one pole."""
+        return self.is_round and (self.north == 90) != (self.south == -90)
+
+    @property
+    def is_global(self) -> bool:
+        return self.is_round and self.north - self.south > 150
+
+    def outline(self, points: int = 181) -> tuple[np.ndarray, np.ndarray]:
+        """Longitude and latitude along the edge, once around."""
+        if self.is_cap:
+            rim = self.south if self.north == 90 else self.north
+            return np.linspace(self.west, self.east, 2 * points), np.full(2 * points, rim)
+        along = np.linspace(self.west, self.east, points)
+        up = np.linspace(self.south, self.north, points)
+        longitude = [along, np.full(points, self.east), along[::-1], np.full(points, self.west)]
+        latitude = [np.full(points, self.south), up, np.full(points, self.north), up[::-1]]
+        return np.concatenate(longitude), np.concatenate(latitude)
+
+
+GLOBE = Bounds(-180, 180, -90, 90)
+
+REGIONS: dict[str, Bounds] = {
+    "global": GLOBE,
+    "northern hemisphere": Bounds(-180, 180, 0, 90),
+    "southern hemisphere": Bounds(-180, 180, -90, 0),
+    "tropics": Bounds(-180, 180, -30, 30),
+    "arctic": Bounds(-180, 180, 55, 90),
+    "antarctic": Bounds(-180, 180, -90, -50),
+    "europe": Bounds(-25, 45, 33, 73),
+    "north atlantic": Bounds(-80, 15, 20, 70),
+    "north america": Bounds(-140, -55, 15, 65),
+    "south america": Bounds(-90, -30, -57, 15),
+    "africa": Bounds(-22, 55, -37, 39),
+    "asia": Bounds(55, 150, 5, 60),
+    "australia": Bounds(108, 182, -50, 0),
+    "north pacific": Bounds(120, 240, 10, 65),
+    "south pacific": Bounds(150, 290, -65, -10),
+    "indian ocean": Bounds(30, 120, -45, 28),
+}
+"""Parts of the Earth that maps know by name: what is shown, not where scores are taken."""
+
+
+def region_bounds(region: str | Bounds | tuple[float, float, float, float]) -> Bounds:
+    """The box behind a name or (west, east, south, north); west may be east of east.
+
+    Raises DataError for an unknown name or a box that encloses nothing.
+    """
+    if isinstance(region, Bounds):
+        return region
+    if isinstance(region, str):
+        name = region.lower().replace("_", " ").replace("-", " ")
+        if name not in REGIONS:
+            raise DataError(
+                f"There is no region '{region}'.{nearest(name, REGIONS)} Maps know "
+                f"{', '.join(REGIONS)}; or give the bounds (west, east, south, north) in degrees."
+            )
+        return REGIONS[name]
+    west, east, south, north = (float(edge) for edge in region)
+    if not -90 <= south < north <= 90 or west == east or not -360 <= west <= 360:
+        raise DataError(
+            f"The region {tuple(region)} is no box. Expected (west, east, south, north) in "
+            "degrees, with -90 <= south < north <= 90, and longitudes that differ."
+        )
+    turn = 360.0 * np.ceil((west - east) / 360.0) if east < west else 0.0
+    return Bounds(west, min(east + turn, west + 360), south, north)
+
+
+def _platecarree(bounds: Bounds) -> ccrs.Projection:
+    return ccrs.PlateCarree(central_longitude=bounds.centre[0])
+
+
+def _lambert(bounds: Bounds) -> ccrs.Projection:
+    """Secant at a sixth of the way in from north and south, which spreads the distortion."""
+    longitude, latitude = bounds.centre
+    margin = (bounds.north - bounds.south) / 6
+    parallels = (bounds.south + margin, bounds.north - margin)
+    if abs(sum(parallels)) < 1:  # symmetric about the equator: the cone would be a cylinder
+        return ccrs.Mercator(central_longitude=longitude)
+    return ccrs.LambertConformal(
+        longitude, latitude, standard_parallels=parallels, cutoff=-30 if latitude > 0 else 30
+    )
+
+
+PROJECTIONS: dict[str, Callable[[Bounds], ccrs.Projection]] = {
+    "platecarree": _platecarree,
+    "robinson": lambda bounds: ccrs.Robinson(bounds.centre[0]),
+    "mollweide": lambda bounds: ccrs.Mollweide(bounds.centre[0]),
+    "equal earth": lambda bounds: ccrs.EqualEarth(bounds.centre[0]),
+    "mercator": lambda bounds: ccrs.Mercator(
+        bounds.centre[0], min_latitude=max(-80, bounds.south), max_latitude=min(84, bounds.north)
+    ),
+    "orthographic": lambda bounds: ccrs.Orthographic(*bounds.centre),
+    "north polar": lambda bounds: ccrs.NorthPolarStereo(0 if bounds.is_round else bounds.centre[0]),
+    "south polar": lambda bounds: ccrs.SouthPolarStereo(0 if bounds.is_round else bounds.centre[0]),
+    "lambert": _lambert,
+    "lambert equal area": lambda bounds: ccrs.LambertAzimuthalEqualArea(*bounds.centre),
+}
+"""Projections by name, each fitted to what is to be seen."""
+
+_FULL_VIEW: dict[str, Bounds] = {
+    "orthographic": Bounds(-90, 90, -50, 90),
+    "north polar": Bounds(-180, 180, 20, 90),
+    "south polar": Bounds(-180, 180, -90, -20),
+    "lambert": Bounds(-75, 75, 15, 80),
+    "lambert equal area": Bounds(-90, 90, -20, 90),
+}
+"""What a projection shows of a global field unless told: those that cannot show it whole."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A projection and the box it shows: all that a map is before anything is drawn on it."""
+
+    projection: ccrs.Projection
+    bounds: Bounds
+    is_whole_disc: bool = False
+    """Whether a whole side of the globe is seen, whatever the bounds."""
+    is_sector: bool = False
+    """Whether the box itself, and not a rectangle around it, is the outline of the map."""
+
+    def aspect(self) -> float:
+        """Width of the map divided by its height."""
+        left, right, bottom, top = self.limits()
+        return (right - left) / (top - bottom)
+
+    def limits(self) -> tuple[float, float, float, float]:
+        """Left, right, bottom and top of what is shown, in the units of the projection."""
+        if self.bounds.is_global or self.is_whole_disc:
+            return (*self.projection.x_limits, *self.projection.y_limits)
+        x, y = self._outline()
+        return float(x.min()), float(x.max()), float(y.min()), float(y.max())
+
+    def add_to(self, figure: Any, position: Any) -> GeoAxes:
+        """A new empty map in a figure, at a position that its `add_subplot` understands."""
+        ax = figure.add_subplot(position, projection=self.projection)
+        left, right, bottom, top = self.limits()
+        ax.set_xlim(left, right)
+        ax.set_ylim(bottom, top)
+        if self.is_sector:
+            ax.set_boundary(Path(np.column_stack(self._outline()), closed=True))
+        return ax
+
+    def _outline(self) -> tuple[np.ndarray, np.ndarray]:
+        box = self.bounds
+        inset = 1e-6 * (box.east - box.west)  # both sides of a seam must not become one
+        edge = Bounds(box.west + inset, box.east - inset, box.south, box.north).outline()
+        points = self.projection.transform_points(ccrs.PlateCarree(), *edge)
+        seen = np.isfinite(points[:, 0]) & np.isfinite(points[:, 1])
+        if not seen.any():
+            raise DataError(
+                f"Nothing of the region {box} can be seen on {type(self.projection).__name__}. "
+                "Choose another projection or region."
+            )
+        return points[seen, 0], points[seen, 1]
+
+
+def view(
+    data_bounds: Bounds,
+    *,
+    projection: str | ccrs.Projection | None = None,
+    region: str | Bounds | tuple[float, float, float, float] | None = None,
+) -> View:
+    """How to show data that cover `data_bounds`.
+
+    Without a projection: Robinson for the globe, polar stereographic around a pole, Lambert
+    conformal in middle latitudes and equirectangular in the tropics.
+    Raises DataError for unknown names.
+    """
+    name = _name_of(projection)
+    if region is None:
+        shown = _FULL_VIEW.get(name or "", data_bounds) if data_bounds.is_global else data_bounds
+    else:
+        shown = region_bounds(region)
+    if name is None and not isinstance(projection, ccrs.Projection):
+        name = _suitable(shown)
+    crs = projection if isinstance(projection, ccrs.Projection) else PROJECTIONS[name or ""](shown)
+    whole_disc = name in ("orthographic", "lambert equal area") and (
+        region is None and data_bounds.is_global and name == "orthographic"
+    )
+    is_cone = isinstance(crs, ccrs.LambertConformal | ccrs.Stereographic)
+    sector = is_cone and (shown.is_cap or not data_bounds.is_global)
+    return View(crs, shown, is_whole_disc=whole_disc, is_sector=sector)
+
+
+def _name_of(projection: str | ccrs.Projection | None) -> str | None:
+    if not isinstance(projection, str):
+        return None
+    name = projection.lower().replace("_", " ").replace("-", " ")
+    name = {"plate carree": "platecarree", "equirectangular": "platecarree"}.get(name, name)
+    if name not in PROJECTIONS:
+        raise DataError(
+            f"There is no projection '{projection}'.{nearest(name, PROJECTIONS)} Maps know "
+            f"{', '.join(PROJECTIONS)}; or give a cartopy projection."
+        )
+    return name
+
+
+def _suitable(shown: Bounds) -> str:
+    if shown.is_global:
+        return "robinson"
+    if shown.is_round and shown.south >= 0:
+        return "north polar"
+    if shown.is_round and shown.north <= 0:
+        return "south polar"
+    middle = abs(shown.centre[1])
+    crosses_equator = shown.south < 0 < shown.north
+    if 25 < middle < 75 and not crosses_equator and shown.east - shown.west <= 150:
+        return "lambert"
+    return "platecarree"

@@ -1,0 +1,140 @@
+"""Which fields of a forecast, and which of the truth, belong on one sheet."""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from climlstm.errors import DataError, nearest
+from climlstm.plots.fields import as_field
+from climlstm.plots.styles import lead_label
+
+Lead: TypeAlias = str | np.timedelta64 | pd.Timedelta
+"""'24h', or a timedelta."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One forecast field, and what is drawn over and beside it."""
+
+    forecast: xr.DataArray
+    truth: xr.DataArray | None
+    contours: xr.DataArray | None
+    wind: tuple[xr.DataArray, xr.DataArray] | None
+    true_contours: xr.DataArray | None
+    true_wind: tuple[xr.DataArray, xr.DataArray] | None
+
+
+def choose_case(
+    forecast: xr.Dataset,
+    truth: xr.Dataset | None,
+    variable: str,
+    init_time: Any,
+    lead: np.timedelta64,
+    *,
+    contours: str | None = None,
+    wind: tuple[str, str] | None = None,
+) -> Case:
+    """The fields of one initialisation and lead, in order, and those of the truth then."""
+    start = choose_init(forecast, init_time)
+
+    def predicted(name: str) -> xr.DataArray:
+        return as_field(channel(forecast, name).sel(init_time=start, lead_time=lead))
+
+    def analysed(name: str) -> xr.DataArray | None:
+        if truth is None:
+            return None
+        return true_field(truth, name, np.datetime64(start) + lead, like=predicted(name))
+
+    def pair(of: Any) -> Any:
+        return None if wind is None or (of is analysed and truth is None) else tuple(map(of, wind))
+
+    return Case(
+        forecast=predicted(variable),
+        truth=analysed(variable),
+        contours=predicted(contours) if contours else None,
+        wind=pair(predicted),
+        true_contours=analysed(contours) if contours else None,
+        true_wind=pair(analysed),
+    )
+
+
+def channel(data: xr.Dataset, name: str) -> xr.DataArray:
+    """One channel. Raises DataError with those that there are."""
+    if name not in data.data_vars:
+        known = [str(known) for known in data.data_vars]
+        raise DataError(
+            f"There is no channel '{name}'.{nearest(name, known)} There are: {', '.join(known)}."
+        )
+    return data[name]
+
+
+def choose_init(forecast: xr.Dataset, init_time: Any) -> np.datetime64:
+    """An initialisation of the forecast; the first one, if none is given."""
+    times = np.atleast_1d(_coordinate(forecast, "init_time"))
+    if init_time is None:
+        return times[0]
+    wanted = pd.Timestamp(init_time)
+    for time in times:
+        if pd.Timestamp(time) == wanted:
+            return time
+    raise DataError(
+        f"No forecast starts at {wanted}. The {times.size} initialisations run from "
+        f"{pd.Timestamp(times[0])} to {pd.Timestamp(times[-1])}."
+    )
+
+
+def choose_lead(forecast: xr.Dataset, lead_time: Lead | None) -> np.timedelta64:
+    """A lead time of the forecast; a day or the longest below it, if none is given."""
+    leads = np.atleast_1d(_coordinate(forecast, "lead_time"))
+    if lead_time is None:
+        within = leads[leads <= np.timedelta64(1, "D")]
+        return within[-1] if within.size else leads[0]
+    try:
+        text = lead_time.replace("d", "D") if isinstance(lead_time, str) else lead_time
+        wanted = pd.Timedelta(text)
+    except ValueError as error:
+        raise DataError(
+            f"'{lead_time}' is no lead time; expected one such as '24h' or '3d'."
+        ) from error
+    for lead in leads:
+        if pd.Timedelta(lead) == wanted:
+            return lead
+    listed = ", ".join(lead_label(lead) for lead in leads[:12])
+    more = f", … {lead_label(leads[-1])}" if leads.size > 12 else ""
+    raise DataError(f"The forecast has no lead time {lead_label(wanted)}. It has {listed}{more}.")
+
+
+def _coordinate(forecast: xr.Dataset, name: str) -> np.ndarray:
+    if name not in forecast.coords:
+        raise DataError(
+            f"A forecast has the coordinates init_time and lead_time; this dataset has "
+            f"{', '.join(map(str, forecast.coords))}. Open forecasts with climlstm.open_forecasts, "
+            "and draw other fields with plot_field."
+        )
+    values: np.ndarray = forecast[name].values
+    return values
+
+
+def true_field(
+    truth: xr.Dataset, name: str, time: np.datetime64, *, like: xr.DataArray
+) -> xr.DataArray:
+    """The channel of a cube at a time, on the same grid as a forecast field."""
+    found = channel(truth, name)
+    if time not in found.time.values:
+        raise DataError(
+            f"The truth has no '{name}' at {pd.Timestamp(time)}: it runs from "
+            f"{pd.Timestamp(found.time.values[0])} to {pd.Timestamp(found.time.values[-1])}. "
+            "Choose another initialisation or lead time, or a cube that covers it."
+        )
+    field = as_field(found.sel(time=time))
+    for axis in ("latitude", "longitude"):
+        mine, other = field[axis].values, like[axis].values
+        if mine.shape != other.shape or np.abs((mine - other + 180) % 360 - 180).max() > 1e-3:
+            raise DataError(
+                f"Truth and forecast of '{name}' are on different grids: {axis} {mine[0]:g} … "
+                f"{mine[-1]:g} ({mine.size}) and {other[0]:g} … {other[-1]:g} ({other.size})."
+            )
+    return field.assign_coords(latitude=like.latitude, longitude=like.longitude)
