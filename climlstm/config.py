@@ -40,7 +40,7 @@ def _parse_duration(value: object) -> timedelta:
     if isinstance(value, timedelta):
         return value
     try:
-        parsed = pd.Timedelta(value) if isinstance(value, str) else None
+        parsed = pd.Timedelta(re.sub(r"d(?![a-z])", "D", value)) if isinstance(value, str) else None
     except ValueError:
         parsed = None
     if parsed is None or parsed <= pd.Timedelta(0):
@@ -303,6 +303,15 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain YAML; dates stay text, so that an impossible one is our error and not PyYAML's."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own attribute)
+        first: [rule for rule in rules if rule[0] != "tag:yaml.org,2002:timestamp"]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
@@ -311,7 +320,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The run file '{path}' cannot be read: {error}.") from error
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"The run file '{path}' is not valid YAML: {error}") from error
     if not isinstance(content, dict):
@@ -335,7 +344,7 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         if not isinstance(place, dict):
             raise ConfigError(f"--set {override}: '{section}' is a value, not a section.")
     try:
-        place[last] = yaml.safe_load(value)
+        place[last] = yaml.load(value, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
 

@@ -1,0 +1,114 @@
+"""The run file: what it accepts, and what it says of mistakes."""
+
+import pandas as pd
+import pytest
+
+from climlstm.config import dump_config, format_duration, load_config
+from climlstm.errors import ConfigError
+
+RUN = """
+name: europe
+data:
+  catalog: catalogs/era5.yaml
+  source: era5_64x32
+  step: 6h
+  state: [t2m, msl]
+  periods:
+    train: [2001-01-01, 2001-12-31]
+    valid: [2002-01-01, 2002-06-30]
+    test: [2002-07-01, 2002-12-31]
+"""
+
+
+@pytest.fixture
+def run_file(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(RUN)
+    return path
+
+
+def test_paths_are_relative_to_the_run_file(run_file):
+    config = load_config(run_file)
+    assert config.data.catalog == str(run_file.parent / "catalogs/era5.yaml")
+    assert config.cluster.storage == str(run_file.parent / "runs")
+
+
+def test_a_url_stays_as_it_is(run_file):
+    config = load_config(run_file, ["cluster.storage=s3://bucket/runs"])
+    assert config.cluster.storage == "s3://bucket/runs"
+
+
+def test_dates_cover_whole_days(run_file):
+    start, stop = load_config(run_file).data.periods.bounds("train")
+    assert start == pd.Timestamp("2001-01-01T00:00")
+    assert pd.Timestamp("2001-12-31T23:59") < stop < pd.Timestamp("2002-01-01")
+
+
+def test_a_dumped_run_is_read_back_the_same(run_file, tmp_path):
+    config = load_config(run_file, ["model.options.hidden=[32, 32]"])
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(dump_config(config))
+    assert load_config(copy) == config
+
+
+def test_overrides_are_yaml(run_file):
+    config = load_config(run_file, ["training.epochs=3", "model.options.hidden=[8]"])
+    assert config.training.epochs == 3
+    assert config.model.options == {"hidden": [8]}
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("trainig.epochs=2", "Did you mean 'training'?"),
+        ("training.epoch=2", "Did you mean 'epochs'?"),
+        ("training.epochs=0", "'training.epochs' is 0"),
+        ("training.epochs=many", "'training.epochs' is 'many'"),
+        ("data.step=6", "such as '6h'"),
+        ("data.step=-6h", "such as '6h'"),
+        ("data.state=[]", "'data.state' is []"),
+        ("data.state=[t2m, t2m]", "named more than once: t2m"),
+        ("data.periods.valid=[2001-06-01, 2002-06-30]", "overlap"),
+        ("data.periods.valid=[2002-06-30, 2002-01-01]", "before it starts"),
+        ("data.periods.valid=[2002-02-31, 2002-06-30]", "expected a date"),
+        ("data.region={latitude: [75, 100], longitude: [0, 10]}", "not within -90..90"),
+        ("model.name=convlstmm", "Did you mean 'convlstm'?"),
+        ("model.options.hiden=[8]", "Did you mean 'hidden'?"),
+        ("model.options.hidden=[-1]", "greater than or equal to 1"),
+        ("training.loss.name=msee", "Did you mean 'mse'?"),
+        ("name=../escape", "'name' is '../escape'"),
+        ("epochs", "expected KEY=VALUE"),
+        ("name.first=x", "is a value, not a section"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place_and_the_remedy(run_file, override, says):
+    with pytest.raises(ConfigError) as error:
+        load_config(run_file, [override])
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "instead of sections"),
+        ("- a\n- b\n", "instead of sections"),
+        ("name: [", "not valid YAML"),
+        ("name: x\n", "'data' is missing"),
+        ("!!python/object/apply:os.system ['true']", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_run_file(tmp_path, text, says):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        load_config(path)
+
+
+def test_a_missing_run_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"There is no run file .*nowhere\.yaml"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("text", ["6h", "30min", "1d12h", "1d", "1h30min"])
+def test_durations_are_written_as_they_are_read(run_file, text):
+    assert format_duration(load_config(run_file, [f"data.step={text}"]).data.step) == text
