@@ -4,6 +4,7 @@ import re
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import cf_xarray  # noqa: F401 (registers Dataset.cf)
 import numpy as np
@@ -180,7 +181,8 @@ def _check_times(name: str, times: NDArray) -> None:
     if (steps < zero).any():
         at = np.flatnonzero(steps < zero)
         raise DataError(
-            f"The times of '{name}' are not in order: {times[at[0] + 1]} follows {times[at[0]]} "
+            f"The times of '{name}' are not in order: {_readable(times[at[0] + 1])} follows "
+            f"{_readable(times[at[0]])} "
             f"(position {at[0] + 1}; {at.size} such places). Sort the source, or the files of it."
         )
     if (steps == zero).any():
@@ -201,8 +203,13 @@ def _commonest_steps(times: NDArray) -> list[str]:
 
 
 def _some(values: NDArray) -> str:
-    shown = [str(value) for value in values[:3]]
-    return ", ".join(shown) + (f" ... {values[-1]}" if values.size > 3 else "")
+    shown = [_readable(value) for value in values[:3]]
+    return ", ".join(shown) + (f" ... {_readable(values[-1])}" if values.size > 3 else "")
+
+
+def _readable(value: Any) -> str:
+    """2020-01-01T06:00, without nine zeros."""
+    return np.datetime_as_string(value, unit="m") if value.dtype.kind == "M" else f"{value:g}"
 
 
 def select_latitude(coordinate: xr.DataArray, region: Region | None) -> Selection:

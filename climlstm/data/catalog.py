@@ -241,7 +241,7 @@ def _check_locations(where: str, urls: Sequence[str]) -> None:
                 importlib.import_module(CLOUD_LIBRARIES[protocol])
             except ImportError as error:
                 raise missing_extra(f"{where} ({protocol}://)", "cloud", error) from error
-        elif not protocol and not glob.glob(url) and not Path(url).exists():
+        elif not protocol and "{" not in url and not glob.glob(url) and not Path(url).exists():
             raise CatalogError(
                 f"{where}: there is nothing at '{Path(url).resolve()}'. Check the urlpath, the "
                 "parameters and the environment variables that it is made of."

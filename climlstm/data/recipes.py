@@ -79,10 +79,10 @@ class Field:
 
 
 def _is_fill(stored: NDArray, fill: float) -> NDArray[np.bool_]:
-    """Fill values are often written with fewer digits than stored: 9.96921e36."""
+    """Fill values are often written with fewer digits than stored: 9.9692e36."""
     if stored.dtype.kind in "iu":
         return stored == fill
-    return np.abs(stored - fill) <= 1e-6 * abs(fill)
+    return np.abs(stored - fill) <= 1e-5 * abs(fill)
 
 
 @dataclass(frozen=True)
@@ -252,9 +252,9 @@ def _meaning(found: xr.DataArray, channel: Channel, asked: str) -> tuple[float, 
     variable, units = channel.variable, found.attrs.get("units")
     if units is None:
         raise DataError(
-            f"Channel '{asked}': the variable '{found.name}' has no units, and climlstm keeps "
-            f"'{variable.name}' in '{variable.units}'. Declare them in the catalog, under "
-            f"metadata: 'variables: {{{found.name}: {{units: {variable.units}}}}}'."
+            f"Channel '{asked}': the variable '{found.name}' has no units, so it cannot be brought "
+            f"to '{variable.units}'. Declare them in the catalog, under metadata: "
+            f"'variables: {{{found.name}: {{units: UNIT}}}}'."
         )
     try:
         convert = conversion(str(units), variable.units, standard_name=variable.standard_name)
@@ -283,9 +283,8 @@ def _find_variable(
             values = ", ".join(f"{value:g}" for value in levels[1])
             levels_elsewhere.append(f"'{name}' at {values} hPa")
     if levels_elsewhere:
-        raise DataError(
-            f"The source has no channel '{asked}': it has {'; '.join(levels_elsewhere)}."
-        )
+        found = "; ".join(dict.fromkeys(levels_elsewhere))
+        raise DataError(f"The source has no channel '{asked}': it has {found}.")
     names = [str(name) for name in source.data_vars]
     example = f"{{name: {channel.name}, units: {channel.variable.units}}}"
     needs = "" if asked == channel.name else f", which is derived from '{channel.name}'"

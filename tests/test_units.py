@@ -1,0 +1,67 @@
+"""Conversions of units, by values that can be looked up."""
+
+import pytest
+
+from climlstm.data.units import conversion, is_time_reference
+from climlstm.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "value", "expected"),
+    [
+        ("degC", "K", 20.0, 293.15),
+        ("Celsius", "K", -273.15, 0.0),
+        ("C", "K", 0.0, 273.15),
+        ("degF", "K", 32.0, 273.15),
+        ("hPa", "Pa", 1013.25, 101325.0),
+        ("mb", "Pa", 1000.0, 1e5),
+        ("millibars", "Pa", 1000.0, 1e5),
+        ("knots", "m s-1", 1.0, 1852 / 3600),
+        ("kt", "m s-1", 1.0, 1852 / 3600),
+        ("km/h", "m s-1", 3.6, 1.0),
+        ("m s**-1", "m s-1", 7.0, 7.0),
+        ("m.s-1", "m s-1", 7.0, 7.0),
+        ("m**2 s**-2", "m2 s-2", 5.0, 5.0),
+        ("gpm", "m2 s-2", 1.0, 9.80665),
+        ("gpdm", "m2 s-2", 552.0, 5520 * 9.80665),
+        ("%", "1", 50.0, 0.5),
+        ("(0 - 1)", "%", 0.5, 50.0),
+        ("g/kg", "kg kg-1", 1.0, 0.001),
+        ("g kg**-1", "kg kg-1", 1.0, 0.001),
+        ("mm", "m", 1.0, 0.001),
+    ],
+)
+def test_conversion(found, wanted, value, expected):
+    convert = conversion(found, wanted)
+    assert convert.scale * value + convert.offset == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def test_height_stands_for_geopotential_only_where_that_is_meant():
+    assert conversion("m", "m2 s-2", standard_name="geopotential").scale == 9.80665
+    assert conversion("m2 s-2", "m", standard_name="surface_altitude").scale == pytest.approx(
+        1 / 9.80665
+    )
+    with pytest.raises(DataError, match="cannot be converted"):
+        conversion("m", "m2 s-2", standard_name="specific_kinetic_energy")
+
+
+def test_mass_of_precipitation_stands_for_depth():
+    name = "lwe_thickness_of_precipitation_amount"
+    assert conversion("kg m-2", "m", standard_name=name).scale == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize(("found", "wanted"), [("K", "Pa"), ("1", "K"), ("m", "s")])
+def test_other_dimensions_are_refused(found, wanted):
+    with pytest.raises(DataError, match=f"'{found}' cannot be converted to '{wanted}'"):
+        conversion(found, wanted)
+
+
+@pytest.mark.parametrize("found", ["bananas", "((", "hPa / bananas"])
+def test_unknown_units_are_refused(found):
+    with pytest.raises(DataError, match="is not understood"):
+        conversion(found, "K")
+
+
+def test_time_references():
+    assert is_time_reference("hours since 1900-01-01 00:00:0.0")
+    assert not is_time_reference("hours")
