@@ -197,11 +197,9 @@ def to_weatherbench(forecasts: xr.Dataset) -> xr.Dataset:
         if found.level is not None:
             field = field.expand_dims(level=[int(found.level)])
         fields.setdefault(found.variable.era5_name or found.variable.name, []).append(field)
-    renamed = {
-        name: xr.concat(parts, "level").sortby("level") if "level" in parts[0].dims else parts[0]
-        for name, parts in fields.items()
-    }
-    stored = xr.Dataset(renamed, attrs=forecasts.attrs).rename(
+    stored = xr.Dataset(
+        {name: _on_levels(parts) for name, parts in fields.items()}, attrs=forecasts.attrs
+    ).rename(
         init_time="time", lead_time="prediction_timedelta"
     )
     order = ("time", "prediction_timedelta", "level", "realization", "latitude", "longitude")
@@ -221,11 +219,16 @@ def from_weatherbench(stored: xr.Dataset) -> xr.Dataset:
         if "level" not in field.dims:
             forecasts[short] = field
             continue
-        for level in field["level"].values:
-            forecasts[f"{short}{level:g}"] = field.sel(level=level, drop=True)
+        for level in field.attrs.get(LEVELS, field["level"].values):
+            one = field.sel(level=level, drop=True)
+            one.attrs.pop(LEVELS, None)
+            forecasts[f"{short}{level:g}"] = one
     renamed = xr.Dataset(forecasts, attrs=stored.attrs).drop_vars("level", errors="ignore")
     return renamed.rename(time="init_time", prediction_timedelta="lead_time")
 
+
+LEVELS = "forecast_levels"
+"""Attribute of a variable: the levels of the store at which it is forecast; elsewhere it is NaN."""
 
 REQUEST = ".request.json"
 DONE = ".done"
@@ -241,6 +244,14 @@ COORDINATES: dict[str, dict[str, str]] = {
     "latitude": {"standard_name": "latitude", "units": "degrees_north"},
     "longitude": {"standard_name": "longitude", "units": "degrees_east"},
 }
+
+
+def _on_levels(parts: list[xr.DataArray]) -> xr.DataArray:
+    """The channels of one variable along `level`; the only one, where it has no levels."""
+    if "level" not in parts[0].dims:
+        return parts[0]
+    field = xr.concat(parts, "level", combine_attrs="override").sortby("level")
+    return field.assign_attrs({LEVELS: field["level"].values.tolist()})
 
 
 def _histories(spec: Spec, cube: xr.Dataset, inits: Times) -> NDArray[np.float32]:
