@@ -271,7 +271,8 @@ def test_interval_of_independent_cases_is_that_of_the_normal_distribution():
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say_though_cases_are_correlated():
-    """With r = 0.6 single cases would give intervals half as wide as they should be."""
+    """With r = 0.6 single cases would give intervals half as wide as they should be; blocks come
+    near to 95 %, though the autocorrelation must be estimated from the same 120 cases."""
     covered = {"single": 0, "blocks": 0}
     for seed in range(200):
         cases = autoregressive(120, 0.6, seed=seed)
@@ -279,7 +280,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say_though_cases_are_correla
             low, high = Bootstrap(resamples=200).interval([cases], np.asarray, block=block)
             covered[name] += bool(low[0] <= 0 <= high[0])
     assert covered["single"] / 200 < 0.75
-    assert 0.83 < covered["blocks"] / 200 < 0.97
+    assert 0.86 < covered["blocks"] / 200 < 0.97
 
 
 def test_block_length_follows_the_autocorrelation():

@@ -65,7 +65,7 @@ def evaluate(
     baselines: `persistence`, which is the cube at init_time, and `climatology` at valid times.
     observed: by channel, where (latitude, longitude) values are ever observed; other cells are
         not scored. A NaN anywhere else is an error.
-    unusable: times at which the cube lacks values: treated as if it had them not at all.
+    unusable: times at which values of the cube are missing; they count as missing times.
     model: what the forecasts are called in the tables.
     memory: bytes of forecasts read together.
     progress: is told the share of initialisations that have been scored.
@@ -124,12 +124,12 @@ def _summarise(
     units: Mapping[str, str],
 ) -> Evaluation:
     """Model by model, and where an evaluator can compare, the forecast with each baseline."""
+    forecast, *baselines = models
     scores, tables = [], {}
     for name, evaluator in evaluators.items():
         by_model = {m: cases[name][cases[name]["model"] == m] for m in models}
         by_model = {m: rows.drop(columns="model") for m, rows in by_model.items() if len(rows)}
         parts = [evaluator.summarise(rows).assign(model=m) for m, rows in by_model.items()]
-        forecast, *baselines = models
         if hasattr(evaluator, "compare") and forecast in by_model:
             for baseline in [b for b in baselines if b in by_model]:
                 table = evaluator.compare(by_model[forecast], by_model[baseline])

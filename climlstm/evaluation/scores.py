@@ -10,22 +10,24 @@ float64. Cells where nothing is ever observed are NaN here and left out; any oth
 before.
 """
 
-import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
-from climlstm.evaluation.bootstrap import Bootstrap, block_length, mean_over_cases
-
-Real = NDArray[np.floating]
-
-KEYS = ["variable", "lead_time", "region"]
-"""What a score is told apart by, within one model."""
+from climlstm.evaluation.averages import (
+    KEYS,
+    Real,
+    area_mean,
+    case_table,
+    ratio,
+    skill_score,
+    summary,
+)
+from climlstm.evaluation.bootstrap import Bootstrap
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,16 @@ class RMSE:
         self, forecast: xr.Dataset, truth: xr.Dataset, *, weight: xr.DataArray
     ) -> pd.DataFrame:
         mse = {c: area_mean((f - t) ** 2, weight) for c, f, t in _channels(forecast, truth)}
-        return _table(forecast, weight, mse=mse)
+        return case_table(forecast, weight, mse=mse)
 
     def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
-        return _summary("rmse", scores, "mse", bootstrap=self.bootstrap, finish=np.sqrt)
+        return summary("rmse", scores, "mse", bootstrap=self.bootstrap, finish=np.sqrt)
 
     def compare(self, scores: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
         """Skill score 1 - RMSE / RMSE of the reference, over the same cases."""
-        return _skill("rmse", scores, reference, "mse", bootstrap=self.bootstrap, finish=np.sqrt)
+        return skill_score(
+            "rmse", scores, reference, "mse", bootstrap=self.bootstrap, finish=np.sqrt
+        )
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,14 @@ class MAE:
         self, forecast: xr.Dataset, truth: xr.Dataset, *, weight: xr.DataArray
     ) -> pd.DataFrame:
         mae = {c: area_mean(np.abs(f - t), weight) for c, f, t in _channels(forecast, truth)}
-        return _table(forecast, weight, mae=mae)
+        return case_table(forecast, weight, mae=mae)
 
     def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
-        return _summary("mae", scores, "mae", bootstrap=self.bootstrap)
+        return summary("mae", scores, "mae", bootstrap=self.bootstrap)
 
     def compare(self, scores: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
         """Skill score 1 - MAE / MAE of the reference, over the same cases."""
-        return _skill("mae", scores, reference, "mae", bootstrap=self.bootstrap)
+        return skill_score("mae", scores, reference, "mae", bootstrap=self.bootstrap)
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,10 @@ class Bias:
         self, forecast: xr.Dataset, truth: xr.Dataset, *, weight: xr.DataArray
     ) -> pd.DataFrame:
         bias = {c: area_mean(f - t, weight) for c, f, t in _channels(forecast, truth)}
-        return _table(forecast, weight, bias=bias)
+        return case_table(forecast, weight, bias=bias)
 
     def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
-        return _summary("bias", scores, "bias", bootstrap=self.bootstrap)
+        return summary("bias", scores, "bias", bootstrap=self.bootstrap)
 
 
 @dataclass(frozen=True)
@@ -121,11 +125,11 @@ class ACC:
             normal = climatology.variables[channel].values
             f, t = predicted - normal, observed - normal
             norm = np.sqrt(area_mean(f**2, weight) * area_mean(t**2, weight))
-            acc[channel] = _ratio(area_mean(f * t, weight), norm)
-        return _table(forecast, weight, acc=acc)
+            acc[channel] = ratio(area_mean(f * t, weight), norm)
+        return case_table(forecast, weight, acc=acc)
 
     def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
-        return _summary("acc", scores, "acc", bootstrap=self.bootstrap).assign(units="1")
+        return summary("acc", scores, "acc", bootstrap=self.bootstrap).assign(units="1")
 
 
 @dataclass(frozen=True)
@@ -144,14 +148,14 @@ class CRPS:
         self, forecast: xr.Dataset, truth: xr.Dataset, *, weight: xr.DataArray
     ) -> pd.DataFrame:
         crps = {c: area_mean(fair_crps(f, t), weight) for c, f, t in _members(forecast, truth)}
-        return _table(forecast, weight, crps=crps)
+        return case_table(forecast, weight, crps=crps)
 
     def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
-        return _summary("crps", scores, "crps", bootstrap=self.bootstrap)
+        return summary("crps", scores, "crps", bootstrap=self.bootstrap)
 
     def compare(self, scores: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
         """Skill score 1 - CRPS / CRPS of the reference, over the same cases."""
-        return _skill("crps", scores, reference, "crps", bootstrap=self.bootstrap)
+        return skill_score("crps", scores, reference, "crps", bootstrap=self.bootstrap)
 
 
 @dataclass(frozen=True)
@@ -178,19 +182,19 @@ class SpreadSkill:
                 error = members.mean(axis=0, dtype="float64") - observed
                 variance[channel] = area_mean(spread, weight)
                 mse[channel] = area_mean(error**2, weight)
-        return _table(forecast, weight, variance=variance, mse=mse)
+        return case_table(forecast, weight, variance=variance, mse=mse)
 
     def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
-        spread = _summary("spread", scores, "variance", bootstrap=self.bootstrap, finish=np.sqrt)
-        ratio = _summary(
+        spread = summary("spread", scores, "variance", bootstrap=self.bootstrap, finish=np.sqrt)
+        consistency = summary(
             "spread_skill",
             scores,
             "variance",
             "mse",
             bootstrap=self.bootstrap,
-            finish=lambda variance, mse: np.sqrt(_ratio(variance, mse)),
+            finish=lambda variance, mse: np.sqrt(ratio(variance, mse)),
         )
-        return pd.concat([spread, ratio.assign(units="1")], ignore_index=True)
+        return pd.concat([spread, consistency.assign(units="1")], ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -220,7 +224,9 @@ class RankHistogram:
             for value, by_channel in enumerate(shares):
                 there = np.where(np.isnan(observed), np.nan, rank == value)
                 by_channel[channel] = area_mean(there, weight)
-        tables = [_table(forecast, weight, share=s).assign(rank=r) for r, s in enumerate(shares)]
+        tables = [
+            case_table(forecast, weight, share=s).assign(rank=r) for r, s in enumerate(shares)
+        ]
         return pd.concat(tables, ignore_index=True)
 
     def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
@@ -239,26 +245,6 @@ def fair_crps(members: Real, truth: Real) -> Real:
     return error - pairs / (number * (number - 1))
 
 
-def area_mean(values: Real, weight: xr.DataArray) -> Real:
-    """Means (L, R) over each region of fields (L, H, W); cells with NaN in the first are left out.
-
-    Summed in float64. weight: (region, latitude, longitude). NaN for a region without any cell
-    that is observed.
-    """
-    flat = values.reshape(len(values), -1).astype("float64", copy=False)
-    shares = weight.values.reshape(len(weight), -1).T
-    seen = ~np.isnan(flat[0])
-    if not seen.all():
-        flat, shares = flat[:, seen], shares[seen]
-    return _ratio(flat @ shares, shares.sum(axis=0))
-
-
-def _ratio(numerator: Real, denominator: Real) -> Real:
-    shape = np.broadcast_shapes(numerator.shape, denominator.shape)
-    there = np.broadcast_to(denominator > 0, shape)
-    return np.divide(numerator, denominator, out=np.full(shape, np.nan), where=there)
-
-
 def _channels(forecast: xr.Dataset, truth: xr.Dataset) -> Iterator[tuple[str, Real, Real]]:
     """Channel by channel: its name, the forecast (the mean of an ensemble), the truth."""
     for channel, members, observed in _members(forecast, truth):
@@ -272,90 +258,3 @@ def _members(forecast: xr.Dataset, truth: xr.Dataset) -> Iterator[tuple[str, Rea
         ensemble = variable.dims[0] == "realization"
         members = variable.values if ensemble else variable.values[None]
         yield str(name), members, truth.variables[name].values
-
-
-def _table(
-    forecast: xr.Dataset, weight: xr.DataArray, **columns: Mapping[str, Real]
-) -> pd.DataFrame:
-    """One row for each channel, lead time and region; columns map channels to values (L, R)."""
-    channels = list(next(iter(columns.values())))
-    leads, regions = forecast.lead_time.values, weight.region.values
-    codes = np.indices((len(channels), len(leads), len(regions))).reshape(3, -1)
-    values = {
-        column: np.concatenate([*(by_channel[c].ravel() for c in channels), np.empty(0)])
-        for column, by_channel in columns.items()
-    }
-    return pd.DataFrame(
-        {
-            "variable": pd.Categorical.from_codes(codes[0], dtype=_names(*channels)),
-            "init_time": np.full(codes.shape[1], forecast.init_time.values),
-            "lead_time": leads[codes[1]],
-            "region": pd.Categorical.from_codes(codes[2], dtype=_names(*regions)),
-            **values,
-        }
-    )
-
-
-@functools.lru_cache
-def _names(*names: str) -> pd.CategoricalDtype:
-    """Names in this order; made once, since pandas is slow at it and each case needs them."""
-    return pd.CategoricalDtype(names)
-
-
-def _summary(
-    metric: str,
-    scores: pd.DataFrame,
-    *columns: str,
-    bootstrap: Bootstrap,
-    finish: Callable[..., Real] = np.asarray,
-) -> pd.DataFrame:
-    """Rows of the score table: finish(mean of each column), its interval, the number of cases."""
-    cases = [_cases(scores, column) for column in columns]
-    return _finish(metric, cases, bootstrap, finish)
-
-
-def _skill(
-    metric: str,
-    scores: pd.DataFrame,
-    reference: pd.DataFrame,
-    column: str,
-    *,
-    bootstrap: Bootstrap,
-    finish: Callable[[Real], Real] = np.asarray,
-) -> pd.DataFrame:
-    """Rows with 1 - score / score of the reference; means and resamples are over the same cases."""
-    cases = [_cases(scores, column), _cases(reference, column)]
-    skill = _finish(
-        f"{metric}_skill",
-        cases,
-        bootstrap,
-        lambda own, other: 1 - _ratio(finish(own), finish(other)),
-    )
-    return skill.assign(units="1")
-
-
-def _cases(scores: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Initialisations in order of time × (variable, lead time, region); NaN where there is none."""
-    return scores.pivot_table(
-        index="init_time", columns=KEYS, values=column, observed=True, sort=True, dropna=True
-    )
-
-
-def _finish(
-    metric: str, cases: list[pd.DataFrame], bootstrap: Bootstrap, finish: Callable[..., Real]
-) -> pd.DataFrame:
-    groups = cases[0].columns
-    values = [case.reindex(index=cases[0].index, columns=groups).to_numpy() for case in cases]
-    there = np.logical_and.reduce([np.isfinite(case) for case in values])
-    values = [np.where(there, case, np.nan) for case in values]
-    block = bootstrap.block or block_length(values[0], groups.get_level_values("lead_time").values)
-    low, high = bootstrap.interval(values, finish, block=block)
-    table = groups.to_frame(index=False).assign(
-        metric=metric,
-        value=finish(*(mean_over_cases(case) for case in values)),
-        ci_low=low,
-        ci_high=high,
-        n=there.sum(axis=0),
-    )
-    table.attrs["block"] = block
-    return table[table["value"].notna()]
