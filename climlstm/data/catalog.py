@@ -250,14 +250,18 @@ def _check_locations(where: str, urls: Sequence[str]) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Intake's warning that shell commands in defaults were not run: they never are,
-    and without the traceback that gcsfs logs besides its error."""
+    """Without warnings that nobody can act on, and the traceback that gcsfs logs besides its error.
+
+    Intake warns at each text that it runs no shell command in it; xarray, of Zarr stores without
+    consolidated metadata, as most of version 3 are.
+    """
     gcsfs = logging.getLogger("gcsfs")
     level = gcsfs.level
     gcsfs.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Shell command not executed")
+            warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated")
             yield
     finally:
         gcsfs.setLevel(level)
