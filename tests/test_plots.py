@@ -231,7 +231,7 @@ def test_contours_follow_the_field(projection):
     shown = projections.view(projections.GLOBE, projection=projection)
     ax = sheet.new_sheet(shown).maps[0][0]
     field = fields.as_field(field_on(*global_grid()))
-    lines = overlays.draw_contours(ax, field, labels=False)
+    lines = overlays.draw_contours(ax, field)
     points = np.concatenate([path.vertices for path in lines.get_paths() if len(path.vertices)])
     places = ccrs.PlateCarree().transform_points(ax.projection, points[:, 0], points[:, 1])
     seen = np.isfinite(places[:, 0]) & overlays.is_on_map(ax, points[:, 0], points[:, 1])

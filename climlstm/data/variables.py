@@ -84,7 +84,7 @@ MSL = Variable(
     standard_name="air_pressure_at_mean_sea_level",
     era5_name="mean_sea_level_pressure",
     aliases=("mslp", "psl", "slp", "prmsl", "mslet", "air_pressure_at_sea_level"),
-    style=Style(units="hPa", colormap="viridis", limits=(960, 1040), contour_interval=4),
+    style=Style(units="hPa", colormap="PuOr_r", limits=(978, 1048), contour_interval=4),
 )
 SP = Variable(
     name="sp",
@@ -187,7 +187,7 @@ Z = Variable(
     era5_name="geopotential",
     aliases=("zg", "hgt", "gh", "geopotential_height"),
     on_levels=True,
-    style=Style(units="gpdm", colormap="viridis", contour_interval=6),
+    style=Style(units="gpdm", colormap="Spectral_r", contour_interval=6),
 )
 T = Variable(
     name="t",

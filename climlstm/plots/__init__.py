@@ -3,12 +3,20 @@
 from climlstm.errors import missing_extra
 
 try:
+    from climlstm.plots.animation import animate
     from climlstm.plots.coastlines import fetch, status
     from climlstm.plots.curves import plot_scores
+    from climlstm.plots.ensembles import (
+        plot_probability,
+        plot_spaghetti,
+        plot_spread,
+        plot_stamps,
+    )
     from climlstm.plots.maps import plot_field
     from climlstm.plots.panels import plot_forecast, plot_strip
     from climlstm.plots.projections import PROJECTIONS, REGIONS
     from climlstm.plots.sheet import save
+    from climlstm.plots.tracks import plot_tracks
 except ImportError as error:
     if (error.name or "").split(".")[0] not in ("cartopy", "matplotlib", "shapely", "PIL"):
         raise
@@ -17,11 +25,17 @@ except ImportError as error:
 __all__ = [
     "PROJECTIONS",
     "REGIONS",
+    "animate",
     "fetch",
     "plot_field",
     "plot_forecast",
+    "plot_probability",
     "plot_scores",
+    "plot_spaghetti",
+    "plot_spread",
+    "plot_stamps",
     "plot_strip",
+    "plot_tracks",
     "save",
     "status",
 ]

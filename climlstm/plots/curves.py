@@ -55,11 +55,10 @@ def plot_scores(
     models = list(dict.fromkeys(chosen["model"]))
     panels, figure = _panels(len(names), columns, width, ax)
     for panel, name in zip(panels, names, strict=True):
-        look = look_of_channel(name)
-        unit = "" if metric in _UNITLESS else look.units
-        scale = 1.0 if metric in _UNITLESS else look.conversion.scale
-        _draw_panel(panel, chosen[chosen["channel"] == name], models, metric, scale)
-        _dress(panel, look.label, metric, unit)
+        rows = chosen[chosen["channel"] == name]
+        look = look_of_channel(name, _units(rows, metric))
+        _draw_panel(panel, rows, models, metric, look.conversion.scale)
+        _dress(panel, look.label, metric, look.units)
     handles, labels = panels[0].get_legend_handles_labels()
     if ax is None:
         for panel in panels[-min(columns, len(names)) :]:
@@ -105,7 +104,7 @@ def _channels(scores: pd.DataFrame) -> pd.Series:
     names = scores["variable"].astype(str)
     if "level" not in scores:
         return names
-    level = pd.to_numeric(scores["level"], errors="coerce")
+    level = pd.to_numeric(scores["level"], errors="coerce").astype("float64")
     written = level.map(lambda value: f"{value:g}" if np.isfinite(value) else "")
     redundant = [name.endswith(at) for name, at in zip(names, written, strict=True)]
     return names + written.where(~np.array(redundant), "")
@@ -118,6 +117,14 @@ def _check(name: str, known: pd.Series, what: str) -> None:
             f"The table has no scores for the {what} '{name}'.{nearest(str(name), there)} "
             f"It has: {', '.join(there) or 'nothing'}."
         )
+
+
+def _units(scores: pd.DataFrame, metric: str) -> str | None:
+    """The unit that the table names, '1' for a score without one; None: that of the variable."""
+    named = [] if "units" not in scores else list(scores["units"].dropna())
+    if named:
+        return str(named[0])
+    return "1" if metric in _UNITLESS else None
 
 
 def _panels(

@@ -1,6 +1,6 @@
 """Lines and arrows over the colours: contours, wind as arrows, barbs or streamlines."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import cartopy.crs as ccrs
 import numpy as np
@@ -9,6 +9,7 @@ from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 
 from climlstm.data.units import conversion
 from climlstm.errors import DataError
@@ -18,30 +19,43 @@ from climlstm.plots.styles import look_of, round_up
 WindAs = Literal["quiver", "barbs", "streamlines"]
 
 
-def draw_contours(
-    ax: GeoAxes, field: xr.DataArray, *, colour: str = "#1a1a1a", labels: bool = True
-) -> QuadContourSet:
+def draw_contours(ax: GeoAxes, field: xr.DataArray, *, colour: str = "#1a1a1a") -> QuadContourSet:
     """Contour lines of an ordered field at the interval of its style, labelled in its unit."""
     look = look_of(field)
+    values = look.values(field)
+    levels = _levels(values, look.contour_interval)
+    lines = draw_isolines(ax, field, values, levels, colours=colour, width=0.6, alpha=0.85)
+    texts = Axes.clabel(ax, lines, fontsize=6, fmt="%g", inline_spacing=2)
+    places = np.array([text.get_position() for text in texts]).reshape(-1, 2)
+    for text, seen in zip(texts, is_on_map(ax, *places.T), strict=True):
+        text.set_visible(bool(seen))
+    return lines
+
+
+def draw_isolines(
+    ax: GeoAxes,
+    field: xr.DataArray,
+    values: np.ndarray,
+    levels: ArrayLike,
+    *,
+    colours: str | list[Any],
+    width: float,
+    alpha: float = 1.0,
+) -> QuadContourSet:
+    """Lines of equal value (H, W) on the grid of an ordered field."""
     canvas = canvas_of(ax, pixels=3)
-    sampled = Sampler(field, canvas, "smooth")(look.values(field))
     lines: QuadContourSet = Axes.contour(
         ax,
         canvas.x,
         canvas.y,
-        sampled,
-        levels=_levels(sampled, look.contour_interval),
-        colors=colour,
-        linewidths=0.6,
-        alpha=0.85,
+        Sampler(field, canvas, "smooth")(values),
+        levels=np.asarray(levels),
+        colors=colours,
+        linewidths=width,
+        alpha=alpha,
         zorder=3,
     )
     lines.set_clip_path(ax.patch)
-    if labels:
-        texts = Axes.clabel(ax, lines, fontsize=6, fmt="%g", inline_spacing=2)
-        places = np.array([text.get_position() for text in texts]).reshape(-1, 2)
-        for text, seen in zip(texts, is_on_map(ax, *places.T), strict=True):
-            text.set_visible(bool(seen))
     return lines
 
 
@@ -156,8 +170,8 @@ def on_map(
     """The wind in the directions x and y of a map, with its speed kept.
 
     Found by going a little way with the wind and against it, on the sphere, and looking where that
-    leads on the map; across a seam, one of the two ways is short. (Cartopy's transform_vectors takes
-    a degree of longitude to be as long as one of latitude, and turns winds in high latitudes wrong.)
+    leads on the map; across a seam, one of the two ways is short. (Cartopy's transform_vectors
+    takes a degree of longitude for as long as one of latitude, and so turns winds near the poles.)
     """
     up, east, north = _frame(canvas.latitude, canvas.longitude)
     speed = np.hypot(u, v)

@@ -66,7 +66,8 @@ def new_sheet(
     """A figure of the given width (inches), as high as its maps need.
 
     width: as wide as the text of a page, unless that would make it higher than wide.
-    bars: first and last column (bottom) or row (right) that each colour bar belongs to.
+    bars: first and last column (bottom) or row (right) that each colour bar belongs to; those with
+    the same ones share the room.
     heading: leave room for a title of the whole sheet.
     """
     width = width or min(8.0, 6.0 * view.aspect() * columns / rows)
@@ -89,15 +90,18 @@ def new_sheet(
         lefts = [_MARGIN + column * (map_width + _GAP) for column in range(columns)]
         grid.append([view.add_to(figure, place(x, down, map_width, map_height)) for x in lefts])
     bar_axes = []
-    for first, last in bars:
+    for index, (first, last) in enumerate(bars):
+        sharing, place_in_line = bars.count((first, last)), bars[:index].count((first, last))
         if bars_at == "bottom":
             span = (last - first + 1) * (map_width + _GAP) - _GAP
             left = _MARGIN + first * (map_width + _GAP)
-            inset = 0.15 * span
+            span, left = span / sharing, left + place_in_line * span / sharing
+            inset = (0.15 if sharing == 1 else 0.07) * span
             box = place(left + inset, height - _MARGIN - bottom + 0.1, span - 2 * inset, _BAR_THICK)
         else:
             span = (last - first + 1) * (map_height + _TITLE) - _TITLE
             down = top + _TITLE + first * (map_height + _TITLE)
+            span, down = span / sharing, down + place_in_line * span / sharing
             inset = 0.06 * span
             box = place(width - _MARGIN - right + 0.14, down + inset, _BAR_THICK, span - 2 * inset)
         bar_axes.append(figure.add_axes(box))

@@ -93,9 +93,13 @@ def look_of(field: xr.DataArray, *, style: Style | None = None) -> Look:
     )
 
 
-def look_of_channel(name: str) -> Look:
-    """The look of a channel by its name alone, its values being in our units."""
-    return look_of(xr.DataArray(0.0, name=name))
+def look_of_channel(name: str, units: str | None) -> Look:
+    """The look of a channel by its name, for numbers in some unit; None: the channel's own.
+
+    Numbers without a unit ('1': correlations, ratios) stay as they are.
+    """
+    field = xr.DataArray(0.0, name=name, attrs={} if units is None else {"units": units})
+    return look_of(field, style=Style() if units == "1" else None)
 
 
 def known_as(field: xr.DataArray) -> Channel | None:

@@ -1,0 +1,171 @@
+"""A forecast as it unfolds: GIF by Pillow, MP4 by ffmpeg where that is installed."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cartopy.crs as ccrs
+import numpy as np
+import xarray as xr
+from matplotlib.colors import Normalize
+from PIL import Image
+
+from climlstm.errors import DataError
+from climlstm.plots.canvas import Sampler, Shading, canvas_of
+from climlstm.plots.coastlines import Coastlines
+from climlstm.plots.fields import as_field, bounds_of
+from climlstm.plots.maps import decorate, draw_image, extension
+from climlstm.plots.overlays import draw_contours
+from climlstm.plots.projections import view
+from climlstm.plots.selection import channel, choose_init
+from climlstm.plots.sheet import add_colorbar, image_of, new_sheet, set_titles
+from climlstm.plots.styles import look_of, times_label
+from climlstm.plugins import Style
+
+
+def animate(
+    forecast: xr.Dataset,
+    variable: str,
+    path: str | os.PathLike[str],
+    *,
+    init_time: Any = None,
+    contours: str | None = None,
+    projection: str | ccrs.Projection | None = None,
+    region: str | tuple[float, float, float, float] | None = None,
+    style: Style | None = None,
+    limits: tuple[float, float] | None = None,
+    shading: Shading = "smooth",
+    coastlines: Coastlines = "auto",
+    frames_per_second: float = 6.0,
+    width: float = 6.0,
+) -> Path:
+    """Write one forecast, lead after lead, as .gif or .mp4; or the times of a cube.
+
+    forecast: (init_time, lead_time, latitude, longitude), or a cube (time, latitude, longitude).
+    contours: a channel drawn as lines over the colours.
+    The last frame of a GIF stays for a second. The file is written whole or not at all.
+    Raises DataError for another ending, or for .mp4 without ffmpeg.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in (".gif", ".mp4"):
+        raise DataError(f"{target}: animations are written as .gif or .mp4.")
+    ffmpeg = find_ffmpeg() if target.suffix.lower() == ".mp4" else ""
+    frames = _draw_frames(
+        _fields(forecast, variable, init_time),
+        None if contours is None else _fields(forecast, contours, init_time),
+        projection=projection, region=region, style=style, limits=limits, shading=shading,
+        coastlines=coastlines, width=width,
+    )  # fmt: skip
+    arriving = target.with_name(f".{target.stem}.part{target.suffix.lower()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if ffmpeg:
+            _write_mp4(frames, arriving, ffmpeg, frames_per_second)
+        else:
+            _write_gif(frames, arriving, frames_per_second)
+        arriving.replace(target)
+    except OSError as error:
+        raise DataError(f"{target}: the animation cannot be written: {error}.") from error
+    finally:
+        arriving.unlink(missing_ok=True)
+    return target
+
+
+def find_ffmpeg() -> str:
+    """The ffmpeg program. Raises DataError with the ways to get it."""
+    found = shutil.which("ffmpeg")
+    if found is None:
+        try:
+            from imageio_ffmpeg import get_ffmpeg_exe
+        except ImportError as error:
+            raise DataError(
+                "MP4 needs the program ffmpeg, which is not installed. Install it (or "
+                "'pip install imageio-ffmpeg'), or write a .gif, which needs nothing more."
+            ) from error
+        found = str(get_ffmpeg_exe())
+    return found
+
+
+def _fields(data: xr.Dataset, name: str, init_time: Any) -> Sequence[xr.DataArray]:
+    """The frames of a channel in order: leads of one forecast, or times of a cube."""
+    series = channel(data, name)
+    if "lead_time" in series.dims:
+        along = "lead_time"
+        if "init_time" in series.dims:
+            series = series.sel(init_time=choose_init(data, init_time))
+    else:
+        along = "time"
+    if along not in series.dims:
+        raise DataError(
+            f"'{name}' has the dimensions {tuple(map(str, series.dims))}; an animation runs along "
+            "lead_time, or along time."
+        )
+    return [as_field(series.isel({along: index})) for index in range(series.sizes[along])]
+
+
+def _draw_frames(
+    fields: Sequence[xr.DataArray],
+    lines: Sequence[xr.DataArray] | None,
+    *,
+    projection: str | ccrs.Projection | None,
+    region: str | tuple[float, float, float, float] | None,
+    style: Style | None,
+    limits: tuple[float, float] | None,
+    shading: Shading,
+    coastlines: Coastlines,
+    width: float,
+) -> Iterator[np.ndarray]:
+    """Yield the pixels (Y, X, 3) of one frame after another; the map is made once."""
+    look = look_of(fields[0], style=style)
+    everything = np.stack([look.values(field) for field in fields])
+    norm = Normalize(*limits) if limits else look.norm(everything)
+    sheet = new_sheet(view(bounds_of(fields[0]), projection=projection, region=region), width=width)
+    ax = sheet.maps[0][0]
+    sample = Sampler(fields[0], canvas_of(ax), shading)
+    image = draw_image(ax, sample(everything[0]), norm=norm, colormap=look.colormap)
+    decorate(ax, coastlines=coastlines)
+    label = look.label_with_units
+    add_colorbar(image, sheet.bars[0], label, extend=extension(everything, norm))
+    for index, field in enumerate(fields):
+        image.set_data(sample(everything[index]))
+        set_titles(ax, look.label, times_label(field))
+        drawn = None if lines is None else draw_contours(ax, lines[index])
+        yield image_of(sheet.figure)[..., :3]
+        if drawn is not None:
+            drawn.remove()
+
+
+def _write_gif(frames: Iterator[np.ndarray], path: Path, frames_per_second: float) -> None:
+    """All frames with the colours of the first, so that quiet places do not flicker."""
+    first = Image.fromarray(next(frames)).quantize(255, dither=Image.Dither.NONE)
+    rest = [Image.fromarray(f).quantize(palette=first, dither=Image.Dither.NONE) for f in frames]
+    duration = round(1000 / frames_per_second)
+    durations = [duration] * len(rest) + [max(1000, duration)]
+    first.save(path, save_all=True, append_images=rest, duration=durations, loop=0, optimize=False)
+
+
+def _write_mp4(
+    frames: Iterator[np.ndarray], path: Path, ffmpeg: str, frames_per_second: float
+) -> None:
+    """H.264 in the pixel format that every browser plays, which needs even sizes."""
+    first = next(frames)
+    height, width = (size - size % 2 for size in first.shape[:2])
+    command = [
+        ffmpeg, "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24",
+        "-s", f"{width}x{height}", "-r", f"{frames_per_second:g}", "-i", "-",
+        "-an", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path),
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        try:
+            for frame in (first, *frames):
+                process.stdin.write(np.ascontiguousarray(frame[:height, :width]).tobytes())
+            process.stdin.close()
+        except BrokenPipeError:
+            pass  # ffmpeg gave up: it says why below
+        message = process.stderr.read().decode(errors="replace") if process.stderr else ""
+    if process.returncode != 0:
+        raise OSError(f"ffmpeg failed: {message.strip()[-300:]}")

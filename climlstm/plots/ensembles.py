@@ -1,0 +1,215 @@
+"""Ensemble forecasts: mean and spread, spaghetti, probabilities, a stamp for each member."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cartopy.crs as ccrs
+import matplotlib
+import numpy as np
+import xarray as xr
+from cartopy.mpl.geoaxes import GeoAxes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from climlstm.errors import DataError
+from climlstm.plots.coastlines import Coastlines, draw_land
+from climlstm.plots.fields import as_field, bounds_of
+from climlstm.plots.maps import checked_map, decorate, draw_values, extension
+from climlstm.plots.overlays import draw_isolines
+from climlstm.plots.projections import view
+from climlstm.plots.selection import Lead, channel, choose_init, choose_lead, true_field
+from climlstm.plots.sheet import add_colorbar, new_sheet, set_titles
+from climlstm.plots.styles import look_of, round_limits, times_label
+
+Region = str | tuple[float, float, float, float] | None
+
+_MEMBERS = "realization"
+
+
+def plot_spread(
+    forecast: xr.Dataset,
+    variable: str,
+    *,
+    init_time: Any = None,
+    lead_time: Lead | None = None,
+    projection: str | ccrs.Projection | None = None,
+    region: Region = None,
+    coastlines: Coastlines = "auto",
+    width: float | None = None,
+    ax: GeoAxes | None = None,
+) -> Figure | GeoAxes:
+    """Ensemble mean as contours over the spread (standard deviation of the members) in colours.
+
+    forecast: dims (realization, init_time, lead_time, latitude, longitude) in any order.
+    init_time, lead_time: as in `plot_forecast`.
+    """
+    members = choose_members(forecast, variable, init_time, lead_time)
+    mean = members.mean(_MEMBERS, keep_attrs=True)
+    spread = members.std(_MEMBERS, ddof=1, keep_attrs=True)
+    look = look_of(mean)
+    values = look.differences(spread)
+    norm = Normalize(0, round_limits(values)[1])
+    target, bar, figure = _one_map(mean, projection, region, width, ax)
+    image = draw_values(target, spread, values, norm=norm, colormap="YlOrRd")
+    decorate(target, coastlines=coastlines, contours=mean)
+    set_titles(target, f"{look.label}: mean and spread", times_label(mean))
+    if bar is not None:
+        label = f"Spread of {members.sizes[_MEMBERS]} members ({look.units})"
+        add_colorbar(image, bar, label, extend=extension(values, norm))
+    return target if ax is not None else figure
+
+
+def plot_probability(
+    forecast: xr.Dataset,
+    variable: str,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+    init_time: Any = None,
+    lead_time: Lead | None = None,
+    projection: str | ccrs.Projection | None = None,
+    region: Region = None,
+    coastlines: Coastlines = "auto",
+    width: float | None = None,
+    ax: GeoAxes | None = None,
+) -> Figure | GeoAxes:
+    """Share of the members above a threshold, or below one; in the display unit: 0 °C, 990 hPa.
+
+    Other arguments as in `plot_spread`. Raises DataError unless there is one threshold.
+    """
+    if (above is None) == (below is None):
+        raise DataError("A probability needs one threshold: above=… or below=…, in display units.")
+    members = choose_members(forecast, variable, init_time, lead_time)
+    first = members.isel({_MEMBERS: 0}, drop=True)
+    look = look_of(first)
+    values = look.values(members)
+    event = values > above if above is not None else values < below
+    axis = members.get_axis_num(_MEMBERS)
+    share = 100 * np.where(np.isnan(values).any(axis=axis), np.nan, event.mean(axis=axis))
+    target, bar, figure = _one_map(first, projection, region, width, ax)
+    levels = matplotlib.colormaps["GnBu"].resampled(10)
+    image = draw_values(target, first, share, norm=Normalize(0, 100), colormap=levels)
+    decorate(target, coastlines=coastlines)
+    sign, threshold = (">", above) if above is not None else ("<", below)
+    set_titles(target, f"{look.label} {sign} {threshold:g} {look.units}", times_label(first))
+    if bar is not None:
+        add_colorbar(image, bar, f"Probability (% of {members.sizes[_MEMBERS]} members)")
+    return target if ax is not None else figure
+
+
+def plot_spaghetti(
+    forecast: xr.Dataset,
+    variable: str,
+    *,
+    levels: Sequence[float],
+    truth: xr.Dataset | None = None,
+    init_time: Any = None,
+    lead_time: Lead | None = None,
+    projection: str | ccrs.Projection | None = None,
+    region: Region = None,
+    coastlines: Coastlines = "auto",
+    width: float | None = None,
+    ax: GeoAxes | None = None,
+) -> Figure | GeoAxes:
+    """The same few contours (display unit) of every member, of their mean and of the truth.
+
+    Other arguments as in `plot_spread`; truth as in `plot_forecast`.
+    """
+    members = choose_members(forecast, variable, init_time, lead_time)
+    mean = members.mean(_MEMBERS, keep_attrs=True)
+    look = look_of(mean)
+    target, _, figure = _one_map(mean, projection, region, width, ax, bar=False)
+    draw_land(target)
+    decorate(target, coastlines=coastlines)
+    shades = [matplotlib.colormaps["viridis"](x) for x in np.linspace(0.1, 0.85, len(levels))]
+    for _, member in members.groupby(_MEMBERS, squeeze=False):
+        one = member.squeeze(_MEMBERS, drop=True)
+        draw_isolines(target, one, look.values(one), levels, colours=shades, width=0.5, alpha=0.6)
+    draw_isolines(target, mean, look.values(mean), levels, colours=shades, width=1.8)
+    handles = [
+        Line2D([], [], color=shade, linewidth=1.8, label=f"{level:g} {look.units}")
+        for level, shade in zip(levels, shades, strict=True)
+    ]
+    if truth is not None:
+        valid = mean.init_time.values + mean.lead_time.values
+        true = true_field(truth, variable, valid, like=mean)
+        dark = ["#111111"] * len(levels)
+        draw_isolines(target, true, look.values(true), levels, colours=dark, width=1.4)
+        handles.append(Line2D([], [], color="#111111", linewidth=1.4, label="truth"))
+    legend = target.legend(
+        handles=handles, loc="lower left", fontsize=7, framealpha=0.85, edgecolor="none"
+    )
+    legend.set_zorder(6)
+    set_titles(target, f"{look.label}, {members.sizes[_MEMBERS]} members", times_label(mean))
+    return target if ax is not None else figure
+
+
+def plot_stamps(
+    forecast: xr.Dataset,
+    variable: str,
+    *,
+    init_time: Any = None,
+    lead_time: Lead | None = None,
+    projection: str | ccrs.Projection | None = None,
+    region: Region = None,
+    coastlines: Coastlines = "auto",
+    columns: int = 5,
+    width: float = 13.0,
+) -> Figure:
+    """Every member on a small map of its own, in the same colours."""
+    members = choose_members(forecast, variable, init_time, lead_time)
+    count = members.sizes[_MEMBERS]
+    across = min(columns, count)
+    first = members.isel({_MEMBERS: 0}, drop=True)
+    look = look_of(first)
+    values = look.values(members)
+    norm = look.norm(values)
+    rows = -(-count // across)
+    shown = view(bounds_of(first), projection=projection, region=region)
+    sheet = new_sheet(shown, rows=rows, columns=across, width=width, heading=True,
+                      bars=((0, across - 1),))  # fmt: skip
+    image = None
+    for index, target in enumerate(ax for row in sheet.maps for ax in row):
+        if index >= count:
+            target.set_visible(False)
+            continue
+        image = draw_values(target, first, values[index], norm=norm, colormap=look.colormap)
+        decorate(target, coastlines=coastlines)
+        set_titles(target, f"{members[_MEMBERS].values[index]}", "")
+    sheet.set_heading(look.label, times_label(first).replace("\n", ", "))
+    assert image is not None
+    add_colorbar(image, sheet.bars[0], look.label_with_units, extend=extension(values, norm))
+    return sheet.figure
+
+
+def choose_members(
+    forecast: xr.Dataset, variable: str, init_time: Any, lead_time: Lead | None
+) -> xr.DataArray:
+    """All members of one channel, start and lead: (realization, latitude, longitude), in order."""
+    start, lead = choose_init(forecast, init_time), choose_lead(forecast, lead_time)
+    field = channel(forecast, variable).sel(init_time=start, lead_time=lead)
+    if _MEMBERS not in field.dims or field.sizes[_MEMBERS] < 2:
+        raise DataError(
+            f"'{variable}' is no ensemble: it has no dimension '{_MEMBERS}' of two or more. "
+            "Draw single forecasts with plot_forecast."
+        )
+    members = [as_field(field.isel({_MEMBERS: [n]})) for n in range(field.sizes[_MEMBERS])]
+    return xr.concat(members, field[_MEMBERS], combine_attrs="override", coords="minimal")
+
+
+def _one_map(
+    field: xr.DataArray,
+    projection: str | ccrs.Projection | None,
+    region: Region,
+    width: float | None,
+    ax: GeoAxes | None,
+    *,
+    bar: bool = True,
+) -> tuple[GeoAxes, Any, Any]:
+    """A map, its colour bar's axes and its figure; without the latter two where `ax` is given."""
+    if ax is not None:
+        return checked_map(ax), None, None
+    shown = view(bounds_of(field), projection=projection, region=region)
+    sheet = new_sheet(shown, width=width, bars=((0, 0),) if bar else ())
+    return sheet.maps[0][0], (sheet.bars[0] if bar else None), sheet.figure

@@ -1,0 +1,287 @@
+"""Storm tracks on a map: coloured by how deep the storm is, with the true tracks beside them."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import cartopy.crs as ccrs
+import numpy as np
+import pandas as pd
+import xarray as xr
+from cartopy.mpl.geoaxes import GeoAxes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from climlstm.errors import DataError
+from climlstm.grid import wrap_longitude
+from climlstm.plots.coastlines import Coastlines, draw_land
+from climlstm.plots.fields import as_field, bounds_of
+from climlstm.plots.maps import checked_map, decorate, draw_values, extension
+from climlstm.plots.projections import GLOBE, Bounds, View, region_bounds, view
+from climlstm.plots.sheet import TEXT, add_colorbar, new_sheet, set_titles
+from climlstm.plots.styles import look_of, round_limits, time_label, times_label
+
+INTENSITIES = {"slp": ("Central pressure (hPa)", "plasma"), "wind": ("Wind (m s⁻¹)", "plasma_r")}
+"""Columns that tracks can be coloured by: label, and a colour map that is darkest for the worst."""
+
+TRUTH_COLOUR = "#111111"
+
+_STEP_DEG = 1.0
+"""Tracks are drawn along great circles, in steps of at most so many degrees."""
+
+
+def plot_tracks(
+    tracks: pd.DataFrame,
+    *,
+    truth: pd.DataFrame | None = None,
+    field: xr.DataArray | None = None,
+    init_time: Any = None,
+    intensity: str = "slp",
+    mark_every: str | pd.Timedelta = "24h",
+    projection: str | ccrs.Projection | None = None,
+    region: str | tuple[float, float, float, float] | None = None,
+    limits: tuple[float, float] | None = None,
+    coastlines: Coastlines = "auto",
+    title: str = "Storm tracks",
+    width: float | None = None,
+    ax: GeoAxes | None = None,
+) -> Figure | GeoAxes:
+    """A map of storm tracks, coloured by intensity; the figure, or `ax` where one is given.
+
+    tracks: the tracks table: one row for each storm and time; columns track_id, init_time,
+    lead_time, time, lat, lon, member and the intensity (slp in hPa, wind in m/s).
+    truth: a table of the same kind, drawn in black, over the time that the forecast covers.
+    field: drawn below in its colours; land and sea without it.
+    init_time: the first in the table, if not given; ignored for tracks of analyses.
+    mark_every: spacing of the marks along the tracks in time; those of forecasts say the lead.
+    limits: ends of the colour scale of the intensity.
+    Raises DataError for missing columns or an initialisation without storms.
+    """
+    chosen = _of_one_start(_checked(tracks, intensity), init_time)
+    true = None if truth is None else _while(_checked(truth, None), chosen)
+    ordered = None if field is None else as_field(field)
+    bar_of_field, bar_of_tracks = None, None
+    if ax is None:
+        shown = _view(chosen, true, ordered, projection, region)
+        bars = ((0, 0),) if ordered is None else ((0, 0), (0, 0))
+        sheet = new_sheet(shown, width=width, bars=bars)
+        target, bar_of_tracks = sheet.maps[0][0], sheet.bars[-1]
+        bar_of_field = sheet.bars[0] if ordered is not None else None
+    else:
+        target = checked_map(ax)
+    if ordered is None:
+        draw_land(target)
+    else:
+        look = look_of(ordered)
+        values = look.values(ordered)
+        norm = look.norm(values)
+        image = draw_values(target, ordered, values, norm=norm, colormap=look.colormap)
+        if bar_of_field is not None:
+            extend = extension(values, norm)
+            add_colorbar(image, bar_of_field, look.label_with_units, extend=extend)
+    decorate(target, coastlines=coastlines)
+    label, colormap = INTENSITIES.get(intensity, (intensity, "plasma"))
+    scale = Normalize(*(limits or round_limits(chosen[intensity].to_numpy(dtype="float64"))))
+    if true is not None:
+        _draw_truth(target, true, pd.Timedelta(mark_every))
+    lines = _draw_forecast(target, chosen, intensity, scale, colormap, pd.Timedelta(mark_every))
+    set_titles(target, title, _when(chosen, ordered))
+    _draw_legend(target, has_truth=true is not None)
+    if bar_of_tracks is not None:
+        extend = extension(chosen[intensity].to_numpy(dtype="float64"), scale)
+        add_colorbar(lines, bar_of_tracks, label, extend=extend)
+    return target if ax is not None else sheet.figure
+
+
+def _checked(tracks: pd.DataFrame, intensity: str | None) -> pd.DataFrame:
+    wanted = ["track_id", "time", "lat", "lon", *([intensity] if intensity else [])]
+    missing = [column for column in wanted if column not in tracks.columns]
+    if missing:
+        raise DataError(
+            f"A table of tracks has the columns {', '.join(wanted)}; missing: {', '.join(missing)}."
+        )
+    return tracks
+
+
+def _of_one_start(tracks: pd.DataFrame, init_time: Any) -> pd.DataFrame:
+    """The rows of one initialisation; all of them in a table of analysed tracks."""
+    starts = tracks["init_time"].dropna().unique() if "init_time" in tracks else []
+    if len(starts):
+        wanted = pd.Timestamp(min(starts) if init_time is None else init_time)
+        chosen = tracks[tracks["init_time"] == wanted]
+        if chosen.empty:
+            raise DataError(
+                f"No storm was tracked in a forecast from {wanted}. Those in the table start "
+                f"between {min(starts)} and {max(starts)}."
+            )
+        return chosen
+    if tracks.empty:
+        raise DataError("The table of tracks is empty: no storm was found.")
+    return tracks
+
+
+def _while(truth: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
+    """The true tracks during the time that the forecast ones cover."""
+    return truth[truth["time"].between(tracks["time"].min(), tracks["time"].max())]
+
+
+def _view(
+    tracks: pd.DataFrame,
+    truth: pd.DataFrame | None,
+    field: xr.DataArray | None,
+    projection: str | ccrs.Projection | None,
+    region: str | tuple[float, float, float, float] | None,
+) -> View:
+    """The region that was asked for, the field's, or else the surroundings of the storms."""
+    if region is not None:
+        data = GLOBE if field is None else bounds_of(field)
+        return view(data, projection=projection, region=region_bounds(region))
+    if field is not None:
+        return view(bounds_of(field), projection=projection)
+    storms = tracks if truth is None else pd.concat([tracks, truth])
+    around = _surroundings(storms["lon"].to_numpy("float64"), storms["lat"].to_numpy("float64"))
+    return view(GLOBE, projection=projection, region=around)
+
+
+def _surroundings(longitude: np.ndarray, latitude: np.ndarray, margin: float = 12.0) -> Bounds:
+    """The box around points, with a margin; the globe where they are all around it."""
+    angles = np.deg2rad(longitude)
+    middle = np.rad2deg(np.arctan2(np.sin(angles).mean(), np.cos(angles).mean()))
+    east = wrap_longitude(longitude - middle)
+    if east.max() - east.min() > 200:
+        return GLOBE
+    return Bounds(
+        float(middle + east.min() - margin),
+        float(middle + east.max() + margin),
+        float(max(latitude.min() - margin, -90)),
+        float(min(latitude.max() + margin, 90)),
+    )
+
+
+def _draw_forecast(
+    ax: GeoAxes,
+    tracks: pd.DataFrame,
+    intensity: str,
+    scale: Normalize,
+    colormap: str,
+    mark_every: pd.Timedelta,
+) -> LineCollection:
+    pieces, strengths = [], []
+    for storm in _storms(tracks):
+        values = storm[intensity].to_numpy(dtype="float64")
+        for index, piece in _pieces(ax.projection, storm):
+            pieces.append(piece)
+            strengths.append((values[index] + values[index + 1]) / 2)
+    many = tracks.groupby(_keys(tracks)).ngroups > 12
+    width = 1.2 if many else 2.2
+    ax.add_collection(
+        LineCollection(pieces, colors="white", linewidths=width + 1.2, zorder=4, capstyle="round")
+    )
+    lines = LineCollection(
+        pieces, cmap=colormap, norm=scale, linewidths=width, zorder=4.1, capstyle="round"
+    )
+    lines.set_array(np.array(strengths))
+    ax.add_collection(lines)
+    for part in ax.collections[-2:]:
+        part.set_clip_path(ax.patch)
+    marked = _marked(tracks, mark_every)
+    x, y, seen = _on_map(ax, marked)
+    ax.scatter(
+        x, y, c=marked[intensity][seen], cmap=colormap, norm=scale, s=10 if many else 26,
+        edgecolors="white", linewidths=0.7, zorder=4.3, transform=ax.transData,
+    )  # fmt: skip
+    if not many and "lead_time" in marked:
+        _write_leads(ax, marked[seen], x, y)
+    return lines
+
+
+def _draw_truth(ax: GeoAxes, tracks: pd.DataFrame, mark_every: pd.Timedelta) -> None:
+    pieces = [piece for storm in _storms(tracks) for _, piece in _pieces(ax.projection, storm)]
+    lines = LineCollection(
+        pieces, colors=TRUTH_COLOUR, linewidths=1.3, linestyles="solid", alpha=0.9, zorder=4.2
+    )
+    ax.add_collection(lines)
+    lines.set_clip_path(ax.patch)
+    x, y, _ = _on_map(ax, _marked(tracks, mark_every))
+    ax.scatter(x, y, c=TRUTH_COLOUR, s=9, zorder=4.25, linewidths=0, transform=ax.transData)
+
+
+def _write_leads(ax: GeoAxes, marked: pd.DataFrame, x: np.ndarray, y: np.ndarray) -> None:
+    for lead, at in zip(marked["lead_time"], zip(x, y, strict=True), strict=True):
+        ax.annotate(
+            f"{pd.Timedelta(lead) / pd.Timedelta(hours=1):g}",
+            at, xytext=(4, 3), textcoords="offset points", size=6.5, color=TEXT, zorder=5,
+            annotation_clip=True,
+        )  # fmt: skip
+
+
+def _keys(tracks: pd.DataFrame) -> list[str]:
+    return [key for key in ("track_id", "init_time", "member") if key in tracks]
+
+
+def _storms(tracks: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Each storm in the order of time."""
+    for _, storm in tracks.groupby(_keys(tracks), dropna=False, sort=False):
+        yield storm.sort_values("time")
+
+
+def _pieces(projection: ccrs.Projection, storm: pd.DataFrame) -> Iterator[tuple[int, np.ndarray]]:
+    """The way from each point of a storm to the next, (N, 2) on the map; cut where the map is."""
+    latitude, longitude = (storm[name].to_numpy("float64") for name in ("lat", "lon"))
+    phi, lam = np.deg2rad(latitude), np.deg2rad(longitude)
+    place = np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
+    widest = 0.25 * (projection.x_limits[1] - projection.x_limits[0])
+    for index, (start, end) in enumerate(pairwise(place)):
+        apart = np.rad2deg(np.arccos(np.clip(start @ end, -1, 1)))
+        share = np.linspace(0, 1, 2 + int(apart / _STEP_DEG))[:, None]
+        way = start * (1 - share) + end * share  # close to the great circle, for short steps
+        points = projection.transform_points(
+            ccrs.PlateCarree(),
+            np.rad2deg(np.arctan2(way[:, 1], way[:, 0])),
+            np.rad2deg(np.arctan2(way[:, 2], np.hypot(way[:, 0], way[:, 1]))),
+        )[:, :2]
+        jumps = ~(np.linalg.norm(np.diff(points, axis=0), axis=1) < widest)
+        for piece in np.split(points, np.flatnonzero(jumps) + 1):
+            if len(piece) > 1:
+                yield index, piece
+
+
+def _marked(tracks: pd.DataFrame, every: pd.Timedelta) -> pd.DataFrame:
+    """The points at multiples of the spacing: of the lead time, or of the time of day."""
+    if "lead_time" in tracks and tracks["lead_time"].notna().all():
+        since = pd.to_timedelta(tracks["lead_time"])
+    else:
+        since = tracks["time"] - tracks["time"].min().normalize()
+    return tracks[since % every == pd.Timedelta(0)]
+
+
+def _on_map(ax: GeoAxes, points: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x and y of the points that are on this side of the globe, and which they are."""
+    placed = ax.projection.transform_points(
+        ccrs.PlateCarree(), points["lon"].to_numpy("float64"), points["lat"].to_numpy("float64")
+    )
+    seen = np.isfinite(placed[:, 0]) & np.isfinite(placed[:, 1])
+    return placed[seen, 0], placed[seen, 1], seen
+
+
+def _draw_legend(ax: GeoAxes, *, has_truth: bool) -> None:
+    if not has_truth:
+        return
+    handles = [
+        Line2D([], [], color="#b5367a", linewidth=2.2, label="forecast (marks: lead in hours)"),
+        Line2D([], [], color=TRUTH_COLOUR, linewidth=1.3, marker="o", markersize=3, label="truth"),
+    ]
+    legend = ax.legend(
+        handles=handles, loc="lower left", fontsize=7, framealpha=0.85, edgecolor="none"
+    )
+    legend.set_zorder(6)
+
+
+def _when(tracks: pd.DataFrame, field: xr.DataArray | None) -> str:
+    if field is not None and times_label(field):
+        return times_label(field)
+    if "init_time" in tracks and tracks["init_time"].notna().any():
+        return f"from {time_label(tracks['init_time'].iloc[0])}"
+    return f"{time_label(tracks['time'].min())}\nto {time_label(tracks['time'].max())}"
