@@ -62,7 +62,7 @@ class Parameters:
     """Axis of the equilibrium jet, degrees north and south."""
     jet_width: float = 15.0
     """Distance from the axis at which it has fallen to 1/e, degrees."""
-    jet_season: tuple[float, float] = (0.35, 0.2)
+    jet_season: tuple[float, float] = (0.22, 0.12)
     """Relative strengthening of the equilibrium jet at the winter solstice, north and south."""
     land_cooling: tuple[float, float] = (6.0, 20.0)
     """How much colder than the sea land is in equilibrium on annual average, and how much is added
