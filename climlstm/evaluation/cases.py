@@ -160,15 +160,16 @@ def read_cases(
             own = own if row.all() else own.isel(lead_time=row)
             own = own.assign_coords(valid_time=own.init_time + own.lead_time)
             own = _trusted(own, f"forecast '{model}'", observed)
-            normal = None if normals is None else normals.at(own)
+            when = own.coords.to_dataset().drop_dims("realization", errors="ignore")
+            normal = None if normals is None else normals.at(when)
             forecasts = {model: own}
             for baseline in baselines:
                 if baseline == "persistence":
-                    forecasts[baseline] = steps.at(own, valid=False)
+                    forecasts[baseline] = steps.at(when, valid=False)
                 elif normal is not None:
                     forecasts[baseline] = normal
             done += 1
-            yield Case(forecasts, steps.at(own), normal, share=done / kept.size)
+            yield Case(forecasts, steps.at(when), normal, share=done / kept.size)
 
 
 def _valid_times(forecast: xr.Dataset) -> Times:
@@ -228,11 +229,14 @@ class _Steps:
         for position, time in enumerate(new):
             self.steps[time] = {name: array[position] for name, array in arrays.items()}
 
-    def at(self, forecast: xr.Dataset, *, valid: bool = True) -> xr.Dataset:
-        """Fields at the valid times of one initialisation, or its initial state over and over."""
-        times = forecast.valid_time.values
-        start = forecast.init_time.values
-        shape = tuple(forecast.sizes[name] for name in ("lead_time", *FIELD))
+    def at(self, when: xr.Dataset, *, valid: bool = True) -> xr.Dataset:
+        """Fields at the valid times of one initialisation, or its initial state over and over.
+
+        when: no variables, but the coordinates that the fields get.
+        """
+        times = when["valid_time"].values
+        start = when["init_time"].values
+        shape = tuple(when.sizes[name] for name in ("lead_time", *FIELD))
         fields = {}
         for name, attrs in self.attrs.items():
             if valid:
@@ -240,8 +244,7 @@ class _Steps:
             else:
                 values = np.broadcast_to(self.steps[start[()]][name], shape)
             fields[name] = (("lead_time", *FIELD), values, attrs)
-        coords = {name: forecast.coords[name] for name in COORDINATES}
-        return xr.Dataset(fields, coords=coords)
+        return when.assign(fields)
 
 
 def _trusted(dataset: xr.Dataset, what: str, observed: xr.Dataset | None) -> xr.Dataset:
