@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cartopy.crs as ccrs
+import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.colors import Normalize
@@ -22,7 +23,7 @@ from climlstm.plots.overlays import draw_contours
 from climlstm.plots.projections import view
 from climlstm.plots.selection import channel, choose_init
 from climlstm.plots.sheet import add_colorbar, image_of, new_sheet, set_titles
-from climlstm.plots.styles import look_of, times_label
+from climlstm.plots.styles import Look, look_of, times_label
 from climlstm.plugins import Style
 
 
@@ -53,10 +54,13 @@ def animate(
     if target.suffix.lower() not in (".gif", ".mp4"):
         raise DataError(f"{target}: animations are written as .gif or .mp4.")
     ffmpeg = find_ffmpeg() if target.suffix.lower() == ".mp4" else ""
+    fields = _fields(forecast, variable, init_time)
+    look = look_of(fields[0], style=style)
     frames = _draw_frames(
-        _fields(forecast, variable, init_time),
+        fields,
         None if contours is None else _fields(forecast, contours, init_time),
-        projection=projection, region=region, style=style, limits=limits, shading=shading,
+        look,
+        projection=projection, region=region, limits=limits, shading=shading,
         coastlines=coastlines, width=width,
     )  # fmt: skip
     arriving = target.with_name(f".{target.stem}.part{target.suffix.lower()}")
@@ -65,7 +69,7 @@ def animate(
         if ffmpeg:
             _write_mp4(frames, arriving, ffmpeg, frames_per_second)
         else:
-            _write_gif(frames, arriving, frames_per_second)
+            _write_gif(frames, arriving, _palette(look.colormap), frames_per_second)
         arriving.replace(target)
     except OSError as error:
         raise DataError(f"{target}: the animation cannot be written: {error}.") from error
@@ -109,17 +113,16 @@ def _fields(data: xr.Dataset, name: str, init_time: Any) -> Sequence[xr.DataArra
 def _draw_frames(
     fields: Sequence[xr.DataArray],
     lines: Sequence[xr.DataArray] | None,
+    look: Look,
     *,
     projection: str | ccrs.Projection | None,
     region: str | tuple[float, float, float, float] | None,
-    style: Style | None,
     limits: tuple[float, float] | None,
     shading: Shading,
     coastlines: Coastlines,
     width: float,
 ) -> Iterator[np.ndarray]:
     """Yield the pixels (Y, X, 3) of one frame after another; the map is made once."""
-    look = look_of(fields[0], style=style)
     everything = np.stack([look.values(field) for field in fields])
     norm = Normalize(*limits) if limits else look.norm(everything)
     sheet = new_sheet(view(bounds_of(fields[0]), projection=projection, region=region), width=width)
@@ -138,13 +141,27 @@ def _draw_frames(
             drawn.remove()
 
 
-def _write_gif(frames: Iterator[np.ndarray], path: Path, frames_per_second: float) -> None:
-    """All frames with the colours of the first, so that quiet places do not flicker."""
-    first = Image.fromarray(next(frames)).quantize(255, dither=Image.Dither.NONE)
-    rest = [Image.fromarray(f).quantize(palette=first, dither=Image.Dither.NONE) for f in frames]
+def _write_gif(
+    frames: Iterator[np.ndarray], path: Path, palette: Image.Image, frames_per_second: float
+) -> None:
+    plain = Image.Dither.NONE
+    first, *rest = (Image.fromarray(f).quantize(palette=palette, dither=plain) for f in frames)
     duration = round(1000 / frames_per_second)
     durations = [duration] * len(rest) + [max(1000, duration)]
     first.save(path, save_all=True, append_images=rest, duration=durations, loop=0, optimize=False)
+
+
+def _palette(colormap: str) -> Image.Image:
+    """The 256 colours of a GIF: those of the colour map, and greys for lines and letters.
+
+    One palette made for the picture keeps its colours and does not flicker, as one that is guessed
+    from the pixels of every frame would.
+    """
+    colours = matplotlib.colormaps[colormap](np.linspace(0, 1, 216), bytes=True)[:, :3]
+    greys = np.repeat(np.linspace(0, 255, 40).round().astype("uint8")[:, None], 3, axis=1)
+    image = Image.new("P", (1, 1))
+    image.putpalette(np.concatenate([colours, greys]).tobytes())
+    return image
 
 
 def _write_mp4(

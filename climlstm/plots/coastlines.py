@@ -53,7 +53,7 @@ class Coast:
 
 
 def draw_coastlines(
-    ax: GeoAxes, coastlines: Coastlines, *, width_deg: float = 360.0, colour: str = "#333333"
+    ax: GeoAxes, coastlines: Coastlines, *, width_deg: float = 360.0, colour: str = "#454545"
 ) -> None:
     """Coast, lakes and borders on a map that shows so many degrees of longitude."""
     if coastlines == "none":

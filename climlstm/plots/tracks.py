@@ -88,7 +88,10 @@ def plot_tracks(
         _draw_truth(target, true, pd.Timedelta(mark_every))
     lines = _draw_forecast(target, chosen, intensity, scale, colormap, pd.Timedelta(mark_every))
     set_titles(target, title, _when(chosen, ordered))
-    _draw_legend(target, has_truth=true is not None)
+    if true is not None:
+        _draw_legend(
+            target, "forecasts" if _are_many(chosen) else "forecast (marks: lead in hours)"
+        )
     if bar_of_tracks is not None:
         extend = extension(chosen[intensity].to_numpy(dtype="float64"), scale)
         add_colorbar(lines, bar_of_tracks, label, extend=extend)
@@ -174,7 +177,7 @@ def _draw_forecast(
         for index, piece in _pieces(ax.projection, storm):
             pieces.append(piece)
             strengths.append((values[index] + values[index + 1]) / 2)
-    many = tracks.groupby(_keys(tracks)).ngroups > 12
+    many = _are_many(tracks)
     width = 1.2 if many else 2.2
     ax.add_collection(
         LineCollection(pieces, colors="white", linewidths=width + 1.2, zorder=4, capstyle="round")
@@ -186,14 +189,15 @@ def _draw_forecast(
     ax.add_collection(lines)
     for part in ax.collections[-2:]:
         part.set_clip_path(ax.patch)
-    marked = _marked(tracks, mark_every)
-    x, y, seen = _on_map(ax, marked)
-    ax.scatter(
-        x, y, c=marked[intensity][seen], cmap=colormap, norm=scale, s=10 if many else 26,
-        edgecolors="white", linewidths=0.7, zorder=4.3, transform=ax.transData,
-    )  # fmt: skip
-    if not many and "lead_time" in marked:
-        _write_leads(ax, marked[seen], x, y)
+    if not many:
+        marked = _marked(tracks, mark_every)
+        x, y, seen = _on_map(ax, marked)
+        ax.scatter(
+            x, y, c=marked[intensity][seen], cmap=colormap, norm=scale, s=26,
+            edgecolors="white", linewidths=0.7, zorder=4.3, transform=ax.transData,
+        )  # fmt: skip
+        if "lead_time" in marked:
+            _write_leads(ax, marked[seen], x, y)
     return lines
 
 
@@ -266,11 +270,14 @@ def _on_map(ax: GeoAxes, points: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, 
     return placed[seen, 0], placed[seen, 1], seen
 
 
-def _draw_legend(ax: GeoAxes, *, has_truth: bool) -> None:
-    if not has_truth:
-        return
+def _are_many(tracks: pd.DataFrame) -> bool:
+    """Whether there are too many tracks for marks on each."""
+    return tracks.groupby(_keys(tracks), dropna=False).ngroups > 12
+
+
+def _draw_legend(ax: GeoAxes, forecast: str) -> None:
     handles = [
-        Line2D([], [], color="#b5367a", linewidth=2.2, label="forecast (marks: lead in hours)"),
+        Line2D([], [], color="#b5367a", linewidth=2.2, label=forecast),
         Line2D([], [], color=TRUTH_COLOUR, linewidth=1.3, marker="o", markersize=3, label="truth"),
     ]
     legend = ax.legend(

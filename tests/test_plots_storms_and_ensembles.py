@@ -1,0 +1,275 @@
+"""Storm tracks, ensembles, animations, and coastlines fetched for later."""
+
+import http.server
+import sys
+import threading
+import zipfile
+
+import cartopy.crs as ccrs
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from matplotlib.collections import LineCollection
+from PIL import Image
+
+from climlstm import plots
+from climlstm.errors import DataError
+from climlstm.grid import great_circle_km
+from climlstm.plots import animation, coastlines, styles, tracks
+
+
+def storm_table(longitude, latitude, *, name="a", slp=980.0, init="2020-01-01", member=-1):
+    count = len(longitude)
+    leads = pd.to_timedelta(6 * np.arange(1, count + 1), unit="h")
+    return pd.DataFrame(
+        {"track_id": name, "init_time": pd.Timestamp(init), "lead_time": leads,
+         "time": pd.Timestamp(init) + leads, "member": member, "lat": latitude, "lon": longitude,
+         "slp": slp, "wind": 20.0}
+    )  # fmt: skip
+
+
+def track_lines(figure):
+    """The coloured pieces of the tracks, and their intensities."""
+    found = [part for part in figure.axes[0].collections if isinstance(part, LineCollection)]
+    coloured = next(part for part in found if part.get_array() is not None)
+    return coloured.get_segments(), coloured.get_array()
+
+
+@pytest.mark.parametrize("centre", [0, 180])
+def test_a_track_over_the_date_line_is_cut_only_where_the_map_is(centre):
+    storm = storm_table([170.0, 176, -178, -172], [40.0, 42, 44, 46])
+    figure = plots.plot_tracks(storm, projection=ccrs.PlateCarree(centre), region="global")
+    pieces, _ = track_lines(figure)
+    assert max(np.abs(np.diff(piece[:, 0])).max() for piece in pieces) < 5
+    ends = [(piece[0, 0], piece[-1, 0]) for piece in pieces]
+    if centre == 180:
+        assert ends[0][0] == pytest.approx(-10)
+        assert ends[-1][1] == pytest.approx(8)
+        assert len(pieces) == 3
+    else:
+        assert ends[0][0] == pytest.approx(170)
+        assert ends[-1][1] == pytest.approx(-172)
+
+
+def test_tracks_follow_great_circles_even_over_the_pole():
+    storm = storm_table([0.0, 180.0], [80.0, 80.0])
+    figure = plots.plot_tracks(storm, projection=ccrs.NorthPolarStereo(), region="arctic")
+    pieces, _ = track_lines(figure)
+    points = np.concatenate(pieces)
+    np.testing.assert_allclose(points[:, 0], 0, atol=1e-3)  # straight on, not around the pole
+    back = ccrs.PlateCarree().transform_points(ccrs.NorthPolarStereo(), *points.T)
+    length = great_circle_km(back[:-1, 1], back[:-1, 0], back[1:, 1], back[1:, 0]).sum()
+    assert length == pytest.approx(float(great_circle_km(80, 0, 80, 180)), rel=1e-3)
+
+
+def test_tracks_are_coloured_by_the_mean_intensity_of_their_ends():
+    storm = storm_table([0.0, 0.5, 1.0], [50.0, 50, 50], slp=[980.0, 970.0, 990.0])
+    _, colours = track_lines(plots.plot_tracks(storm, limits=(960, 1000)))
+    np.testing.assert_allclose(colours, [975, 980])
+
+
+def test_only_one_start_and_the_truth_of_its_time_are_drawn():
+    first = storm_table([0.0, 5, 10], [50.0, 51, 52])
+    later = storm_table([40.0, 45, 50], [50.0, 51, 52], init="2020-01-05")
+    truth = storm_table([0.0] * 60, np.linspace(40, 60, 60)).assign(init_time=pd.NaT)
+    table = pd.concat([first, later])
+    pieces, _ = track_lines(plots.plot_tracks(table, truth=truth, projection="platecarree"))
+    assert len(pieces) == 2
+    during = tracks._while(truth, first)
+    assert during["time"].max() == first["time"].max()
+    chosen = plots.plot_tracks(table, init_time="2020-01-05", projection=ccrs.PlateCarree())
+    assert track_lines(chosen)[0][0][0, 0] == pytest.approx(40)
+    with pytest.raises(DataError, match="start between 2020-01-01"):
+        plots.plot_tracks(table, init_time="2021-01-01")
+
+
+def test_tables_that_are_no_tracks_are_refused():
+    storm = storm_table([0.0, 1], [50.0, 51])
+    with pytest.raises(DataError, match="missing: lon"):
+        plots.plot_tracks(storm.drop(columns="lon"))
+    with pytest.raises(DataError, match="missing: depth"):
+        plots.plot_tracks(storm, intensity="depth")
+    with pytest.raises(DataError, match="no storm was found"):
+        plots.plot_tracks(storm[:0])
+
+
+def test_real_best_tracks_are_drawn(real_data):
+    storms = pd.read_csv(real_data / "best_tracks" / "ERA5_1996_UZ.csv", parse_dates=["time"])
+    storms["slp"] /= 100
+    pieces, strengths = track_lines(plots.plot_tracks(storms, coastlines="none"))
+    steps = storms.groupby("track_id").size() - 1
+    assert len(pieces) >= steps.sum()  # some are cut at the date line
+    assert storms["slp"].min() <= strengths.min() < 960
+
+
+def ensemble(values, *, units="K", name="t2m"):
+    """Members that are constant all over a coarse globe."""
+    latitude, longitude = np.arange(80.0, -81, -20), np.arange(0.0, 360, 20)
+    members = np.asarray(values, dtype="float32")
+    field = members[:, None, None, None, None] * np.ones((1, 1, 1, latitude.size, longitude.size))
+    return xr.Dataset(
+        {name: (("realization", "init_time", "lead_time", "latitude", "longitude"), field,
+                {"units": units})},
+        {"realization": np.arange(members.size), "init_time": [np.datetime64("2020-01-01", "ns")],
+         "lead_time": [np.timedelta64(24, "h").astype("m8[ns]")],
+         "latitude": latitude, "longitude": longitude},
+    )  # fmt: skip
+
+
+def test_spread_is_the_standard_deviation_of_the_members():
+    members = [272.0, 274.0, 276.0, 282.0]
+    figure = plots.plot_spread(ensemble(members), "t2m")
+    drawn = figure.axes[0].images[0].get_array()
+    np.testing.assert_allclose(drawn, np.std(members, ddof=1), rtol=1e-6)
+    assert figure.axes[1].get_xlabel() == "Spread of 4 members (°C)"
+
+
+@pytest.mark.parametrize(("threshold", "share"), [({"below": 0.0}, 25), ({"above": 2.0}, 50)])
+def test_probability_counts_members_in_display_units(threshold, share):
+    members = [272.0, 274.0, 276.0, 282.0]
+    figure = plots.plot_probability(ensemble(members), "t2m", **threshold)
+    np.testing.assert_allclose(figure.axes[0].images[0].get_array(), share)
+    with pytest.raises(DataError, match="one threshold"):
+        plots.plot_probability(ensemble(members), "t2m")
+
+
+def test_spaghetti_has_a_strand_for_each_member_and_the_mean():
+    forecast = ensemble([270.0, 280, 290])
+    tilt = xr.DataArray(forecast.latitude.values, dims="latitude") / 10
+    forecast["t2m"] = (forecast["t2m"] - tilt).assign_attrs(units="K")
+    truth = forecast["t2m"].isel(realization=0, init_time=0, lead_time=0, drop=True)
+    truth = truth.expand_dims(time=[np.datetime64("2020-01-02", "ns")]).to_dataset()
+    figure = plots.plot_spaghetti(forecast, "t2m", levels=[4.0, 10.0], truth=truth)
+    sets = [part for part in figure.axes[0].collections if hasattr(part, "levels")]
+    assert len(sets) == 3 + 1 + 1
+    assert all(list(part.levels) == [4.0, 10.0] for part in sets)
+
+
+def test_stamps_show_every_member_in_the_same_colours():
+    figure = plots.plot_stamps(ensemble([270.0, 280, 290]), "t2m", columns=2)
+    images = [ax.images[0] for ax in figure.axes if hasattr(ax, "projection") and ax.images]
+    means = [float(image.get_array().mean()) for image in images]
+    np.testing.assert_allclose(means, np.array([270, 280, 290]) - 273.15, rtol=1e-5)
+    assert len({image.get_clim() for image in images}) == 1
+
+
+def test_a_single_forecast_is_no_ensemble():
+    with pytest.raises(DataError, match="plot_forecast"):
+        plots.plot_spread(ensemble([280.0]), "t2m")
+
+
+@pytest.fixture
+def warming():
+    """A forecast that is warmer by ten degrees a step, all over the globe."""
+    leads = (np.arange(1, 5) * np.timedelta64(6, "h")).astype("m8[ns]")
+    steps = [
+        ensemble([263.15 + 10 * n]).isel(realization=0).assign_coords(lead_time=[lead])
+        for n, lead in enumerate(leads)
+    ]
+    return xr.concat(steps, "lead_time")
+
+
+def test_an_animation_has_a_frame_for_each_lead_in_its_colours(warming, tmp_path):
+    path = plots.animate(warming, "t2m", tmp_path / "out" / "t2m.gif", width=3, coastlines="none")
+    shades = styles.look_of(warming["t2m"])
+    with Image.open(path) as movie:
+        assert movie.n_frames == 4
+        middle = (movie.width // 2, movie.height // 2)
+        for index in range(4):
+            movie.seek(index)
+            found = np.array(movie.convert("RGB").getpixel(middle))
+            low, high = shades.limits
+            share = (10.0 * (index - 1) - low) / (high - low)
+            wanted = 255 * np.array(
+                plots.animation.matplotlib.colormaps[shades.colormap](share)[:3]
+            )
+            assert np.abs(found - wanted).max() < 6
+    assert [file.name for file in path.parent.iterdir()] == ["t2m.gif"]
+
+
+def test_an_animation_that_breaks_off_leaves_nothing(warming, tmp_path, monkeypatch):
+    def break_off(frames, path, *rest):
+        path.write_bytes(b"GIF89a")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(animation, "_write_gif", break_off)
+    with pytest.raises(DataError, match="No space left"):
+        plots.animate(warming, "t2m", tmp_path / "t2m.gif")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(DataError, match=r"\.gif or \.mp4"):
+        plots.animate(warming, "t2m", tmp_path / "t2m.avi")
+
+
+def test_mp4_without_ffmpeg_says_what_to_install(warming, tmp_path, monkeypatch):
+    monkeypatch.setattr(animation.shutil, "which", lambda name: None)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(DataError, match="imageio-ffmpeg"):
+        plots.animate(warming, "t2m", tmp_path / "t2m.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+def test_mp4_is_written_where_ffmpeg_is(warming, tmp_path):
+    try:
+        animation.find_ffmpeg()
+    except DataError:
+        pytest.skip("ffmpeg is not installed")
+    path = plots.animate(warming, "t2m", tmp_path / "t2m.mp4", width=3)
+    assert path.read_bytes()[4:8] == b"ftyp"
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A web server with one layer of Natural Earth, as its own serves it."""
+    site = tmp_path / "site"
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(site))
+
+        def log_message(self, *args):
+            pass
+
+    for category, name in coastlines._LAYERS.values():
+        folder = site / f"50m_{category}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(folder / f"ne_50m_{name}.zip", "w") as archive:
+            for ending in ("shp", "shx", "dbf"):
+                archive.writestr(f"ne_50m_{name}.{ending}", f"{name}.{ending}")
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    thread = threading.Thread(target=httpd.serve_forever)
+    thread.start()
+    yield site, f"http://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
+
+
+def test_coastlines_are_fetched_to_where_maps_find_them(server, tmp_path, monkeypatch):
+    site, address = server
+    home = tmp_path / "home"
+    monkeypatch.setenv("CARTOPY_DATA_DIR", str(home))
+    assert all(coast.path is None for coast in plots.status() if coast.resolution == "50m"), (
+        "the 50m coasts are on this machine already"
+    )
+    fetched = plots.fetch("50m", folder=home, server=address)
+    assert len(fetched) == 4
+    found = {coast.layer: coast.path for coast in plots.status() if coast.resolution == "50m"}
+    assert found["coast"] == home / "shapefiles/natural_earth/physical/ne_50m_coastline.shp"
+    assert found["coast"].read_text() == "coastline.shp"
+    (site / "50m_physical" / "ne_50m_coastline.zip").unlink()
+    assert plots.fetch("50m", folder=home, server=address) == fetched  # nothing is fetched twice
+
+
+def test_a_failed_fetch_says_what_to_do_and_leaves_no_shapefile(server, tmp_path):
+    site, address = server
+    (site / "50m_physical" / "ne_50m_coastline.zip").write_bytes(b"PK broken")
+    with pytest.raises(DataError, match=r"ne_50m_coastline\.zip: cannot be fetched"):
+        plots.fetch("50m", folder=tmp_path / "home", server=address)
+    assert not list((tmp_path / "home").rglob("*.shp"))
+
+
+def test_the_bundled_coasts_are_always_there():
+    bundled = [coast for coast in plots.status() if coast.resolution == "110m"]
+    assert {coast.layer for coast in bundled} == {"coast", "borders", "lakes", "land"}
+    assert all(coast.path is not None and coast.path.is_file() for coast in bundled)
