@@ -235,14 +235,14 @@ class _Steps:
         when: no variables, but the coordinates that the fields get.
         """
         times = when["valid_time"].values
-        start = when["init_time"].values
+        start: np.datetime64 = when["init_time"].values[()]  # type: ignore[assignment]
         shape = tuple(when.sizes[name] for name in ("lead_time", *FIELD))
         fields = {}
         for name, attrs in self.attrs.items():
             if valid:
                 values = np.stack([self.steps[time][name] for time in times])
             else:
-                values = np.broadcast_to(self.steps[start[()]][name], shape)
+                values = np.broadcast_to(self.steps[start][name], shape)
             fields[name] = (("lead_time", *FIELD), values, attrs)
         return when.assign(fields)
 
