@@ -201,11 +201,10 @@ def evaluate(
 
 def print_scores(scores: Any) -> None:
     """Each metric as a table: a row for each variable and lead, a column for each model."""
-    from climlstm.evaluation.tables import score_table
+    from climlstm.evaluation.tables import DEFINITIONS, score_table
 
     for metric in dict.fromkeys(scores["metric"]):
-        if "_vs_" in metric:
-            continue
+        console.print(DEFINITIONS.get(metric, ""), style="dim", highlight=False)
         for region in dict.fromkeys(scores[scores["metric"] == metric]["region"]):
             heading, rows = score_table(scores, metric, region=region)
             print_table(heading, rows, title=f"{metric}, {region}")

@@ -87,7 +87,12 @@ class Loss(Protocol):
 
 @runtime_checkable
 class Evaluator(Protocol):
-    """Scores one forecast at a time into a tidy table, and sums up at the end."""
+    """Scores one forecast at a time into a tidy table, and sums up at the end.
+
+    It may declare `needs: ClassVar[tuple[str, ...]]`, of "weight" (region, latitude, longitude; sum
+    1) and "climatology" (like truth): they arrive as keywords of `score`. With a method
+    `compare(scores, reference)` it is also asked how a forecast does against each baseline.
+    """
 
     requires: ClassVar[tuple[str, ...]]
     """Channels without which it cannot work; empty: whatever the forecast has."""

@@ -168,7 +168,7 @@ def evaluate_run(
     truth = open_cube(data) if data else trained_on
     return evaluate(
         forecasts,
-        truth.sel(time=~truth["time"].isin(statistics.unusable)),
+        truth,
         evaluators={
             choice.name: plugins.create("evaluators", choice.name, choice.options)
             for choice in (evaluators or config.evaluation.evaluators)
@@ -181,6 +181,7 @@ def evaluate_run(
         ),
         regions=regions or config.evaluation.regions,
         observed=observed,
+        unusable=statistics.unusable,
         baselines=baselines,
         model=model or config.model.name,
     )
