@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import dask.array
 import numpy as np
 import xarray as xr
+import zarr
 
 from climlstm import __version__
 from climlstm.data.diagnostics import CHANNELS, diagnose, labelled, static_fields
@@ -65,6 +67,7 @@ def simulate(
         folder = Path(tempfile.mkdtemp(prefix=f".{store.name}.partial-", dir=store.parent))
         try:
             _write(folder / "store", model, blocks, times=times, seed=seed)
+            _consolidate(folder / "store")
             os.replace(folder / "store", store)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -72,7 +75,7 @@ def simulate(
         raise DataError(
             f"{store} cannot be written: {error}. Make room, or name another folder."
         ) from error
-    return xr.open_zarr(store, consolidated=False)
+    return xr.open_zarr(store)
 
 
 def weather(
@@ -250,6 +253,13 @@ def _write_region(block: xr.Dataset, first: int, folder: Path, *, group: str | N
     changing = [name for name, variable in block.data_vars.items() if "time" in variable.dims]
     values = block[changing].drop_vars(block.coords)
     values.to_zarr(folder, group=group, region=region, consolidated=False)
+
+
+def _consolidate(folder: Path) -> None:
+    """Gather the metadata in one file, which xarray reads, though Zarr 3 has not adopted it yet."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+        zarr.consolidate_metadata(folder)
 
 
 def _states(vorticity: Complex, times: Times, *, seed: int) -> xr.Dataset:
