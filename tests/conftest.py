@@ -1,9 +1,12 @@
 """Fixtures for all tests: real data where they are, and few threads."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from climlstm.config import Config, load_config
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -18,3 +21,65 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"no real data at {REAL_DATA}; set CLIMLSTM_REAL_DATA to have this test")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def weather(tmp_path_factory) -> Path:
+    """Folder with a catalog and 100 days of simulated weather, the source `atmosphere`."""
+    from climlstm.data.simulate import simulate
+    from climlstm.demo import CATALOG
+
+    folder = tmp_path_factory.mktemp("weather")
+    simulate(folder / "atmosphere.zarr", years=100 / 365.25, spin_up_days=30, seed=1)
+    (folder / "catalog.yaml").write_text(CATALOG)
+    return folder
+
+
+RUN = """
+name: small
+data:
+  catalog: {folder}/catalog.yaml
+  source: atmosphere
+  step: 6h
+  state: [t850, msl, u10, v10, z500]
+  forcing: [season]
+  static: [land_mask]
+  periods:
+    train: [2001-01-01, 2001-02-15]
+    valid: [2001-02-16, 2001-03-10]
+    test: [2001-03-11, 2001-04-05]
+model: {{name: convlstm, history: 2, options: {{hidden: [8]}}}}
+training:
+  {{horizon: 2, epochs: 2, batch_size: 8, validation_windows: 16, precision: float32, threads: 1}}
+forecast: {{steps: 4, every: 24h}}
+cluster: {{max_failures: 0}}
+"""
+
+
+@pytest.fixture
+def run_file(weather, tmp_path) -> Path:
+    """A run on the simulated weather that trains in seconds."""
+    return _write_run(weather, tmp_path)
+
+
+def _write_run(weather: Path, folder: Path) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(RUN.format(folder=weather))
+    return path
+
+
+@pytest.fixture
+def small_run(run_file) -> Callable[..., Config]:
+    """Makes the run, with overrides: small_run("training.epochs=1")."""
+    return lambda *overrides: load_config(run_file, overrides)
+
+
+@pytest.fixture(scope="session")
+def trained(weather, tmp_path_factory):
+    """The small run, trained for one epoch in this process."""
+    from climlstm.runs import find_trained, train_run
+
+    config = load_config(
+        _write_run(weather, tmp_path_factory.mktemp("trained")), ["training.epochs=1"]
+    )
+    return find_trained(train_run(config, under_ray=False))

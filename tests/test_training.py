@@ -1,0 +1,175 @@
+"""Training on simulated weather: it learns, resumes exactly, and keeps what it should."""
+
+import json
+
+import pytest
+import torch
+
+from climlstm.errors import CheckpointError, ConfigError, DataError
+from climlstm.model.saving import load_forecaster
+from climlstm.runs import find_trained, train_run
+from climlstm.training import checkpoint
+from climlstm.training.loop import local_report, run_folder, train
+from climlstm.training.progress import JOURNAL, describe, read_journal
+
+
+def weights(run):
+    """Averaged and trained weights of the latest checkpoint."""
+    latest = checkpoint.latest_checkpoint(run)
+    forecaster, _ = load_forecaster(latest)
+    _, tensors = checkpoint.read_training(latest)
+    return {**forecaster.state_dict(), **tensors}
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def test_training_lowers_the_validation_loss_below_persistence(small_run):
+    config = small_run("training.epochs=4", "training.learning_rate=0.01")
+    train(config)
+    records = read_journal(run_folder(config) / JOURNAL)
+    losses = [r["valid_loss"] for r in records if r["event"] == "valid"]
+    assert len(losses) == 4
+    assert losses[-1] < losses[0]
+    final = [r for r in records if r["event"] == "valid"][-1]
+    assert all(skill > 0.02 for skill in final["skill_persistence"].values())
+
+
+def test_every_record_is_told_in_a_line(small_run):
+    told = []
+    train(small_run("training.epochs=1"), observe=lambda record: told.append(describe(record)))
+    assert told[0].startswith("training convlstm with")
+    assert any("RMSE skill against persistence 6h" in line for line in told)
+    assert told[-1].startswith("finished at step")
+    assert not any("\n" in line for line in told)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("killed_after", [1, 2])
+def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(small_run, killed_after):
+    settings = ["training.validate_every=7", "training.epochs=2"]
+    unbroken = small_run("name=unbroken", *settings)
+    train(unbroken)
+
+    broken = small_run("name=broken", *settings)
+    save = local_report(run_folder(broken), keep=2)
+    reports = []
+
+    def killing(metrics, directory):
+        save(metrics, directory)
+        reports.append(metrics)
+        if len(reports) == killed_after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(broken, report=killing)
+    latest = checkpoint.latest_checkpoint(run_folder(broken))
+    assert checkpoint.read_standing(latest).position.batch == 7 * killed_after % 22
+    train(broken, resume_from=latest)
+    assert_same(weights(run_folder(unbroken)), weights(run_folder(broken)))
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(small_run):
+    runs = [
+        small_run(f"name={name}", f"training.seed={seed}", "training.epochs=1")
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
+    for config in runs:
+        train(config)
+    first, same, other = (weights(run_folder(config)) for config in runs)
+    assert_same(first, same)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_finished_run_is_not_trained_again_by_accident(small_run):
+    config = small_run("training.epochs=1")
+    best = train_run(config, under_ray=False)
+    with pytest.raises(ConfigError, match=r"--resume.*--overwrite"):
+        train_run(config, under_ray=False)
+    assert train_run(config, under_ray=False, resume=True) == best
+    assert train_run(config, under_ray=False, overwrite=True).name == best.name
+
+
+def test_only_the_best_and_the_latest_checkpoint_are_kept(small_run):
+    config = small_run("training.validate_every=5", "training.keep=1")
+    train(config)
+    run = run_folder(config)
+    kept = checkpoint.list_checkpoints(run)
+    assert 1 <= len(kept) <= 2
+    losses = [r["valid_loss"] for r in read_journal(run / JOURNAL) if r["event"] == "valid"]
+    best = checkpoint.read_standing(checkpoint.best_checkpoint(run))
+    assert best.valid_loss == min(losses)
+    assert checkpoint.read_standing(kept[-1]).position.step == 44
+
+
+def test_training_stops_when_nothing_improves(small_run):
+    config = small_run("training.learning_rate=1e-12", "training.patience=1", "training.epochs=9")
+    train(config)
+    records = read_journal(run_folder(config) / JOURNAL)
+    assert records[-1]["reason"] == "no better for the given patience"
+    assert records[-1]["step"] < 9 * 22
+
+
+def test_a_checkpoint_tells_what_it_has_seen(small_run):
+    config = small_run("training.epochs=1")
+    trained = find_trained(train_run(config, under_ray=False))
+    assert trained.config.data.periods == config.data.periods
+    assert trained.provenance["data"]["source"] == "atmosphere"
+    assert len(trained.provenance["data"]["statistics"]) > 8
+    assert trained.provenance["versions"]["torch"] == torch.__version__
+
+
+def test_a_run_does_not_resume_on_other_data(small_run):
+    config = small_run("training.epochs=1")
+    train(config)
+    other = small_run("data.periods.train=[2001-01-01, 2001-02-10]", "training.epochs=2")
+    with pytest.raises(ConfigError, match="other data or periods"):
+        train(other, resume_from=checkpoint.latest_checkpoint(run_folder(config)))
+
+
+def test_a_run_does_not_resume_with_another_network(small_run):
+    config = small_run("training.epochs=1")
+    train(config)
+    other = small_run("model.options.hidden=[16]", "training.epochs=2")
+    with pytest.raises(CheckpointError, match="another network"):
+        train(other, resume_from=checkpoint.latest_checkpoint(run_folder(config)))
+
+
+def test_a_truncated_checkpoint_is_left_out_and_the_one_before_it_taken(small_run, caplog):
+    config = small_run()
+    train(config)
+    run = run_folder(config)
+    before, last = checkpoint.list_checkpoints(run)
+    damaged = last / "training.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert checkpoint.latest_checkpoint(run) == before
+    assert "damaged" in caplog.text
+
+
+@pytest.mark.parametrize("part", ["forecaster.json", "forecaster.safetensors", "training.json"])
+def test_a_missing_part_is_noticed(small_run, part):
+    config = small_run("training.epochs=1")
+    latest = train_run(config, under_ray=False)
+    (latest / part).unlink()
+    with pytest.raises(CheckpointError, match=part):
+        checkpoint.check(latest)
+
+
+def test_too_short_a_period_is_refused_with_its_numbers(small_run):
+    with pytest.raises(DataError, match="fewer than one batch of 400"):
+        train(small_run("training.batch_size=400"))
+    with pytest.raises(DataError, match="holds no window"):
+        train(small_run("data.periods.valid=[2001-02-16, 2001-02-16]", "training.horizon=9"))
+
+
+def test_a_run_leaves_nothing_half_written(small_run):
+    config = small_run("training.epochs=1")
+    train(config)
+    assert not list(run_folder(config).glob(".writing-*"))
+    json.loads((run_folder(config) / "step-000000022" / "training.json").read_text())
