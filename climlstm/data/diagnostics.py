@@ -37,7 +37,6 @@ WIND_AT_SEA, WIND_ON_LAND = (0.8, 15.0), (0.6, 35.0)
 """The boundary layer: wind at 10 m over the wind above it, and degrees that it is turned towards
 low pressure. Of the size that is observed, and in between where a cell is partly land."""
 
-
 CHANNELS = {
     "msl": ("air_pressure_at_mean_sea_level", "mean sea level pressure", "Pa"),
     "u10": ("eastward_wind", "10 m eastward wind", "m s-1"),
@@ -68,14 +67,14 @@ def diagnose(model: QuasiGeostrophic, vorticity: Complex) -> dict[str, Float32]:
     deviation = grid.synthesise(balanced_geopotential(model.harmonics, streamfunction))
     geopotential = deviation + GRAVITY * np.array(STANDARD_HEIGHT)[:, None]
     exponent = GAS_CONSTANT * LAPSE_RATE / GRAVITY
-    thickness = (800 / 850) ** exponent - (500 / 850) ** exponent
-    shear = geopotential[:, :, 1] - geopotential[:, :, 2]
+    warmth = (800 / 850) ** exponent - (500 / 850) ** exponent
+    thickness = geopotential[:, :, 1] - geopotential[:, :, 2]
     u10, v10 = _boundary_layer(*grid.rotational_wind(streamfunction[:, :, -1]))
     fields = {
         "msl": MEAN_PRESSURE * np.exp(deviation[:, :, -1] / (GAS_CONSTANT * SURFACE_TEMPERATURE)),
         "u10": u10,
         "v10": v10,
-        "t850": LAPSE_RATE / GRAVITY * shear / thickness,
+        "t850": LAPSE_RATE / GRAVITY * thickness / warmth,
         "z500": geopotential[:, :, 1],
         "z200": geopotential[:, :, 0],
     }

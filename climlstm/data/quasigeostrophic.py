@@ -106,14 +106,13 @@ class QuasiGeostrophic:
         )
         height = parameters.mountains * orography(harmonics.latitude, harmonics.longitude).T
         mountains = harmonics.analyse(coriolis * height / parameters.scale_height)
-        ground = np.zeros((*mountains.shape, len(LEVELS), 1), dtype=complex)
-        ground += harmonics.analyse(coriolis)[:, :, None, None]
-        ground[:, :, -1, 0] += mountains
-        self._ground = ground * harmonics.kept[:, :, None, None]
+        self._ground = np.zeros((*mountains.shape, len(LEVELS), 1), dtype=complex)
+        self._ground += harmonics.analyse(coriolis)[:, :, None, None]
+        self._ground[:, :, -1, 0] += mountains
         """Potential vorticity at rest: of the Earth's rotation and the mountains."""
-        self._land = harmonics.analyse(
-            land_fraction(harmonics.latitude, harmonics.longitude).T
-        ) * np.exp(harmonics.laplacian * (RADIUS / 12) ** 2)
+        land = harmonics.analyse(land_fraction(harmonics.latitude, harmonics.longitude).T)
+        self._land = land * np.exp(harmonics.laplacian * (RADIUS / 12) ** 2)
+        """Share of land, smoothed over some 500 km lest coasts ring."""
         roughness = (parameters.drag_land - 1) * self._land
         roughness[0, 0] += 1
         drag = (parameters.drag_per_day / DAY) * roughness[:, :, None]
@@ -193,7 +192,7 @@ class QuasiGeostrophic:
         (psi_x, q_x), (psi_y, q_y) = np.split(east, 2, axis=2), np.split(north, 2, axis=2)
         source = psi_y * q_x - psi_x * q_y
         source[:, :, -1] -= self._friction(streamfunction, psi_x, psi_y)
-        rate = self.harmonics.analyse(source) * self.harmonics.kept[:, :, None, None]
+        rate = self.harmonics.analyse(source)
         rate -= np.einsum(
             "kl,mnlb->mnkb",
             self._stretching * (self.parameters.relaxation_per_day / DAY),
@@ -320,4 +319,4 @@ LAND = """
     9999999999999999999999999999999999988889999999999999999999999999
 """
 """Share of land in ninths ('.' is none): 32 rows from north to south, 64 columns from Greenwich
-eastward. Counted from the 1:110m land polygons of Natural Earth (public domain)."""
+eastward. From the 1:110m land polygons of Natural Earth (public domain)."""

@@ -203,7 +203,7 @@ def _attributes(seed: int) -> dict[str, str | int | float]:
         "title": "Simulated weather",
         "source": f"climlstm {__version__}, three-level quasi-geostrophic model, T{TRUNCATION}",
         "references": "Marshall and Molteni 1993, J. Atmos. Sci. 50, 1792-1818",
-        "comment": "An idealised model. No observation entered, and no date means what it says.",
+        "comment": "Idealised: no observation entered, and its dates tell no more than the season.",
         "seed": seed,
         "parameters": json.dumps(asdict(Parameters())),
     }

@@ -119,8 +119,8 @@ class SphericalHarmonics:
 def legendre(truncation: int, mu: Real) -> tuple[Real, Real]:
     """Normalised associated Legendre functions P and (1 - μ²) dP/dμ, each (m, n, latitude).
 
-    By the recurrences over n for fixed m that are stable for all orders (Bourke 1972, Mon. Wea.
-    Rev. 100, 683, Eqs. A2 to A5, in the normalisation of this module).
+    By recurrence over n for fixed m (Abramowitz and Stegun 1964, 8.5.3 and 8.5.4), in the
+    normalisation of this module. Zero for n < m.
     """
     size = truncation + 2  # the derivative needs one degree more
     m, n = np.meshgrid(np.arange(size), np.arange(size + 1), indexing="ij")
