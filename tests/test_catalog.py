@@ -487,6 +487,7 @@ def test_public_stores_are_asked_for_anonymously(source, monkeypatch):
         return weather().assign_attrs(valid_time_start="1940-01-01", valid_time_stop="2024-12-31")
 
     monkeypatch.setattr(xr, "open_dataset", pretend)
+    monkeypatch.setattr("climlstm.data.catalog._reach", lambda *_: None)
     open_source(str(CATALOGS / "era5.yaml"), source.name)
     [(url, options)] = calls
     assert re.fullmatch(
@@ -496,12 +497,21 @@ def test_public_stores_are_asked_for_anonymously(source, monkeypatch):
     assert (options["engine"], options["chunks"], options["consolidated"]) == ("zarr", {}, True)
 
 
+def test_cloud_out_of_reach_says_so(monkeypatch):
+    def no_network(*_, **__):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("fsspec.url_to_fs", no_network)
+    with pytest.raises(CatalogError, match=r"cannot be opened: OSError.*Is it reachable from here"):
+        open_source(str(CATALOGS / "era5.yaml"), "era5_240x121")
+
+
 def test_demo_catalog_opens_local_data(tmp_path, monkeypatch):
     weather().to_zarr(tmp_path / "atmosphere.zarr", consolidated=False)
     weather().to_netcdf(tmp_path / "a.nc", engine="netcdf4")
     monkeypatch.setenv("CLIMLSTM_DEMO", str(tmp_path))
     demo = str(CATALOGS / "demo.yaml")
-    xr.testing.assert_equal(open_source(demo, "simulated"), weather())
+    xr.testing.assert_equal(open_source(demo, "atmosphere"), weather())
     xr.testing.assert_equal(
         open_source(demo, "local_netcdf", path=str(tmp_path / "a.nc")), weather()
     )

@@ -129,6 +129,21 @@ def test_new_climate_data_store_layout():
     np.testing.assert_array_equal(cube["t850"], new["t"].sel(pressure_level=850))
 
 
+def test_layout_of_weatherbench():
+    """Longitude before latitude, south first, ERA5 names, levels without units."""
+    first, ground = source(name="2m_temperature"), source(name="land_sea_mask", units="(0 - 1)")
+    deep = source(name="geopotential", units="m**2 s**-2", levels=[50, 500, 850])
+    deep["level"].attrs = {}
+    stored = xr.merge([first, deep, ground.isel(time=0, drop=True)])
+    stored = stored.transpose("time", "level", "longitude", "latitude").isel(
+        latitude=slice(None, None, -1)
+    )
+    cube = build_cube(stored.chunk(time=2), data("t2m", "z500", static=("land_mask",)))
+    np.testing.assert_array_equal(cube["t2m"], first["2m_temperature"])
+    np.testing.assert_array_equal(cube["z500"], deep["geopotential"][:, 1])
+    np.testing.assert_array_equal(cube["land_mask"], ground["land_sea_mask"][0])
+
+
 @pytest.mark.parametrize(
     ("units", "factor"), [("Pa", 100), ("hPa", 1), ("millibars", 1), (None, 100)]
 )

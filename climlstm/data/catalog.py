@@ -9,7 +9,7 @@ import importlib
 import logging
 import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,33 +152,44 @@ def _read(
     process that has another build of PROJ (cartopy's).
     """
     reader = _intake_reader(where, catalog, name, entry, parameters)
-    urls = reader.data.url if isinstance(reader.data.url, list | tuple) else [reader.data.url]
-    options = dict(reader.kwargs)
-    engine = str(
-        options.get("engine") or {"zarr": "zarr", "netcdf": "netcdf4"}.get(entry.driver, "cfgrib")
-    )
-    options |= {"engine": engine, "chunks": options.get("chunks", {})}
+    several = isinstance(reader.data.url, list | tuple)
+    urls = [str(url) for url in (reader.data.url if several else [reader.data.url])]
+    options = _options(where, entry.driver, reader.kwargs, urls)
+    _check_locations(where, urls)
+    try:
+        with _quiet():
+            _reach(urls, reader.data.storage_options or {})
+            return reader(**options).read()
+    except ImportError as error:
+        raise missing_extra(where, "cloud", error) from error
+    except Exception as error:  # Intake, xarray, the engine and the storage each have their own
+        hint = " Is it reachable from here, with these storage_options?" if "://" in urls[0] else ""
+        raise CatalogError(
+            f"{where} cannot be opened: {_cause(error)} ({urls[0]}).{hint}"
+        ) from error
+
+
+def _options(
+    where: str, driver: str, given: Mapping[str, Any], urls: Sequence[str]
+) -> dict[str, Any]:
+    """What xarray is told: what the entry says, and else what is right for its driver."""
+    engines = {"zarr": "zarr", "netcdf": "netcdf4", "grib": "cfgrib"}
+    engine = str(given.get("engine") or engines[driver])
+    options = {"chunks": {}} | dict(given) | {"engine": engine}
     if engine == "cfgrib":
         options["engine"] = _cfgrib_engine(where)
         options["backend_kwargs"] = {"indexpath": ""} | options.get("backend_kwargs", {})
     else:
         options.setdefault("decode_timedelta", False)
-    _check_locations(where, [str(url) for url in urls])
-    if engine == "netcdf4" and any("://" in str(url) and "::" not in str(url) for url in urls):
+    if engine == "netcdf4" and any("://" in url and "::" not in url for url in urls):
         raise CatalogError(
             f"{where}: NetCDF cannot be read from '{urls[0]}' piece by piece. Write the urlpath as "
             f"'simplecache::{urls[0]}', which downloads it first, and set 'open_local: true'."
         )
-    if len(urls) > 1 or "*" in str(urls[0]):
-        several = {"combine": "by_coords", "data_vars": "minimal", "coords": "minimal"}
-        options = several | {"compat": "equals", "join": "exact"} | options
-    try:
-        with _quiet():
-            return reader(**options).read()
-    except ImportError as error:
-        raise missing_extra(where, "cloud", error) from error
-    except Exception as error:  # Intake, xarray, the engine and the storage each have their own
-        raise CatalogError(f"{where} cannot be opened: {_cause(error)} ({urls[0]}).") from error
+    if len(urls) > 1 or "*" in urls[0]:
+        parts = {"data_vars": "minimal", "coords": "minimal", "compat": "equals", "join": "exact"}
+        options = {"combine": "by_coords"} | parts | options
+    return options
 
 
 def _intake_reader(
@@ -246,6 +257,18 @@ def _check_locations(where: str, urls: Sequence[str]) -> None:
                 f"{where}: there is nothing at '{Path(url).resolve()}'. Check the urlpath, the "
                 "parameters and the environment variables that it is made of."
             )
+
+
+def _reach(urls: Sequence[str], storage_options: Mapping[str, Any]) -> None:
+    """One request to each cloud store, so that failing to reach it is one error and not many."""
+    fsspec = importlib.import_module("fsspec")
+    for url in urls:
+        if url.split("://")[0] in CLOUD_LIBRARIES:
+            filesystem, path = fsspec.url_to_fs(url, **storage_options)
+            with suppress(
+                FileNotFoundError, PermissionError
+            ):  # listing may be forbidden, not reading
+                filesystem.info(path)
 
 
 @contextmanager
