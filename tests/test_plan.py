@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from climlstm.data.plan import WindowPlan, evenly_spaced, plan_windows, share, valid_starts
+from climlstm.data.plan import (
+    WindowPlan,
+    choose_strips,
+    evenly_spaced,
+    plan_windows,
+    share,
+    valid_starts,
+)
 from climlstm.errors import DataError
 
 SIX_HOURS = np.timedelta64(6, "h")
@@ -14,6 +21,10 @@ SIX_HOURS = np.timedelta64(6, "h")
 
 def hours(*values: int) -> np.ndarray:
     return np.datetime64("2020-01-01T00", "h") + np.array(values).astype("timedelta64[h]")
+
+
+def order(plan: WindowPlan, epoch: int) -> np.ndarray:
+    return np.concatenate(plan.groups(epoch))
 
 
 def test_window_never_crosses_a_gap():
@@ -49,7 +60,7 @@ def test_each_window_comes_once(gaps, batch, block, epoch):
     batch_size, mixed = batch
     starts = np.array([i for i in range(120) if i not in gaps])
     plan = WindowPlan(starts, batch_size=batch_size, seed=7, block=block, mixed=mixed)
-    batches = plan.batches(epoch)
+    batches = np.concatenate(plan.groups(epoch))
     assert batches.shape == (starts.size // batch_size, batch_size)
     assert np.unique(batches).size == batches.size
     assert np.isin(batches, starts).all()
@@ -60,30 +71,36 @@ def test_order_depends_on_seed_and_epoch_alone():
     plan = WindowPlan(starts, batch_size=8, seed=1, block=16)
     again = WindowPlan(starts, batch_size=8, seed=1, block=16)
     other = WindowPlan(starts, batch_size=8, seed=2, block=16)
-    np.testing.assert_array_equal(plan.batches(5), again.batches(5))
-    assert not np.array_equal(plan.batches(5), plan.batches(6))
-    assert not np.array_equal(plan.batches(5), other.batches(5))
+    np.testing.assert_array_equal(order(plan, 5), order(again, 5))
+    assert not np.array_equal(order(plan, 5), order(plan, 6))
+    assert not np.array_equal(order(plan, 5), order(other, 5))
+
+
+def test_a_resume_leaves_out_what_is_done():
+    plan = WindowPlan(np.arange(200), batch_size=8, seed=1, block=16)
+    whole = order(plan, 2)
+    for first in range(25):
+        np.testing.assert_array_equal(np.concatenate(plan.groups(2, first)), whole[first:])
+    assert plan.groups(2, 25) == []
 
 
 def test_order_is_the_same_in_every_release():
     """Numbers written down once: resuming under a newer NumPy must find the same order."""
     plan = WindowPlan(np.arange(12), batch_size=4, seed=0, block=3)
-    assert plan.batches(0).tolist() == [[1, 2, 4, 6], [7, 8, 9, 10], [0, 3, 5, 11]]
+    assert order(plan, 0).tolist() == [[1, 2, 4, 6], [7, 8, 9, 10], [0, 3, 5, 11]]
 
 
 def test_workers_divide_each_batch():
-    batches = WindowPlan(np.arange(100), batch_size=10, seed=0, block=5).batches(0)
-    parts = [share(batches, rank=rank, world=4) for rank in range(4)]
+    groups = WindowPlan(np.arange(100), batch_size=10, seed=0, block=5).groups(0)
+    parts = [np.concatenate(share(groups, rank=rank, world=4)) for rank in range(4)]
     assert [part.shape[1] for part in parts] == [3, 3, 2, 2]
-    np.testing.assert_array_equal(np.concatenate(parts, axis=1), batches)
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), np.concatenate(groups))
 
 
 def test_workers_read_different_strips():
     plan = WindowPlan(np.arange(4 * 8 * 16), batch_size=8, seed=0, block=16)
-    batches = plan.batches(0)
-    parts = [share(batches, rank=rank, world=2) for rank in range(2)]
-    common = np.intersect1d(parts[0], parts[1])
-    assert common.size == 0
+    parts = [np.concatenate(share(plan.groups(0), rank=rank, world=2)) for rank in range(2)]
+    assert np.intersect1d(parts[0], parts[1]).size == 0
     shared = [
         len(np.intersect1d(*((part.ravel() + phase) // 16 for part in parts)))
         for phase in range(16)
@@ -91,9 +108,45 @@ def test_workers_read_different_strips():
     assert min(shared) <= 9  # of 33 strips: 2 cut short by the phase, 7 too few for a group
 
 
+def test_windows_of_a_batch_begin_at_all_hours():
+    """Strips of 24 hours would begin at the same hour, and so would all windows of a batch."""
+    block, mixed = choose_strips(
+        40_000, length=4, batch_size=16, step_bytes=10**6, memory=10**9, chunk=1
+    )
+    groups = WindowPlan(np.arange(40_000), batch_size=16, seed=0, block=block, mixed=mixed).groups(
+        0
+    )
+    hours = np.concatenate(groups) % 24
+    assert np.mean([np.unique(batch).size for batch in hours]) > 8
+
+
+@pytest.mark.parametrize("memory", [7 * 10**7, 10**8, 10**9, 10**10])
+def test_two_groups_fit_into_memory(memory):
+    length, batch_size, step_bytes = 8, 24, 10**6
+    block, mixed = choose_strips(
+        20_000, length=length, batch_size=batch_size, step_bytes=step_bytes, memory=memory, chunk=5
+    )
+    assert 2 * mixed * (block + length - 1) * step_bytes <= memory
+    plan = WindowPlan(np.arange(20_000), batch_size=batch_size, seed=0, block=block, mixed=mixed)
+    assert np.unique(np.concatenate(plan.groups(0))).size == 20_000 // 24 * 24
+
+
+def test_a_cube_that_fits_is_shuffled_freely():
+    settings = {"length": 6, "batch_size": 32, "step_bytes": 10_000}
+    assert choose_strips(4000, memory=10**8, **settings) == (1, 32)
+    block, mixed = choose_strips(4000, memory=7 * 10**7, **settings)
+    assert block > 1
+    assert mixed == 32
+
+
+def test_too_little_memory_is_refused():
+    with pytest.raises(DataError, match=r"data\.memory"):
+        choose_strips(1000, length=8, batch_size=4, step_bytes=10**9, memory=2 * 10**9)
+
+
 def test_too_many_workers_are_refused():
     with pytest.raises(DataError, match="3 workers cannot divide batches of 2"):
-        share(np.zeros((5, 2), dtype="int64"), rank=0, world=3)
+        share([np.zeros((5, 2), dtype="int64")], rank=0, world=3)
 
 
 def test_too_few_windows_are_refused():

@@ -1,20 +1,31 @@
 """Streamed windows are those that one cuts naively with xarray, whatever the way of reading."""
 
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numcodecs
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import xarray as xr
+import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from climlstm.config import DataConfig
+from climlstm.data.cube import CubePlan, plan_cube
 from climlstm.data.forcing import forcing_fields
-from climlstm.data.plan import WindowPlan, share
-from climlstm.data.stream import WindowStream
+from climlstm.data.plan import WindowPlan, in_order, plan_windows, share
+from climlstm.data.stream import WindowStream, lay_out
 from climlstm.errors import DataError
 
 FORCING = ("cos_zenith", "season")
-CHANNELS = ("t2m", "msl")
-MEAN = np.array([280.0, 101325.0], dtype="float32")
-STD = np.array([10.0, 900.0], dtype="float32")
+CHANNELS = ("t850", "msl")
+MEAN = np.array([280.0, 101325.0])
+STD = np.array([10.0, 900.0])
 
 
 def make_cube(steps: int = 60, *, rows: int = 4, columns: int = 5, chunk: int = 7) -> xr.Dataset:
@@ -39,64 +50,274 @@ def make_cube(steps: int = 60, *, rows: int = 4, columns: int = 5, chunk: int = 
     ).chunk(time=chunk)
 
 
-def naive(cube: xr.Dataset, starts: np.ndarray, history: int, horizon: int) -> np.ndarray:
-    """(B, T + L, C, H, W) cut with xarray, one window at a time."""
-    windows = [cube.isel(time=slice(s, s + history + horizon)).to_array().values for s in starts]
-    scaled = [(w - MEAN[:, None, None, None]) / STD[:, None, None, None] for w in windows]
-    return np.stack(scaled).transpose(0, 2, 1, 3, 4)
+def naive(cube: xr.Dataset, starts: np.ndarray, length: int) -> np.ndarray:
+    """(B, T + L, C, H, W) cut with xarray, one window at a time, and normalised in float32."""
+    mean, std = MEAN.astype("float32")[:, None, None], STD.astype("float32")[:, None, None]
+    windows = [cube[list(CHANNELS)].isel(time=slice(s, s + length)) for s in starts]
+    arrays = [w.to_array().transpose("time", "variable", ...).values for w in windows]
+    return np.stack([(a - mean) / std for a in arrays])
 
 
 def open_stream(cube: xr.Dataset, **options) -> WindowStream:
-    settings = {"history": 2, "horizon": 3, "mean": MEAN, "std": STD, "channels": CHANNELS}
-    return WindowStream(cube, **settings | options)
+    given = {"history": 2, "horizon": 3, "mean": MEAN, "std": STD, "channels": CHANNELS}
+    return WindowStream(cube, **given | options)
+
+
+def assert_naive(
+    stream: WindowStream, cube: xr.Dataset, groups: list[np.ndarray], *, atol: float = 0.0
+) -> None:
+    """All windows of the stream are those cut with xarray: bit for bit, unless atol is given."""
+    history, length = stream.history, stream.history + stream.horizon
+    batches = [starts for group in groups for starts in group]
+    for starts, window in zip(batches, stream.windows(groups), strict=True):
+        expected = naive(cube, starts, length)
+        streamed = torch.cat([window.history, window.target], dim=1).numpy()
+        np.testing.assert_allclose(streamed, expected, rtol=0, atol=atol)
+        np.testing.assert_array_equal(window.init_time, cube.time.values[starts + history - 1])
 
 
 @pytest.mark.parametrize("memory", [10**9, 12_000])
-def test_windows_equal_naive_ones(memory):
+@pytest.mark.parametrize("block", [1, 8])
+def test_windows_equal_naive_ones(memory, block):
     cube = make_cube()
-    plan = WindowPlan(np.arange(56), batch_size=4, seed=0, block=8)
-    batches = plan.batches(0)
-    with open_stream(cube, memory=memory, block=8, forcing=FORCING) as stream:
-        for starts, window in zip(batches, stream.windows(batches), strict=True):
-            expected = naive(cube, starts, 2, 3)
-            np.testing.assert_array_equal(window.history.numpy(), expected[:, :2])
-            np.testing.assert_array_equal(window.target.numpy(), expected[:, 2:])
-            np.testing.assert_array_equal(window.init_time, cube.time.values[starts + 1])
+    groups = WindowPlan(np.arange(56), batch_size=4, seed=0, block=block).groups(0)
+    with open_stream(cube, memory=memory) as stream:
+        assert_naive(stream, cube, groups)
+
+
+@pytest.mark.parametrize("memory", [10**9, 12_000])
+def test_forcings_are_those_of_the_steps_led_to(memory):
+    cube = make_cube()
+    groups = WindowPlan(np.arange(56), batch_size=4, seed=0, block=8).groups(0)
+    with open_stream(cube, memory=memory, forcing=FORCING) as stream:
+        for starts, window in zip(np.concatenate(groups), stream.windows(groups), strict=True):
             led_to = cube.time.values[starts[:, None] + np.arange(1, 5)].ravel()
             fields = forcing_fields(FORCING, led_to, cube.latitude, cube.longitude)
             np.testing.assert_array_equal(window.forcing, fields.reshape(4, 4, 3, 4, 5))
 
 
+CODECS = {
+    "zstd": (numcodecs.Zstd(level=1), zarr.codecs.ZstdCodec(level=1)),
+    "lz4": (
+        numcodecs.Blosc(cname="lz4", shuffle=numcodecs.Blosc.SHUFFLE),
+        zarr.codecs.BloscCodec(cname="lz4", shuffle="shuffle"),
+    ),
+    "gzip": (numcodecs.GZip(level=1), zarr.codecs.GzipCodec(level=1)),
+    "none": (None, None),
+}
+"""Each as Zarr v2 and v3 know it."""
+
+
+@st.composite
+def stores(draw) -> dict:
+    """Ways to lay out the same weather in a Zarr store."""
+    inner = (draw(st.sampled_from([1, 3, 7, 40])), draw(st.sampled_from([2, 6])), 8)
+    return {
+        "version": draw(st.sampled_from([2, 3])),
+        "codec": draw(st.sampled_from(list(CODECS))),
+        "chunks": inner,
+        "shards": draw(st.sampled_from([None, 2, 5])),
+        "order": draw(st.permutations(["time", "latitude", "longitude"])),
+        "upwards": draw(st.booleans()),
+        "hours": draw(st.sampled_from([3, 6])),
+        "packed": draw(st.booleans()),
+        "levels": draw(st.booleans()),
+        "gap": draw(st.sampled_from([None, 11, 30])),
+    }
+
+
+def write_store(folder: Path, layout: dict, steps: int = 60) -> xr.Dataset:
+    """The weather as a store of that layout, opened again."""
+    random = np.random.default_rng(1)
+    times = pd.date_range("2020-01-01", periods=steps, freq=f"{layout['hours']}h").to_numpy()
+    if layout["gap"] is not None:
+        times = np.delete(times, slice(layout["gap"], layout["gap"] + 4))
+    latitude = np.linspace(60, 10, 6)
+    if layout["upwards"]:
+        latitude = latitude[::-1]
+    coords = {"time": times, "latitude": latitude, "longitude": np.arange(0, 40, 5.0)}
+    dims = ("time", "latitude", "longitude")
+    source = xr.Dataset(coords=coords)
+    encoding = {}
+    for name, mean, std, units in zip(("t", "msl"), MEAN, STD, ("K", "Pa"), strict=True):
+        values = (mean + std * random.standard_normal((times.size, 6, 8))).astype("float32")
+        variable = xr.DataArray(values, dims=dims, coords=coords, attrs={"units": units})
+        sizes = dict(zip(dims, layout["chunks"], strict=True))
+        if name == "t" and layout["levels"]:
+            variable = xr.concat([variable - 9, variable, variable + 9], dim="level")
+            variable = variable.assign_coords(level=[500, 850, 1000])
+            sizes["level"] = 2
+        elif name == "t":
+            name = "t850"
+        variable = variable.transpose(*layout["order"], ...)
+        chunks = tuple(min(sizes[d], variable.sizes[d]) for d in variable.dims)
+        source[name] = variable
+        codec = CODECS[layout["codec"]][layout["version"] - 2]
+        encoding[name] = {"chunks": chunks, "compressors": codec}
+        if layout["packed"]:
+            packing = {"scale_factor": std / 4000, "add_offset": mean, "_FillValue": -32768}
+            encoding[name] |= {"dtype": "int16"} | packing
+        if layout["version"] == 3 and layout["shards"]:
+            along = variable.dims.index("time")
+            shards = [c * (layout["shards"] if i == along else 1) for i, c in enumerate(chunks)]
+            encoding[name]["shards"] = tuple(shards)
+    place = folder / f"{time.monotonic_ns()}.zarr"
+    source.to_zarr(place, encoding=encoding, zarr_format=layout["version"], consolidated=False)
+    return xr.open_zarr(place, chunks={}, consolidated=False)
+
+
+def plan_of(source: xr.Dataset, **options) -> CubePlan:
+    periods = {
+        "train": ("2020-01-01", "2020-01-20"),
+        "valid": ("2021-01-01", "2021-01-02"),
+        "test": ("2022-01-01", "2022-01-02"),
+    }
+    given = {"catalog": "-", "source": "-", "state": ("t850", "msl"), "step": "6h"}
+    return plan_cube(source, DataConfig(**given | options, periods=periods))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("stores")
+
+
+CASES = {
+    "layout": stores(),
+    "cells": st.sampled_from(
+        [{}, {"coarsen": 2}, {"region": {"latitude": (15, 45), "longitude": (3, 22)}}]
+    ),
+    "straight": st.booleans(),
+    "decoded": st.booleans(),
+    "memory": st.sampled_from([10**9, 60_000]),
+    "batches": st.sampled_from([(1, 2, 2), (1, 6, 6), (5, 4, 4), (6, 4, 2), (6, 3, 1)]),
+    "workers": st.integers(1, 2),
+    "resumed": st.integers(0, 4),
+}
+RELAXED = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+
+
+@settings(max_examples=10, **RELAXED)
+@given(**CASES)
+def test_windows_equal_naive_ones_however_stored(folder, **case):
+    check_windows(folder, **case)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, **RELAXED)
+@given(**CASES)
+def test_windows_equal_naive_ones_in_many_cases(folder, **case):
+    check_windows(folder, **case)
+
+
+def check_windows(
+    folder, *, layout, cells, straight, decoded, memory, batches, workers, resumed
+) -> None:
+    """Stream the store with so many workers, from the middle of an epoch on, beside xarray."""
+    source = write_store(folder, layout)
+    if not decoded:
+        source = xr.open_zarr(
+            source.encoding["source"], chunks={}, consolidated=False, mask_and_scale=False
+        )
+    plan = plan_of(source, **cells)
+    cube = plan.cube()
+    period = (pd.Timestamp("2020-01-01T12"), pd.Timestamp("2020-01-14"))
+    starts = plan_windows(
+        cube.time.values, period=period, history=2, horizon=2, step=np.timedelta64(6, "h")
+    )
+    block, batch_size, mixed = batches
+    order = WindowPlan(starts, batch_size=batch_size, seed=3, block=block, mixed=mixed)
+    atol = 1e-4 if "coarsen" in cells else 0.0  # sums in the order in which values are stored
+    with open_stream(
+        cube, horizon=2, plan=plan if straight else None, memory=memory, threads=2
+    ) as stream:
+        for rank in range(workers):
+            mine = share(order.groups(1, resumed), rank=rank, world=workers)
+            assert_naive(stream, cube, mine, atol=atol)
+    shutil.rmtree(source.encoding["source"])
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("cut", ["nothing", "time", "level"])
+def test_stored_chunks_are_decoded_by_zarrs(tmp_path, version, cut):
+    """Should a release of xarray, zarr or zarrs close the short way, this is where one sees it."""
+    layout = {"version": version, "codec": "lz4", "chunks": (7, 6, 8), "shards": None}
+    layout |= {"order": ["time", "latitude", "longitude"], "upwards": False, "hours": 6}
+    source = write_store(tmp_path, layout | {"packed": False, "levels": True, "gap": None})
+    if cut == "time":
+        source = source.isel(time=slice(10, 58))
+    if cut == "level":
+        source = source.sel(level=850).drop_vars("level").rename(t="t850")
+        source = source.assign_coords(level=850)
+    plan = plan_of(source)
+    cube = plan.cube()
+    with open_stream(cube, plan=plan) as stream:
+        assert [part.how for part in stream.reader.parts] == ["chunks decoded by zarrs"] * 2
+        assert_naive(stream, cube, in_order(np.arange(40), batch_size=8))
+
+
+def test_derived_and_plain_channels_share_their_chunks(tmp_path):
+    """ws10 is made of u10 and v10: one part, so that nothing is decoded twice."""
+    cube = make_cube().rename(t850="u10", msl="v10")
+    for name in ("u10", "v10"):
+        cube[name].attrs["units"] = "m s-1"
+    cube.to_zarr(tmp_path / "wind.zarr", consolidated=False)
+    source = xr.open_zarr(tmp_path / "wind.zarr", chunks={}, consolidated=False)
+    plan = plan_of(source, state=("u10", "v10", "ws10"))
+    groups = in_order(np.arange(30), batch_size=6)
+    options = {"channels": ("u10", "v10", "ws10"), "mean": np.zeros(3), "std": np.ones(3)}
+    with open_stream(plan.cube(), plan=plan, **options) as stream:
+        assert [part.channels for part in stream.reader.parts] == [(0, 1, 2)]
+        for window in stream.windows(groups):
+            u, v, speed = window.history.unbind(2)
+            torch.testing.assert_close(speed, torch.hypot(u, v))
+
+
+def test_batches_of_mixed_strips_are_views(monkeypatch):
+    """No copy of the 5 steps of each window: all batches of a group share one block."""
+    cube = make_cube(steps=200)
+    groups = WindowPlan(np.arange(196), batch_size=4, seed=0, block=11).groups(0)
+    full = [group for group in groups if lay_out(group, 5).lanes is not None]
+    assert sum(len(group) for group in full) >= 33
+    with open_stream(cube, memory=100_000) as stream:
+        monkeypatch.setattr(stream, "_gather", lambda *_: pytest.fail("copied"))
+        assert_naive(stream, cube, full)
+
+
 def test_windows_may_be_kept():
     """Memory is used again only when nobody holds a tensor of it."""
     cube = make_cube()
-    batches = WindowPlan(np.arange(56), batch_size=4, seed=0, block=8).batches(0)
-    with open_stream(cube, memory=12_000, block=8) as stream:
-        windows = [window.target for window in stream.windows(batches)]
-    for starts, target in zip(batches, windows, strict=True):
-        np.testing.assert_array_equal(target.numpy(), naive(cube, starts, 2, 3)[:, 2:])
+    groups = WindowPlan(np.arange(56), batch_size=4, seed=0, block=8, mixed=2).groups(0)
+    with open_stream(cube, memory=12_000) as stream:
+        windows = [window.target for window in stream.windows(groups)]
+    for starts, target in zip(np.concatenate(groups), windows, strict=True):
+        np.testing.assert_array_equal(target.numpy(), naive(cube, starts, 5)[:, 2:])
 
 
-def test_small_cube_is_read_once():
+def test_memory_is_used_again():
+    cube = make_cube(steps=300)
+    plan = WindowPlan(np.arange(296), batch_size=4, seed=0, block=8)
+    with open_stream(cube, memory=60_000) as stream:
+        for epoch in range(5):
+            for window in stream.windows(plan.groups(epoch)):
+                assert window.history.isfinite().all()
+        assert stream.buffer_bytes <= 60_000
+
+
+def test_small_cube_is_read_once(monkeypatch):
     cube = make_cube()
-    plan = WindowPlan(np.arange(56), batch_size=4, seed=0, block=8)
+    plan = WindowPlan(np.arange(56), batch_size=4, seed=0)
+    read = []
     with open_stream(cube, memory=10**9) as stream:
+        original = stream.reader.read
+        monkeypatch.setattr(
+            stream.reader,
+            "read",
+            lambda steps, *a, **k: (read.extend(steps), original(steps, *a, **k)),
+        )
         for epoch in range(3):
-            for _ in stream.windows(plan.batches(epoch)):
+            for _ in stream.windows(plan.groups(epoch)):
                 pass
-        assert stream.read_bytes == 60 * 2 * 4 * 5 * 4
-
-
-def test_workers_and_a_resume_give_the_same_windows():
-    cube = make_cube()
-    batches = WindowPlan(np.arange(56), batch_size=4, seed=0, block=8).batches(1)
-    with open_stream(cube, memory=12_000, block=8) as stream:
-        whole = torch.stack([window.target for window in stream.windows(batches)])
-        parts = [
-            torch.stack([w.target for w in stream.windows(share(batches, rank=r, world=2)[5:])])
-            for r in range(2)
-        ]
-    assert torch.equal(torch.cat(parts, dim=1), whole[5:])
+    assert sorted(read) == list(range(60))
 
 
 def test_cells_never_observed_become_the_mean():
@@ -105,7 +326,7 @@ def test_cells_never_observed_become_the_mean():
     observed[1, 0, :2] = False
     cube["msl"] = cube["msl"].where(xr.DataArray(observed[1], dims=("latitude", "longitude")))
     with open_stream(cube, observed=observed) as stream:
-        window = next(stream.windows(np.array([[3, 9]])))
+        window = next(stream.windows([np.array([[3, 9]])]))
     assert window.history[:, :, 1, 0, :2].eq(0).all()
     assert window.history.isfinite().all()
 
@@ -117,4 +338,15 @@ def test_an_unexpected_gap_in_the_values_is_an_error():
         open_stream(cube.chunk(time=7)) as stream,
         pytest.raises(DataError, match=r"'msl' has 1 missing.*2020-01-05T06.*longitude 30"),
     ):
-        list(stream.windows(np.array([[14]])))
+        list(stream.windows([np.array([[14]])]))
+
+
+def test_closing_ends_the_threads_at_once():
+    cube = make_cube(steps=2000, rows=60, columns=60)
+    before = set(threading.enumerate())
+    stream = open_stream(cube, memory=200 * 2**20)
+    next(stream.windows(WindowPlan(np.arange(1900), batch_size=2, seed=0, block=100).groups(0)))
+    begun = time.perf_counter()
+    stream.close()
+    assert time.perf_counter() - begun < 1
+    assert not [t for t in threading.enumerate() if t not in before and "climlstm" in t.name]

@@ -1,78 +1,200 @@
-"""Blocks of a cube: steps read through Dask, normalised, as float32 (step, C, H, W)."""
+"""Blocks of a cube: steps read through Dask, one task a chunk, each normalised into its place.
 
-from collections.abc import Sequence
+A block is float32 (step, C + F, H, W): normalised channels, then the fields of the forcings.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
-import dask.array as da
+import dask.threaded
 import numpy as np
 import xarray as xr
+from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
+from climlstm.data.cube import CubePlan
+from climlstm.data.forcing import forcing_channels, forcing_fields
+from climlstm.data.parts import Part, make_parts
 from climlstm.errors import DataError
 
+logger = logging.getLogger(__name__)
+
 Block = NDArray[np.float32]
+Steps = NDArray[np.int64]
+"""Positions on the time axis of a cube."""
+
+SLAB_BYTES = 1 << 17
+"""Values normalised at a time, so that they stay in the processor's cache between the passes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """How a block is normalised: (value - mean) / std; cells never observed become 0, the mean."""
+    """How channels are normalised: (value - mean) / std; cells never observed become 0."""
 
-    mean: NDArray[np.float32]
+    mean: NDArray[np.float64]
     """(C,)"""
-    std: NDArray[np.float32]
+    std: NDArray[np.float64]
     """(C,)"""
     observed: NDArray[np.bool_] | None = None
     """(C, H, W); everywhere, if None."""
 
-    def apply(self, block: Block) -> None:
-        """Normalise (step, C, H, W) in place."""
-        np.subtract(block, self.mean[:, None, None], out=block)
-        np.divide(block, self.std[:, None, None], out=block)
-        if self.observed is not None:
-            for channel, observed in enumerate(self.observed):
-                if not observed.all():
-                    block[:, channel, ~observed] = 0
+    def apply(self, channel: int, values: NDArray, out: Block) -> bool:
+        """Normalise one channel (step, H, W) into `out`; whether all of it is finite."""
+        mean, std = np.float32(self.mean[channel]), np.float32(self.std[channel])
+        hidden = None if self.observed is None else ~self.observed[channel]
+        if hidden is not None and not hidden.any():
+            hidden = None
+        rows = max(1, SLAB_BYTES // (4 * out[0].size))
+        work = np.empty((min(rows, len(out)), *out.shape[1:]), dtype="float32")
+        finite = True
+        for first in range(0, len(out), rows):
+            part = out[first : first + rows]
+            deviation = np.subtract(values[first : first + rows], mean, out=work[: len(part)])
+            np.divide(deviation, std, out=part)
+            if hidden is not None:
+                part[:, hidden] = 0
+            finite = finite and bool(np.isfinite(part).all())
+        return finite
 
 
-class CubeReader:
-    """Steps of a cube as normalised blocks, one Dask task a chunk, each writing into its place."""
+class BlockReader:
+    """Reads steps of a cube into blocks, on all processors that the process may use.
 
-    def __init__(self, cube: xr.Dataset, channels: Sequence[str], scaling: Scaling):
+    plan: how the cube comes from its source; with it, chunks of a Zarr store are decoded straight
+    into their places. Without, and for other formats, the cube's own Dask arrays are computed.
+    forcing: names as in the run file; see forcing.py.
+    """
+
+    def __init__(
+        self,
+        cube: xr.Dataset,
+        channels: Sequence[str],
+        scaling: Scaling,
+        *,
+        forcing: Sequence[str] = (),
+        plan: CubePlan | None = None,
+        threads: int | None = None,
+    ):
         self.times = cube["time"].values
         self.latitude = cube["latitude"].values
         self.longitude = cube["longitude"].values
-        self.shape = (len(channels), self.latitude.size, self.longitude.size)
         self.channels = tuple(channels)
+        self.forcing = tuple(forcing)
+        depth = len(self.channels) + len(forcing_channels(self.forcing))
+        self.shape = (depth, self.latitude.size, self.longitude.size)
+        """Of one step: (C + F, H, W)."""
         self.scaling = scaling
-        dims = ("time", "latitude", "longitude")
-        self._arrays = [da.asarray(cube[name].transpose(*dims).data) for name in channels]
+        self.parts = make_parts(cube, self.channels, plan)
+        self.threads = threads or CPU_COUNT
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="climlstm-read")
+        self._closed = threading.Event()
 
-    def read(self, steps: NDArray[np.int64], out: Block) -> None:
-        """Fill `out` (step, C, H, W) with the given steps, increasing positions in time.
+    @property
+    def step_bytes(self) -> int:
+        """Of one step in a block."""
+        return 4 * int(np.prod(self.shape))
 
-        Raises DataError for a value that is missing or infinite where it is observed otherwise.
+    @property
+    def chunk_steps(self) -> int:
+        """Steps of the cube that storage decodes together, at most."""
+        return max(part.chunk_steps for part in self.parts)
+
+    def describe(self) -> str:
+        """How the channels are read, for the log."""
+        return "; ".join(
+            f"{', '.join(self.channels[i] for i in part.channels)}: {part.how}"
+            for part in self.parts
+        )
+
+    def close(self) -> None:
+        """End at once; a read that is under way fails."""
+        self._closed.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def covering(self, steps: Steps) -> Steps:
+        """All steps that are decoded in any case if these are read, increasing."""
+        wanted = np.zeros(self.times.size, dtype=bool)
+        wanted[steps] = True
+        for part in self.parts:
+            wanted |= np.isin(part.units, part.units[steps])
+        return np.flatnonzero(wanted)
+
+    def read(self, steps: Steps, out: Block, rows: Steps | None = None) -> None:
+        """Fill rows of `out` (row, C + F, H, W) with steps of the cube, each chunk decoded once.
+
+        steps: in any order, also more than once; rows: where each goes, the first ones if None.
+        Raises DataError for a value that is missing or infinite though it is observed otherwise.
         """
-        sources, targets = [], []
-        for run in np.split(np.arange(steps.size), np.flatnonzero(np.diff(steps) != 1) + 1):
-            first, last = steps[run[0]], steps[run[-1]]
-            for channel, array in enumerate(self._arrays):
-                sources.append(array[first : last + 1])
-                targets.append(out[run[0] : run[-1] + 1, channel])
-        da.store(sources, targets, lock=False, scheduler="threads")
-        self.scaling.apply(out)
-        self._check(steps, out)
+        places = np.arange(steps.size) if rows is None else rows
+        jobs: list[Callable[[], None]] = []
+        for part in self.parts:
+            units = part.units[steps]
+            order = np.argsort(units, kind="stable")
+            cuts = np.flatnonzero(np.diff(units[order])) + 1
+            for mine in np.split(order, cuts):
+                jobs.append(partial(self._fill, part, steps[mine], places[mine], out))
+        for mine in np.array_split(np.arange(steps.size), self.threads) if self.forcing else ():
+            jobs.append(partial(self._force, steps[mine], places[mine], out))
+        graph = {("read", number): (job,) for number, job in enumerate(jobs)}
+        dask.threaded.get(graph, list(graph), pool=self._pool)
 
-    def _check(self, steps: NDArray[np.int64], block: Block) -> None:
-        with np.errstate(invalid="ignore"):
-            suspects = np.flatnonzero(~np.isfinite(block.sum(axis=(1, 2, 3))))
-        for suspect in suspects:
-            bad = np.argwhere(~np.isfinite(block[suspect]))
-            if bad.size == 0:
-                continue
-            channel, row, column = bad[0]
-            raise DataError(
-                f"Channel '{self.channels[channel]}' has {len(bad)} missing or infinite values at "
-                f"{self.times[steps[suspect]]}, the first at latitude {self.latitude[row]:g}, "
-                f"longitude {self.longitude[column]:g}, where other times have values. Compute the "
-                "statistics anew, so that windows go round such times, or repair the source."
-            )
+    def _fill(self, part: Part, steps: Steps, rows: Steps, out: Block) -> None:
+        """One chunk of some channels: decoded, and normalised into all rows that want it."""
+        if self._closed.is_set():
+            raise RuntimeError("the stream was closed while it was read")
+        unique, where = np.unique(steps, return_inverse=True)
+        for channel, values in zip(part.channels, part.read(unique), strict=True):
+            for first, last in _runs(where, rows):
+                chosen = values[where[first] : where[first] + last - first]
+                place = out[rows[first] : rows[first] + last - first, channel]
+                if not self.scaling.apply(channel, chosen, place):
+                    self._refuse(channel, steps[first:last], place)
+
+    def _force(self, steps: Steps, rows: Steps, out: Block) -> None:
+        if steps.size:
+            unique, where = np.unique(steps, return_inverse=True)
+            fields = forcing_fields(self.forcing, self.times[unique], self.latitude, self.longitude)
+            out[rows, len(self.channels) :] = fields[where]
+
+    def _refuse(self, channel: int, steps: Steps, block: Block) -> None:
+        bad = np.argwhere(~np.isfinite(block))
+        step, row, column = bad[0]
+        raise DataError(
+            f"Channel '{self.channels[channel]}' has {(bad[:, 0] == step).sum()} missing or "
+            f"infinite values at {self.times[steps[step]]}, the first at latitude "
+            f"{self.latitude[row]:g}, longitude {self.longitude[column]:g}, where other times have "
+            "values. Compute the statistics anew, so that windows go round such times, or repair "
+            "the source."
+        )
+
+
+class KeptBlocks:
+    """Steps of a cube that are read once and kept, for cubes that fit into memory."""
+
+    def __init__(self, reader: BlockReader):
+        self._reader = reader
+        self._steps = np.empty((reader.times.size, *reader.shape), dtype="float32")
+        self.here = np.zeros(reader.times.size, dtype=bool)
+        """Which steps have been read."""
+
+    def read(self, steps: Steps, out: Block) -> None:
+        """As BlockReader.read; what is decoded besides the steps asked for is kept as well."""
+        missing = np.unique(steps[~self.here[steps]])
+        if missing.size:
+            decoded = self._reader.covering(missing)
+            new = decoded[~self.here[decoded]]
+            self._reader.read(new, self._steps, rows=new)
+            self.here[new] = True
+        np.take(self._steps, steps, axis=0, out=out, mode="clip")
+
+
+def _runs(where: NDArray[np.intp], rows: Steps) -> list[tuple[int, int]]:
+    """Half-open ranges in which source and place both go on by one."""
+    ends = np.flatnonzero((np.diff(where) != 1) | (np.diff(rows) != 1)) + 1
+    edges = [0, *ends.tolist(), len(rows)]
+    return list(pairwise(edges))

@@ -4,8 +4,10 @@ Everything here is a pure function of times and integers: the order of the windo
 that they form depend neither on the number of workers nor on where a run was interrupted.
 """
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import gcd
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,10 @@ from climlstm.errors import DataError
 
 Starts = NDArray[np.int64]
 """Positions on the time axis of a cube at which windows begin."""
+
+ORDER_MEMORY = 2 * 2**30
+"""Bytes for `choose_strips` where the run file names none. Not what is free on some machine, so
+that the order of training is the same on every one."""
 
 
 def valid_starts(
@@ -60,8 +66,9 @@ class WindowPlan:
     batch_size: int
     """Windows in one batch, over all workers."""
     seed: int
-    block: int = 64
-    """Consecutive windows in a strip, a multiple of batch_size / mixed."""
+    block: int = 1
+    """Consecutive windows in a strip, a multiple of batch_size / mixed; with 1, all windows are
+    shuffled freely. See `choose_strips`."""
     mixed: int | None = None
     """Strips mixed with one another, a divisor of batch_size; batch_size itself if None."""
 
@@ -93,9 +100,10 @@ class WindowPlan:
         """The same in every epoch."""
         return int(self.starts.size // self.batch_size)
 
-    def batches(self, epoch: int) -> Starts:
-        """(batch, window): where the windows of each batch begin, in the order of training.
+    def groups(self, epoch: int, first: int = 0) -> list[Starts]:
+        """Where windows begin, (batch, window), group by group: batches that are read together.
 
+        first: batches of the epoch to leave out, because they are done.
         Windows of one strip stand side by side in a batch, so that workers which divide the
         batch into consecutive parts read different strips.
         """
@@ -110,8 +118,7 @@ class WindowPlan:
         ]
         rest = [strip for strip in strips if strip.size < self.block] + full[grouped:]
         groups += self._shuffled([rest[i] for i in draw.permutation(len(rest))], draw)
-        order = draw.permutation(len(groups))
-        return np.concatenate([groups[i] for i in order])
+        return _skip([groups[i] for i in draw.permutation(len(groups))], first)
 
     def _columns(self, group: Starts, draw: "_Draw") -> Starts:
         """Batches of a group (strip, offset): the same few offsets from each of its strips."""
@@ -132,8 +139,42 @@ class WindowPlan:
         )
         whole = windows.size // self.batch_size * self.batch_size
         batches = np.sort(windows[:whole].reshape(-1, self.batch_size), axis=1)
-        per_pool = max(pool // self.batch_size, 1)
+        per_pool = pool // self.batch_size
         return [batches[i : i + per_pool] for i in range(0, len(batches), per_pool)]
+
+
+def choose_strips(
+    windows: int, *, length: int, batch_size: int, step_bytes: int, memory: int, chunk: int = 1
+) -> tuple[int, int]:
+    """Block and mixed of a WindowPlan: as much mixing as two groups in `memory` bytes allow.
+
+    windows: how many there are; length: steps of each; step_bytes: of one step of all channels;
+    chunk: steps that storage decodes together.
+
+    Where the steps of all windows fit, windows are shuffled freely: block is 1. Otherwise a strip
+    is eight times as long as what is decoded for it in vain (its last window's further steps, and
+    parts of chunks at its ends); where memory is short, strips become shorter, but rather than
+    read more in vain than in use, fewer of them are mixed.
+    Raises DataError where memory does not suffice for any.
+    """
+    if 2 * (windows + length - 1) * step_bytes <= memory:
+        return 1, batch_size
+    vain = length - 1 + chunk - 1
+    divisors = [k for k in range(batch_size, 0, -1) if batch_size % k == 0]
+    for least, mixed in itertools.product((vain, length - 1, 1), divisors):
+        per_lane = batch_size // mixed
+        fitting = memory // (2 * mixed * step_bytes) - (length - 1)
+        block = min(8 * vain, fitting) // per_lane * per_lane
+        while per_lane == 1 and gcd(block, 24) > 1:
+            block -= 1  # else all windows of a batch would begin at the same hour of the day
+        if block >= max(least, per_lane):
+            return block, mixed
+    needed = 2 * (batch_size + length - 1) * step_bytes
+    raise DataError(
+        f"A memory of {memory / 2**30:.2f} GiB does not hold two blocks of consecutive steps of "
+        f"{step_bytes / 2**20:.1f} MiB each; about {needed / 2**30:.2f} GiB are needed. Increase "
+        "data.memory, or reduce training.batch_size, horizon or the number of channels."
+    )
 
 
 def plan_windows(
@@ -170,18 +211,34 @@ def evenly_spaced(starts: Starts, number: int) -> Starts:
     return starts[np.linspace(0, starts.size - 1, number).round().astype("int64")]
 
 
-def share(batches: Starts, *, rank: int, world: int) -> Starts:
-    """The consecutive part of each batch (batch, window) that a worker takes.
+def share(groups: Sequence[Starts], *, rank: int, world: int) -> list[Starts]:
+    """The consecutive part of each batch (batch, window) of each group that a worker takes.
 
-    Parts differ by one window at most. With weights len(part) / len(batch), the mean over workers
+    Parts differ by one window at most. With weights len(part) / len(batch), the sum over workers
     of their mean losses is the mean over the batch.
     """
-    if batches.shape[1] < world:
-        raise DataError(
-            f"{world} workers cannot divide batches of {batches.shape[1]} windows. "
-            "Increase training.batch_size, or use fewer workers."
-        )
-    return np.array_split(batches, world, axis=1)[rank]
+    for group in groups:
+        if group.shape[1] < world:
+            raise DataError(
+                f"{world} workers cannot divide batches of {group.shape[1]} windows. "
+                "Increase training.batch_size, or use fewer workers."
+            )
+    return [np.array_split(group, world, axis=1)[rank] for group in groups]
+
+
+def in_order(starts: Starts, *, batch_size: int) -> list[Starts]:
+    """Groups of one batch each, in the order given; the last batch may be smaller."""
+    return [starts[None, i : i + batch_size] for i in range(0, starts.size, batch_size)]
+
+
+def _skip(groups: list[Starts], batches: int) -> list[Starts]:
+    """The groups without their first batches."""
+    ends = np.cumsum([len(group) for group in groups])
+    kept = [
+        group[max(len(group) - (end - batches), 0) :]
+        for group, end in zip(groups, ends, strict=True)
+    ]
+    return [group for group in kept if len(group)]
 
 
 def _strips(starts: Starts, block: int, *, phase: int) -> list[Starts]:

@@ -1,34 +1,41 @@
 """Windows of a cube as normalised tensors, batch after batch, each step decoded about once.
 
-Blocks of the steps that the next batches need are read in a background thread while the current
-ones are used. A cube that fits into the memory budget is read once and kept.
+The windows of a group of batches lie in few blocks of consecutive steps. The blocks of the next
+groups are read in a background thread while the current ones are used, and windows are views of
+them wherever the plan allows.
 """
 
-import sys
+import logging
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
-import psutil
 import torch
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from climlstm.data.blocks import Block, CubeReader, Scaling
-from climlstm.data.forcing import forcing_fields
+from climlstm.data.blocks import BlockReader, KeptBlocks, Scaling, Steps
+from climlstm.data.cube import CubePlan
+from climlstm.data.memory import Buffers, memory_budget
 from climlstm.data.plan import Starts
 
-MEMORY_SHARE = 0.4
-"""Part of the memory that is free when a stream opens, and that its blocks may fill."""
+logger = logging.getLogger(__name__)
+
+GROUPS_AHEAD = 8
+"""At most so many groups are read ahead, however small they are."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """A batch of windows: float32 tensors, normalised. T history steps, L lead steps."""
+    """A batch of windows: float32 tensors, normalised. T history steps, L lead steps.
+
+    The tensors may share memory with other windows, so they are not to be changed in place.
+    """
 
     history: Tensor
     """(B, T, C, H, W)"""
@@ -40,22 +47,17 @@ class Window:
     """(B,): time of the last history step."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Load:
-    """Steps that are read together, because consecutive batches need them."""
-
-    first_batch: int
-    last_batch: int
-    steps: NDArray[np.int64]
-
-
 class WindowStream:
-    """Cuts windows out of a cube; a context manager, so that its thread ends at once.
+    """Cuts windows out of a cube; a context manager, so that its threads end at once.
 
-    forcing: names as in the run file; see forcing.py.
+    plan: how the cube comes from its source, so that stored chunks are decoded straight into
+    blocks.
     mean, std: (C,), for normalisation; observed: (C, H, W), False where a channel never has values
     (filled with 0, its mean).
-    memory: bytes that blocks may fill; a share of the free memory, if None.
+    forcing: names as in the run file; see forcing.py.
+    memory: bytes that data may fill; a share of the free memory, if None. A cube that fits, as
+    far as it is used, is read once and kept.
+    threads: that read; all processors that the process may use, if None.
     """
 
     def __init__(
@@ -65,29 +67,38 @@ class WindowStream:
         channels: Sequence[str],
         history: int,
         horizon: int,
-        mean: NDArray[np.float32],
-        std: NDArray[np.float32],
+        mean: NDArray[np.float64],
+        std: NDArray[np.float64],
         observed: NDArray[np.bool_] | None = None,
         forcing: Sequence[str] = (),
+        plan: CubePlan | None = None,
         memory: int | None = None,
-        block: int = 64,
         device: str | torch.device = "cpu",
+        threads: int | None = None,
     ):
         self.history = history
         self.horizon = horizon
         self.waited_seconds = 0.0
         """Time in which somebody waited for windows that were not ready."""
-        self.read_bytes = 0
-        """Bytes of blocks filled so far; over the bytes of the period: how often it was read."""
-        self._reader = CubeReader(cube, channels, Scaling(mean, std, observed))
-        self._forcing = tuple(forcing)
-        self._block = block
+        self.reader = BlockReader(
+            cube,
+            channels,
+            Scaling(mean, std, observed),
+            forcing=forcing,
+            plan=plan,
+            threads=threads,
+        )
+        self.memory = memory_budget(None) if memory is None else memory
+        self._channels = len(channels)
         self._device = torch.device(device)
-        self._memory = free_memory_share() if memory is None else memory
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="climlstm-stream")
-        self._resident: Block | None = None
-        self._is_resident = np.zeros(self._reader.times.size, dtype=bool)
-        self._rings: dict[tuple[int, ...], list[NDArray[np.float32]]] = {}
+        self._blocks = Buffers()
+        self._batches = Buffers()
+        self._kept: KeptBlocks | None = None
+        if self._device.type == "cuda":
+            self._copies = torch.cuda.Stream(self._device)
+            self._pinned = torch.empty(0, pin_memory=True)
+        logger.info("reading %s", self.reader.describe())
 
     def __enter__(self) -> "WindowStream":
         return self
@@ -100,151 +111,170 @@ class WindowStream:
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        """End the background thread; a block that is being read is waited for."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
-
-    def windows(self, batches: Starts | Sequence[Starts]) -> Iterator[Window]:
-        """One batch after another, from where each of its windows begins."""
-        if len(batches) == 0:
-            return
-        if self._keeps(batches):
-            yield from self._from_memory(batches)
-        else:
-            yield from self._from_blocks(batches)
-
     @property
-    def _length(self) -> int:
-        return self.history + self.horizon
+    def buffer_bytes(self) -> int:
+        """Memory of blocks and batches, in use or waiting to be used again."""
+        kept = 0 if self._kept is None else int(self._kept.here.sum()) * self.reader.step_bytes
+        return self._blocks.nbytes + self._batches.nbytes + kept
 
-    def _bytes(self, steps: int) -> int:
-        return steps * int(np.prod(self._reader.shape)) * 4
+    def close(self) -> None:
+        """End the background threads at once; what they were reading is lost."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        self.reader.close()
+        self._thread.shutdown(wait=True)
 
-    def _keeps(self, batches: Starts | Sequence[Starts]) -> bool:
-        """Whether all steps of the batches, with those already here, fit into the budget."""
-        needed = self._is_resident.copy()
-        needed[_steps(np.concatenate([np.ravel(b) for b in batches]), self._length)] = True
-        return self._bytes(int(needed.sum())) <= self._memory
+    def windows(self, groups: Sequence[Starts]) -> Iterator[Window]:
+        """One batch after another, from where its windows begin: (batch, window) in each group.
 
-    def _from_memory(self, batches: Starts | Sequence[Starts]) -> Iterator[Window]:
-        if self._resident is None:
-            self._resident = np.empty((self._is_resident.size, *self._reader.shape), "float32")
-        resident = self._resident
-        steps = _steps(np.concatenate([np.ravel(b) for b in batches]), self._length)
-        missing = steps[~self._is_resident[steps]]
-        begun = time.perf_counter()
-        for part in np.split(missing, np.flatnonzero(np.diff(missing) != 1) + 1):
-            if part.size:
-                self._reader.read(part, resident[part[0] : part[-1] + 1])
-                self.read_bytes += self._bytes(part.size)
-        self._is_resident[missing] = True
-        self.waited_seconds += time.perf_counter() - begun
-        for starts in batches:
-            yield self._cut(starts, [resident[s : s + self._length] for s in starts])
-
-    def _from_blocks(self, batches: Starts | Sequence[Starts]) -> Iterator[Window]:
-        loads = _schedule(batches, self._length, self._block)
-        waiting: list[tuple[_Load, Future[Block]]] = []
-        held: list[tuple[_Load, Block]] = []
-        position = 0
+        The batches of a group are read together; see WindowPlan.groups and in_order.
+        """
+        keep = self._keeps(groups)
+        layouts = (lay_out(group, self.length) for group in groups)
+        following = next(layouts, None)
+        waiting: deque[tuple[Layout, Future[Tensor]]] = deque()
         try:
-            for number, starts in enumerate(batches):
-                held = [(load, block) for load, block in held if load.last_batch >= number]
-                in_use = sum(self._bytes(load.steps.size) for load, _ in held)
-                in_use += sum(self._bytes(load.steps.size) for load, _ in waiting)
-                while position < len(loads):
-                    load = loads[position]
-                    size = self._bytes(load.steps.size)
-                    if in_use + size > self._memory and load.first_batch > number:
-                        break
-                    waiting.append((load, self._thread.submit(self._read, load.steps)))
-                    in_use += size
-                    position += 1
-                begun = time.perf_counter()
-                while waiting and waiting[0][0].first_batch <= number:
-                    load, future = waiting.pop(0)
-                    held.append((load, future.result()))
-                self.waited_seconds += time.perf_counter() - begun
-                yield self._cut(starts, [_find(held, start, self._length) for start in starts])
+            while waiting or following is not None:
+                if not waiting and following is not None:
+                    waiting.append(self._start(following, keep))
+                    following = next(layouts, None)
+                current, future = waiting.popleft()
+                while following is not None and self._fits([current, following], waiting, keep):
+                    waiting.append(self._start(following, keep))
+                    following = next(layouts, None)
+                block = self._wait_for(future)
+                del future
+                for starts in current.group:
+                    yield self._cut(block, current.rows(starts), starts)
+                del block
         finally:
             for _, future in waiting:
                 future.cancel()
 
-    def _read(self, steps: NDArray[np.int64]) -> Block:
-        block = self._buffer((steps.size, *self._reader.shape))
-        self._reader.read(steps, block)
-        self.read_bytes += block.nbytes
+    @property
+    def length(self) -> int:
+        """Steps of a window."""
+        return self.history + self.horizon
+
+    def _keeps(self, groups: Sequence[Starts]) -> bool:
+        """Whether all steps of the groups, with those kept already, fit into the budget."""
+        needed = np.zeros(self.reader.times.size + self.length, dtype=bool)
+        for group in groups:
+            for step in range(self.length):
+                needed[group + step] = True
+        if self._kept is not None:
+            needed[: self.reader.times.size] |= self._kept.here
+        largest = max((group.size for group in groups), default=0) * self.length
+        if (int(needed.sum()) + largest) * self.reader.step_bytes > self.memory:
+            return False
+        if self._kept is None:
+            self._kept = KeptBlocks(self.reader)
+        return True
+
+    def _start(self, layout: "Layout", keep: bool) -> "tuple[Layout, Future[Tensor]]":
+        return layout, self._thread.submit(self._read, layout.steps, keep)
+
+    def _fits(
+        self,
+        layouts: "list[Layout]",
+        waiting: "deque[tuple[Layout, Future[Tensor]]]",
+        keep: bool,
+    ) -> bool:
+        """Whether more blocks, besides those that are read already, are within the budget."""
+        blocks = [*layouts, *(layout for layout, _ in waiting)]
+        steps = sum(layout.steps.size for layout in blocks)
+        if keep and self._kept is not None:
+            steps += int(self._kept.here.sum())
+        return len(blocks) <= GROUPS_AHEAD and steps * self.reader.step_bytes <= self.memory
+
+    def _read(self, steps: Steps, keep: bool) -> Tensor:
+        """A block (step, C + F, H, W) on the device."""
+        source = self._kept if keep and self._kept is not None else self.reader
+        shape = (steps.size, *self.reader.shape)
+        if self._device.type != "cuda":
+            block = self._blocks.take(shape)
+            source.read(steps, block)
+            return torch.from_numpy(block).to(self._device)
+        pinned = self._pinned_memory(shape)
+        source.read(steps, pinned.numpy())
+        with torch.cuda.stream(self._copies):
+            copied = pinned.to(self._device, non_blocking=True)
+        self._copies.synchronize()  # only this thread waits, so the memory can be filled again
+        return copied
+
+    def _pinned_memory(self, shape: tuple[int, ...]) -> Tensor:
+        size = int(np.prod(shape))
+        if self._pinned.numel() < size:
+            self._pinned = torch.empty(size, pin_memory=True)
+        return self._pinned[:size].view(shape)
+
+    def _wait_for(self, future: "Future[Tensor]") -> Tensor:
+        begun = time.perf_counter()
+        block = future.result()
+        self.waited_seconds += time.perf_counter() - begun
+        if block.is_cuda:
+            block.record_stream(torch.cuda.current_stream(self._device))
         return block
 
-    def _cut(self, starts: Starts, states: list[Block]) -> Window:
-        batch = self._buffer((len(starts), self._length, *self._reader.shape))
-        np.stack(states, out=batch)
-        tensor = torch.from_numpy(batch).to(self._device)
-        times = self._reader.times
+    def _cut(self, block: Tensor, rows: Steps, starts: Starts) -> Window:
+        """Windows that begin at some rows of a block: a view, if these are evenly spaced."""
+        apart = np.unique(np.diff(rows))
+        if apart.size == 0 or (apart.size == 1 and apart[0] >= 0):
+            step = block.stride(0)
+            batch = block.as_strided(
+                (rows.size, self.length, *self.reader.shape),
+                (int(apart[0]) * step if apart.size else step, *block.stride()),
+                int(rows[0]) * step,
+            )
+        else:
+            batch = self._gather(block, (rows[:, None] + np.arange(self.length)).ravel())
         return Window(
-            history=tensor[:, : self.history],
-            forcing=self._forcings(starts).to(self._device),
-            target=tensor[:, self.history :],
-            init_time=times[np.asarray(starts) + self.history - 1],
+            history=batch[:, : self.history, : self._channels],
+            forcing=batch[:, 1:, self._channels :],
+            target=batch[:, self.history :, : self._channels],
+            init_time=self.reader.times[starts + self.history - 1],
         )
 
-    def _forcings(self, starts: Starts) -> Tensor:
-        transitions = np.asarray(starts)[:, None] + np.arange(1, self._length)
-        steps, place = np.unique(transitions, return_inverse=True)
-        reader = self._reader
-        fields = forcing_fields(
-            self._forcing, reader.times[steps], reader.latitude, reader.longitude
-        )
-        return torch.from_numpy(fields[place.reshape(transitions.shape)])
-
-    def _buffer(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Memory that nobody holds any more, if any: fresh pages cost more than the copy itself."""
-        ring = self._rings.setdefault(shape, [])
-        for buffer in ring:
-            if sys.getrefcount(buffer) == 3:  # the ring, the loop, the argument
-                return buffer
-        ring.append(np.empty(shape, "float32"))
-        return ring[-1]
+    def _gather(self, block: Tensor, rows: Steps) -> Tensor:
+        shape = (rows.size, *self.reader.shape)
+        index = torch.from_numpy(rows).to(block.device)
+        if block.is_cuda:
+            batch = block.index_select(0, index)
+        else:
+            batch = torch.from_numpy(self._batches.take(shape))
+            torch.index_select(block, 0, index, out=batch)
+        return batch.view(-1, self.length, *self.reader.shape)
 
 
-def free_memory_share() -> int:
-    """Bytes: a share of the memory that is free on this machine."""
-    return int(MEMORY_SHARE * psutil.virtual_memory().available)
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Which steps make up the block of a group, and where in it its windows begin."""
+
+    group: Starts
+    """(batch, window)"""
+    steps: Steps
+    """Of each row of the block."""
+    lanes: Starts | None
+    """First step of each column's own stretch of rows; None: all windows share one stretch."""
+
+    def rows(self, starts: Starts) -> Steps:
+        """Rows of the block at which the windows of a batch begin."""
+        if self.lanes is None:
+            return np.searchsorted(self.steps, starts)
+        pitch = self.steps.size // self.lanes.size
+        return np.arange(self.lanes.size) * pitch + starts - self.lanes
 
 
-def _steps(starts: Starts, length: int) -> NDArray[np.int64]:
-    """Positions of all steps of some windows, increasing."""
-    return np.unique(starts[:, None] + np.arange(length))
+def lay_out(group: Starts, length: int) -> Layout:
+    """Each column of the batches by itself, if they span as many steps and it saves copying.
 
-
-def _find(held: list[tuple[_Load, Block]], start: np.int64, length: int) -> Block:
-    """The window (T + L, C, H, W) that begins at `start`, as a view of the block that holds it."""
-    for load, block in held:
-        first, last = np.searchsorted(load.steps, [start, start + length - 1])
-        inside = last < load.steps.size and load.steps[first] == start
-        if inside and load.steps[last] == start + length - 1:
-            return block[first : last + 1]
-    raise AssertionError(f"no block holds the window that begins at {start}")
-
-
-def _schedule(batches: Starts | Sequence[Starts], length: int, block: int) -> list[_Load]:
-    """What to read, in order of first use: strips of starts while consecutive batches use them."""
-    open_runs: dict[int, tuple[int, int, list[Starts]]] = {}
-    loads: list[_Load] = []
-
-    def close(run: tuple[int, int, list[Starts]]) -> None:
-        loads.append(_Load(run[0], run[1], _steps(np.concatenate(run[2]), length)))
-
-    for number, starts in enumerate(batches):
-        starts = np.asarray(starts)
-        for strip in np.unique(starts // block):
-            mine = starts[starts // block == strip]
-            run = open_runs.get(strip)
-            if run is not None and run[1] < number - 1:
-                close(open_runs.pop(strip))
-                run = None
-            first, used = (run[0], run[2]) if run else (number, [])
-            open_runs[strip] = (first, number, [*used, mine])
-    for run in open_runs.values():
-        close(run)
-    return sorted(loads, key=lambda load: load.first_batch)
+    Batches are then evenly spaced rows: views of the block. Otherwise each step comes once, and
+    batches are gathered.
+    """
+    shared = np.unique(np.unique(group)[:, None] + np.arange(length))
+    first = group.min(axis=0)
+    span = group.max(axis=0) - first + length
+    apart = span[0] * span.size
+    if np.all(span == span[0]) and apart <= shared.size + group.size * length:
+        steps = (first[:, None] + np.arange(span[0])).ravel()
+        return Layout(group, steps, first)
+    return Layout(group, shared, None)

@@ -15,9 +15,19 @@ from torch import Tensor
 from climlstm.config import Config
 from climlstm.data.catalog import open_source
 from climlstm.data.climatology import climatology, climatology_at
-from climlstm.data.cube import build_cube
+from climlstm.data.cube import plan_cube
 from climlstm.data.forcing import forcing_channels
-from climlstm.data.plan import Starts, WindowPlan, evenly_spaced, plan_windows, share
+from climlstm.data.memory import memory_budget
+from climlstm.data.plan import (
+    ORDER_MEMORY,
+    Starts,
+    WindowPlan,
+    choose_strips,
+    evenly_spaced,
+    in_order,
+    plan_windows,
+    share,
+)
 from climlstm.data.statistics import Statistics, compute_statistics
 from climlstm.data.stream import Window, WindowStream
 from climlstm.data.variables import channel
@@ -53,15 +63,14 @@ class Task:
         """This worker's part of each batch from `first` on, and which share of the batch it is."""
         groups = self.plan.groups(epoch, first)
         mine = share(groups, rank=self.workers.rank, world=self.workers.world)
-        for window in self.stream.windows([batch for group in mine for batch in group]):
+        for window in self.stream.windows(mine):
             yield window, len(window.init_time) / self.plan.batch_size
 
     def validation_windows(self) -> Iterator[tuple[Window, Tensor]]:
         """This worker's part, with the normalised climatology (B, L, C, H, W) of the targets."""
         mine = self.validation[self.workers.rank :: self.workers.world]
         size = max(1, self.config.training.batch_size // self.workers.world)
-        batches = [mine[i : i + size] for i in range(0, len(mine), size)]
-        for window in self.stream.windows(batches):
+        for window in self.stream.windows(in_order(mine, batch_size=size)):
             yield window, self._climatology(window)
 
     @property
@@ -89,7 +98,8 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
     Raises a ClimLSTMError where catalog, data and run file do not fit together.
     """
     data, training = config.data, config.training
-    cube = build_cube(open_source(data.catalog, data.source), data)
+    cube_plan = plan_cube(open_source(data.catalog, data.source), data)
+    cube = cube_plan.cube()
     bounds = {name: data.periods.bounds(name) for name in ("train", "valid", "test")}
     statistics = compute_statistics(
         cube,
@@ -106,21 +116,30 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
         step=np.timedelta64(data.step),
         unusable=statistics.unusable,
     )
-    plan = WindowPlan(
-        places(period=bounds["train"]),
-        batch_size=training.batch_size,
-        seed=training.seed,
-    )
     stream = WindowStream(
         cube,
         channels=data.state,
         history=config.model.history,
         horizon=training.horizon,
-        mean=statistics.mean.astype("float32"),
-        std=statistics.std.astype("float32"),
+        mean=statistics.mean,
+        std=statistics.std,
         observed=statistics.observed,
         forcing=data.forcing,
+        plan=cube_plan,
+        memory=None if data.memory is None else memory_budget(data.memory),
         device=workers.device,
+    )
+    starts = places(period=bounds["train"])
+    block, mixed = choose_strips(
+        starts.size,
+        length=stream.length,
+        batch_size=training.batch_size,
+        step_bytes=stream.reader.step_bytes,
+        chunk=stream.reader.chunk_steps,
+        memory=ORDER_MEMORY if data.memory is None else memory_budget(data.memory),
+    )
+    plan = WindowPlan(
+        starts, batch_size=training.batch_size, seed=training.seed, block=block, mixed=mixed
     )
     with stream:
         yield Task(

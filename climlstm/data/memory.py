@@ -1,0 +1,114 @@
+"""How much memory there is for data, and buffers that are used again."""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from climlstm.errors import ConfigError
+
+SHARE = 0.4
+"""Part of the memory that is free when a stream opens, and that its data may fill."""
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+UNITS |= {f"{prefix}i": 1024**power for power, prefix in enumerate("kmgt", start=1)}
+
+
+def memory_budget(wanted: str | None, *, processes: int = 1) -> int:
+    """Bytes that the data of one process may fill.
+
+    wanted: `data.memory` of a run file, such as '4GiB', for each process; None: its part of
+    `SHARE` of what is free, within the limits of its control group.
+    processes: that stream on this machine.
+    Raises ConfigError for a size that is not understood.
+    """
+    if wanted is None:
+        return int(SHARE * free_memory() / processes)
+    match = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?i?)b?\s*", wanted.lower())
+    if match is None or match[2] not in UNITS:
+        raise ConfigError(f"data.memory is '{wanted}'; expected a size such as '4GiB' or '800MB'.")
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def free_memory() -> int:
+    """Bytes that this process may still use: free on the machine, and within its control groups."""
+    return min([psutil.virtual_memory().available, *_left_in_groups(Path("/"))])
+
+
+def _left_in_groups(root: Path) -> Iterator[int]:
+    """What is left below each limit of the control groups (version 2, and 1) that we are in."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="ascii").split()
+    except OSError:
+        return
+    mount = root / "sys/fs/cgroup"
+    for line in lines:
+        _, controllers, path = line.split(":", maxsplit=2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base = mount / "memory" if controllers else mount
+        limit, used, cache = (
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            if controllers
+            else ("memory.max", "memory.current", "inactive_file")
+        )
+        group = base / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(base):
+                yield from _left(folder, limit, used, cache)
+
+
+def _left(folder: Path, limit: str, used: str, cache: str) -> Iterator[int]:
+    try:
+        most = (folder / limit).read_text(encoding="ascii").strip()
+        now = int((folder / used).read_text(encoding="ascii"))
+        stat = (folder / "memory.stat").read_text(encoding="ascii")
+    except OSError:
+        return
+    if most == "max":
+        return
+    reclaimable = re.search(rf"^{cache} (\d+)$", stat, re.MULTILINE)
+    yield max(int(most) - now + (int(reclaimable[1]) if reclaimable else 0), 0)
+
+
+class Buffers:
+    """float32 memory that is handed out again as soon as nobody holds an array of it.
+
+    Fresh memory costs more than the copy that fills it, since the system clears every page
+    (3.4 times for a batch of 90 MB). References are counted, so nobody has to give anything back
+    and whoever keeps an array, or a tensor made from it, keeps its values.
+    """
+
+    def __init__(self) -> None:
+        self._buffers: list[NDArray[np.float32]] = []
+
+    def take(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """An array whose values are undefined."""
+        size = int(np.prod(shape))
+        free = [i for i in range(len(self._buffers)) if _holders(self._buffers, i) == NOBODY]
+        fitting = [i for i in free if size <= self._buffers[i].size <= max(2 * size, 1 << 18)]
+        if fitting:
+            return self._buffers[fitting[0]][:size].reshape(shape)
+        for i in reversed(free):
+            del self._buffers[i]
+        self._buffers.append(np.empty(size, dtype="float32"))
+        return self._buffers[-1].reshape(shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all buffers, whether in use or not."""
+        return sum(buffer.nbytes for buffer in self._buffers)
+
+
+def _holders(objects: list[Any], index: int) -> int:
+    """References to an object in a list, those of this call included."""
+    return sys.getrefcount(objects[index])
+
+
+NOBODY = _holders([object()], 0)
+"""What `_holders` counts if nobody but the list holds an object."""

@@ -1,0 +1,226 @@
+"""Arrays of a Zarr store behind lazy variables, read chunk by chunk into memory that is used again.
+
+A Dask task that goes through xarray and zarr-python costs half a millisecond and fresh memory for
+each chunk. `zarrs` decodes straight into a given array; this module asks it directly, and
+zarr-python where `zarrs` does not know a codec. It is the only one that looks behind xarray.
+"""
+
+import itertools
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import LocalStore
+
+logger = logging.getLogger(__name__)
+
+Span = tuple[int, int]
+"""Half-open range of positions."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredArray:
+    """A Zarr array, and how a lazy variable is cut from it."""
+
+    array: zarr.Array
+    origin: tuple[int, ...]
+    """Where the variable begins in the array, on each of the array's dimensions."""
+    axes: tuple[int, ...]
+    """The array's dimensions that the variable has, in its order; it has one entry of others."""
+    functions: tuple[Callable[[NDArray], NDArray], ...]
+    """What xarray applies to stored values when it decodes them, in order."""
+    decode: "Decode"
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Steps of decoding on each dimension of the array: inner chunks of shards."""
+        return tuple(self.array.chunks)
+
+    @property
+    def decoder(self) -> str:
+        """What decodes its chunks: 'zarrs' or 'zarr-python'."""
+        return self.decode.name
+
+    def read(self, spans: Sequence[Sequence[Span]], out: NDArray) -> None:
+        """Fill `out` with stored values.
+
+        spans: for each dimension of the array, increasing ranges that follow one another in `out`.
+        out: C-contiguous, of the array's dtype.
+        """
+        self.decode(spans, out)
+
+
+def find_stored(variable: xr.DataArray) -> StoredArray | None:
+    """The Zarr array behind a variable that xarray opened, if it was only cut from it since.
+
+    None for other formats, for values that something was computed from, and where nothing
+    certain can be said.
+    """
+    try:
+        layers = variable.data.dask.layers
+        roots = [key for key in layers if key.startswith("original-")]
+        if len(roots) != 1:
+            return None
+        opened = roots[0].removeprefix("original-")
+        cut = [key for key in layers if key not in (roots[0], opened)]
+        if not all(key.startswith("getitem-") for key in cut):
+            return None
+        array, functions = _unwrap(next(iter(layers[roots[0]].values())))
+        if _is_plain(variable):
+            functions = ()
+        placed = _place(variable, array, is_cut=bool(cut))
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        logger.debug("nothing known of how '%s' is stored: %r", variable.name, error)
+        return None
+    if placed is None:
+        return None
+    return StoredArray(array, *placed, functions, make_decode(array))
+
+
+def _unwrap(adapter: Any) -> tuple[zarr.Array, tuple[Callable[[NDArray], NDArray], ...]]:
+    """The Zarr array inside xarray's lazily indexed one, and the functions that decode values."""
+    functions = []
+    inner = adapter
+    while not isinstance(inner, zarr.Array):
+        key = getattr(inner, "key", None)
+        if key is not None and any(part != slice(None) for part in key.tuple):
+            raise ValueError("indexed before Dask")
+        function = getattr(inner, "func", None)
+        if function is not None:
+            functions.append(function)
+        inner = inner.array if hasattr(inner, "array") else inner._array
+    return inner, tuple(reversed(functions))
+
+
+def _is_plain(variable: xr.DataArray) -> bool:
+    """Whether decoding leaves stored values as they are, since only NaN stands for missing ones."""
+    encoding = variable.encoding
+    packed = "scale_factor" in encoding or "add_offset" in encoding
+    fills = [encoding[key] for key in ("_FillValue", "missing_value") if key in encoding]
+    same = encoding.get("dtype") == variable.dtype and variable.dtype.kind == "f"
+    return same and not packed and bool(np.isnan(fills).all())
+
+
+def _place(
+    variable: xr.DataArray, array: zarr.Array, *, is_cut: bool
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """`origin` and `axes` of a StoredArray, by the coordinates where the variable was cut."""
+    if not is_cut:
+        whole = variable.shape == array.shape
+        return ((0,) * array.ndim, tuple(range(array.ndim))) if whole else None
+    parent = array.path.rpartition("/")[0]
+    group = zarr.open_group(array.store, path=parent, mode="r")
+    source = xr.open_zarr(
+        array.store,
+        group=parent or None,
+        chunks=None,
+        decode_timedelta=False,
+        consolidated=group.metadata.consolidated_metadata is not None,
+    )
+    stored = source[array.path.rpartition("/")[2]]
+    kept = [dim for dim in stored.dims if dim not in variable.coords or variable[dim].ndim]
+    if len(kept) != variable.ndim:
+        return None
+    origin = []
+    for dim in stored.dims:
+        name = variable.dims[kept.index(dim)] if dim in kept else dim
+        wanted = np.atleast_1d(variable[name].values)
+        whole = wanted.size == stored.sizes[dim]
+        first = 0 if whole else int(np.flatnonzero(stored[dim].values == wanted[0])[0])
+        found = stored[dim].values[first : first + wanted.size]
+        if not whole and not np.array_equal(found, wanted):
+            return None
+        origin.append(first)
+    return tuple(origin), tuple(stored.dims.index(dim) for dim in kept)
+
+
+class Decode:
+    """Reads and decodes chunks of one array through zarr-python's own pipeline."""
+
+    name = "zarr-python"
+
+    def __init__(self, array: zarr.Array):
+        self.array = array
+
+    def __call__(self, spans: Sequence[Sequence[Span]], out: NDArray) -> None:
+        places = [list(_places(parts)) for parts in spans]
+        for part in itertools.product(*places):
+            here = tuple(slice(*span) for span, _ in part)
+            there = tuple(slice(first, first + stop - start) for (start, stop), first in part)
+            out[there] = self.array[here]
+
+
+def _places(spans: Sequence[Span]) -> Iterator[tuple[Span, int]]:
+    """Each range with the position at which it begins in what is read."""
+    first = 0
+    for start, stop in spans:
+        yield (start, stop), first
+        first += stop - start
+
+
+class DecodeByZarrs(Decode):
+    """Reads and decodes chunks of an array of a local store through `zarrs`, without asyncio."""
+
+    name = "zarrs"
+
+    def __init__(self, array: zarr.Array):
+        from zarrs._internal import ChunkItem, CodecPipelineImpl
+
+        super().__init__(array)
+        self._item = ChunkItem
+        self._pipeline = CodecPipelineImpl(
+            json.dumps(array.metadata.to_dict()),
+            store_config=array.store,
+            validate_checksums=True,
+            num_threads=1,
+        )
+        self._outer = tuple(array.shards or array.chunks)
+        self._prefix = f"{array.path}/" if array.path else ""
+
+    def __call__(self, spans: Sequence[Sequence[Span]], out: NDArray) -> None:
+        pieces = [
+            list(_pieces(parts, size)) for parts, size in zip(spans, self._outer, strict=True)
+        ]
+        items = [
+            self._item(
+                key=self._prefix + self.array.metadata.encode_chunk_key(tuple(p[0] for p in part)),
+                chunk_subset=[p[1] for p in part],
+                chunk_shape=self._outer,
+                subset=[p[2] for p in part],
+                shape=out.shape,
+            )
+            for part in itertools.product(*pieces)
+        ]
+        self._pipeline.retrieve_chunks_and_apply_index(items, out)
+
+
+def _pieces(spans: Sequence[Span], size: int) -> Iterator[tuple[int, slice, slice]]:
+    """Chunk, range within it, range within what is read, along one dimension."""
+    for (start, stop), first in _places(spans):
+        for chunk in range(start // size, math.ceil(stop / size)):
+            low, high = max(start, chunk * size), min(stop, (chunk + 1) * size)
+            inside = slice(low - chunk * size, high - chunk * size)
+            yield chunk, inside, slice(first + low - start, first + high - start)
+
+
+def make_decode(array: zarr.Array) -> Decode:
+    """The fastest way to decode an array that gives what zarr-python gives."""
+    if not isinstance(array.store, LocalStore) or not array.dtype.isnative:
+        return Decode(array)
+    try:
+        decode = DecodeByZarrs(array)
+        corner = [[(0, min(1, size))] for size in array.shape]
+        first = np.empty((1,) * array.ndim, array.dtype)
+        decode(corner, first)
+        same = np.array_equal(first, array[(slice(0, 1),) * array.ndim], equal_nan=True)
+    except (ImportError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        logger.info("'%s' is decoded by zarr-python: zarrs cannot (%s)", array.path, error)
+        return Decode(array)
+    return decode if same else Decode(array)
