@@ -17,7 +17,8 @@ from climlstm.data.axes import (
     select_longitude,
     select_times,
 )
-from climlstm.data.recipes import Array, Cells, Field, Recipe, make_recipe
+from climlstm.data.matching import make_recipe
+from climlstm.data.recipes import Array, Cells, Field, Recipe
 from climlstm.data.variables import Channel, channel
 from climlstm.errors import DataError
 
