@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -303,6 +304,9 @@ def _options(
 
 def main() -> None:
     """Entry point of the command `climlstm`: errors a user can mend are shown without traceback."""
+    # Idle OpenMP threads that spin slow each other down tenfold where other processes want the
+    # cores too; this is read when torch is imported, here and in Ray's local workers.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app()
     except ClimLSTMError as error:

@@ -133,6 +133,8 @@ class DataConfig(Section):
     """An Intake catalog: path or URL."""
     source: str
     """The entry in it."""
+    parameters: dict[str, Any] = {}
+    """Values for the parameters of the entry."""
     state: Annotated[tuple[str, ...], Field(min_length=1)]
     """Channels that are forecast: `t2m`, `msl`, `z500`."""
     forcing: tuple[Literal["cos_zenith", "season", "day"], ...] = ()

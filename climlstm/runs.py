@@ -204,7 +204,7 @@ def config_of(forecasts: xr.Dataset) -> Config:
 
 def open_cube(data: DataConfig) -> xr.Dataset:
     """The cube that the data section of a run file describes, lazily."""
-    return build_cube(open_source(data.catalog, data.source), data)
+    return build_cube(open_source(data.catalog, data.source, **data.parameters), data)
 
 
 def other_data(data: DataConfig, *, catalog: str | None, source: str | None) -> DataConfig | None:

@@ -1,5 +1,6 @@
 """Fixtures for all tests: real data where they are, and few threads."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,9 @@ import pytest
 from climlstm.config import Config, load_config
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+with contextlib.suppress(ImportError):
+    import pyproj  # noqa: F401 (before eccodes, or the process may crash at its end)
 
 REAL_DATA = Path(
     os.environ.get("CLIMLSTM_REAL_DATA", Path(__file__).parents[2] / "shared" / "data" / "real")
@@ -76,10 +80,11 @@ def small_run(run_file) -> Callable[..., Config]:
 
 @pytest.fixture(scope="session")
 def trained(weather, tmp_path_factory):
-    """The small run, trained for one epoch in this process."""
+    """The small run, trained in this process."""
     from climlstm.runs import find_trained, train_run
 
     config = load_config(
-        _write_run(weather, tmp_path_factory.mktemp("trained")), ["training.epochs=1"]
+        _write_run(weather, tmp_path_factory.mktemp("trained")),
+        ["training.epochs=2", "training.learning_rate=0.01"],
     )
     return find_trained(train_run(config, under_ray=False))

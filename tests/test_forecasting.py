@@ -46,7 +46,9 @@ def test_a_forecast_is_what_the_network_says_of_the_cubes_states(store, trained)
     cube = open_cube(trained.config.data)
     init = forecasts["init_time"].values[3]
     [one] = forecasting.forecast(forecaster, cube, init_times=np.array([init]), steps=4)
-    xr.testing.assert_allclose(one.isel(init_time=0), forecasts.sel(init_time=init), rtol=1e-4, atol=1e-3)
+    xr.testing.assert_allclose(
+        one.isel(init_time=0), forecasts.sel(init_time=init), rtol=1e-4, atol=1e-3
+    )
     step = one["msl"].isel(init_time=0, lead_time=0) - cube["msl"].sel(time=init)
     assert 10 < float(abs(step).max()) < 3000  # Pa in six hours: neither persistence nor nonsense
 

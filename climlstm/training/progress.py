@@ -88,11 +88,16 @@ def read_journal(path: Path) -> list[Record]:
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
+SECONDS_BETWEEN_LINES = 15.0
+"""Of training, in a log file."""
+
+
 class Display:
     """Shows records: a live bar on a terminal, plain lines elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self._next_line = 0.0
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -115,7 +120,8 @@ class Display:
     def __call__(self, record: Record) -> None:
         if record["event"] == "train" and self.console.is_terminal:
             self._move(record)
-        else:
+        elif record["event"] != "train" or record["time"] >= self._next_line:
+            self._next_line = record["time"] + SECONDS_BETWEEN_LINES
             self.console.print(describe(record), highlight=False, soft_wrap=True)
 
     def _move(self, record: Record) -> None:

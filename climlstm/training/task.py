@@ -98,7 +98,7 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
     Raises a ClimLSTMError where catalog, data and run file do not fit together.
     """
     data, training = config.data, config.training
-    cube_plan = plan_cube(open_source(data.catalog, data.source), data)
+    cube_plan = plan_cube(open_source(data.catalog, data.source, **data.parameters), data)
     cube = cube_plan.cube()
     bounds = {name: data.periods.bounds(name) for name in ("train", "valid", "test")}
     statistics = compute_statistics(

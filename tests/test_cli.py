@@ -1,0 +1,124 @@
+"""The command line as a user meets it: results, and one clear message for each mistake."""
+
+import subprocess
+import sys
+
+import pytest
+
+from climlstm import cli
+
+
+@pytest.fixture
+def climlstm(capsys, monkeypatch):
+    """Run a command in this process: (status, what it printed, what it complained of)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["climlstm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        printed = capsys.readouterr()
+        return stopped.value.code or 0, printed.out, printed.err
+
+    return run
+
+
+def test_help_names_every_command(climlstm):
+    status, out, _ = climlstm("--help")
+    assert status == 0
+    for command in ("demo", "sources", "train", "forecast", "evaluate", "plot", "plugins"):
+        assert command in out
+
+
+def test_importing_climlstm_loads_no_heavy_library():
+    code = "import sys, climlstm; print([m for m in ('torch', 'ray', 'cartopy', 'intake', 'xarray') if m in sys.modules])"  # noqa: E501
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_sources_are_listed(climlstm, weather):
+    status, out, _ = climlstm("sources", weather / "catalog.yaml")
+    assert status == 0
+    assert "atmosphere" in out
+
+
+def test_the_whole_way_by_commands(climlstm, run_file, tmp_path):
+    status, out, _ = climlstm("train", run_file, "--plain", "--set", "training.epochs=1")
+    assert status == 0, out
+    assert "RMSE skill against persistence" in out
+    store = tmp_path / "forecasts.zarr"
+    status, out, _ = climlstm("forecast", tmp_path / "runs/small", "--out", store)
+    assert status == 0, out
+    assert store.exists()
+    status, out, _ = climlstm("evaluate", store, "--out", tmp_path / "scores")
+    assert status == 0, out
+    assert "persistence" in out
+    assert {p.name for p in (tmp_path / "scores").iterdir()} == {
+        "scores.csv",
+        "rmse.png",
+        "acc.png",
+    }
+    picture = tmp_path / "map.png"
+    status, out, _ = climlstm("plot", store, "--variable", "msl", "--lead", "24h", "--out", picture)
+    assert status == 0, out
+    assert picture.stat().st_size > 50_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "{tmp}/nowhere.yaml"], "There is no run file"),
+        (["train", "{run}", "--plain", "--set", "training.epoch=1"], "Did you mean 'epochs'?"),
+        (["train", "{run}", "--plain", "--set", "data.source=atmosphre"], "'atmosphere'"),
+        (["train", "{run}", "--plain", "--set", "data.state=[t850, mslp]"], "Did you mean 'msl'?"),
+        (["train", "{run}", "--plain", "--set", "data.state=[t850, sst]"], "sst"),
+        (["train", "{run}", "--plain", "--set", "data.step=5h"], "5"),
+        (["forecast", "{tmp}/nothing", "--out", "{tmp}/f.zarr"], "There is no folder"),
+        (["forecast", "{tmp}", "--out", "{tmp}/f.zarr"], "holds no whole checkpoint"),
+        (["evaluate", "{tmp}/nothing.zarr", "--out", "{tmp}/scores"], "There is no forecast store"),
+        (
+            ["plot", "{tmp}/f.zarr", "--variable", "msl", "--out", "{tmp}/m.png"],
+            "no forecast store",
+        ),
+        (["sources", "{tmp}/nothing.yaml"], "nothing.yaml"),
+    ],
+)
+def test_a_mistake_gets_one_clear_message(climlstm, run_file, tmp_path, arguments, says):
+    before = {p for p in tmp_path.rglob("*") if ".statistics" not in p.parts}
+    filled = [a.format(tmp=tmp_path, run=run_file) for a in arguments]
+    status, _, err = climlstm(*filled)
+    assert status == 1
+    assert err.startswith("Error: ")
+    assert says in err.replace("\n", " ")
+    assert "Traceback" not in err
+    made = {p for p in tmp_path.rglob("*") if p.is_file() and p.name != "metrics.jsonl"} - before
+    assert not {p for p in made if ".statistics" not in p.parts}
+
+
+def test_a_time_that_the_source_lacks_is_named(climlstm, trained, tmp_path):
+    out = tmp_path / "f.zarr"
+    status, _, err = climlstm("forecast", trained.checkpoint, "--out", out, "--init", "1999-01-01")
+    assert status == 1
+    assert "1998-12-31T18" in err
+    assert not out.exists()
+    status, _, err = climlstm(
+        "forecast", trained.checkpoint, "--out", out, "--init", "tomorrow-ish"
+    )
+    assert status == 1
+    assert "expected times such as" in err
+
+
+def test_a_full_disk_ends_with_a_message_and_leaves_no_store(
+    climlstm, trained, tmp_path, monkeypatch
+):
+    import errno
+
+    from climlstm import forecasting
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
+
+    monkeypatch.setattr(forecasting, "_write_region", full)
+    status, _, err = climlstm("forecast", trained.checkpoint, "--out", tmp_path / "f.zarr")
+    assert status == 1
+    assert "No space left on device" in err
+    assert not (tmp_path / "f.zarr").exists()

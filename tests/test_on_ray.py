@@ -1,0 +1,48 @@
+"""The loop under Ray Train: the same losses as in one process, and what users must put right."""
+
+import pytest
+import torch
+
+pytest.importorskip("ray", reason="needs climlstm[ray]")
+
+from climlstm.errors import ConfigError, DataError
+from climlstm.model.saving import load_forecaster
+from climlstm.runs import train_run
+from climlstm.training.loop import run_folder
+from climlstm.training.on_ray import train_on_ray
+from climlstm.training.progress import JOURNAL, read_journal
+
+
+def losses(config):
+    records = read_journal(run_folder(config) / JOURNAL)
+    return [r["valid_loss"] for r in records if r["event"] == "valid"]
+
+
+@pytest.mark.timeout(280)
+def test_two_ray_workers_train_like_one_process_and_are_watched_from_here(small_run):
+    alone = small_run("name=alone")
+    train_run(alone, under_ray=False)
+
+    together = small_run("name=together", "cluster.workers=2")
+    seen = []
+    best = train_run(together, observe=seen.append)
+    assert losses(together) == pytest.approx(losses(alone), rel=1e-4)
+    assert seen[0]["event"] == "start"
+    assert seen[0]["workers"] == 2
+    assert seen[-1]["event"] == "end"
+    first, _ = load_forecaster(best)
+    second, _ = load_forecaster(run_folder(alone) / best.name)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.timeout(200)
+def test_what_the_user_must_put_right_comes_back_as_such_and_is_not_tried_again(small_run):
+    config = small_run("training.batch_size=400", "cluster.max_failures=3")
+    with pytest.raises(DataError, match="fewer than one batch of 400"):
+        train_on_ray(config)
+
+
+def test_no_cluster_at_the_address(small_run):
+    with pytest.raises(ConfigError, match="No Ray cluster answers"):
+        train_on_ray(small_run(), address="127.0.0.1:1")
