@@ -1,8 +1,11 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from climlstm.errors import ConfigError
+from climlstm.model import kernel, recurrence
 from climlstm.model.convlstm import ConvLSTM, ConvLSTMLayer
 from climlstm.model.gates import update_state
 from climlstm.model.padding import Geometry, interior, with_halo
@@ -155,6 +158,158 @@ def test_layer_continues_from_a_state(layer):
     torch.testing.assert_close((h2, c2), (h, c))
 
 
+# The fast path against the plain one
+
+
+def run_layer(run, x, state):
+    """Outputs of a layer and gradients of everything that goes in, for a loss that uses each."""
+    x = x.clone().requires_grad_()
+    state = state and tuple(part.clone().requires_grad_() for part in state)
+    states, (h, c) = run(x, state)
+    weight = torch.linspace(-1, 1, states.numel()).reshape(states.shape)
+    loss = (states * weight).sum() + h.square().sum() + (c * c.cos()).sum()
+    layer = run.__self__
+    given = [x, *(state or ()), *layer.parameters()]
+    return [states, h, c, *torch.autograd.grad(loss, given)]
+
+
+def random_state(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    wide = torch.promote_types(dtype, torch.float32)
+    h, c = randn(2, 8, 4, 8, dtype=wide).tanh(), randn(2, 8, 4, 8, dtype=wide)
+    return with_halo(h.to(dtype), 1, GLOBE), c
+
+
+@pytest.fixture(params=[2**25, 1], ids=["together", "one_by_one"])
+def hoisted(request, monkeypatch) -> None:
+    """Whether the steps are convolved together or in spans of one."""
+    monkeypatch.setitem(recurrence.HOISTED_BYTES, "cpu", request.param)
+
+
+@pytest.mark.usefixtures("hoisted")
+@pytest.mark.parametrize("peephole", [False, True])
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("given", [False, True], ids=["from_zeros", "from_state"])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_fast_layer_is_the_plain_one_in_float32(peephole, recompute, fused, given, steps):
+    layer = ConvLSTMLayer(
+        3, 8, kernel=3, geometry=GLOBE, peephole=peephole, recompute=recompute, fused=fused
+    )
+    randomise(layer)
+    x = with_halo(randn(steps, 2, 3, 4, 8), 1, GLOBE)
+    state = random_state(torch.float32) if given else None
+    fast, plain = run_layer(layer.forward, x, state), run_layer(layer.reference, x, state)
+    for got, expected in zip(fast, plain, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("hoisted")
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
+def test_fast_layer_in_bfloat16_is_as_close_to_float32_as_rounding_allows(recompute, fused):
+    layer = ConvLSTMLayer(
+        3, 8, kernel=3, geometry=GLOBE, peephole=True, recompute=recompute, fused=fused
+    )
+    randomise(layer, 0.15)
+    x = with_halo(randn(6, 2, 3, 4, 8).bfloat16(), 1, GLOBE)
+    h, c = random_state(torch.bfloat16)
+    fast = run_layer(layer.forward, x, (h, c))
+    exact = run_layer(layer.reference, x.float(), (h.float(), c))
+    for got, expected in zip(fast, exact, strict=True):
+        error = (got.float() - expected).norm() / expected.norm()
+        assert error < 2 * 2**-8, error.item()
+
+
+@pytest.mark.usefixtures("hoisted")
+@pytest.mark.parametrize("geometry", [GLOBE, REGION], ids=["globe", "region"])
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_gradients_of_the_fast_layer_by_finite_differences(geometry, recompute, kernel):
+    if kernel == 5 and geometry is REGION:
+        geometry = Geometry(3, 4)
+    layer = ConvLSTMLayer(
+        2, 2, kernel=kernel, geometry=geometry, peephole=True, recompute=recompute
+    ).double()
+    randomise(layer, 0.5)
+    shape = (geometry.rows, geometry.columns)
+    field = {"dtype": torch.float64}
+
+    def run(x, h, c, *weights):
+        padded, before = (with_halo(f, kernel // 2, geometry) for f in (x, h))
+        return recurrence.Recurrence.apply(padded, before, c, *weights, layer.plan)
+
+    inputs = [randn(2, 1, 2, *shape, **field), randn(1, 2, *shape, **field)]
+    inputs += [randn(1, 2, *shape, **field) / 2, *layer.parameters()]
+    leaves = [tensor.detach().requires_grad_() for tensor in inputs]
+    assert torch.autograd.gradcheck(run, leaves, fast_mode=True)
+
+
+def test_state_alone_can_be_the_end_of_a_layer():
+    """As in an encoder's top layer, where nobody reads the hidden states on the way."""
+    layer = ConvLSTMLayer(3, 8, kernel=3, geometry=GLOBE)
+    randomise(layer)
+    x = with_halo(randn(4, 2, 3, 4, 8), 1, GLOBE)
+    for last in (lambda state: state[0].sum(), lambda state: state[1].sum()):
+        gradients = [
+            torch.autograd.grad(last(run(x, None)[1]), list(layer.parameters()))
+            for run in (layer.forward, layer.reference)
+        ]
+        for got, expected in zip(*gradients, strict=True):
+            torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_gates_are_the_plain_ones(dtype):
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc here")
+    z = randn(2, 4 * 19, 3, 5).to(dtype).mul(4).contiguous(memory_format=torch.channels_last)
+    compiled = kernel.gates_for(z, torch.ones(1), fused=True)
+    assert compiled is not kernel.PLAIN
+    z_hidden, grad_h = (
+        z.flip(0).contiguous(memory_format=torch.channels_last),
+        randn(2, 19, 5, 7).to(dtype),
+    )
+    grad_h = interior(grad_h.contiguous(memory_format=torch.channels_last), 1)
+    c, grad_c = (randn(2, 19, 3, 5).contiguous(memory_format=torch.channels_last) for _ in "12")
+    peephole = randn(3, 19, 1, 1)
+    results = []
+    for gates in (compiled, kernel.PLAIN):
+        after, h, of_z = torch.empty_like(c), torch.empty_like(grad_h), torch.empty_like(z)
+        grad, opened = grad_c.clone(), z.clone()
+        gates.forward(opened, z_hidden, c, peephole, after, h)
+        gates.backward(opened, c, after, grad_h, peephole, grad, of_z)
+        results.append((opened, after, h, grad, of_z))
+    tolerance = 1e-5 if dtype == torch.float32 else 2**-7
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_not_a_number_stays_so_and_infinities_saturate(fused, dtype):
+    z = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0])
+    z = z.expand(4, 4).reshape(1, 4, 1, 4).to(dtype).contiguous(memory_format=torch.channels_last)
+    c, h = torch.ones(1, 1, 1, 4), torch.empty(1, 1, 1, 4, dtype=dtype)
+    after, z_hidden = torch.empty_like(c), torch.zeros_like(z)
+    kernel.gates_for(z, c, fused=fused).forward(z, z_hidden, c, None, after, h)
+    assert after[..., 0].isnan()
+    assert h[..., 0].isnan()
+    torch.testing.assert_close(after[0, 0, 0, 1:], torch.tensor([2.0, 0.0, 0.5]), atol=1e-6, rtol=0)
+
+
+def test_missing_compiler_is_said_aloud_and_does_not_stop_training(monkeypatch, caplog):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    kernel._library.cache_clear()
+    kernel._compiled.cache_clear()
+    try:
+        assert kernel.gates_for(torch.zeros(1, 4, 1, 1), torch.zeros(1), fused=True) is kernel.PLAIN
+        assert "no-such-compiler" in caplog.text
+        assert "Install gcc" in caplog.text
+    finally:
+        kernel._library.cache_clear()
+        kernel._compiled.cache_clear()
+
+
 # Geometry
 
 
@@ -172,6 +327,13 @@ def test_halo_is_what_lies_beyond(periodic, poles, pole_row):
         padded = with_halo(field, width, geometry)
         np.testing.assert_array_equal(padded, halo_numpy(field.numpy(), width, geometry))
         assert torch.equal(interior(padded, width), field)
+
+
+@pytest.mark.parametrize("geometry", [GLOBE, Geometry(5, 6, True, True, pole_row=True), REGION])
+def test_gradient_of_a_halo(geometry):
+    field = randn(2, 3, geometry.rows, geometry.columns, dtype=torch.float64).requires_grad_()
+    sign = torch.tensor([1.0, -1.0, -1.0])
+    assert torch.autograd.gradcheck(lambda f: with_halo(f, 2, geometry, sign), field)
 
 
 def rotation_about_an_equatorial_axis(latitude: np.ndarray, longitude: np.ndarray) -> torch.Tensor:

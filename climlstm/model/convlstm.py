@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from climlstm.model.gates import update_state
 from climlstm.model.head import TendencyHead
 from climlstm.model.padding import Geometry, interior, with_halo
+from climlstm.model.recurrence import Plan, Recurrence
 
 State = tuple[Tensor, Tensor]
 """Hidden state with its halo, (B, C, H + 2p, W + 2p), and cell state, (B, C, H, W)."""
@@ -40,6 +41,12 @@ class ConvLSTM(nn.Module):
         shared: bool = True
         """Whether known and predicted states pass through the same weights, or through an encoder
         that hands its states to a forecaster with weights of its own."""
+        recompute: bool = False
+        """Whether training keeps hidden states only and computes the gates again when it needs
+        them: a quarter of the memory, for about a quarter more time."""
+        fused: bool = True
+        """Whether the gates may run as one compiled kernel; where none can be had, a warning says
+        so and they run as plain PyTorch."""
 
         def __post_init__(self) -> None:
             if self.kernel % 2 == 0:
@@ -117,7 +124,13 @@ class Stack(nn.Module):
         self.reach = options.kernel // 2
         self.layers = nn.ModuleList(
             ConvLSTMLayer(
-                below, width, kernel=options.kernel, peephole=options.peephole, geometry=coarse
+                below,
+                width,
+                kernel=options.kernel,
+                geometry=coarse,
+                peephole=options.peephole,
+                recompute=options.recompute,
+                fused=options.fused,
             )
             for below, width in itertools.pairwise(widths)
         )
@@ -139,13 +152,21 @@ class ConvLSTMLayer(nn.Module):
     """One ConvLSTM layer over consecutive steps."""
 
     def __init__(
-        self, inputs: int, hidden: int, *, kernel: int, peephole: bool, geometry: Geometry
+        self,
+        inputs: int,
+        hidden: int,
+        *,
+        kernel: int,
+        geometry: Geometry,
+        peephole: bool = False,
+        recompute: bool = False,
+        fused: bool = True,
     ) -> None:
+        """recompute, fused: see `Plan`."""
         super().__init__()
+        geometry.check_width(kernel // 2)
         self.hidden = hidden
-        self.reach = kernel // 2
-        self.geometry = geometry
-        geometry.check_width(self.reach)
+        self.plan = Plan(geometry, kernel // 2, recompute=recompute, fused=fused)
         self.input_weight = nn.Parameter(torch.empty(4 * hidden, inputs, kernel, kernel))
         self.hidden_weight = nn.Parameter(torch.empty(4 * hidden, hidden, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(4 * hidden))
@@ -161,25 +182,29 @@ class ConvLSTMLayer(nn.Module):
         x: (T, B, inputs, H + 2p, W + 2p) with halo, in the precision of the convolutions.
         state: before the first step; None: zeros.
         """
-        h, c = self.zeros(x) if state is None else state
-        outputs = []
-        gates_of_input = self._convolve(x.flatten(0, 1), self.input_weight, self.bias)
-        for z in gates_of_input.unflatten(0, x.shape[:2]):
+        h, c = (None, None) if state is None else state
+        weights = (self.input_weight, self.hidden_weight, self.bias, self.peephole)
+        states, last_h, last_c = Recurrence.apply(x, h, c, *weights, self.plan)
+        return states, (last_h, last_c)
+
+    def reference(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """`forward` as the equations have it, step by step, left to autograd."""
+        h, c = self._zeros(x) if state is None else state
+        states = []
+        for step in x:
+            z = self._convolve(step, self.input_weight, self.bias)
             z = z + self._convolve(h, self.hidden_weight, None)
             new, c = update_state(z, c, self.peephole)
-            h = with_halo(new, self.reach, self.geometry)
-            outputs.append(h)
-        return torch.stack(outputs), (h, c)
+            h = with_halo(new, self.plan.width, self.plan.geometry)
+            states.append(h)
+        return torch.stack(states), (h, c)
 
-    def zeros(self, x: Tensor) -> State:
-        """The state before anything was seen."""
+    def _zeros(self, x: Tensor) -> State:
         _, batch, _, rows, columns = x.shape
         h = x.new_zeros(batch, self.hidden, rows, columns)
-        wide = torch.promote_types(x.dtype, torch.float32)
-        return h, interior(h, self.reach).new_zeros((), dtype=wide).expand(
-            batch, self.hidden, rows - 2 * self.reach, columns - 2 * self.reach
-        )
+        return h, interior(h, self.plan.width).to(self.bias.dtype)
 
     def _convolve(self, field: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        bias = None if bias is None else bias.to(field.dtype)
-        return F.conv2d(field, weight.to(field.dtype), bias)
+        return F.conv2d(
+            field, weight.to(field.dtype), None if bias is None else bias.to(field.dtype)
+        )

@@ -1,4 +1,9 @@
-"""The gates and the state update of a ConvLSTM, point by point (Shi et al. 2015, eq. 3)."""
+"""The gates and the state update of a ConvLSTM, point by point (Shi et al. 2015, eq. 3).
+
+`update_state` is the equations themselves, for any device, left to autograd. The other two are its
+forward and backward pass by hand, which keep only what backward needs: the gates and the cell
+states. They run as they stand here, or fused into one pass over memory (see `kernel`).
+"""
 
 import torch
 from torch import Tensor
@@ -21,3 +26,50 @@ def update_state(z: Tensor, c: Tensor, peephole: Tensor | None) -> tuple[Tensor,
         o = o + peephole[2] * c
     h = torch.sigmoid(o) * torch.tanh(c)
     return h.to(z.dtype), c
+
+
+def plain_forward(
+    z: Tensor, z_hidden: Tensor, c: Tensor, peephole: Tensor | None, c_after: Tensor, h: Tensor
+) -> None:
+    """`update_state` of z + z_hidden: writes c_after and h, and the gates over z."""
+    i, f, o, g = (z.to(c.dtype) + z_hidden).chunk(4, dim=1)
+    if peephole is not None:
+        i = i + peephole[0] * c
+        f = f + peephole[1] * c
+    i, f, g = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g)
+    torch.addcmul(f * c, i, g, out=c_after)
+    if peephole is not None:
+        o = o + peephole[2] * c_after
+    o = torch.sigmoid(o)
+    h.copy_(o * torch.tanh(c_after))
+    for part, gate in zip(z.chunk(4, dim=1), (i, f, o, g), strict=True):
+        part.copy_(gate)
+
+
+def plain_backward(
+    gates: Tensor,
+    c: Tensor,
+    c_after: Tensor,
+    grad_h: Tensor,
+    peephole: Tensor | None,
+    grad_c: Tensor,
+    grad_z: Tensor,
+) -> None:
+    """Gradients of `update_state`: writes grad_z, and turns grad_c from after the step to before.
+
+    gates: (B, 4 C, H, W), as `plain_forward` leaves them.
+    """
+    i, f, o, g = gates.to(c.dtype).chunk(4, dim=1)
+    tanh, grad_h = torch.tanh(c_after), grad_h.to(c.dtype)
+    grad_o = grad_h * tanh * o * (1 - o)
+    grad_c += grad_h * o * (1 - tanh * tanh)
+    if peephole is not None:
+        grad_c += grad_o * peephole[2]
+    grad_i = grad_c * g * i * (1 - i)
+    grad_f = grad_c * c * f * (1 - f)
+    grad_g = grad_c * i * (1 - g * g)
+    grad_c *= f
+    if peephole is not None:
+        grad_c += grad_i * peephole[0] + grad_f * peephole[1]
+    for part, grad in zip(grad_z.chunk(4, dim=1), (grad_i, grad_f, grad_o, grad_g), strict=True):
+        part.copy_(grad)

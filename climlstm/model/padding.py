@@ -6,9 +6,11 @@ without padding.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from climlstm.errors import ConfigError
 
@@ -81,36 +83,97 @@ def with_halo(field: Tensor, width: int, geometry: Geometry, sign: Tensor | None
 
     sign: (C,), by which values change when a pole lies between; None: they do not.
     """
-    *batch, channels, rows, columns = field.shape
-    shape = (*batch, channels, rows + 2 * width, columns + 2 * width)
-    flat = field.reshape(-1, channels, rows, columns)
-    if width == 0:
-        return field
-    north, south = (_beyond_edge(flat, width, geometry, edge, sign) for edge in ("north", "south"))
-    tall = torch.cat([north, flat, south], dim=-2)
-    if geometry.periodic:
-        west, east = tall[..., -width:], tall[..., :width]
-    else:
-        west = east = tall.new_zeros(()).expand(*tall.shape[:-1], width)
-    return torch.cat([west, tall, east], dim=-1).reshape(shape)
+    padded: Tensor = _WithHalo.apply(field, width, geometry, sign)
+    return padded
 
 
-def _beyond_edge(
-    field: Tensor, width: int, geometry: Geometry, edge: str, sign: Tensor | None
-) -> Tensor:
-    """The `width` rows beyond the north or south edge, in the order north to south."""
-    is_pole = geometry.north_pole if edge == "north" else geometry.south_pole
-    if not is_pole:
-        return field.new_zeros(()).expand(*field.shape[:-2], width, field.shape[-1])
-    skip = int(geometry.pole_row)
-    inner = field[..., skip : skip + width, :]
-    if edge == "south":
-        stop = field.shape[-2] - skip
-        inner = field[..., stop - width : stop, :]
-    across = inner.flip(-2).roll(geometry.columns // 2, dims=-1)
-    return across if sign is None else across * sign[:, None, None]
+def empty_with_halo(like: Tensor, shape: tuple[int, ...], width: int) -> Tensor:
+    """Uninitialised field (..., C, H + 2 width, W + 2 width) with zeros in its halo.
+
+    shape: (..., C, H, W). The channels of a point lie side by side in memory, as the convolution
+    libraries like it best.
+    """
+    *batch, channels, rows, columns = shape
+    last = (*batch, rows + 2 * width, columns + 2 * width, channels)
+    field = like.new_empty(last).movedim(-1, -3)
+    for rim in (slice(None, width), slice(field.shape[-2] - width, None)):
+        field[..., rim, :] = 0
+    for rim in (slice(None, width), slice(field.shape[-1] - width, None)):
+        field[..., rim] = 0
+    return field
 
 
 def interior(field: Tensor, width: int) -> Tensor:
     """View of a field without its halo."""
     return field[..., width : field.shape[-2] - width, width : field.shape[-1] - width]
+
+
+def fill_halo(field: Tensor, width: int, geometry: Geometry, sign: Tensor | None = None) -> None:
+    """Write into the halo of a field what lies beyond the edges; where nothing does, zeros stay.
+
+    field: (..., C, H + 2 width, W + 2 width), with zeros in its halo.
+    """
+    for outside, inside, turned in _counterparts(field, width, geometry):
+        outside.copy_(inside if sign is None or not turned else inside * sign[:, None, None])
+
+
+def fold_halo(grad: Tensor, width: int, geometry: Geometry, sign: Tensor | None = None) -> None:
+    """Add to the interior what reached it through the halo: the adjoint of `fill_halo`."""
+    for outside, inside, turned in reversed(_counterparts(grad, width, geometry)):
+        inside.add_(outside if sign is None or not turned else outside * sign[:, None, None])
+
+
+def _counterparts(
+    field: Tensor, width: int, geometry: Geometry
+) -> list[tuple[Tensor, Tensor, bool]]:
+    """Pairs of views: a part of the halo, what it is a copy of, and whether a pole lies between.
+
+    To be copied in this order, since rows beyond a pole continue those with their halo.
+    """
+    pairs = []
+    if geometry.periodic and width:
+        rows = field[..., width:-width, :]
+        pairs.append((rows[..., :width], rows[..., -2 * width : -width], False))
+        pairs.append((rows[..., -width:], rows[..., width : 2 * width], False))
+    half = geometry.columns // 2
+    for row, counterpart in _rows_across_poles(width, geometry):
+        outside, inside = field[..., row, :], field[..., counterpart, :]
+        west, east = slice(None, width + half), slice(width + half, None)
+        from_east = inside[..., half : width + geometry.columns]
+        from_west = inside[..., width : 2 * width + half]
+        pairs.append((outside[..., None, west], from_east[..., None, :], True))
+        pairs.append((outside[..., None, east], from_west[..., None, :], True))
+    return pairs
+
+
+def _rows_across_poles(width: int, geometry: Geometry) -> list[tuple[int, int]]:
+    """Index of each row of the halo that lies beyond a pole, and of the row that it repeats."""
+    last = geometry.rows + 2 * width - 1
+    pairs = []
+    for beyond in range(1, width + 1):
+        row, counterpart = width - beyond, width + beyond - 1 + geometry.pole_row
+        if geometry.north_pole:
+            pairs.append((row, counterpart))
+        if geometry.south_pole:
+            pairs.append((last - row, last - counterpart))
+    return pairs
+
+
+class _WithHalo(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, field: Tensor, width: int, geometry: Geometry, sign: Tensor | None
+    ) -> Tensor:
+        ctx.arguments = width, geometry, sign
+        padded = empty_with_halo(field, tuple(field.shape), width)
+        interior(padded, width).copy_(field)
+        fill_halo(padded, width, geometry, sign)
+        return padded
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        width, geometry, sign = ctx.arguments
+        folded = grad.clone()
+        fold_halo(folded, width, geometry, sign)
+        return interior(folded, width), None, None, None

@@ -1,0 +1,84 @@
+/* The loops of gates.c, for one TYPE of convolved fields. */
+
+/* z: in, the convolved input; out, the gates. */
+void NAME(forward)(
+    TYPE *restrict z, const TYPE *restrict z_hidden, const float *restrict c,
+    const float *restrict peephole, float *restrict c_after, TYPE *restrict h,
+    long batch, long rows, long columns, long C,
+    long stride_b, long stride_y, long stride_x, int threads) {
+#pragma omp parallel for collapse(2) num_threads(threads)
+    for (long b = 0; b < batch; b++) {
+        for (long y = 0; y < rows; y++) {
+            for (long x = 0; x < columns; x++) {
+                const long point = (b * rows + y) * columns + x;
+                TYPE *restrict zp = z + 4 * C * point;
+                const TYPE *restrict zh = z_hidden + 4 * C * point;
+                const float *restrict cp = c + C * point;
+                float *restrict cn = c_after + C * point;
+                TYPE *restrict hp = h + b * stride_b + y * stride_y + x * stride_x;
+#pragma omp simd
+                for (long k = 0; k < C; k++) {
+                    float zi = READ(zp[k]) + READ(zh[k]);
+                    float zf = READ(zp[C + k]) + READ(zh[C + k]);
+                    float zo = READ(zp[2 * C + k]) + READ(zh[2 * C + k]);
+                    const float zg = READ(zp[3 * C + k]) + READ(zh[3 * C + k]);
+                    if (peephole) {
+                        zi += peephole[k] * cp[k];
+                        zf += peephole[C + k] * cp[k];
+                    }
+                    const float i = sigmoid_of(zi), f = sigmoid_of(zf), g = tanh_of(zg);
+                    const float after = f * cp[k] + i * g;
+                    if (peephole) zo += peephole[2 * C + k] * after;
+                    const float o = sigmoid_of(zo);
+                    zp[k] = WRITE(i);
+                    zp[C + k] = WRITE(f);
+                    zp[2 * C + k] = WRITE(o);
+                    zp[3 * C + k] = WRITE(g);
+                    cn[k] = after;
+                    hp[k] = WRITE(o * tanh_of(after));
+                }
+            }
+        }
+    }
+}
+
+/* grad_c: in, with respect to the cell state after the step; out, before it. */
+void NAME(backward)(
+    const TYPE *restrict gates, const float *restrict c, const float *restrict c_after,
+    const TYPE *restrict grad_h, const float *restrict peephole,
+    float *restrict grad_c, TYPE *restrict grad_z,
+    long batch, long rows, long columns, long C,
+    long stride_b, long stride_y, long stride_x, int threads) {
+#pragma omp parallel for collapse(2) num_threads(threads)
+    for (long b = 0; b < batch; b++) {
+        for (long y = 0; y < rows; y++) {
+            for (long x = 0; x < columns; x++) {
+                const long point = (b * rows + y) * columns + x;
+                const TYPE *restrict gp = gates + 4 * C * point;
+                TYPE *restrict gz = grad_z + 4 * C * point;
+                const float *restrict cp = c + C * point;
+                const float *restrict cn = c_after + C * point;
+                float *restrict gc = grad_c + C * point;
+                const TYPE *restrict gh = grad_h + b * stride_b + y * stride_y + x * stride_x;
+#pragma omp simd
+                for (long k = 0; k < C; k++) {
+                    const float i = READ(gp[k]), f = READ(gp[C + k]);
+                    const float o = READ(gp[2 * C + k]), g = READ(gp[3 * C + k]);
+                    const float t = tanh_of(cn[k]), dh = READ(gh[k]);
+                    const float dzo = dh * t * o * (1 - o);
+                    float dc = gc[k] + dh * o * (1 - t * t);
+                    if (peephole) dc += dzo * peephole[2 * C + k];
+                    const float dzi = dc * g * i * (1 - i);
+                    const float dzf = dc * cp[k] * f * (1 - f);
+                    gz[k] = WRITE(dzi);
+                    gz[C + k] = WRITE(dzf);
+                    gz[2 * C + k] = WRITE(dzo);
+                    gz[3 * C + k] = WRITE(dc * i * (1 - g * g));
+                    float before = dc * f;
+                    if (peephole) before += dzi * peephole[k] + dzf * peephole[C + k];
+                    gc[k] = before;
+                }
+            }
+        }
+    }
+}

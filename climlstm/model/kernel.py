@@ -1,0 +1,152 @@
+"""The gates fused into one pass over memory: gates.c, compiled for this machine when first needed.
+
+Compiling takes half a second and needs gcc; the library lives as long as the process. Where that
+fails, a warning says so and why, and the gates run as plain PyTorch operations.
+"""
+
+import ctypes
+import functools
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from climlstm.model.gates import plain_backward, plain_forward
+
+log = logging.getLogger(__name__)
+
+NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
+"""Fast, but not -ffast-math: a NaN has to stay one."""
+
+
+class Forward(Protocol):
+    def __call__(
+        self,
+        z: Tensor,
+        z_hidden: Tensor,
+        c: Tensor,
+        peephole: Tensor | None,
+        c_after: Tensor,
+        h: Tensor,
+    ) -> None:
+        """As `plain_forward`."""
+
+
+class Backward(Protocol):
+    def __call__(
+        self,
+        gates: Tensor,
+        c: Tensor,
+        c_after: Tensor,
+        grad_h: Tensor,
+        peephole: Tensor | None,
+        grad_c: Tensor,
+        grad_z: Tensor,
+    ) -> None:
+        """As `plain_backward`."""
+
+
+class Gates(NamedTuple):
+    """One implementation of the gates."""
+
+    forward: Forward
+    backward: Backward
+
+
+PLAIN = Gates(plain_forward, plain_backward)
+
+
+def gates_for(z: Tensor, c: Tensor, *, fused: bool) -> Gates:
+    """The fastest gates for fields and cell states of this device and precision.
+
+    fused: False for the plain ones anyway.
+    """
+    if not fused or z.device.type != "cpu" or z.dtype not in NAMES or c.dtype != torch.float32:
+        return PLAIN
+    return _compiled(NAMES[z.dtype]) or PLAIN
+
+
+@functools.cache
+def _compiled(precision: str) -> Gates | None:
+    library = _library()
+    if library is None:
+        return None
+    c_forward = getattr(library, f"forward_{precision}")
+    c_backward = getattr(library, f"backward_{precision}")
+
+    def forward(
+        z: Tensor, z_hidden: Tensor, c: Tensor, peephole: Tensor | None, c_after: Tensor, h: Tensor
+    ) -> None:
+        c_forward(*_pointers(z, z_hidden, c, peephole, c_after, h), *_extent(c, h))
+
+    def backward(
+        gates: Tensor,
+        c: Tensor,
+        c_after: Tensor,
+        grad_h: Tensor,
+        peephole: Tensor | None,
+        grad_c: Tensor,
+        grad_z: Tensor,
+    ) -> None:
+        pointers = _pointers(gates, c, c_after, grad_h, peephole, grad_c, grad_z)
+        c_backward(*pointers, *_extent(c, grad_h))
+
+    return Gates(forward, backward)
+
+
+def _pointers(*tensors: Tensor | None) -> list[ctypes.c_void_p]:
+    return [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors]
+
+
+def _extent(c: Tensor, h: Tensor) -> list[ctypes.c_long | ctypes.c_int]:
+    """B, H, W, C, the strides of the hidden state by B, H and W, and the threads to use."""
+    batch, channels, rows, columns = c.shape
+    by_batch, _, by_row, by_column = h.stride()
+    numbers = (batch, rows, columns, channels, by_batch, by_row, by_column)
+    return [*map(ctypes.c_long, numbers), ctypes.c_int(torch.get_num_threads())]
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    """gates.c, compiled and loaded, or None with a warning."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or "gcc"
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="climlstm-") as folder,
+            as_file(files("climlstm.model")) as source,
+        ):
+            return _build(compiler, Path(source), Path(folder))
+    except (OSError, subprocess.SubprocessError) as error:
+        detail = getattr(error, "stderr", None) or error
+        log.warning(
+            "The fused ConvLSTM gates could not be compiled with '%s', so that training on this "
+            "CPU takes up to twice as long. Install gcc, or name a compiler in CC. %s",
+            compiler,
+            str(detail).strip(),
+        )
+        return None
+
+
+def _build(compiler: str, source: Path, folder: Path) -> ctypes.CDLL:
+    """Raises OSError or SubprocessError where compiler, linker or loader refuse.
+
+    Linked without -fopenmp, the library finds the OpenMP that PyTorch has loaded, and so shares
+    its threads instead of starting rivals.
+    """
+    compiled, linked = folder / "gates.o", folder / "gates.so"
+    options = (*FLAGS, "-fPIC", "-fopenmp", "-c")
+    for command in (
+        (compiler, *options, str(source / "gates.c"), "-o", str(compiled)),
+        (compiler, "-shared", str(compiled), "-o", str(linked)),
+    ):
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    return ctypes.CDLL(str(linked))
