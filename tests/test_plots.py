@@ -1,6 +1,8 @@
 """Maps, panels and curves: right at every pixel, whole on disk, and without a network."""
 
 import socket
+import subprocess
+import sys
 
 import cartopy.crs as ccrs
 import matplotlib
@@ -512,3 +514,14 @@ def test_real_analysis_has_its_low(real_data):
         wanted = expected_colours(float(low) / 100, style)
         assert inside[0]
         assert np.abs(found - wanted).max() <= 4
+
+
+def test_without_cartopy_the_extra_is_named():
+    code = (
+        "import sys; sys.modules['cartopy'] = None\n"
+        "from climlstm.errors import MissingExtraError\n"
+        "try:\n    import climlstm.plots\n"
+        "except MissingExtraError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install 'climlstm[plot]'" in done.stdout

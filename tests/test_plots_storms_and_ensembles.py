@@ -4,6 +4,7 @@ import http.server
 import sys
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import cartopy.crs as ccrs
 import numpy as np
@@ -17,6 +18,8 @@ from climlstm import plots
 from climlstm.errors import DataError
 from climlstm.grid import great_circle_km
 from climlstm.plots import animation, coastlines, styles, tracks
+from climlstm.plots.natural_earth import pack
+from climlstm.plots.sheet import image_of
 
 
 def storm_table(longitude, latitude, *, name="a", slp=980.0, init="2020-01-01", member=-1):
@@ -273,3 +276,23 @@ def test_the_bundled_coasts_are_always_there():
     bundled = [coast for coast in plots.status() if coast.resolution == "110m"]
     assert {coast.layer for coast in bundled} == {"coast", "borders", "lakes", "land"}
     assert all(coast.path is not None and coast.path.is_file() for coast in bundled)
+
+
+def test_the_bundled_coasts_are_what_the_source_packs_to(real_data, tmp_path):
+    pack.pack(real_data / "natural_earth_110m", tmp_path / "110m.npz")
+    with np.load(tmp_path / "110m.npz") as made, np.load(coastlines._bundled()) as shipped:
+        assert set(made) == set(shipped)
+        for layer in made:
+            np.testing.assert_array_equal(made[layer], shipped[layer])
+
+
+def test_figures_are_drawn_alike_in_threads(warming):
+    def draw(lead):
+        figure = plots.plot_forecast(warming, "t2m", lead_time=f"{lead}h", width=3)
+        return image_of(figure)
+
+    leads = [6, 12, 18, 24] * 2
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(draw, leads))
+    for image, lead in zip(together, leads, strict=True):
+        np.testing.assert_array_equal(image, draw(lead))

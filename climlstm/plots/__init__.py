@@ -12,9 +12,11 @@ try:
         plot_spread,
         plot_stamps,
     )
+    from climlstm.plots.explorer import ForecastView, require_series
     from climlstm.plots.maps import plot_field
     from climlstm.plots.panels import plot_forecast, plot_strip
     from climlstm.plots.projections import PROJECTIONS, REGIONS
+    from climlstm.plots.selection import channel, choose_init
     from climlstm.plots.sheet import save
     from climlstm.plots.tracks import plot_tracks
 except ImportError as error:
@@ -25,7 +27,10 @@ except ImportError as error:
 __all__ = [
     "PROJECTIONS",
     "REGIONS",
+    "ForecastView",
     "animate",
+    "channel",
+    "choose_init",
     "fetch",
     "plot_field",
     "plot_forecast",
@@ -36,6 +41,7 @@ __all__ = [
     "plot_stamps",
     "plot_strip",
     "plot_tracks",
+    "require_series",
     "save",
     "status",
 ]

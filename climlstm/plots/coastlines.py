@@ -51,6 +51,9 @@ class Coast:
     resolution: Resolution
     path: Path | None
 
+    def __str__(self) -> str:
+        return f"{self.resolution:>4} {self.layer:8} {self.path or 'not on this machine'}"
+
 
 def draw_coastlines(
     ax: GeoAxes, coastlines: Coastlines, *, width_deg: float = 360.0, colour: str = "#454545"

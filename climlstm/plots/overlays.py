@@ -8,6 +8,7 @@ import xarray as xr
 from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
@@ -133,10 +134,11 @@ def draw_wind(
             alpha=0.85,
             zorder=3,
         )
-        ax.quiverkey(
-            arrows, 0.97, -0.03, typical, f"{typical:g} m s⁻¹", labelpos="W",
-            fontproperties={"size": 7},
+        key = ax.quiverkey(
+            arrows, 0.95, 0.04, typical, f"{typical:g} m s⁻¹", labelpos="W", labelsep=0.06,
+            fontproperties={"size": 7}, zorder=6,
         )  # fmt: skip
+        key.text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     else:
         raise DataError(f"Wind is drawn as 'quiver', 'barbs' or 'streamlines', not as '{wind_as}'.")
 

@@ -11,6 +11,7 @@ from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from climlstm.errors import DataError
 from climlstm.plots.projections import View
@@ -45,12 +46,12 @@ class Sheet:
     maps: list[list[GeoAxes]]
     bars: list[Axes]
 
-    def set_heading(self, left: str, right: str) -> None:
-        """The title of the whole sheet: what on the left, when on the right."""
+    def set_heading(self, left: str, right: str) -> Text:
+        """The title of the whole sheet: what on the left, when on the right; the latter."""
         width, height = self.figure.get_size_inches()
         up, at_left, at_right = 1 - 0.8 * _MARGIN / height, _MARGIN / width, 1 - _MARGIN / width
         self.figure.text(at_left, up, left, va="top", size=12, weight="bold", color=TEXT)
-        self.figure.text(at_right, up, right, va="top", ha="right", size=8.5, color=QUIET)
+        return self.figure.text(at_right, up, right, va="top", ha="right", size=8.5, color=QUIET)
 
 
 def new_sheet(

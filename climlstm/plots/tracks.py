@@ -89,9 +89,7 @@ def plot_tracks(
     lines = _draw_forecast(target, chosen, intensity, scale, colormap, pd.Timedelta(mark_every))
     set_titles(target, title, _when(chosen, ordered))
     if true is not None:
-        _draw_legend(
-            target, "forecasts" if _are_many(chosen) else "forecast (marks: lead in hours)"
-        )
+        _draw_legend(target, _legend_of(chosen, pd.Timedelta(mark_every)))
     if bar_of_tracks is not None:
         extend = extension(chosen[intensity].to_numpy(dtype="float64"), scale)
         add_colorbar(lines, bar_of_tracks, label, extend=extend)
@@ -177,8 +175,8 @@ def _draw_forecast(
         for index, piece in _pieces(ax.projection, storm):
             pieces.append(piece)
             strengths.append((values[index] + values[index + 1]) / 2)
-    many = _are_many(tracks)
-    width = 1.2 if many else 2.2
+    ensemble = _is_ensemble(tracks)
+    width = 1.2 if ensemble else 2.6
     ax.add_collection(
         LineCollection(pieces, colors="white", linewidths=width + 1.2, zorder=4, capstyle="round")
     )
@@ -189,27 +187,25 @@ def _draw_forecast(
     ax.add_collection(lines)
     for part in ax.collections[-2:]:
         part.set_clip_path(ax.patch)
-    if not many:
+    if not ensemble:
         marked = _marked(tracks, mark_every)
         x, y, seen = _on_map(ax, marked)
         ax.scatter(
             x, y, c=marked[intensity][seen], cmap=colormap, norm=scale, s=26,
             edgecolors="white", linewidths=0.7, zorder=4.3, transform=ax.transData,
         )  # fmt: skip
-        if "lead_time" in marked:
+        if "lead_time" in marked and _are_few(tracks):
             _write_leads(ax, marked[seen], x, y)
     return lines
 
 
 def _draw_truth(ax: GeoAxes, tracks: pd.DataFrame, mark_every: pd.Timedelta) -> None:
     pieces = [piece for storm in _storms(tracks) for _, piece in _pieces(ax.projection, storm)]
-    lines = LineCollection(
-        pieces, colors=TRUTH_COLOUR, linewidths=1.3, linestyles="solid", alpha=0.9, zorder=4.2
-    )
+    lines = LineCollection(pieces, colors=TRUTH_COLOUR, linewidths=1.0, zorder=4.4)
     ax.add_collection(lines)
     lines.set_clip_path(ax.patch)
     x, y, _ = _on_map(ax, _marked(tracks, mark_every))
-    ax.scatter(x, y, c=TRUTH_COLOUR, s=9, zorder=4.25, linewidths=0, transform=ax.transData)
+    ax.scatter(x, y, c=TRUTH_COLOUR, s=9, zorder=4.45, linewidths=0, transform=ax.transData)
 
 
 def _write_leads(ax: GeoAxes, marked: pd.DataFrame, x: np.ndarray, y: np.ndarray) -> None:
@@ -270,15 +266,27 @@ def _on_map(ax: GeoAxes, points: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, 
     return placed[seen, 0], placed[seen, 1], seen
 
 
-def _are_many(tracks: pd.DataFrame) -> bool:
-    """Whether there are too many tracks for marks on each."""
-    return tracks.groupby(_keys(tracks), dropna=False).ngroups > 12
+def _are_few(tracks: pd.DataFrame) -> bool:
+    """Whether there is room to write the lead time beside each mark."""
+    return tracks.groupby(_keys(tracks), dropna=False).ngroups <= 12
+
+
+def _is_ensemble(tracks: pd.DataFrame) -> bool:
+    return "member" in tracks and tracks["member"].nunique() > 1
+
+
+def _legend_of(tracks: pd.DataFrame, mark_every: pd.Timedelta) -> str:
+    if _is_ensemble(tracks):
+        return f"forecast, {tracks['member'].nunique()} members"
+    if _are_few(tracks):
+        return "forecast, lead in hours"
+    return f"forecast, marks every {mark_every / pd.Timedelta(hours=1):g} h"
 
 
 def _draw_legend(ax: GeoAxes, forecast: str) -> None:
     handles = [
-        Line2D([], [], color="#b5367a", linewidth=2.2, label=forecast),
-        Line2D([], [], color=TRUTH_COLOUR, linewidth=1.3, marker="o", markersize=3, label="truth"),
+        Line2D([], [], color="#b5367a", linewidth=2.6, label=forecast),
+        Line2D([], [], color=TRUTH_COLOUR, linewidth=1.0, marker="o", markersize=3, label="truth"),
     ]
     legend = ax.legend(
         handles=handles, loc="lower left", fontsize=7, framealpha=0.85, edgecolor="none"

@@ -1,0 +1,220 @@
+"""In Jupyter: `dataset.climlstm`, from which forecasts are drawn, leafed through and scored.
+
+Importing this module registers the accessor with xarray.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from climlstm.errors import DataError, PluginError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
+
+STRIP_LEADS = 4
+"""Lead times of the static strip that stands where widgets are missing."""
+
+
+@xr.register_dataset_accessor("climlstm")
+class Accessor:
+    """What can be done with a dataset of forecasts, or of weather, at a word.
+
+    Options are those of the functions of the same name in `climlstm.plots`.
+    """
+
+    def __init__(self, dataset: xr.Dataset) -> None:
+        self._dataset = dataset
+
+    def plot_field(self, variable: str, *, time: Any = None, **options: Any) -> Any:
+        """A map of one variable of a cube, at a time (the last one, if not given)."""
+        from climlstm import plots
+
+        field = plots.channel(self._dataset, variable)
+        if "time" in field.dims:
+            times = field["time"].values
+            wanted = times[-1] if time is None else np.datetime64(pd.Timestamp(time))
+            if wanted not in times:
+                raise DataError(
+                    f"There is no '{variable}' at {wanted}: it runs from {pd.Timestamp(times[0])} "
+                    f"to {pd.Timestamp(times[-1])}."
+                )
+            field = field.sel(time=wanted)
+        return plots.plot_field(field, **options)
+
+    def plot_forecast(self, variable: str, **options: Any) -> "Figure":
+        """Forecast, truth and error of one variable; the forecast alone without `truth`."""
+        from climlstm import plots
+
+        return plots.plot_forecast(self._dataset, variable, **options)
+
+    def plot_strip(self, variable: str, *, lead_times: Sequence[Any], **options: Any) -> "Figure":
+        """One forecast over several lead times."""
+        from climlstm import plots
+
+        return plots.plot_strip(self._dataset, variable, lead_times=lead_times, **options)
+
+    def animate(self, variable: str, path: Any, **options: Any) -> Any:
+        """The forecast as it unfolds, written as .gif or .mp4; the path."""
+        from climlstm import plots
+
+        return plots.animate(self._dataset, variable, path, **options)
+
+    def truth(self) -> xr.Dataset:
+        """The cube that the forecaster was trained on, opened anew as its run file says.
+
+        Raises DataError where the forecasts were not made by climlstm.
+        """
+        from climlstm.runs import config_of, open_cube
+
+        return open_cube(config_of(self._dataset).data)
+
+    def verify(self, **options: Any) -> pd.DataFrame:
+        """The table of scores, beside persistence and climatology; options as of `evaluate_run`.
+
+        Raises DataError where the forecasts were not made by climlstm.
+        """
+        from climlstm.runs import evaluate_run
+
+        return evaluate_run(self._dataset, **options).scores
+
+    def tracks(
+        self,
+        truth: xr.Dataset | None = None,
+        *,
+        evaluator: str = "storms",
+        options: Mapping[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Table of the storm tracks in the forecasts, and in the truth (column `source`).
+
+        truth: a cube; that of `truth()` if not given.
+        evaluator, options: a plugin that tracks storms, and its options as in a run file.
+        Raises PluginError where it is not installed, or does not track.
+        """
+        from climlstm import plugins
+        from climlstm.evaluation.evaluate import evaluate
+
+        tracker = plugins.create("evaluators", evaluator, options or {})
+        if not hasattr(tracker, "tracks"):
+            raise PluginError(
+                f"The evaluator '{evaluator}' finds no tracks. Name one that does, such as "
+                "'storms' of climlstm-storms."
+            )
+        found = evaluate(
+            self._dataset,
+            self.truth() if truth is None else truth,
+            evaluators={evaluator: tracker},
+            climatology=None,
+            baselines=(),
+        )
+        tracks: pd.DataFrame = tracker.tracks(found.cases[evaluator].drop(columns="model"))
+        return tracks
+
+    def plot_tracks(
+        self, truth: xr.Dataset | None = None, *, field: str | None = None, **options: Any
+    ) -> Any:
+        """A map of the storm tracks of one initialisation, forecast and true.
+
+        field: a channel that is drawn below, as forecast at the first lead time.
+        """
+        from climlstm import plots
+
+        table = self.tracks(truth)
+        predicted = table[table["source"] == "forecast"]
+        below = None
+        if field is not None:
+            start = plots.choose_init(self._dataset, options.get("init_time"))
+            below = plots.channel(self._dataset, field).sel(init_time=start).isel(lead_time=0)
+        true = table[table["source"] == "truth"]
+        return plots.plot_tracks(predicted, truth=true, field=below, **options)
+
+    def explore(
+        self,
+        variable: str | None = None,
+        *,
+        truth: xr.Dataset | None = None,
+        **options: Any,
+    ) -> Any:
+        """Sliders over initialisation and lead time, and a choice of variables, above the maps.
+
+        Where ipywidgets is not installed, a strip over some lead times.
+        options: projection, region, style, width, coastlines as in `plot_forecast`.
+        """
+        from climlstm import plots
+
+        plots.require_series(self._dataset)
+        names = [str(name) for name in self._dataset.data_vars]
+        chosen = names[0] if variable is None else variable
+        plots.channel(self._dataset, chosen)
+        try:
+            import ipywidgets
+        except ImportError:
+            logger.warning(
+                "ipywidgets is not installed, so here is a strip of maps instead of sliders. "
+                "Install it with: pip install 'climlstm[notebook]'"
+            )
+            leads = self._dataset["lead_time"].values
+            some = leads[np.unique(np.linspace(0, leads.size - 1, STRIP_LEADS).astype(int))]
+            return self.plot_strip(chosen, lead_times=list(some), truth=truth, **options)
+        return _Explorer(ipywidgets, self._dataset, names, chosen, truth, options).box
+
+    def __repr__(self) -> str:
+        return (
+            "climlstm: plot_field, plot_forecast, plot_strip, animate, tracks, plot_tracks, "
+            "verify, truth, explore"
+        )
+
+
+class _Explorer:
+    """Widgets around a `ForecastView`, which is made once for each variable and then reused."""
+
+    def __init__(
+        self,
+        widgets: Any,
+        dataset: xr.Dataset,
+        names: Sequence[str],
+        variable: str,
+        truth: xr.Dataset | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        self.dataset, self.truth, self.options = dataset, truth, dict(options)
+        self.views: dict[str, Any] = {}
+        wide = {"continuous_update": False, "layout": widgets.Layout(width="46%")}
+        inits, leads = np.atleast_1d(dataset["init_time"]), np.atleast_1d(dataset["lead_time"])
+        starts = [(f"{pd.Timestamp(time):%d %b %Y %H} UTC", time) for time in inits]
+        hours = [(f"+{pd.Timedelta(lead) / pd.Timedelta(hours=1):g} h", lead) for lead in leads]
+        self.variable = widgets.Dropdown(
+            options=names, value=variable, layout=widgets.Layout(width="8em")
+        )
+        self.start = widgets.SelectionSlider(options=starts, description="from", **wide)
+        self.lead = widgets.SelectionSlider(options=hours, description="lead", **wide)
+        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
+        self.message = widgets.HTML()
+        for control in (self.variable, self.start, self.lead):
+            control.observe(self.update, names="value")
+        row = widgets.HBox([self.variable, self.start, self.lead])
+        self.box = widgets.VBox([row, self.message, self.picture])
+        self.update()
+
+    def update(self, _change: Any = None) -> None:
+        """Draw what the controls say; an error is shown where the picture would be."""
+        from html import escape
+
+        from climlstm import plots
+
+        name = self.variable.value
+        try:
+            if name not in self.views:
+                self.views[name] = plots.ForecastView(
+                    self.dataset, name, truth=self.truth, **self.options
+                )
+            self.picture.value = self.views[name].show(self.start.value, self.lead.value)
+            self.message.value = ""
+        except DataError as error:
+            self.message.value = f"<b>{escape(str(error))}</b>"

@@ -1,0 +1,148 @@
+"""The accessor and the widgets: a slider changes the picture, and nothing is drawn twice."""
+
+import io
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from IPython.core.formatters import DisplayFormatter
+from matplotlib.figure import Figure
+from PIL import Image
+
+from climlstm import notebook, plots
+from climlstm.errors import DataError, PluginError
+from climlstm.grid import great_circle_km
+
+LATITUDE, LONGITUDE = np.arange(80.0, -81, -10), np.arange(0.0, 360, 10)
+
+
+def weather(times):
+    """A warm and a cold sector that go once round the Earth in ten days; pressure without lows."""
+    days = (np.asarray(times, "M8[ns]") - np.datetime64("2020-01-01")) / np.timedelta64(1, "D")
+    phase = np.deg2rad(LONGITUDE)[None, None, :] - 2 * np.pi * days[..., None, None] / 10
+    wave = np.cos(phase) * np.cos(np.deg2rad(LATITUDE))[None, :, None]
+    return {"t2m": (280 + 15 * wave, "K"), "msl": (101300 + 900 * wave, "Pa")}
+
+
+@pytest.fixture
+def truth():
+    times = pd.date_range("2020-01-01", "2020-01-04", freq="6h", unit="ns")
+    fields = {
+        name: (("time", "latitude", "longitude"), values.astype("float32"), {"units": units})
+        for name, (values, units) in weather(times).items()
+    }
+    return xr.Dataset(fields, {"time": times, "latitude": LATITUDE, "longitude": LONGITUDE})
+
+
+@pytest.fixture
+def forecast(truth):
+    """Two days from two starts: the truth, too warm by a degree for every six hours."""
+    inits = truth.time.values[[0, 4]]
+    leads = (np.arange(1, 9) * np.timedelta64(6, "h")).astype("m8[ns]")
+    right = truth.sel(time=xr.DataArray(inits[:, None] + leads, dims=("init_time", "lead_time")))
+    right = right.drop_vars("time").assign_coords(init_time=inits, lead_time=leads)
+    warmer = xr.DataArray(np.arange(1, 9, dtype="float32"), dims="lead_time")
+    return right.assign(t2m=(right.t2m + warmer).assign_attrs(units="K"))
+
+
+def pixels(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def controls(box):
+    row, message, picture = box.children
+    return (*row.children, message, picture)
+
+
+def test_moving_the_sliders_changes_the_picture_to_the_right_one(forecast, truth):
+    box = forecast.climlstm.explore("t2m", truth=truth, coastlines="none")
+    variable, start, lead, message, picture = controls(box)
+    first = picture.value
+    lead.value = forecast.lead_time.values[7]
+    later = picture.value
+    start.value = forecast.init_time.values[1]
+    assert not np.array_equal(pixels(first), pixels(later))
+    assert not np.array_equal(pixels(later), pixels(picture.value))
+    fresh = plots.ForecastView(forecast, "t2m", truth=truth, coastlines="none")
+    wanted = fresh.show(forecast.init_time.values[1], "48h")
+    assert np.array_equal(pixels(picture.value), pixels(wanted))  # nothing of the old one is left
+    variable.value = "msl"
+    assert not np.array_equal(pixels(wanted), pixels(picture.value))
+    assert message.value == ""
+
+
+def test_the_view_reuses_its_artists_and_shows_the_error(forecast, truth):
+    view = plots.ForecastView(forecast, "t2m", truth=truth, coastlines="none")
+    artists = list(view.images)
+    for steps in (1, 8):
+        view.show(forecast.init_time.values[0], pd.Timedelta(hours=6 * steps))
+        np.testing.assert_allclose(view.images[2].get_array(), steps, atol=1e-3)
+    assert view.images == artists
+    assert [len(ax.images) for ax in view.maps] == [1, 1, 1]
+
+
+def test_a_lead_beyond_the_truth_is_shown_without_error(forecast, truth):
+    view = plots.ForecastView(forecast, "t2m", truth=truth.isel(time=slice(0, 4)))
+    view.show(forecast.init_time.values[0], "48h")
+    assert view.maps[1].get_title(loc="right") == "none at this time"
+    assert np.isnan(np.ma.filled(view.images[2].get_array(), np.nan)).all()
+
+
+def test_without_widgets_there_is_a_strip(forecast, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    figure = forecast.climlstm.explore("t2m")
+    assert isinstance(figure, Figure)
+    assert len([ax for ax in figure.axes if hasattr(ax, "projection")]) == notebook.STRIP_LEADS
+    assert "pip install 'climlstm[notebook]'" in caplog.text
+
+
+def test_a_figure_shows_itself_once(forecast):
+    figure = forecast.climlstm.plot_forecast("t2m")
+    shown, _ = DisplayFormatter().format(figure)
+    assert shown["image/png"][:4] == b"\x89PNG"
+    import matplotlib._pylab_helpers as pyplots
+
+    assert not pyplots.Gcf.figs  # unknown to pyplot, so it is not shown again after the cell
+
+
+def test_the_accessor_draws_what_the_functions_draw(forecast, truth, tmp_path):
+    drawn = forecast.climlstm.plot_forecast("t2m", truth=truth, lead_time="12h")
+    assert drawn.axes[2].get_title(loc="right") == "RMSE 2 °C"
+    field = truth.climlstm.plot_field("msl", time="2020-01-02", projection="mollweide")
+    assert field.axes[0].get_title(loc="right") == "Thu 2 Jan 2020 00 UTC"
+    with pytest.raises(DataError, match="2020-01-01 00:00:00 to 2020-01-04"):
+        truth.climlstm.plot_field("msl", time="2020-02-01")
+    path = forecast.climlstm.animate("t2m", tmp_path / "t2m.gif", width=3)
+    assert path.exists()
+
+
+def test_what_is_no_forecast_says_so(truth):
+    with pytest.raises(DataError, match="no forecast"):
+        truth.climlstm.explore()
+    with pytest.raises(DataError, match="climlstm_provenance"):
+        truth.climlstm.verify()
+    with pytest.raises(DataError, match="climlstm_provenance"):
+        truth.climlstm.truth()
+
+
+def test_an_evaluator_that_tracks_nothing_is_refused(forecast, truth):
+    with pytest.raises(PluginError, match="finds no tracks"):
+        forecast.climlstm.tracks(truth, evaluator="rmse")
+
+
+def test_tracks_of_forecasts_and_truth(forecast, truth):
+    """One low that goes east at 50° N, in the truth and alike in the forecast."""
+    pytest.importorskip("climlstm_storms")
+    centres = 100 + 5.0 * np.arange(truth.sizes["time"])
+    away = great_circle_km(LATITUDE[None, :, None], LONGITUDE, 50.0, centres[:, None, None])
+    pressure = (101300 - 4000 * np.exp(-((away / 1500) ** 2))).astype("float32")
+    true = truth.assign(msl=truth["msl"].copy(data=pressure))
+    predicted = forecast.isel(init_time=[0])
+    predicted = predicted.assign(msl=predicted["msl"].copy(data=pressure[None, 1:9]))
+    table = predicted.climlstm.tracks(true)
+    assert set(table["source"]) == {"forecast", "truth"}
+    assert table.groupby("source")["track_id"].nunique().eq(1).all()
+    figure = predicted.climlstm.plot_tracks(true, field="t2m")
+    assert figure.axes[0].get_title(loc="left") == "Storm tracks"
