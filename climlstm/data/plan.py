@@ -5,9 +5,9 @@ that they form depend neither on the number of workers nor on where a run was in
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import gcd
 
 import numpy as np
 import pandas as pd
@@ -53,12 +53,12 @@ def valid_starts(
 class WindowPlan:
     """The order of the training windows: a pure function of its fields and the epoch.
 
-    Consecutive starts are cut into strips of `block` windows, so that a strip is read and decoded
-    once for all of its windows. Strips are dealt at random into groups of `mixed`, and a group is
-    used up before the next: each of its batches takes as many windows from every strip, at
-    shuffled offsets. What is left over (shorter strips at gaps, the last incomplete group) makes
-    shuffled batches of its own, and those come among the groups at random. Windows that do not
-    fill a last batch are left out: other ones in each epoch.
+    Consecutive starts are cut into strips of about `block` windows, so that a strip is read and
+    decoded once for all of its windows. Strips are dealt at random into groups of `mixed`, and a
+    group is used up before the next: each of its batches takes as many windows from every strip,
+    at shuffled offsets. What is left over (shorter strips at gaps, the last incomplete group)
+    makes shuffled batches of its own, and those come among the groups at random. Windows that do
+    not fill a last batch are left out: other ones in each epoch.
     """
 
     starts: Starts
@@ -67,8 +67,8 @@ class WindowPlan:
     """Windows in one batch, over all workers."""
     seed: int
     block: int = 1
-    """Consecutive windows in a strip, a multiple of batch_size / mixed; with 1, all windows are
-    shuffled freely. See `choose_strips`."""
+    """Consecutive windows in a strip, at most; with 1, all are shuffled freely. See
+    `choose_strips`."""
     mixed: int | None = None
     """Strips mixed with one another, a divisor of batch_size; batch_size itself if None."""
 
@@ -79,10 +79,10 @@ class WindowPlan:
                 f"{self.batch_size}. Lengthen the training period, shorten history or horizon, or "
                 "reduce training.batch_size."
             )
-        if self.batch_size % self.lanes or self.block % self.windows_per_lane:
+        if self.batch_size % self.lanes or self.block < self.windows_per_lane:
             raise ValueError(
                 f"mixed={self.lanes} must divide batch_size={self.batch_size}, "
-                f"and block={self.block} be a multiple of their ratio"
+                f"and block={self.block} be no less than their ratio"
             )
 
     @property
@@ -100,6 +100,19 @@ class WindowPlan:
         """The same in every epoch."""
         return int(self.starts.size // self.batch_size)
 
+    @property
+    def strip(self) -> int:
+        """Windows in a full strip: no more than `block`, and such that few windows are left over.
+
+        Where a batch takes one window from each strip, it has no divisor in common with 24: else
+        all windows of a batch would begin at the same hour of the day.
+        """
+        groups = math.ceil(self.starts.size / (self.lanes * self.block))
+        size = self.starts.size // (self.lanes * groups)
+        if self.windows_per_lane > 1:
+            return max(size // self.windows_per_lane, 1) * self.windows_per_lane
+        return next(n for n in range(max(size, 1), 0, -1) if math.gcd(n, 24) == 1)
+
     def groups(self, epoch: int, first: int = 0) -> list[Starts]:
         """Where windows begin, (batch, window), group by group: batches that are read together.
 
@@ -108,21 +121,25 @@ class WindowPlan:
         batch into consecutive parts read different strips.
         """
         draw = _Draw(self.seed, epoch)
-        strips = _strips(self.starts, self.block, phase=draw.below(self.block))
+        runs = np.split(self.starts, np.flatnonzero(np.diff(self.starts) != 1) + 1)
+        size = self.strip
+        strips = [
+            strip for run in runs for strip in _cut(run, size, draw.below(run.size % size + 1))
+        ]
         strips = [strips[i] for i in draw.permutation(len(strips))]
-        full = [strip for strip in strips if strip.size == self.block]
+        full = [strip for strip in strips if strip.size == size]
         grouped = len(full) // self.lanes * self.lanes
         groups = [
             self._columns(np.stack(full[i : i + self.lanes]), draw)
             for i in range(0, grouped, self.lanes)
         ]
-        rest = [strip for strip in strips if strip.size < self.block] + full[grouped:]
+        rest = [strip for strip in strips if strip.size < size] + full[grouped:]
         groups += self._shuffled([rest[i] for i in draw.permutation(len(rest))], draw)
         return _skip([groups[i] for i in draw.permutation(len(groups))], first)
 
     def _columns(self, group: Starts, draw: "_Draw") -> Starts:
         """Batches of a group (strip, offset): the same few offsets from each of its strips."""
-        offsets = draw.permutation(self.block).reshape(-1, self.windows_per_lane)
+        offsets = draw.permutation(self.strip).reshape(-1, self.windows_per_lane)
         return group[:, offsets].transpose(1, 0, 2).reshape(-1, self.batch_size)
 
     def _shuffled(self, strips: list[Starts], draw: "_Draw") -> list[Starts]:
@@ -130,7 +147,7 @@ class WindowPlan:
         if not strips:
             return []
         windows = np.concatenate(strips)
-        pool = self.lanes * self.block
+        pool = self.lanes * self.strip
         windows = np.concatenate(
             [
                 windows[i : i + pool][draw.permutation(windows[i : i + pool].size)]
@@ -165,8 +182,6 @@ def choose_strips(
         per_lane = batch_size // mixed
         fitting = memory // (2 * mixed * step_bytes) - (length - 1)
         block = min(8 * vain, fitting) // per_lane * per_lane
-        while per_lane == 1 and gcd(block, 24) > 1:
-            block -= 1  # else all windows of a batch would begin at the same hour of the day
         if block >= max(least, per_lane):
             return block, mixed
     needed = 2 * (batch_size + length - 1) * step_bytes
@@ -241,11 +256,10 @@ def _skip(groups: list[Starts], batches: int) -> list[Starts]:
     return [group for group in kept if len(group)]
 
 
-def _strips(starts: Starts, block: int, *, phase: int) -> list[Starts]:
-    """Runs of consecutive starts, cut where (start + phase) is a multiple of `block`."""
-    strip = (starts + phase) // block
-    new = (np.diff(starts) != 1) | (np.diff(strip) != 0)
-    return np.split(starts, np.flatnonzero(new) + 1)
+def _cut(run: Starts, size: int, first: int) -> list[Starts]:
+    """A run of consecutive starts in strips of some size, and a shorter one at either end."""
+    edges = np.arange(first, run.size, size)
+    return [strip for strip in np.split(run, edges) if strip.size]
 
 
 class _Draw:
