@@ -6,6 +6,7 @@ when one is lost. Nothing of it is called inside a training step.
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -31,6 +32,9 @@ try:
     from ray.train.torch import TorchTrainer
 except ImportError as error:
     raise missing_extra("Training under Ray", "ray", error) from error
+
+REACH_SECONDS = 10.0
+"""After which a head that does not answer counts as absent."""
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +131,8 @@ def _connected(address: str | None) -> Iterator[int]:
         "include_dashboard": False,
         "object_store_memory": 100_000_000,  # bytes; the loop puts nothing there
     }
+    if address is not None:
+        _check_reachable(address)
     try:
         ray.init(
             **(local if address is None else {"address": address}),
@@ -142,6 +148,20 @@ def _connected(address: str | None) -> Iterator[int]:
         yield int(ray.cluster_resources().get("CPU", 1))
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raises ConfigError where nothing listens; Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:
+        return  # 'auto': Ray knows where to look
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"No Ray cluster answers at '{address}': {error}. Start one with 'ray start --head', "
+            "or leave --address out to train on this machine."
+        ) from error
 
 
 def _scaling(config: Config, cpus: int) -> ray.train.ScalingConfig:
