@@ -4,7 +4,7 @@
  * called by kernel.py. Channels lie side by side: z, gates and grad_z are (B, H, W, 4 C) with the
  * channels of i, f, o, g one after another, cell states (B, H, W, C). The hidden state and its gradient
  * lie inside a wider field, with `stride_b`, `stride_y`, `stride_x` elements between neighbours.
- * peephole is (3, C) or null.
+ * peephole is (3, C), zeros where there is none: a branch would keep compilers from vectorising.
  */
 #include <stdint.h>
 #include <string.h>

@@ -22,13 +22,11 @@ void NAME(forward)(
                     float zf = READ(zp[C + k]) + READ(zh[C + k]);
                     float zo = READ(zp[2 * C + k]) + READ(zh[2 * C + k]);
                     const float zg = READ(zp[3 * C + k]) + READ(zh[3 * C + k]);
-                    if (peephole) {
-                        zi += peephole[k] * cp[k];
-                        zf += peephole[C + k] * cp[k];
-                    }
+                    zi += peephole[k] * cp[k];
+                    zf += peephole[C + k] * cp[k];
                     const float i = sigmoid_of(zi), f = sigmoid_of(zf), g = tanh_of(zg);
                     const float after = f * cp[k] + i * g;
-                    if (peephole) zo += peephole[2 * C + k] * after;
+                    zo += peephole[2 * C + k] * after;
                     const float o = sigmoid_of(zo);
                     zp[k] = WRITE(i);
                     zp[C + k] = WRITE(f);
@@ -67,7 +65,7 @@ void NAME(backward)(
                     const float t = tanh_of(cn[k]), dh = READ(gh[k]);
                     const float dzo = dh * t * o * (1 - o);
                     float dc = gc[k] + dh * o * (1 - t * t);
-                    if (peephole) dc += dzo * peephole[2 * C + k];
+                    dc += dzo * peephole[2 * C + k];
                     const float dzi = dc * g * i * (1 - i);
                     const float dzf = dc * cp[k] * f * (1 - f);
                     gz[k] = WRITE(dzi);
@@ -75,7 +73,7 @@ void NAME(backward)(
                     gz[2 * C + k] = WRITE(dzo);
                     gz[3 * C + k] = WRITE(dc * i * (1 - g * g));
                     float before = dc * f;
-                    if (peephole) before += dzi * peephole[k] + dzf * peephole[C + k];
+                    before += dzi * peephole[k] + dzf * peephole[C + k];
                     gc[k] = before;
                 }
             }

@@ -8,6 +8,7 @@ import ctypes
 import functools
 import logging
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -26,6 +27,9 @@ NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
 """Fast, but not -ffast-math: a NaN has to stay one."""
+
+FLAGS_X86 = ("-mprefer-vector-width=512",)
+"""Where there are such vectors; gcc would use half of them."""
 
 
 class Forward(Protocol):
@@ -86,7 +90,9 @@ def _compiled(precision: str) -> Gates | None:
     def forward(
         z: Tensor, z_hidden: Tensor, c: Tensor, peephole: Tensor | None, c_after: Tensor, h: Tensor
     ) -> None:
-        c_forward(*_pointers(z, z_hidden, c, peephole, c_after, h), *_extent(c, h))
+        given = _or_zeros(peephole, c)
+        pointers = _pointers(z, z_hidden, c, given, c_after, h)
+        c_forward(*pointers, *_extent(c, h))
 
     def backward(
         gates: Tensor,
@@ -97,14 +103,19 @@ def _compiled(precision: str) -> Gates | None:
         grad_c: Tensor,
         grad_z: Tensor,
     ) -> None:
-        pointers = _pointers(gates, c, c_after, grad_h, peephole, grad_c, grad_z)
+        given = _or_zeros(peephole, c)
+        pointers = _pointers(gates, c, c_after, grad_h, given, grad_c, grad_z)
         c_backward(*pointers, *_extent(c, grad_h))
 
     return Gates(forward, backward)
 
 
-def _pointers(*tensors: Tensor | None) -> list[ctypes.c_void_p]:
-    return [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors]
+def _or_zeros(peephole: Tensor | None, c: Tensor) -> Tensor:
+    return c.new_zeros(3, c.shape[1]) if peephole is None else peephole
+
+
+def _pointers(*tensors: Tensor) -> list[ctypes.c_void_p]:
+    return [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
 
 
 def _extent(c: Tensor, h: Tensor) -> list[ctypes.c_long | ctypes.c_int]:
@@ -143,7 +154,8 @@ def _build(compiler: str, source: Path, folder: Path) -> ctypes.CDLL:
     its threads instead of starting rivals.
     """
     compiled, linked = folder / "gates.o", folder / "gates.so"
-    options = (*FLAGS, "-fPIC", "-fopenmp", "-c")
+    wide = FLAGS_X86 if platform.machine() == "x86_64" else ()
+    options = (*FLAGS, *wide, "-fPIC", "-fopenmp", "-c")
     for command in (
         (compiler, *options, str(source / "gates.c"), "-o", str(compiled)),
         (compiler, "-shared", str(compiled), "-o", str(linked)),
