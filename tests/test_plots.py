@@ -455,8 +455,24 @@ def test_units_and_names_are_those_people_read(forecast):
     selected = xr.DataArray(5e4, {"level": 500}, name="z", attrs={"units": "m**2 s**-2"})
     assert styles.look_of(selected).label_with_units == "500 hPa geopotential (dam)"
     assert styles.readable_units("kg m-2 s-1") == "kg m⁻² s⁻¹"
+    bare = styles.look_of(xr.DataArray(1013.0, name="slp"))
+    assert bare.label_with_units == "Mean sea level pressure"  # in what, the file does not say
+    assert bare.values(xr.DataArray(1013.0)) == 1013.0
     with pytest.raises(DataError, match="Correct its attribute 'units'"):
         styles.look_of(xr.DataArray(1.0, name="t2m", attrs={"units": "m"}))
+
+
+def test_fields_that_need_few_of_the_usual_colours_get_a_scale_of_their_own():
+    def ends(name, units, low, high, style=None):
+        field = xr.DataArray([low, high], dims="x", name=name, attrs={"units": units})
+        look = styles.look_of(field, style=style)
+        norm = look.norm(look.values(field))
+        return norm.vmin, norm.vmax
+
+    assert ends("t2m", "K", 240.0, 305.0) == (-40, 40)
+    assert ends("t2m", "K", 283.15, 293.15) == (10, 20)
+    assert ends("u10", "m s-1", -3.0, 6.0) == (-6, 6)  # white stays where there is no wind
+    assert ends("t2m", "degC", 10.0, 20.0, Style(limits=(-5, 35))) == (-5, 35)
 
 
 def test_drawing_never_touches_the_network(monkeypatch, forecast, tmp_path):

@@ -30,6 +30,9 @@ _READABLE_UNITS = {"K": "degC", "Pa": "hPa"}
 
 _UNIT_WORDS = {"1": "", "degC": "°C", "celsius": "°C", "gpdm": "dam", "gpm": "m", "knot": "kt"}
 
+_NARROW = 0.4
+"""Share of the usual limits below which a field is given a colour scale of its own."""
+
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -47,6 +50,8 @@ class Look:
     limits: tuple[float, float] | None
     """Ends of the colour scale, display unit; from the data where None."""
     contour_interval: float | None
+    may_narrow: bool = False
+    """Whether `limits` are only the usual ones, and a field that needs few of them gets its own."""
 
     def values(self, field: xr.DataArray) -> np.ndarray:
         """The field in the display unit, float64."""
@@ -57,7 +62,18 @@ class Look:
         return field.values.astype("float64") * self.conversion.scale
 
     def norm(self, values: np.ndarray) -> Normalize:
-        low, high = self.limits or round_limits(values)
+        """The colour scale for these values: the limits, or round numbers just around the values.
+
+        A scale that is symmetric about zero stays so for values of both signs.
+        """
+        low, high = round_limits(values)
+        if self.limits is None:
+            return Normalize(low, high)
+        usual_low, usual_high = self.limits
+        if not self.may_narrow or high - low > _NARROW * (usual_high - usual_low):
+            return Normalize(usual_low, usual_high)
+        if usual_low == -usual_high and low < 0 < high:
+            low, high = -max(-low, high), max(-low, high)
         return Normalize(low, high)
 
     @property
@@ -68,12 +84,14 @@ class Look:
 def look_of(field: xr.DataArray, *, style: Style | None = None) -> Look:
     """The look of a field by its name, its CF attributes, or a style of one's own.
 
+    A field without the attribute `units` is drawn in the numbers that it has: nothing is assumed.
     Raises DataError where the display unit does not fit the field's units.
     """
     known = known_as(field)
     variable = known.variable if known else None
-    chosen = style or (variable.style if variable else Style())
-    units = str(field.attrs.get("units", variable.units if variable else "")).strip()
+    units = str(field.attrs.get("units", "")).strip()
+    usual = variable.style if variable else Style()
+    chosen = style or (usual if units else Style(colormap=usual.colormap))
     wanted = chosen.units or _READABLE_UNITS.get(units, units)
     standard_name = field.attrs.get("standard_name") or (variable and variable.standard_name)
     try:
@@ -90,6 +108,7 @@ def look_of(field: xr.DataArray, *, style: Style | None = None) -> Look:
         colormap=chosen.colormap,
         limits=chosen.limits,
         contour_interval=chosen.contour_interval,
+        may_narrow=style is None,
     )
 
 
@@ -98,7 +117,10 @@ def look_of_channel(name: str, units: str | None) -> Look:
 
     Numbers without a unit ('1': correlations, ratios) stay as they are.
     """
-    field = xr.DataArray(0.0, name=name, attrs={} if units is None else {"units": units})
+    field = xr.DataArray(0.0, name=name)
+    known = known_as(field)
+    own = known.variable.units if known else ""
+    field.attrs["units"] = own if units is None else units
     return look_of(field, style=Style() if units == "1" else None)
 
 
