@@ -389,6 +389,22 @@ def test_score_curves_show_the_table_in_readable_units():
     assert band[:, 1].max() == pytest.approx(4.4)
 
 
+def test_curves_of_any_evaluator_in_the_units_of_its_table():
+    leads = pd.to_timedelta([24, 48, None], unit="h")
+    table = pd.DataFrame(
+        {"variable": "storm_track", "level": pd.array([pd.NA] * 3, "Float64"), "lead_time": leads,
+         "region": "global", "metric": "along_track_error", "model": "convlstm",
+         "value": [-40.0, 60.0, 3.0], "units": "km"}
+    )  # fmt: skip
+    figure = plots.plot_scores(table, metric="along_track_error")
+    (panel,) = figure.axes
+    assert (panel.get_title(loc="left"), panel.get_title(loc="right")) == ("Storm track", "km")
+    np.testing.assert_allclose(panel.get_lines()[0].get_ydata(), [-40, 60])
+    assert panel.get_ylim()[0] < -40
+    with pytest.raises(DataError, match="no curve"):
+        plots.plot_scores(table[2:], metric="along_track_error")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

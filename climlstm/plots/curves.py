@@ -24,7 +24,7 @@ _BASELINES: dict[str, dict[str, Any]] = {
 _MODEL_COLOURS = ("#0b62a4", "#d1495b", "#2a9d6f", "#e09f1f", "#7a4fa3", "#4fb3d1")
 """Distinct in hue and lightness, also for the colour-blind."""
 
-_METRIC_LABELS = {"rmse": "RMSE", "mae": "MAE", "bias": "bias", "acc": "ACC", "crps": "CRPS"}
+_ACRONYMS = ("rmse", "mae", "acc", "crps", "pod", "far", "csi")
 _UNITLESS = ("acc", "pod", "far", "csi", "ssr")
 _ACC_USEFUL = 0.6
 """Anomaly correlation below which a forecast is held useless (Hollingsworth et al. 1980)."""
@@ -73,7 +73,7 @@ def plot_scores(
         )
         where = str(chosen["region"].iloc[0]) if "region" in chosen else ""
         figure.suptitle(
-            f"{_METRIC_LABELS.get(metric, metric)}{', ' + where if where else ''}",
+            f"{_in_words(metric)}{', ' + where if where else ''}",
             x=0.01, ha="left", size=12, weight="bold", color=TEXT,
         )  # fmt: skip
     else:
@@ -95,6 +95,11 @@ def _select(scores: pd.DataFrame, metric: str, region: str | None) -> pd.DataFra
         where = region if region is not None else chosen["region"].iloc[0]
         _check(where, chosen["region"], "region")
         chosen = chosen[chosen["region"] == where]
+    chosen = chosen[chosen["lead_time"].notna()]
+    if chosen.empty:
+        raise DataError(
+            f"'{metric}' is one number for whole forecasts: it has no curve over leads."
+        )
     days = pd.to_timedelta(chosen["lead_time"]) / pd.Timedelta(days=1)
     return chosen.assign(channel=_channels(chosen), days=days).sort_values("days", kind="stable")
 
@@ -108,6 +113,13 @@ def _channels(scores: pd.DataFrame) -> pd.Series:
     written = level.map(lambda value: f"{value:g}" if np.isfinite(value) else "")
     redundant = [name.endswith(at) for name, at in zip(names, written, strict=True)]
     return names + written.where(~np.array(redundant), "")
+
+
+def _in_words(metric: str) -> str:
+    """'RMSE', 'Position error'."""
+    first, *rest = metric.split("_")
+    first = first.upper() if first in _ACRONYMS else first.capitalize()
+    return " ".join([first, *rest])
 
 
 def _check(name: str, known: pd.Series, what: str) -> None:
@@ -137,7 +149,7 @@ def _panels(
         return given, given[0].figure
     across = min(columns, count)
     rows = -(-count // across)
-    inches = width or 1.0 + 3.6 * across
+    inches = width or max(6.4, 1.0 + 3.6 * across)
     figure = Picture(figsize=(inches, 0.7 + 2.7 * rows), dpi=DPI, layout="constrained")
     return [figure.add_subplot(rows, across, index + 1) for index in range(count)], figure
 
@@ -164,7 +176,7 @@ def _draw_panel(
             )  # fmt: skip
     if metric == "acc":
         ax.axhline(_ACC_USEFUL, color=QUIET, linewidth=0.6, zorder=1)
-    if metric == "bias":
+    if scores["value"].min() < 0:
         ax.axhline(0.0, color=QUIET, linewidth=0.6, zorder=1)
 
 
@@ -175,7 +187,7 @@ def _dress(ax: Axes, title: str, metric: str, units: str) -> None:
     ax.set_xlim(left=0)
     if metric == "acc":
         ax.set_ylim(top=1.0)
-    elif metric != "bias":
+    elif ax.dataLim.y0 >= 0:
         ax.set_ylim(bottom=0)
     ax.grid(color="#e6e6e6", linewidth=0.6)
     ax.set_axisbelow(True)

@@ -176,7 +176,7 @@ def _words(field: xr.DataArray) -> str:
     for key in ("long_name", "standard_name"):
         if field.attrs.get(key):
             return str(field.attrs[key]).replace("_", " ")
-    return str(field.name or "field")
+    return str(field.name or "field").replace("_", " ")
 
 
 def _capitalised(name: str) -> str:
