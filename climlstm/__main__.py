@@ -1,0 +1,5 @@
+"""`python -m climlstm`, which torchrun needs."""
+
+from climlstm.cli import main
+
+main()
