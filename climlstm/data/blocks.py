@@ -147,9 +147,13 @@ class BlockReader:
         """One chunk of some channels: decoded, and normalised into all rows that want it."""
         if self._closed.is_set():
             raise RuntimeError("the stream was closed while it was read")
-        unique, where = np.unique(steps, return_inverse=True)
+        rising = bool(np.all(steps[1:] > steps[:-1]))
+        unique, where = (
+            (steps, np.arange(steps.size)) if rising else np.unique(steps, return_inverse=True)
+        )
+        runs = _runs(where, rows)
         for channel, values in zip(part.channels, part.read(unique), strict=True):
-            for first, last in _runs(where, rows):
+            for first, last in runs:
                 chosen = values[where[first] : where[first] + last - first]
                 place = out[rows[first] : rows[first] + last - first, channel]
                 if not self.scaling.apply(channel, chosen, place):

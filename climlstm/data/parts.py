@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from climlstm.data.cube import CubePlan
-from climlstm.data.recipes import Recipe
+from climlstm.data.recipes import Field, Recipe
 from climlstm.data.stored import Span, StoredArray, find_stored
 
 logger = logging.getLogger(__name__)
@@ -26,14 +26,25 @@ UNIT_BYTES = 1 << 21
 class Part(Protocol):
     """Some channels of a cube, and how their steps are read."""
 
-    channels: tuple[int, ...]
-    """Positions among the channels of the cube."""
-    units: Steps
-    """For each step of the cube, the unit that one task reads."""
-    chunk_steps: int
-    """Steps of the cube in one chunk."""
-    how: str
-    """What reads them, for the log."""
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Positions among the channels of the cube."""
+        ...
+
+    @property
+    def units(self) -> Steps:
+        """For each step of the cube, the unit that one task reads."""
+        ...
+
+    @property
+    def chunk_steps(self) -> int:
+        """Steps of the cube in one chunk."""
+        ...
+
+    @property
+    def how(self) -> str:
+        """What reads them, for the log."""
+        ...
 
     def read(self, steps: Steps) -> list[NDArray]:
         """Values (step, H, W) in our units for each channel; steps: increasing, of one unit.
@@ -96,7 +107,7 @@ def _lazy_part(cube: xr.Dataset, channels: Sequence[str], group: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class _Input:
+class Input:
     """A variable of the source as its store holds it, and what of it is read."""
 
     stored: StoredArray
@@ -106,6 +117,30 @@ class _Input:
     """What is read on each dimension of the store; time is filled in for each unit."""
     order: tuple[int, ...]
     """Dimensions of the store as (others, time, latitude, longitude)."""
+
+    @property
+    def chunk(self) -> int:
+        """Times in a chunk."""
+        return self.stored.chunks[self.time]
+
+    @property
+    def origin(self) -> int:
+        """The source's first time in the store."""
+        return self.stored.origin[self.time]
+
+    def read(self, wanted: Steps, scratch: "Scratch", slot: int) -> NDArray:
+        """Stored values (others..., time, row_range, column_range) at times of the source."""
+        at = wanted + self.origin
+        cuts = np.flatnonzero(at[1:] // self.chunk - at[:-1] // self.chunk > 1) + 1
+        runs = [(int(run[0]), int(run[-1]) + 1) for run in np.split(at, cuts)]
+        spans = (*self.spans[: self.time], runs, *self.spans[self.time + 1 :])
+        shape = tuple(sum(stop - start for start, stop in parts) for parts in spans)
+        out = scratch.take(slot, shape, self.stored.array.dtype)
+        self.stored.read(spans, out)
+        values = out.transpose(self.order)
+        for function in self.stored.functions:
+            values = function(values)
+        return values if shape[self.time] == at.size else values[..., _within(runs, at), :, :]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,54 +153,19 @@ class StoredPart:
     how: str
     plan: CubePlan
     recipes: tuple[Recipe, ...]
-    inputs: dict[str, _Input]
+    inputs: tuple[Input, ...]
+    fields: tuple[tuple[tuple[int, tuple[int, ...]], ...], ...]
+    """For each field of each recipe: which input, and where on its other dimensions."""
     scratch: "Scratch"
 
     def read(self, steps: Steps) -> list[NDArray]:
         wanted = self.plan.times.indices[steps]
-        stored = {
-            name: self._decode(slot, one, wanted)
-            for slot, (name, one) in enumerate(self.inputs.items())
-        }
+        stored = [one.read(wanted, self.scratch, i) for i, one in enumerate(self.inputs)]
         times = self.plan.times.values[steps]
-        values = []
-        for recipe in self.recipes:
-            fields = [
-                stored[f.variable][self._other(f.variable, f.positions)] for f in recipe.fields
-            ]
-            values.append(recipe.read(fields, times))
-        return values
-
-    def _decode(self, slot: int, one: _Input, wanted: Steps) -> NDArray:
-        """Stored values (others..., time, row_range, column_range) of the source's times wanted."""
-        size = one.stored.chunks[one.time]
-        cuts = np.flatnonzero(np.diff(wanted // size) > 1) + 1
-        runs = [(int(run[0]), int(run[-1]) + 1) for run in np.split(wanted, cuts)]
-        spans = list(one.spans)
-        spans[one.time] = tuple(
-            (start + one.stored.origin[one.time], stop + one.stored.origin[one.time])
-            for start, stop in runs
-        )
-        shape = tuple(sum(stop - start for start, stop in parts) for parts in spans)
-        out = self.scratch.take(slot, shape, one.stored.array.dtype)
-        one.stored.read(spans, out)
-        values = out.transpose(one.order)
-        for function in one.stored.functions:
-            values = function(values)
-        before = np.concatenate([[0], np.cumsum([stop - start for start, stop in runs])[:-1]])
-        run_of = np.searchsorted([start for start, _ in runs], wanted, side="right") - 1
-        at = wanted - np.array([start for start, _ in runs])[run_of] + before[run_of]
-        return values[..., _slice(at), :, :]
-
-    def _other(self, name: str, positions: Sequence[tuple[Any, int]]) -> tuple[int, ...]:
-        """Where a field lies on the other dimensions of what `_decode` gives."""
-        one = self.inputs[name]
-        return tuple(
-            _position(one.spans[axis], position)
-            for axis, position in zip(
-                one.order[:-3], _other_positions(self.plan, name, one, positions), strict=True
-            )
-        )
+        return [
+            recipe.read([stored[which][place] for which, place in fields], times)
+            for recipe, fields in zip(self.recipes, self.fields, strict=True)
+        ]
 
 
 class Scratch(threading.local):
@@ -187,38 +187,37 @@ def _stored_part(
 ) -> StoredPart | None:
     """None where a variable is not a plain part of a Zarr array with time."""
     fields = [f for recipe in recipes for f in recipe.fields]
-    inputs: dict[str, _Input] = {}
-    for name in dict.fromkeys(f.variable for f in fields):
-        one = _find_input(plan, name, [f.positions for f in fields if f.variable == name])
-        if one is None:
-            return None
-        inputs[name] = one
-    chunk = max(one.stored.chunks[one.time] for one in inputs.values())
-    stored_bytes = sum(
-        one.stored.array.dtype.itemsize
-        * int(np.prod([sum(b - a for a, b in parts) for parts in one.spans]))
-        for one in inputs.values()
-    )
-    unit = max(1, UNIT_BYTES // (stored_bytes * chunk)) * chunk
-    origin = next(iter(inputs.values())).stored.origin[next(iter(inputs.values())).time]
-    indices = plan.times.indices
-    decoders = sorted({one.stored.decoder for one in inputs.values()})
-    counts = np.unique((indices + origin) // chunk, return_counts=True)[1]
+    names = list(dict.fromkeys(f.variable for f in fields))
+    found = [
+        _find_input(plan, name, [dict(f.positions) for f in fields if f.variable == name])
+        for name in names
+    ]
+    inputs = tuple(one for one in found if one is not None)
+    if len(inputs) < len(names):
+        return None
+    chunk = max(one.chunk for one in inputs)
+    at = plan.times.indices + inputs[0].origin
+    in_chunks = np.unique(at // chunk, return_counts=True)[1]
+    decoders = sorted({one.stored.decoder for one in inputs})
     return StoredPart(
         channels=group,
-        units=(indices + origin) // unit,
-        chunk_steps=int(counts.max()),
+        units=at // (max(1, UNIT_BYTES // (chunk * sum(map(_step_bytes, inputs)))) * chunk),
+        chunk_steps=int(in_chunks.max()),
         how=f"chunks decoded by {' and '.join(decoders)}",
         plan=plan,
         recipes=tuple(recipes),
         inputs=inputs,
+        fields=tuple(
+            tuple((names.index(f.variable), _place(plan, inputs, names, f)) for f in r.fields)
+            for r in recipes
+        ),
         scratch=scratch,
     )
 
 
 def _find_input(
-    plan: CubePlan, name: str, positions: Sequence[Sequence[tuple[Any, int]]]
-) -> _Input | None:
+    plan: CubePlan, name: str, positions: Sequence[dict[Hashable, int]]
+) -> Input | None:
     variable = plan.source[name]
     stored = find_stored(variable)
     time, latitude, longitude = plan.axes.dims
@@ -236,31 +235,43 @@ def _find_input(
         if dim in ranges:
             spans[axis] = ((ranges[dim].start + first, ranges[dim].stop + first),)
         else:
-            wanted = sorted({dict(each).get(dim, 0) + first for each in positions})
+            wanted = sorted({each.get(dim, 0) + first for each in positions})
             spans[axis] = tuple((at, at + 1) for at in wanted)
     last = (axes[time], axes[latitude], axes[longitude])
     others = tuple(axis for axis in range(stored.array.ndim) if axis not in last)
-    return _Input(stored, axes[time], tuple(spans), (*others, *last))
+    return Input(stored, axes[time], tuple(spans), (*others, *last))
 
 
-def _other_positions(
-    plan: CubePlan, name: str, one: _Input, positions: Sequence[tuple[Any, int]]
-) -> list[int]:
-    """A field's position in the store on each dimension besides time, latitude, longitude."""
-    chosen = dict(positions)
-    dims = {axis: dim for dim, axis in zip(plan.source[name].dims, one.stored.axes, strict=True)}
-    return [chosen.get(dims.get(axis), 0) + one.stored.origin[axis] for axis in one.order[:-3]]
+def _place(
+    plan: CubePlan, inputs: Sequence[Input], names: Sequence[str], field: Field
+) -> tuple[int, ...]:
+    """Where a field lies on the other dimensions of what is read of its variable."""
+    one = inputs[names.index(field.variable)]
+    dims = {
+        axis: dim
+        for dim, axis in zip(plan.source[field.variable].dims, one.stored.axes, strict=True)
+    }
+    chosen = dict(field.positions)
+    positions = [chosen.get(dims.get(axis), 0) + one.stored.origin[axis] for axis in one.order[:-3]]
+    return tuple(
+        [start for start, _ in one.spans[axis]].index(position)
+        for axis, position in zip(one.order[:-3], positions, strict=True)
+    )
 
 
-def _position(spans: Sequence[Span], position: int) -> int:
-    return [start for start, _ in spans].index(position)
+def _step_bytes(one: Input) -> int:
+    """Stored bytes, decoded, of one time."""
+    sizes = [sum(stop - start for start, stop in parts) for parts in one.spans]
+    return one.stored.array.dtype.itemsize * int(np.prod(sizes))
 
 
-def _slice(positions: Steps) -> slice | Steps:
-    """Evenly spaced positions as a slice, which copies nothing."""
-    steps = np.unique(np.diff(positions))
-    if steps.size == 0:
-        return slice(int(positions[0]), int(positions[0]) + 1)
+def _within(runs: Sequence[Span], wanted: Steps) -> slice | Steps:
+    """Where times lie in what was read of the runs; a slice, which copies nothing, if possible."""
+    starts = np.array([start for start, _ in runs])
+    sizes = np.array([stop - start for start, stop in runs])
+    run = np.searchsorted(starts, wanted, side="right") - 1
+    at = wanted - starts[run] + (np.cumsum(sizes) - sizes)[run]
+    steps = np.unique(np.diff(at))
     if steps.size > 1:
-        return positions
-    return slice(int(positions[0]), int(positions[-1]) + 1, int(steps[0]))
+        return at
+    return slice(int(at[0]), int(at[-1]) + 1, int(steps[0]) if steps.size else 1)
