@@ -72,6 +72,14 @@ RunFile = Annotated[Path, typer.Argument(help="The run file (YAML).", show_defau
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the run file.")
 ]
+DashboardAddress = Annotated[
+    str,
+    typer.Option(
+        help="Ray's dashboard, http://HEAD:8265.",
+        envvar="RAY_API_SERVER_ADDRESS",
+        show_default=False,
+    ),
+]
 Catalog = Annotated[str | None, typer.Option(help="Another catalog than the run's.")]
 Source = Annotated[str | None, typer.Option(help="Another source than the run's.")]
 
@@ -139,6 +147,73 @@ def train(
             observe=display,
         )
     console.print(f"best checkpoint: {checkpoint}")
+
+
+@app.command()
+def submit(
+    run_file: RunFile,
+    address: DashboardAddress,
+    ship: Annotated[
+        list[Path], typer.Option(help="Code that the run needs: a wheel, a module, a package.")
+    ] = [],  # noqa: B006
+    retries: Annotated[
+        int, typer.Option(help="New submissions when the driver or the head is lost.", min=0)
+    ] = 3,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Train as a job of a Ray cluster; an earlier run of this name goes on.
+
+    The log is followed; interrupting ends only that, and the job runs on.
+    """
+    from climlstm.config import load_config
+    from climlstm.training.jobs import submit_run
+
+    config = load_config(run_file, set_)
+    try:
+        submit_run(config, address=address, ship=ship, retries=retries, say=_say)
+    except KeyboardInterrupt:
+        console.print(f"The job runs on; see 'climlstm jobs list --address {address}'.")
+
+
+def _say(text: str) -> None:
+    """The log of a job as it is."""
+    console.out(text, end="", highlight=False)
+
+
+jobs_app = typer.Typer(no_args_is_help=True, help="Jobs of a Ray cluster.")
+app.add_typer(jobs_app, name="jobs")
+JobId = Annotated[str, typer.Argument(help="The id that submit printed.", show_default=False)]
+
+
+@jobs_app.command("list")
+def jobs_list(address: DashboardAddress) -> None:
+    """What runs, ran and waits."""
+    from datetime import datetime
+
+    from climlstm.training.jobs import list_jobs
+
+    table = Table("job", "run", "status", "started", "message", box=None, pad_edge=False)
+    for job in list_jobs(address):
+        started = f"{datetime.fromtimestamp(job.started):%Y-%m-%d %H:%M}" if job.started else ""
+        message = next(iter(job.message.splitlines()), "")
+        table.add_row(job.id, job.run, job.status, started, message)
+    console.print(table)
+
+
+@jobs_app.command("logs")
+def jobs_logs(job: JobId, address: DashboardAddress) -> None:
+    """What a job has written."""
+    from climlstm.training.jobs import job_log
+
+    _say(job_log(address, job))
+
+
+@jobs_app.command("stop")
+def jobs_stop(job: JobId, address: DashboardAddress) -> None:
+    """End a job; submitting its run again goes on from the last checkpoint."""
+    from climlstm.training.jobs import stop_job
+
+    console.print("stopping" if stop_job(address, job) else "it was not running")
 
 
 @app.command()

@@ -239,16 +239,32 @@ class EvaluationConfig(Section):
     """Named parts of the globe, scored one by one."""
 
 
+def _parse_workers(value: object) -> int | tuple[int, int]:
+    numbers = [int(n) for n in re.findall(r"-?\d+", str(value))]
+    if str(value) == str(numbers[0] if len(numbers) == 1 else numbers) or value == tuple(numbers):
+        if len(numbers) == 1 and numbers[0] >= 1:
+            return numbers[0]
+        if len(numbers) == 2 and 1 <= numbers[0] <= numbers[1]:
+            return numbers[0], numbers[1]
+    raise ValueError("expected a number of at least 1, or a range such as [2, 8]")
+
+
+Workers = Annotated[int | tuple[int, int], BeforeValidator(_parse_workers)]
+
+
 class ClusterConfig(Section):
     """Where the run runs and where it keeps what it makes."""
 
-    workers: PositiveInt = 1
-    """Training processes, one a GPU or a share of the CPUs."""
+    workers: Workers = 1
+    """Training processes, one a GPU or a share of the CPUs; [2, 8]: as many as there is room for,
+    fewer when a host is lost, more when one joins."""
     gpu: bool = False
     storage: str = "runs"
     """Folder (or s3://, gs:// URL) for runs; each has a folder of its own name in it."""
     max_failures: NonNegativeInt = 3
     """Restarts from the last checkpoint when workers are lost."""
+    timeout: Duration = timedelta(minutes=10)
+    """Longest wait of one worker for the others; a worker that hangs counts as lost after it."""
 
 
 class Config(Section):
