@@ -112,12 +112,12 @@ def test_a_full_disk_ends_with_a_message_and_leaves_no_store(
 ):
     import errno
 
-    from climlstm import forecasting
+    from climlstm.forecasting import store as forecast_store
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
 
-    monkeypatch.setattr(forecasting, "_write_region", full)
+    monkeypatch.setattr(forecast_store, "_write_region", full)
     status, _, err = climlstm("forecast", trained.checkpoint, "--out", tmp_path / "f.zarr")
     assert status == 1
     assert "No space left on device" in err

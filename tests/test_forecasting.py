@@ -7,6 +7,7 @@ import xarray as xr
 from climlstm import forecasting
 from climlstm.errors import DataError
 from climlstm.forecasting import open_forecasts, write_forecasts
+from climlstm.forecasting import store as forecast_store
 from climlstm.model.saving import load_forecaster
 from climlstm.runs import forecast_run, open_cube, parse_times
 
@@ -55,7 +56,7 @@ def test_a_forecast_is_what_the_network_says_of_the_cubes_states(store, trained)
 
 def test_an_interrupted_forecast_goes_on_where_it_was(trained, tmp_path, monkeypatch, store):
     out = tmp_path / "again.zarr"
-    write = forecasting._write_region
+    write = forecast_store._write_region
     written = []
 
     def interrupted(part, forecasts, init_times):
@@ -63,7 +64,7 @@ def test_an_interrupted_forecast_goes_on_where_it_was(trained, tmp_path, monkeyp
             raise KeyboardInterrupt
         written.append(write(part, forecasts, init_times))
 
-    monkeypatch.setattr(forecasting, "_write_region", interrupted)
+    monkeypatch.setattr(forecast_store, "_write_region", interrupted)
     config = trained.config
     small = config.model_copy(
         update={"forecast": config.forecast.model_copy(update={"batch_size": 8})}
@@ -74,7 +75,7 @@ def test_an_interrupted_forecast_goes_on_where_it_was(trained, tmp_path, monkeyp
     assert not out.exists()
     with pytest.raises(DataError, match="8 initialisations have been written"):
         open_forecasts(out)
-    monkeypatch.setattr(forecasting, "_write_region", write)
+    monkeypatch.setattr(forecast_store, "_write_region", write)
     forecast_run(trained_small, out)
     xr.testing.assert_allclose(open_forecasts(out), open_forecasts(store), rtol=1e-4, atol=1e-3)
     assert not list(out.glob(".*json")) or not (out / ".request.json").exists()

@@ -1,4 +1,4 @@
-"""From a trained forecaster and a cube to a forecast store that other people's tools read.
+"""Forecasts as a Zarr store that other people's tools read.
 
 In memory a forecast has the dimensions (init_time, lead_time, latitude, longitude) and our short
 names. On disk it has WeatherBench's layout (Rasp et al. 2024, doi:10.1029/2023MS004019): dimensions
@@ -9,112 +9,41 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
-from numpy.typing import NDArray
-from torch import Tensor
 
-from climlstm import __version__
-from climlstm.data.forcing import forcing_fields, forcings_of
-from climlstm.data.plan import valid_starts
+from climlstm import __version__, plugins
 from climlstm.data.variables import Channel, channel
 from climlstm.errors import DataError, PluginError
+from climlstm.forecasting.forecast import Times, attributes, forecast, labelled
 from climlstm.model.forecaster import Forecaster, Spec
+from climlstm.plugins import Variable
 
 logger = logging.getLogger(__name__)
 
-Times = NDArray[np.datetime64]
+LEVELS = "forecast_levels"
+"""Attribute of a variable: the levels of the store at which it is forecast; elsewhere it is NaN."""
 
+REQUEST = ".request.json"
+DONE = ".done"
+"""Names of the initialisations that `STORE.part` holds, a line each, written after their data."""
 
-def forecast(
-    forecaster: Forecaster,
-    cube: xr.Dataset,
-    *,
-    init_times: Times,
-    steps: int,
-    batch_size: int = 16,
-) -> Iterator[xr.Dataset]:
-    """Yield forecasts of a few initialisations at a time, in physical units.
-
-    cube: any that has the forecaster's channels, grid and step up to each initialisation.
-    steps: lead steps.
-    Raises DataError where the cube does not fit, or an initialisation lacks its history.
-    """
-    check(forecaster.spec, cube)
-    device = forecaster.normaliser.mean.device
-    for first in range(0, len(init_times), batch_size):
-        inits = init_times[first : first + batch_size]
-        history = torch.from_numpy(_histories(forecaster.spec, cube, inits)).to(device)
-        forcing = torch.from_numpy(_forcings(forecaster.spec, inits, steps)).to(device)
-        states = list(rollout(forecaster, history, forcing))
-        yield _labelled(torch.stack(states, dim=1), forecaster.spec, inits)
-
-
-@torch.inference_mode()
-def rollout(forecaster: Forecaster, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:
-    """Yield the state (B, C, H, W) in physical units, one lead step after another.
-
-    history: (B, T, C, H, W), physical units.
-    forcing: (B, T - 1 + L, F, H, W), one for each transition, history's included.
-    """
-    normalised = forecaster.normaliser.normalise(history)
-    for state in forecaster.steps(normalised, forcing):
-        yield forecaster.denormalise(state)
-
-
-def possible_inits(
-    cube: xr.Dataset,
-    spec: Spec,
-    *,
-    period: tuple[pd.Timestamp, pd.Timestamp],
-    every: timedelta,
-) -> Times:
-    """Times in a period, `every` so often from its first, whose history the cube holds."""
-    times = cube["time"].values
-    starts = valid_starts(times, length=spec.history, step=np.timedelta64(spec.step))
-    inits = times[starts + spec.history - 1]
-    inits = inits[(inits >= period[0].to_datetime64()) & (inits <= period[1].to_datetime64())]
-    if inits.size == 0:
-        raise DataError(
-            f"No forecast can start between {period[0]} and {period[1]}: it needs {spec.history} "
-            f"steps of {spec.step} before it, and the cube has {times.size} times from {times[0]} "
-            f"to {times[-1]}."
-        )
-    return inits[(inits - inits[0]) % np.timedelta64(every) == np.timedelta64(0)]
-
-
-def check(spec: Spec, cube: xr.Dataset) -> None:
-    """Raises DataError unless the cube has a forecaster's channels, units and grid."""
-    for name, units in zip(spec.channels, spec.units, strict=True):
-        if name not in cube:
-            raise DataError(
-                f"The forecaster needs the channel '{name}', but the cube has "
-                f"{', '.join(map(str, cube.data_vars))}. Add it to data.state."
-            )
-        found = cube[name].attrs.get("units")
-        if found != units:
-            raise DataError(
-                f"The forecaster was trained with '{name}' in '{units}', but the cube has it in "
-                f"'{found}'. Build the cube with the climlstm that trained it."
-            )
-    for name, expected in (("latitude", spec.latitude), ("longitude", spec.longitude)):
-        found_values = cube[name].values
-        if found_values.shape != (len(expected),) or not np.allclose(
-            found_values, expected, atol=1e-3
-        ):
-            raise DataError(
-                f"The forecaster was trained on {len(expected)} {name}s from {expected[0]:g} to "
-                f"{expected[-1]:g} degrees, but the cube has {found_values.size} from "
-                f"{found_values[0]:g} to {found_values[-1]:g}. Choose the same region and grid."
-            )
+COORDINATES: dict[str, dict[str, str]] = {
+    "time": {"standard_name": "forecast_reference_time", "long_name": "initial time of forecast"},
+    "prediction_timedelta": {
+        "standard_name": "forecast_period",
+        "long_name": "time since forecast_reference_time",
+    },
+    "level": {"standard_name": "air_pressure", "units": "hPa", "positive": "down"},
+    "latitude": {"standard_name": "latitude", "units": "degrees_north"},
+    "longitude": {"standard_name": "longitude", "units": "degrees_east"},
+}
 
 
 def write_forecasts(
@@ -199,14 +128,12 @@ def to_weatherbench(forecasts: xr.Dataset) -> xr.Dataset:
         fields.setdefault(found.variable.era5_name or found.variable.name, []).append(field)
     stored = xr.Dataset(
         {name: _on_levels(parts) for name, parts in fields.items()}, attrs=forecasts.attrs
-    ).rename(
-        init_time="time", lead_time="prediction_timedelta"
-    )
+    ).rename(init_time="time", lead_time="prediction_timedelta")
     order = ("time", "prediction_timedelta", "level", "realization", "latitude", "longitude")
     stored = stored.transpose(*(d for d in order if d in stored.dims))
-    for name, attributes in COORDINATES.items():
+    for name, described in COORDINATES.items():
         if name in stored.coords:
-            stored[name].attrs = attributes
+            stored[name].attrs = described
     return stored
 
 
@@ -227,25 +154,6 @@ def from_weatherbench(stored: xr.Dataset) -> xr.Dataset:
     return renamed.rename(time="init_time", prediction_timedelta="lead_time")
 
 
-LEVELS = "forecast_levels"
-"""Attribute of a variable: the levels of the store at which it is forecast; elsewhere it is NaN."""
-
-REQUEST = ".request.json"
-DONE = ".done"
-"""Names of the initialisations that `STORE.part` holds, a line each, written after their data."""
-
-COORDINATES: dict[str, dict[str, str]] = {
-    "time": {"standard_name": "forecast_reference_time", "long_name": "initial time of forecast"},
-    "prediction_timedelta": {
-        "standard_name": "forecast_period",
-        "long_name": "time since forecast_reference_time",
-    },
-    "level": {"standard_name": "air_pressure", "units": "hPa", "positive": "down"},
-    "latitude": {"standard_name": "latitude", "units": "degrees_north"},
-    "longitude": {"standard_name": "longitude", "units": "degrees_east"},
-}
-
-
 def _on_levels(parts: list[xr.DataArray]) -> xr.DataArray:
     """The channels of one variable along `level`; the only one, where it has no levels."""
     if "level" not in parts[0].dims:
@@ -254,60 +162,8 @@ def _on_levels(parts: list[xr.DataArray]) -> xr.DataArray:
     return field.assign_attrs({LEVELS: field["level"].values.tolist()})
 
 
-def _histories(spec: Spec, cube: xr.Dataset, inits: Times) -> NDArray[np.float32]:
-    """Known states (B, T, C, H, W) in physical units, each time read once."""
-    lags = np.arange(spec.history - 1, -1, -1) * np.timedelta64(spec.step)
-    wanted = inits[:, None] - lags
-    needed, place = np.unique(wanted, return_inverse=True)
-    absent = needed[~np.isin(needed, cube["time"].values)]
-    if absent.size:
-        raise DataError(
-            f"The cube has no data at {absent[0]}, which the forecast from "
-            f"{inits[(wanted == absent[0]).any(axis=1)][0]} starts from. Choose other times."
-        )
-    states = cube[list(spec.channels)].sel(time=needed).to_dataarray("channel")
-    values = states.transpose("time", "channel", "latitude", "longitude").values
-    return values.astype("float32")[place.reshape(wanted.shape)]
-
-
-def _forcings(spec: Spec, inits: Times, steps: int) -> NDArray[np.float32]:
-    """Forcing of the step that each transition leads to, (B, T - 1 + L, F, H, W)."""
-    offsets = np.arange(2 - spec.history, steps + 1) * np.timedelta64(spec.step)
-    times = inits[:, None] + offsets
-    fields = forcing_fields(forcings_of(spec.forcing), times.ravel(), spec.latitude, spec.longitude)
-    return fields.reshape(*times.shape, *fields.shape[1:])
-
-
-def _labelled(states: Tensor, spec: Spec, inits: Times) -> xr.Dataset:
-    """(B, L, C, H, W) with names, coordinates and attributes."""
-    leads = np.arange(1, states.shape[1] + 1) * np.timedelta64(spec.step)
-    values = states.cpu().numpy()
-    dims = ("init_time", "lead_time", "latitude", "longitude")
-    fields = {
-        name: (dims, values[:, :, number], _attributes(spec, number))
-        for number, name in enumerate(spec.channels)
-    }
-    coords = {
-        "init_time": inits,
-        "lead_time": leads.astype("timedelta64[ns]"),
-        "latitude": np.array(spec.latitude),
-        "longitude": np.array(spec.longitude),
-    }
-    return xr.Dataset(fields, coords)
-
-
-def _attributes(spec: Spec, number: int) -> dict[str, str]:
-    variable = _channel(spec.channels[number]).variable
-    attributes = {"units": spec.units[number], "long_name": variable.long_name}
-    if variable.standard_name:
-        attributes["standard_name"] = variable.standard_name
-    return attributes
-
-
 def _channel(name: str) -> Channel:
     """The channel of a name; one of a plugin that is not installed here keeps its name."""
-    from climlstm.plugins import Variable
-
     try:
         return channel(name)
     except PluginError:
@@ -316,8 +172,6 @@ def _channel(name: str) -> Channel:
 
 def _short_names() -> dict[str, str]:
     """ERA5's long names to ours, of all variables that can be loaded."""
-    from climlstm import plugins
-
     names = {}
     for plugin in plugins.discover("variables"):
         try:
@@ -342,10 +196,10 @@ def _write_skeleton(
     chunks = (1, *shape[1:])
     lazy = da.full(shape, np.nan, dtype="float32", chunks=chunks)
     dims = ("init_time", "lead_time", "latitude", "longitude")
-    empty = _labelled(torch.empty(1, steps, *shape[2:]), spec, init_times[:1])
+    empty = labelled(torch.empty(1, steps, *shape[2:]), spec, init_times[:1])
     template = xr.Dataset(
         {
-            name: (dims, lazy[:, :, number], _attributes(spec, number))
+            name: (dims, lazy[:, :, number], attributes(spec, number))
             for number, name in enumerate(spec.channels)
         },
         empty.coords.to_dataset().drop_vars("init_time").coords,
