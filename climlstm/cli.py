@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -114,6 +114,44 @@ def sources(
             known.licence or "",
         )
     console.print(table)
+
+
+@app.command()
+def check(
+    run_file: RunFile,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Audit a run before it starts: leaks, gaps, units, cost of reading; status 1 on errors."""
+    from climlstm.config import load_config
+    from climlstm.runs import check_run
+
+    found = check_run(load_config(run_file, set_))
+    if as_json:
+        console.print_json(data=found.to_dict())
+    else:
+        print_audit(found)
+    if not found.passed:
+        sys.exit(1)
+
+
+def print_audit(found: Any) -> None:
+    """Each finding with its place, value and remedy; errors first."""
+    colours = {"error": "red", "warning": "yellow", "note": "cyan"}
+    for severity, colour in colours.items():
+        for finding in found.findings:
+            if finding.severity == severity:
+                console.print(
+                    f"[bold {colour}]{severity}[/] {_escape(str(finding))}",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+    verdict = "passed" if found.passed else "failed"
+    console.print(
+        f"{verdict}: {len(found.errors)} errors, {len(found.findings)} findings; "
+        f"{found.steps_read} steps read ({found.bytes_read / 2**20:.1f} MiB decoded), "
+        f"data {(found.digest or 'unknown')[:12]}"
+    )
 
 
 @app.command()
@@ -255,6 +293,9 @@ def evaluate(
     region: Annotated[list[str], typer.Option(help="Named region.")] = [],  # noqa: B006
     catalog: Catalog = None,
     source: Source = None,
+    allow_seen: Annotated[
+        bool, typer.Option("--allow-seen", help="Score what was trained or validated on, too.")
+    ] = False,
 ) -> None:
     """Score forecasts beside persistence and climatology."""
     from climlstm.config import PluginChoice
@@ -269,6 +310,7 @@ def evaluate(
             data=other_data(config_of(forecasts).data, catalog=catalog, source=source),
             evaluators=[PluginChoice(name=name) for name in evaluator] or None,
             regions=region or None,
+            allow_seen=allow_seen,
         )
     print_scores(evaluation.scores)
     for path in [*write_scores(evaluation, out), *_draw_curves(evaluation.scores, out)]:
@@ -366,6 +408,18 @@ def maps_status() -> None:
 
     for coast in status():
         console.print(str(coast))
+
+
+@maps_app.command("fetch")
+def maps_fetch(
+    resolution: Annotated[Literal["50m", "10m"], typer.Argument()] = "50m",
+    folder: Annotated[Path | None, typer.Option(help="Where to; cartopy's own by default.")] = None,
+) -> None:
+    """Download finer coastlines; drawing never does."""
+    from climlstm.plots import fetch
+
+    for path in fetch(resolution, folder=folder):
+        console.print(f"wrote {path}")
 
 
 @app.callback()
