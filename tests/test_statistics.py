@@ -132,7 +132,9 @@ def test_statistics_are_kept_under_what_they_depend_on(tmp_path, monkeypatch):
     longer = (JANUARY[0], pd.Timestamp("2020-02-05"))
     compute_statistics(cube, channels=["t2m"], train=longer, cache=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
-    monkeypatch.setattr("climlstm.data.statistics._compute", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr(
+        "climlstm.data.statistics._compute", lambda *_, **__: pytest.fail("computed")
+    )
     again = compute_statistics(cube, channels=["t2m"], train=JANUARY, cache=tmp_path)
     assert again.mean == first.mean
 

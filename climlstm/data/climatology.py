@@ -2,14 +2,18 @@
 
 import threading
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
-import dask
-import dask.array as da
+import dask.threaded
 import numpy as np
 import pandas as pd
 import xarray as xr
+from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
+from climlstm.data.cube import CubePlan
+from climlstm.data.parts import Part, make_parts
 from climlstm.errors import DataError
 
 WINDOW_DAYS = 61
@@ -26,6 +30,7 @@ def climatology(
     *,
     channels: Sequence[str],
     unusable: Iterable[np.datetime64] = (),
+    plan: CubePlan | None = None,
 ) -> xr.Dataset:
     """Mean of a period for each hour and day of the year: (hour, dayofyear, latitude, longitude).
 
@@ -36,6 +41,7 @@ def climatology(
 
     period: first and last moment, both included: the training period only.
     unusable: times that are left out because values are missing there.
+    plan: how the cube comes from its source, so that stored chunks are decoded straight.
     Cells that are never observed stay NaN. Raises DataError where the period holds no time.
     """
     times = cube["time"].values
@@ -58,12 +64,19 @@ def climatology(
         "latitude": cube["latitude"],
         "longitude": cube["longitude"],
     }
-    fields = {
-        name: (dims, _means(cube[name], np.flatnonzero(inside), groups, weights), cube[name].attrs)
-        for name in channels
-    }
+    fields = {}
+    for part in make_parts(cube, channels, plan):
+        means = _means(part, np.flatnonzero(inside), groups, weights)
+        for channel, values in zip(part.channels, means, strict=True):
+            fields[channels[channel]] = (dims, values, cube[channels[channel]].attrs)
     attrs = {"period": f"{period[0]} to {period[1]}", "window_days": WINDOW_DAYS}
-    return xr.Dataset(fields, coords=coords, attrs=attrs)
+    return xr.Dataset({name: fields[name] for name in channels}, coords=coords, attrs=attrs)
+
+
+def period_of(climatology: xr.Dataset) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """First and last moment that went into a climatology, as it says itself."""
+    start, stop = climatology.attrs["period"].split(" to ")
+    return pd.Timestamp(start), pd.Timestamp(stop)
 
 
 def climatology_at(climatology: xr.Dataset, times: NDArray[np.datetime64]) -> xr.Dataset:
@@ -98,30 +111,37 @@ def _weights(counts: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 def _means(
-    channel: xr.DataArray,
+    part: Part,
     positions: NDArray[np.int64],
     groups: NDArray[np.int64],
     weights: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """(hour, day, H, W): sums of each hour and day in one pass, then the window over days.
+) -> list[NDArray[np.float32]]:
+    """(hour, day, H, W) of each channel of a part: sums in one pass, then the window over days.
 
     What is summed are deviations from the first field, so that float32 loses nothing that matters.
     """
-    array = da.asarray(channel.transpose("time", "latitude", "longitude").data)
-    rows, columns = array.shape[1:]
-    first = np.asarray(array[positions[0]].compute(scheduler="threads"))
-    sums = np.zeros((len(weights) * DAYS, rows, columns), dtype="float32")
+    first = [values[0].copy() for values in part.read(positions[:1])]
+    plane = first[0].shape
+    sums = np.zeros((len(first), len(weights) * DAYS, *plane), dtype="float32")
     locks = [threading.Lock() for _ in range(DAYS)]
 
-    def add(block: NDArray[np.float32], where: NDArray[np.int64]) -> None:
-        for field, group in zip(block, groups[where], strict=True):
-            with locks[group % DAYS]:
-                sums[group] += field - first
+    def add(steps: NDArray[np.int64]) -> None:
+        work = np.empty(plane, dtype="float32")
+        for channel, values in enumerate(part.read(steps)):
+            for field, group in zip(values, groups[steps].tolist(), strict=True):
+                np.subtract(field, first[channel], out=work)
+                with locks[group % DAYS]:
+                    sums[channel, group] += work
 
-    edges = np.concatenate([[0], np.cumsum(array.chunks[0])])
-    parts = np.split(positions, np.searchsorted(positions, edges[1:-1]))
-    tasks = [dask.delayed(add)(array[part], part) for part in parts if part.size]
-    dask.compute(*tasks, scheduler="threads")
-    by_day = sums.reshape(len(weights), DAYS, rows * columns)
-    means = np.stack([weight @ hour for weight, hour in zip(weights, by_day, strict=True)])
-    return means.reshape(-1, DAYS, rows, columns) + first
+    cuts = np.flatnonzero(np.diff(part.units[positions])) + 1
+    pieces = np.split(positions, cuts)
+    graph = {("add", number): (partial(add, piece),) for number, piece in enumerate(pieces)}
+    with ThreadPoolExecutor(CPU_COUNT, thread_name_prefix="climlstm-climatology") as pool:
+        dask.threaded.get(graph, list(graph), pool=pool)
+    means = []
+    for start, channel in zip(first, sums, strict=True):
+        by_day = channel.reshape(len(weights), DAYS, -1)
+        for weight, hour in zip(weights, by_day, strict=True):
+            hour[:] = weight @ hour
+        means.append(by_day.reshape(-1, DAYS, *plane) + start)
+    return means

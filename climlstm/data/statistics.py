@@ -1,25 +1,26 @@
-"""Mean, standard deviation and gaps of a cube, and its climatology: of the training period only.
-
-One pass over the data through Dask; moments are accumulated in float64 for each row and merged
-by the pairwise update of Chan, Golub & LeVeque (1983, Am. Stat. 37, 242-247, eqs 2.1).
-"""
+"""Mean, standard deviation and gaps of a cube: of the training period, in one pass through Dask."""
 
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import dask
-import dask.array as da
+import dask.base
+import dask.threaded
 import numpy as np
 import pandas as pd
 import xarray as xr
+from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
+from climlstm.data.cube import CubePlan
+from climlstm.data.moments import Account, look, unpack
+from climlstm.data.parts import Part, make_parts
 from climlstm.errors import DataError
 from climlstm.grid import cell_area_weights
 
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 Period = tuple[pd.Timestamp, pd.Timestamp]
 """First and last moment, both included."""
+
+TASKS_AT_ONCE = 64
+"""Their results are in memory together, with two fields each."""
 
 FORMAT = 1
 """Counted up when statistics change their meaning, so that cached ones are made anew."""
@@ -131,12 +135,14 @@ def compute_statistics(
     channels: Sequence[str],
     train: Period,
     others: Sequence[Period] = (),
+    plan: CubePlan | None = None,
     cache: Path | None = None,
 ) -> Statistics:
     """Statistics of the training period, and where values are missing in any period.
 
     cube: one step between its times; gaps do not count as a change over one step.
     others: further periods whose missing values are looked for.
+    plan: how the cube comes from its source, so that stored chunks are decoded straight.
     cache: a folder; statistics found there under the same digest are not computed again.
 
     Raises DataError where the training period is empty, or a channel is constant in it.
@@ -146,7 +152,7 @@ def compute_statistics(
     if kept is not None and kept.is_file():
         logger.info("statistics of the training period: taken from %s", kept)
         return Statistics.from_dict(json.loads(kept.read_text(encoding="utf-8")))
-    statistics = _compute(cube, tuple(channels), train, others, digest)
+    statistics = _compute(cube, tuple(channels), train, others, plan=plan, digest=digest)
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         partial = kept.with_suffix(".partial")
@@ -160,48 +166,35 @@ def _compute(
     channels: tuple[str, ...],
     train: Period,
     others: Sequence[Period],
+    *,
+    plan: CubePlan | None,
     digest: str,
 ) -> Statistics:
     times = cube["time"].values
-    step = _step(times)
     inside = _within(times, train)
     if inside.sum() < 2:
         raise DataError(
             f"The training period {train[0]} to {train[1]} holds {inside.sum()} of the times from "
             f"{times[0]} to {times[-1]}; statistics need two at least. Change data.periods.train."
         )
-    wanted = inside | np.any([_within(times, period) for period in others], axis=0)
+    wanted = np.logical_or.reduce([inside, *(_within(times, period) for period in others)])
+    found = _account(cube, channels, np.flatnonzero(wanted), inside, plan)
     shape = (cube.sizes["latitude"], cube.sizes["longitude"])
+    observed = np.stack([~account.never(inside, shape) for account in found])
+    missing = [
+        gap
+        for name, account, seen in zip(channels, found, observed, strict=True)
+        for gap in _missing(name, account, seen, cube)
+    ]
     area = cell_area_weights(cube["latitude"]).values
-    accounts = dask.compute(
-        {name: _account(cube[name], times, inside, wanted, step) for name in channels},
-        scheduler="threads",
-    )[0]
-    found = {name: _merge(parts, step) for name, parts in accounts.items()}
-    missing: list[MissingValues] = []
-    observed = np.ones((len(channels), *shape), dtype=bool)
-    for index, (name, account) in enumerate(found.items()):
-        observed[index] = ~account.never(inside, shape)
-        missing += _missing(name, account, observed[index], cube)
-        if not observed[index].any():
-            raise DataError(
-                f"Channel '{name}' has no value at all in the training period {train[0]} to "
-                f"{train[1]}. Leave it out, or change data.periods.train."
-            )
-    values = [account.values.over_rows(area) for account in found.values()]
-    changes = [account.changes.over_rows(area) for account in found.values()]
-    for name, (mean, std) in zip(channels, values, strict=True):
-        if not std > np.finfo("float32").eps * abs(mean):
-            raise DataError(
-                f"Channel '{name}' is {mean:g} everywhere in the training period {train[0]} to "
-                f"{train[1]}, so it cannot be normalised. Leave it out, or use it as static."
-            )
+    mean, std = np.array([account.values.over_rows(area) for account in found]).T
+    _check(channels, mean, std, observed, train)
     _warn_of_missing(missing, int(wanted.sum()))
     return Statistics(
         channels=channels,
-        mean=np.array([mean for mean, _ in values]),
-        std=np.array([std for _, std in values]),
-        tendency_std=np.array([std for _, std in changes]),
+        mean=mean,
+        std=std,
+        tendency_std=np.array([account.changes.over_rows(area)[1] for account in found]),
         observed=observed,
         missing=tuple(sorted(missing, key=lambda gap: (gap.time, gap.channel))),
         train=train,
@@ -209,135 +202,64 @@ def _compute(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Moments:
-    """Count, mean and sum of squared deviations of each row (H,), in float64."""
-
-    count: NDArray[np.float64]
-    mean: NDArray[np.float64]
-    squares: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, values: NDArray[np.float32]) -> "Moments":
-        """values: (time, H, W); those that are not finite do not count."""
-        finite = np.isfinite(values)
-        count = finite.sum(axis=(0, 2)).astype("float64")
-        wide = np.where(finite, values, 0).astype("float64")
-        mean = wide.sum(axis=(0, 2)) / np.maximum(count, 1)
-        deviation = np.where(finite, wide - mean[:, None], 0)
-        return cls(count, mean, np.square(deviation).sum(axis=(0, 2)))
-
-    def merge(self, other: "Moments") -> "Moments":
-        """Of both sets of values together."""
-        count = self.count + other.count
-        weight = other.count / np.maximum(count, 1)
-        apart = other.mean - self.mean
-        squares = self.squares + other.squares + apart**2 * self.count * weight
-        return Moments(count, self.mean + apart * weight, squares)
-
-    def over_rows(self, area: NDArray[np.float64]) -> tuple[float, float]:
-        """Mean and standard deviation over all rows, weighted by the area of a cell (H,)."""
-        weight = area * self.count
-        mean = float(weight @ self.mean / weight.sum()) if weight.any() else np.nan
-        squares = area @ (self.squares + self.count * (self.mean - mean) ** 2)
-        return mean, float(np.sqrt(squares / weight.sum())) if weight.any() else np.nan
-
-
-@dataclass(frozen=True, eq=False)
-class _Account:
-    """What one pass over some consecutive steps of a channel tells."""
-
-    values: Moments
-    """Of the training period."""
-    changes: Moments
-    """Over one step, both ends in the training period."""
-    lacking: dict[bytes, NDArray[np.int64]]
-    """Patterns of missing cells (packed bits), and the positions in time that have them."""
-    ends: tuple[tuple[np.datetime64, NDArray[np.float32]], ...]
-    """First and last time in the training period and their fields, for changes across parts."""
-
-    def never(self, inside: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Cells (H, W) missing at all times of the training period."""
-        patterns = [p for p, positions in self.lacking.items() if inside[positions].any()]
-        covered = sum(int(inside[self.lacking[p]].sum()) for p in patterns)
-        if covered < int(inside.sum()):
-            return np.zeros(shape, dtype=bool)
-        return np.logical_and.reduce([_unpack(p, shape) for p in patterns])
+def _check(
+    channels: Sequence[str],
+    mean: NDArray[np.float64],
+    std: NDArray[np.float64],
+    observed: NDArray[np.bool_],
+    train: Period,
+) -> None:
+    for i, name in enumerate(channels):
+        if not observed[i].any():
+            raise DataError(
+                f"Channel '{name}' has no value at all in the training period {train[0]} to "
+                f"{train[1]}. Leave it out, or change data.periods.train."
+            )
+        if not std[i] > np.finfo("float32").eps * abs(mean[i]):
+            raise DataError(
+                f"Channel '{name}' is {mean[i]:g} everywhere in the training period {train[0]} to "
+                f"{train[1]}, so it cannot be normalised. Leave it out, or use it as static."
+            )
 
 
 def _account(
-    channel: xr.DataArray,
-    times: NDArray[np.datetime64],
-    inside: NDArray[np.bool_],
-    wanted: NDArray[np.bool_],
-    step: np.timedelta64,
-) -> list[Any]:
-    """A lazy _Account for each chunk in time of a channel, in order."""
-    array = da.asarray(channel.transpose("time", "latitude", "longitude").data)
-    edges = np.concatenate([[0], np.cumsum(array.chunks[0])])
-    parts = []
-    for first, last in pairwise(edges):
-        chosen = np.flatnonzero(wanted[first:last])
-        if chosen.size:
-            positions = first + chosen
-            block = array[positions[0] : positions[-1] + 1]
-            parts.append(
-                dask.delayed(_look)(block, positions - positions[0], positions, times, inside, step)
-            )
-    return parts
-
-
-def _look(
-    block: NDArray[np.float32],
-    rows: NDArray[np.int64],
+    cube: xr.Dataset,
+    channels: Sequence[str],
     positions: NDArray[np.int64],
-    times: NDArray[np.datetime64],
     inside: NDArray[np.bool_],
-    step: np.timedelta64,
-) -> _Account:
-    block = block[rows]
-    lacking: dict[bytes, list[int]] = {}
-    for position, field in zip(positions, block, strict=True):
-        finite = np.isfinite(field)
-        if not finite.all():
-            lacking.setdefault(np.packbits(~finite).tobytes(), []).append(int(position))
-    training = block[inside[positions]]
-    moments = times[positions[inside[positions]]]
-    changes = np.diff(training, axis=0)[np.diff(moments) == step]
-    ends = ((moments[0], training[0]), (moments[-1], training[-1])) if moments.size else ()
-    return _Account(
-        Moments.of(training),
-        Moments.of(changes),
-        {pattern: np.array(where) for pattern, where in lacking.items()},
-        ends,
-    )
+    plan: CubePlan | None,
+) -> list[Account]:
+    """What is to be known of each channel: one Dask task a chunk, merged as they come in."""
+    times = cube["time"].values
+    step = _step(times)
+    found: dict[int, Account] = {}
 
+    def one(part: Part, steps: NDArray[np.int64]) -> list[Account]:
+        return [
+            look(values, steps, times=times, inside=inside, step=step)
+            for values in part.read(steps)
+        ]
 
-def _merge(parts: Iterable[_Account], step: np.timedelta64) -> _Account:
-    """All parts, which follow one another in time, as one."""
-    iterator = iter(parts)
-    whole = next(iterator)
-    for part in iterator:
-        changes = whole.changes.merge(part.changes)
-        if whole.ends and part.ends and part.ends[0][0] - whole.ends[1][0] == step:
-            change = part.ends[0][1] - whole.ends[1][1]
-            changes = changes.merge(Moments.of(change[None]))
-        lacking = dict(whole.lacking)
-        for pattern, positions in part.lacking.items():
-            before = lacking.get(pattern, np.empty(0, dtype="int64"))
-            lacking[pattern] = np.concatenate([before, positions])
-        ends = (*whole.ends[:1], *part.ends[1:]) if whole.ends and part.ends else ()
-        ends = ends or whole.ends or part.ends
-        whole = _Account(whole.values.merge(part.values), changes, lacking, ends)
-    return whole
+    with ThreadPoolExecutor(CPU_COUNT, thread_name_prefix="climlstm-statistics") as pool:
+        for part in make_parts(cube, channels, plan):
+            cuts = np.flatnonzero(np.diff(part.units[positions])) + 1
+            pieces = np.split(positions, cuts)
+            for first in range(0, len(pieces), TASKS_AT_ONCE):
+                now = pieces[first : first + TASKS_AT_ONCE]
+                graph = {("look", i): (partial(one, part, piece),) for i, piece in enumerate(now)}
+                for accounts in dask.threaded.get(graph, list(graph), pool=pool):
+                    for channel, account in zip(part.channels, accounts, strict=True):
+                        known = found.get(channel)
+                        found[channel] = account if known is None else known.merge(account, step)
+    return [found[channel] for channel in range(len(channels))]
 
 
 def _missing(
-    name: str, account: _Account, observed: NDArray[np.bool_], cube: xr.Dataset
+    name: str, account: Account, observed: NDArray[np.bool_], cube: xr.Dataset
 ) -> Iterator[MissingValues]:
     """Steps without values in cells that are observed at other times."""
     for pattern, positions in account.lacking.items():
-        cells = np.argwhere(_unpack(pattern, observed.shape) & observed)
+        cells = np.argwhere(unpack(pattern, observed.shape) & observed)
         if cells.size == 0:
             continue
         row, column = cells[0]
@@ -360,11 +282,6 @@ def _warn_of_missing(missing: Sequence[MissingValues], steps: int) -> None:
             steps,
             min(missing, key=lambda gap: gap.time),
         )
-
-
-def _unpack(pattern: bytes, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    bits = np.frombuffer(pattern, dtype="uint8")
-    return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)
 
 
 def _within(times: NDArray[np.datetime64], period: Period) -> NDArray[np.bool_]:
