@@ -5,7 +5,7 @@ Paths in a run file are relative to the folder that it stands in.
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -64,12 +64,14 @@ Duration = Annotated[
 
 
 def _parse_moment(value: object) -> datetime | date:
-    if isinstance(value, datetime | date):
-        return value
     try:
         text = str(value)
-        return date.fromisoformat(text) if len(text) <= 10 else datetime.fromisoformat(text)
-    except ValueError:
+        if not isinstance(value, datetime | date):
+            value = date.fromisoformat(text) if len(text) <= 10 else datetime.fromisoformat(text)
+        if not isinstance(value, datetime) or value.tzinfo is None:
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):
         raise ValueError("expected a date such as 2016-12-31, or 2016-12-31T18:00 (UTC)") from None
 
 
@@ -101,10 +103,16 @@ class Periods(Section):
 
     def bounds(self, name: Literal["train", "valid", "test"]) -> tuple[pd.Timestamp, pd.Timestamp]:
         """First and last moment of a period, both included."""
-        start, stop = getattr(self, name)
-        if not isinstance(stop, datetime):
-            stop = datetime.combine(stop, time.max)
-        return pd.Timestamp(start), pd.Timestamp(stop)
+        return period_bounds(*getattr(self, name))
+
+
+def period_bounds(
+    start: datetime | date, stop: datetime | date
+) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """First and last moment between two ends, both included; a date means its whole day."""
+    if not isinstance(stop, datetime):
+        stop = datetime.combine(stop, time.max)
+    return pd.Timestamp(start), pd.Timestamp(stop)
 
 
 class Region(Section):

@@ -5,6 +5,7 @@ its checkpoint.
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,17 +18,22 @@ import xarray as xr
 
 from climlstm import plugins
 from climlstm.config import Config, DataConfig, PluginChoice, parse_config
+from climlstm.data.audit import Audit, audit, cannot_be_read, check_source
 from climlstm.data.catalog import open_source
 from climlstm.data.climatology import climatology
-from climlstm.data.cube import build_cube
+from climlstm.data.cube import build_cube, plan_cube
+from climlstm.data.findings import errors_of
+from climlstm.data.leaks import check_scoring
 from climlstm.data.statistics import compute_statistics
-from climlstm.errors import CheckpointError, ConfigError, DataError
+from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError, DataError
 from climlstm.evaluation.evaluate import Evaluation, evaluate
 from climlstm.forecasting import Times, possible_inits, write_forecasts
 from climlstm.model.saving import load_forecaster, read_json
 from climlstm.training.checkpoint import best_checkpoint, latest_checkpoint
 from climlstm.training.loop import choose_precision, run_folder, train
 from climlstm.training.progress import Observe
+
+logger = logging.getLogger(__name__)
 
 
 def train_run(
@@ -142,14 +148,18 @@ def evaluate_run(
     regions: Sequence[str] | None = None,
     model: str | None = None,
     baselines: Sequence[str] = ("persistence", "climatology"),
+    allow_seen: bool = False,
 ) -> Evaluation:
     """Score forecasts of a store beside persistence and the climatology of their training period.
 
     data: the truth, if not the data that the forecaster was trained on.
     evaluators, regions: by default as the run file has them.
     model: what the forecasts are called; by default the name of their network.
+    allow_seen: score also what the forecaster was trained or validated on.
+    Raises DataError where it was, unless that is allowed.
     """
     config = config_of(forecasts)
+    _refuse_seen(forecasts, allow=allow_seen)
     bounds = {name: config.data.periods.bounds(name) for name in ("train", "valid", "test")}
     trained_on = open_cube(config.data)
     statistics = compute_statistics(
@@ -185,6 +195,42 @@ def evaluate_run(
         baselines=baselines,
         model=model or config.model.name,
     )
+
+
+def _refuse_seen(forecasts: xr.Dataset, *, allow: bool) -> None:
+    """Raises DataError where forecasts are of times that their forecaster has seen."""
+    errors = errors_of(
+        check_scoring(
+            json.loads(forecasts.attrs["climlstm_provenance"]),
+            forecasts["init_time"].values,
+            forecasts["lead_time"].values,
+        )
+    )
+    if not errors:
+        return
+    listed = "\n".join(f"- {finding}" for finding in errors)
+    if not allow:
+        raise DataError(
+            f"These scores would say nothing of skill:\n{listed}\n"
+            "Allow it with --allow-seen (allow_seen=True) if you want to see them nevertheless."
+        )
+    logger.warning("scored although it says nothing of skill:\n%s", listed)
+
+
+def check_run(config: Config) -> Audit:
+    """The audit of a run file and its source; a few steps are read, nothing is fitted."""
+    from climlstm.training.task import count_parameters
+
+    try:
+        source = open_source(config.data.catalog, config.data.source, **config.data.parameters)
+    except ClimLSTMError as error:
+        return Audit((cannot_be_read(config, error),))
+    try:
+        plan = plan_cube(source, config.data)
+        parameters = count_parameters(config, plan.cube())
+        return audit(config, plan, parameters=parameters)
+    except ClimLSTMError as error:
+        return check_source(config, source, error)
 
 
 def config_of(forecasts: xr.Dataset) -> Config:

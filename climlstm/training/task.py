@@ -1,5 +1,6 @@
 """What is learned, and from what: the cube, its statistics, and the windows in their order."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ import xarray as xr
 from torch import Tensor
 
 from climlstm.config import Config
+from climlstm.data.audit import Audit, audit, bounds_of, check_task, what_was_seen
 from climlstm.data.catalog import open_source
-from climlstm.data.climatology import climatology, climatology_at
+from climlstm.data.climatology import climatology, climatology_at, period_of
 from climlstm.data.cube import plan_cube
 from climlstm.data.forcing import forcing_channels
 from climlstm.data.memory import memory_budget
@@ -35,6 +37,8 @@ from climlstm.environment import versions
 from climlstm.grid import cell_area_weights
 from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.training.parallel import Workers
+
+logger = logging.getLogger(__name__)
 
 STATISTICS = ".statistics"
 """Folder beside the runs in which statistics are kept, each under the digest of its data."""
@@ -95,17 +99,21 @@ class Task:
 def open_task(config: Config, workers: Workers) -> Iterator[Task]:
     """Open the source, take its statistics over the training period, and plan the windows.
 
-    Raises a ClimLSTMError where catalog, data and run file do not fit together.
+    Raises a ClimLSTMError where catalog, data and run file do not fit together, and DataError
+    where the audit finds an error.
     """
     data, training = config.data, config.training
     cube_plan = plan_cube(open_source(data.catalog, data.source, **data.parameters), data)
     cube = cube_plan.cube()
-    bounds = {name: data.periods.bounds(name) for name in ("train", "valid", "test")}
+    found = audit(config, cube_plan, parameters=count_parameters(config, cube))
+    found.require(config.name)
+    bounds = bounds_of(config)
     statistics = compute_statistics(
         cube,
         channels=data.state,
         train=bounds["train"],
         others=(bounds["valid"], bounds["test"]),
+        plan=cube_plan,
         cache=None if "://" in config.cluster.storage else Path(config.cluster.storage, STATISTICS),
     )
     places = partial(
@@ -116,6 +124,24 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
         step=np.timedelta64(data.step),
         unusable=statistics.unusable,
     )
+    starts = places(period=bounds["train"])
+    validation = evenly_spaced(places(period=bounds["valid"]), training.validation_windows)
+    reference = climatology(
+        cube, bounds["train"], channels=data.state, unusable=statistics.unusable
+    )
+    fitted = {"train": starts, "valid": validation}
+    found = found.having(
+        check_task(
+            config,
+            cube["time"].values,
+            statistics=statistics,
+            climatology=period_of(reference),
+            **fitted,
+        )
+    )
+    found.require(config.name)
+    if workers.is_first:
+        _warn(found)
     stream = WindowStream(
         cube,
         channels=data.state,
@@ -129,7 +155,6 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
         memory=None if data.memory is None else memory_budget(data.memory),
         device=workers.device,
     )
-    starts = places(period=bounds["train"])
     block, mixed = choose_strips(
         starts.size,
         length=stream.length,
@@ -148,7 +173,7 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
             cube=cube,
             statistics=statistics,
             plan=plan,
-            validation=evenly_spaced(places(period=bounds["valid"]), training.validation_windows),
+            validation=validation,
             stream=stream,
             climatology=climatology(
                 cube, bounds["train"], channels=data.state, unusable=statistics.unusable
@@ -158,16 +183,44 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
                 "config": config.model_dump(mode="json"),
                 "data": data.model_dump(mode="json", exclude={"memory"})
                 | {"statistics": statistics.digest},
+                "seen": what_was_seen(
+                    cube["time"].values,
+                    stream.length,
+                    statistics=statistics.train,
+                    climatology=period_of(reference),
+                    **fitted,
+                ),
+                "audit": found.to_dict(),
                 "versions": versions(),
             },
         )
 
 
+def _warn(found: Audit) -> None:
+    for finding in found.findings:
+        if finding.severity == "warning":
+            logger.warning("%s", finding)
+
+
 def build_forecaster(config: Config, task: Task, *, precision: torch.dtype) -> Forecaster:
     """An untrained forecaster for the data of a task."""
-    data, statistics = config.data, task.statistics
+    statistics = task.statistics
+    return Forecaster(
+        describe(config, task.cube),
+        mean=torch.from_numpy(statistics.mean),
+        std=torch.from_numpy(statistics.std),
+        tendency_std=torch.from_numpy(statistics.tendency_std),
+        static=_static_fields(task.cube, config.data.static),
+        missing=torch.from_numpy(~statistics.observed),
+        precision=precision,
+    )
+
+
+def describe(config: Config, cube: xr.Dataset) -> Spec:
+    """What a forecaster of this run on this cube is, in plain data."""
+    data = config.data
     channels = [channel(name) for name in data.state]
-    spec = Spec(
+    return Spec(
         channels=data.state,
         units=tuple(c.variable.units for c in channels),
         levels=tuple(c.level for c in channels),
@@ -175,21 +228,22 @@ def build_forecaster(config: Config, task: Task, *, precision: torch.dtype) -> F
         forcing=forcing_channels(data.forcing),
         static=data.static,
         step=data.step,
-        latitude=tuple(task.cube["latitude"].values.tolist()),
-        longitude=tuple(task.cube["longitude"].values.tolist()),
+        latitude=tuple(cube["latitude"].values.tolist()),
+        longitude=tuple(cube["longitude"].values.tolist()),
         history=config.model.history,
         network=config.model.name,
         options=config.model.options,
     )
-    return Forecaster(
-        spec,
-        mean=torch.from_numpy(statistics.mean),
-        std=torch.from_numpy(statistics.std),
-        tendency_std=torch.from_numpy(statistics.tendency_std),
-        static=_static_fields(task.cube, data.static),
-        missing=torch.from_numpy(~statistics.observed),
-        precision=precision,
-    )
+
+
+def count_parameters(config: Config, cube: xr.Dataset) -> int:
+    """Trained numbers of the network that a run asks for. The random generator is left alone."""
+    spec = describe(config, cube)
+    one = torch.ones(len(spec.channels))
+    static = torch.zeros(len(spec.static), len(spec.latitude), len(spec.longitude))
+    with torch.random.fork_rng(devices=[]):
+        untrained = Forecaster(spec, mean=0 * one, std=one, tendency_std=one, static=static)
+    return sum(parameter.numel() for parameter in untrained.parameters())
 
 
 def _static_fields(cube: xr.Dataset, names: tuple[str, ...]) -> Tensor | None:
