@@ -23,6 +23,7 @@ from climlstm.errors import ConfigError, TrainingError, missing_extra
 try:
     import aiohttp
     import requests
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobStatus, JobSubmissionClient
 except ImportError as error:
     raise missing_extra("Jobs on a Ray cluster", "ray", error) from error
@@ -243,14 +244,16 @@ def _answering(address: str) -> Iterator[None]:
             f"No Ray dashboard answers at {address}: {error}. Open a tunnel to the head with "
             "'ssh -L 8265:localhost:8265 HEAD', and give http://localhost:8265."
         ) from error
+    except AuthenticationError as error:
+        raise ConfigError(
+            f"The cluster at {address} wants another token: {_first_line(str(error))}. "
+            "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH."
+        ) from error
     except RuntimeError as error:
-        hint = (
-            "Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the token of the cluster."
-            if re.search(r"40[13]|[Aa]uth", str(error))
-            else "'climlstm jobs list' names the jobs that it knows."
-        )
-        reason = _first_line(str(error))
-        raise ConfigError(f"The cluster at {address} refused: {reason}. {hint}") from error
+        raise ConfigError(
+            f"The cluster at {address} refused: {_first_line(str(error))}. "
+            "'climlstm jobs list' names the jobs that it knows."
+        ) from error
 
 
 def _has_data_beside(catalog: Path) -> bool:
