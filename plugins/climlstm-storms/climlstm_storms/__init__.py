@@ -1,0 +1,45 @@
+"""Storm tracks in weather fields, and how good forecasts of them are.
+
+`track` goes from fields to tracks; `read_tracks` and `write_tracks` know the formats of the field;
+`verify` scores tracks against true ones. The evaluator `storms` of climlstm does all of it.
+"""
+
+from climlstm_storms.bootstrap import Bootstrap
+from climlstm_storms.detect import Detector, detect
+from climlstm_storms.ensemble import mean_track, strike_probability
+from climlstm_storms.evaluator import Storms
+from climlstm_storms.formats import read_tracks
+from climlstm_storms.link import Linker, link
+from climlstm_storms.match import follow, match
+from climlstm_storms.persistence import persistence_tracks
+from climlstm_storms.select import RECIPES, Recipe, Selection, Threshold
+from climlstm_storms.tracker import track
+from climlstm_storms.verify import Region, Rules, Verification, verify
+from climlstm_storms.write import to_huracanpy, to_trajectories, write_tracks
+
+__all__ = [
+    "RECIPES",
+    "Bootstrap",
+    "Detector",
+    "Linker",
+    "Recipe",
+    "Region",
+    "Rules",
+    "Selection",
+    "Storms",
+    "Threshold",
+    "Verification",
+    "detect",
+    "follow",
+    "link",
+    "match",
+    "mean_track",
+    "persistence_tracks",
+    "read_tracks",
+    "strike_probability",
+    "to_huracanpy",
+    "to_trajectories",
+    "track",
+    "verify",
+    "write_tracks",
+]

@@ -1,0 +1,380 @@
+"""Storm centres in sea-level pressure, with the semantics of DetectNodes of TempestExtremes.
+
+Ullrich et al. (2021), Geosci. Model Dev. 14, 5023-5048, https://doi.org/10.5194/gmd-14-5023-2021.
+The order of the steps matters and is theirs: minima, bounds, merging, closed contours.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import dask
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from climlstm.errors import DataError
+from climlstm.grid import wrap_longitude
+from climlstm_storms.fields import Fields, read_fields
+from climlstm_storms.mesh import TOLERANCE_DEG, Mesh, mesh_of
+from climlstm_storms.refine import refine
+from climlstm_storms.sphere import Real, chord
+
+Index = NDArray[np.intp]
+Flags = NDArray[np.bool_]
+Field = NDArray[np.floating]
+
+MANY_MINIMA = 0.002
+"""Share of the grid from which on minima are examined for plateaus that are too wide."""
+
+SPACINGS = ("spacing_deg", "row_spacing_deg", "column_spacing_deg")
+"""Columns: the greatest distance of neighbours; of rows; of columns, in degrees of longitude."""
+
+CONTOUR_SPACINGS = 2.5
+"""A closed contour is sought within so many grid spacings at least.
+
+A low in the middle of four points is flat over all of them, and its contour runs through points √5
+spacings from the lowest. The rise stays: a low exp(-(r / 500 km)²) rises by 0.78 of its depth
+within 5.5° of its centre, and averaged over cells of 5.6° still by 0.79 of it within 2.5 of them.
+"""
+
+MERGE_SPACINGS = 1.5
+"""Minima are merged within so many grid spacings at least: two points that touch at a corner can
+both be minima of one low between them."""
+
+
+@dataclass(frozen=True)
+class Detector:
+    """What counts as a storm centre. Distances are great-circle degrees.
+
+    Defaults find any low, as Ullrich et al. (2021) set closed contour and merging.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    contour_pa: float = 200.0
+    """Rise of sea-level pressure that a closed contour must have; 0: none is asked for, and the
+    depth of centres is not determined."""
+    contour_deg: float = 5.5
+    """Distance within which it must close."""
+    merge_deg: float = 6.0
+    """Of minima this close together the lowest counts; of equal ones the northernmost."""
+    warm_core: Literal["ignored", "required", "excluded"] = "ignored"
+    """Whether a centre must have a warm core (tropical) or must not (extratropical)."""
+    warm_core_levels: tuple[int, int] = (300, 500)
+    """Upper and lower pressure level (hPa) of the thickness that shows it."""
+    warm_core_fall: float = 58.8
+    """Fall of thickness that its closed contour must have (m² s⁻², 6 m of height)."""
+    warm_core_deg: float = 6.5
+    """Distance from the thickness maximum within which that contour must close."""
+    warm_core_search_deg: float = 1.0
+    """Distance from the centre within which the maximum is sought."""
+    wind_deg: float = 2.0
+    """Distance within which the greatest wind speed is taken."""
+    latitude: tuple[float, float] = (-90.0, 90.0)
+    """Southern and northern bound of the search."""
+    diagonal: bool = False
+    """Whether points that touch at a corner are neighbours."""
+    closed_edges: bool = False
+    """Whether the edge of a regional domain, or missing data, may close a contour."""
+    refine: bool = True
+    """Whether centres are fitted below the grid spacing (see `refine`)."""
+    adapt: bool = True
+    """Whether distances grow with the grid spacing where they would be too short for it."""
+
+    def on_grid(self, spacing_deg: float) -> "Detector":
+        """The same with distances that the grid can resolve; unchanged without `adapt`.
+
+        Contours close within CONTOUR_SPACINGS at least, minima are merged within MERGE_SPACINGS,
+        and maxima sought within one.
+        """
+        if not self.adapt:
+            return self
+        contour = CONTOUR_SPACINGS * spacing_deg
+        return replace(
+            self,
+            contour_deg=max(self.contour_deg, contour),
+            warm_core_deg=max(self.warm_core_deg, contour),
+            merge_deg=max(self.merge_deg, MERGE_SPACINGS * spacing_deg),
+            warm_core_search_deg=max(self.warm_core_search_deg, spacing_deg),
+            wind_deg=max(self.wind_deg, spacing_deg),
+        )
+
+
+def detect(
+    dataset: xr.Dataset, detector: Detector, *, names: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """Storm centres of all times, initialisations and members of a dataset.
+
+    dataset: sea-level pressure, and wind and geopotential where the detector uses them, under any
+    common names or those in `names` ({"msl": "PRMSL"}); dims latitude, longitude, and any of time,
+    init_time, lead_time, realization. Chunks along these are searched in parallel by Dask.
+
+    Columns: init_time, lead_time, time, member, lat, lon, slp (hPa), wind (m/s), depth (hPa),
+    warm_core, i, j, and the grid's SPACINGS. A step without any centre has one row, without a
+    position, so that a search in vain is told from none. i and j count the dataset's longitudes
+    and latitudes.
+    Raises DataError where a field is missing or its units are unknown.
+    """
+    fields = read_fields(dataset, names, warm_core_levels=detector.warm_core_levels)
+    if detector.warm_core != "ignored" and "thickness" not in fields.data:
+        upper, lower = detector.warm_core_levels
+        raise DataError(
+            f"warm_core is '{detector.warm_core}', but the fields have no geopotential at {upper} "
+            f"and {lower} hPa. Add the channels 'z{upper}' and 'z{lower}', choose other "
+            "warm_core_levels, or set warm_core to 'ignored'."
+        )
+    mesh = mesh_of(
+        fields.latitude.tobytes(),
+        fields.longitude.tobytes(),
+        detector.diagonal,
+        detector.closed_edges,
+    )
+    detector = detector.on_grid(mesh.spacing_deg)
+    if fields.is_lazy:
+        search = dask.delayed(_detect_lazily)
+        tables = dask.compute(*(search(Sealed(b), mesh, detector) for b in fields.blocks()))
+    else:
+        tables = (_detect_block(fields.data, mesh, detector),)
+    nodes = pd.concat(tables, ignore_index=True)
+    nodes["i"] = fields.original_column(nodes["i"])
+    nodes["j"] = fields.original_row(nodes["j"])
+    return nodes
+
+
+class Sealed:
+    """A lazy dataset that Dask hands on as it is, so that it is read where it is searched.
+
+    As an argument by itself, its chunks would travel from process to process.
+    """
+
+    def __init__(self, block: xr.Dataset) -> None:
+        (self.block,) = dask.optimize(block)
+
+
+def _detect_lazily(sealed: Sealed, mesh: Mesh, detector: Detector) -> pd.DataFrame:
+    return _detect_block(sealed.block.load(scheduler="synchronous"), mesh, detector)
+
+
+def _detect_block(block: xr.Dataset, mesh: Mesh, detector: Detector) -> pd.DataFrame:
+    tables = []
+    for step in Fields.steps(block):
+        _check_pressure(step)
+        tables.append(_step_table(step, centres_of(step, mesh, detector), mesh))
+    return pd.concat(tables, ignore_index=True) if tables else _step_table({}, {}, mesh)
+
+
+def _check_pressure(step: Mapping[str, Any]) -> None:
+    sample = step["msl"][::4, ::4]
+    known = sample[~np.isnan(sample)]
+    if known.size and not 80_000 < known.mean() < 120_000:
+        raise DataError(
+            f"Sea-level pressure has a mean of {known.mean():.4g} Pa at {step['time']}, but about "
+            "100000 is expected. Correct its values or its attribute 'units'."
+        )
+
+
+def _step_table(
+    step: Mapping[str, Any], centres: Mapping[str, NDArray[Any]], mesh: Mesh
+) -> pd.DataFrame:
+    if step and centres["lat"].size == 0:
+        centres = {name: np.array([_MISSING[name]]) for name in CENTRE_COLUMNS}
+    elif not step:
+        centres = {name: np.empty(0) for name in CENTRE_COLUMNS}
+    table = pd.DataFrame(centres).astype(_TYPES)
+    for name in ("init_time", "lead_time", "time", "member"):
+        table[name] = pd.Series(step.get(name), index=table.index, dtype=_STEP_TYPES[name])
+    rows_deg, columns_deg = mesh.steps_deg(0.0)
+    spacing = {
+        "spacing_deg": mesh.spacing_deg,
+        "row_spacing_deg": rows_deg,
+        "column_spacing_deg": columns_deg,
+    }
+    return table[[*_STEP_TYPES, *CENTRE_COLUMNS]].assign(**spacing)
+
+
+CENTRE_COLUMNS = ("lat", "lon", "slp", "wind", "depth", "warm_core", "i", "j")
+_MISSING = dict.fromkeys(CENTRE_COLUMNS, np.nan) | {"warm_core": None, "i": -1, "j": -1}
+_TYPES = dict.fromkeys(CENTRE_COLUMNS, "float64") | {
+    "warm_core": "boolean",
+    "i": "int64",
+    "j": "int64",
+}
+_STEP_TYPES = {
+    "init_time": "datetime64[ns]",
+    "lead_time": "timedelta64[ns]",
+    "time": "datetime64[ns]",
+    "member": "int64",
+}
+
+
+def centres_of(
+    step: Mapping[str, NDArray[np.floating]], mesh: Mesh, detector: Detector
+) -> dict[str, NDArray[Any]]:
+    """Columns of the storm centres in one step: fields (H, W) north to south, eastward.
+
+    step: msl (Pa) and, if there are, wind (m/s) and thickness (m² s⁻²).
+    """
+    pressure = mesh.on_sphere(step["msl"])
+    rows, columns = _minima(pressure, mesh, detector)
+    if detector.contour_pa:
+        closed = [
+            mesh.is_closed(pressure, row, column, detector.contour_pa, detector.contour_deg)
+            for row, column in zip(rows, columns, strict=True)
+        ]
+        rows, columns = rows[closed], columns[closed]
+    warm = np.full(rows.size, None)
+    if "thickness" in step:
+        thinness = -mesh.on_sphere(step["thickness"])
+        warm = np.array(
+            [
+                _has_warm_core(thinness, mesh, detector, row, column)
+                for row, column in zip(rows, columns, strict=True)
+            ],
+            dtype=object,
+        )
+        if detector.warm_core != "ignored":
+            kept = warm.astype(bool) == (detector.warm_core == "required")
+            rows, columns, warm = rows[kept], columns[kept], warm[kept]
+    latitude, longitude = mesh.latitude[rows], wrap_longitude(mesh.longitude[columns])
+    value = pressure[rows, columns].astype("float64")
+    if detector.refine:
+        latitude, longitude, value = refine(mesh, pressure, rows, columns)
+    depth = [
+        mesh.depth(pressure, row, column, detector.contour_deg) if detector.contour_pa else np.nan
+        for row, column in zip(rows, columns, strict=True)
+    ]
+    return {
+        "lat": latitude,
+        "lon": longitude,
+        "slp": value / 100,
+        "wind": _greatest_wind(step, mesh, detector, rows, columns),
+        "depth": np.array(depth) / 100,
+        "warm_core": warm,
+        "i": columns,
+        "j": rows,
+    }
+
+
+def _minima(pressure: Field, mesh: Mesh, detector: Detector) -> tuple[Index, Index]:
+    """Rows and columns of the minima within bounds, merged."""
+    lowest = mesh.minima(pressure)
+    south, north = detector.latitude
+    inside = (mesh.latitude >= south - TOLERANCE_DEG) & (mesh.latitude <= north + TOLERANCE_DEG)
+    lowest &= inside[:, None]
+    wide = _wide_plateaus(lowest, mesh, 2 * detector.contour_deg)
+    rows, columns = np.nonzero(lowest & ~wide)
+    kept = merge(
+        pressure[rows, columns],
+        mesh.vectors[rows, columns],
+        (wrap_longitude(mesh.longitude[columns], start=0.0), -mesh.latitude[rows]),
+        detector.merge_deg,
+    )
+    rows, columns = rows[kept], columns[kept]
+    if wide.any():
+        free = [
+            not _has_lower(pressure, wide, mesh, detector.merge_deg, row, column)
+            for row, column in zip(rows, columns, strict=True)
+        ]
+        rows, columns = rows[free], columns[free]
+    return rows, columns
+
+
+def _wide_plateaus(lowest: Flags, mesh: Mesh, width_deg: float) -> Flags:
+    """Plateaus among the minima wider than this: no contour can close around any of their points.
+
+    They still remove higher minima close to them. Flat fields would else be all candidates.
+    """
+    wide = np.zeros_like(lowest)
+    if np.count_nonzero(lowest) < MANY_MINIMA * lowest.size:
+        return wide
+    labels, _ = ndimage.label(lowest)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    for label in np.flatnonzero(sizes > MANY_MINIMA * lowest.size):
+        plateau = labels == label
+        vectors = mesh.vectors[plateau]
+        if np.min(vectors @ vectors[0]) < np.cos(np.deg2rad(min(width_deg, 180.0))):
+            wide |= plateau
+    return wide
+
+
+def _has_lower(
+    pressure: Field, minima: Flags, mesh: Mesh, radius_deg: float, row: Any, column: Any
+) -> bool:
+    """Whether one of these minima within the radius is lower than the point."""
+    disc = mesh.disc(row, radius_deg)
+    near = disc.within & (mesh.values(minima, column, disc) == 1)
+    return bool(np.any(near & (mesh.values(pressure, column, disc) < pressure[row, column])))
+
+
+def merge(
+    values: NDArray[np.floating], vectors: Real, order: tuple[Real, Real], radius_deg: float
+) -> Index:
+    """Indices of the minima that have no lower one within the radius, lower ones first.
+
+    All minima are compared, not only those that stay. Of equal ones, the first by `order` (last key
+    first, as in numpy.lexsort) stays, and removes the others around it.
+    """
+    if values.size == 0:
+        return np.empty(0, dtype=np.intp)
+    radius = chord(radius_deg + TOLERANCE_DEG)
+    tree = cKDTree(vectors)
+    neighbours = min(8, values.size)
+    _, near = tree.query(vectors, k=neighbours, distance_upper_bound=radius)
+    near = near.reshape(values.size, neighbours)
+    extended = np.append(values.astype("float64"), np.inf)
+    lowest = ~np.any(extended[near] < values[:, None], axis=1)
+    for n in np.flatnonzero(lowest & (near[:, -1] < values.size)):
+        lowest[n] = not np.any(values[tree.query_ball_point(vectors[n], radius)] < values[n])
+    found = np.flatnonzero(lowest)
+    found = found[np.lexsort((*(key[found] for key in order), values[found]))]
+    tree = cKDTree(vectors[found])
+    free = np.ones(found.size, dtype=bool)
+    kept = []
+    for place, minimum in enumerate(found):
+        if free[place]:
+            kept.append(minimum)
+            free[tree.query_ball_point(vectors[minimum], radius)] = False
+    return np.array(kept, dtype=np.intp)
+
+
+def _has_warm_core(
+    thinness: NDArray[np.floating], mesh: Mesh, detector: Detector, row: int, column: int
+) -> bool:
+    """Whether thickness falls all round its maximum near the centre; thinness is its negative."""
+    disc = mesh.disc(row, detector.warm_core_search_deg)
+    near = np.where(disc.within, mesh.values(thinness, column, disc), np.nan)
+    if np.isnan(near).all():
+        return False
+    down, right = np.unravel_index(np.nanargmin(near), near.shape)
+    top_row = disc.rows.start + int(down)
+    top_column = int(disc.columns[right] + column) % mesh.longitude.size
+    return mesh.is_closed(
+        thinness, top_row, top_column, detector.warm_core_fall, detector.warm_core_deg
+    )
+
+
+def _greatest_wind(
+    step: Mapping[str, NDArray[np.floating]],
+    mesh: Mesh,
+    detector: Detector,
+    rows: Index,
+    columns: Index,
+) -> Real:
+    if "wind" not in step:
+        return np.full(rows.size, np.nan)
+    return np.fromiter(_disc_maxima(step["wind"], mesh, detector.wind_deg, rows, columns), float)
+
+
+def _disc_maxima(
+    field: NDArray[np.floating], mesh: Mesh, radius_deg: float, rows: Index, columns: Index
+) -> Iterator[float]:
+    for row, column in zip(rows, columns, strict=True):
+        disc = mesh.disc(row, radius_deg)
+        values = mesh.values(field, column, disc)[disc.within]
+        known = values[~np.isnan(values)]
+        yield known.max() if known.size else np.nan

@@ -1,0 +1,182 @@
+"""The evaluator `storms`: storm tracks of forecasts, scored against those of the truth."""
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
+
+import pandas as pd
+import xarray as xr
+
+from climlstm_storms.bootstrap import Bootstrap
+from climlstm_storms.detect import detect
+from climlstm_storms.formats import read_tracks
+from climlstm_storms.link import link
+from climlstm_storms.match import CASE, follow
+from climlstm_storms.persistence import baseline_scores
+from climlstm_storms.select import RECIPES, Preset, Recipe
+from climlstm_storms.sphere import KM_PER_DEGREE
+from climlstm_storms.tracks import NO_LEAD, NO_TIME
+from climlstm_storms.verify import (
+    Region,
+    Rules,
+    Verification,
+    grid_snap_floor_km,
+    mean_rows,
+    paired_difference,
+    score_table,
+    verify,
+)
+
+
+@dataclass(frozen=True)
+class Storms:
+    """Storm tracks: position, motion, intensity, detection and genesis, against the true storms.
+
+    Scoring one forecast finds the storm centres in it and in the truth; summing up links all of
+    them, so that true storms live beyond one forecast, matches them and compares.
+    """
+
+    requires: ClassVar[tuple[str, ...]] = ("msl",)
+    api_version: ClassVar[int] = 1
+
+    preset: Preset = "any"
+    """Which storms: any closed low, extratropical or tropical ones (see RECIPES)."""
+    recipe: Recipe | None = None
+    """Detector, linker and selection in full, instead of a preset."""
+    mode: Literal["free", "guided"] = "free"
+    """`free`: find tracks in the forecast and match them. `guided`: follow the true storms that are
+    there at the start through the forecast's minima."""
+    max_distance_km: float = 300.0
+    """Greatest distance at which tracks can be the same storm; one grid spacing at least."""
+    min_overlap: int = 2
+    """Common times within that distance that make a match."""
+    best_tracks: str | None = None
+    """File of best tracks, as `read_tracks` reads them, as the truth instead of the true fields."""
+    refine: bool = True
+    """Whether centres are fitted below the grid spacing."""
+    closed_edges: bool = False
+    """Whether the edge of a regional domain may close a contour."""
+    region: Region = field(default_factory=Region)
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+
+    def score(self, forecast: xr.Dataset, truth: xr.Dataset) -> pd.DataFrame:
+        """Storm centres of one forecast and of the truth at its valid times, one row each.
+
+        Columns as from `detect`, and `source`, forecast or truth. NaNs are treated as missing data.
+        """
+        detector = searched = self._recipe.detector
+        if self.mode == "guided":
+            searched = replace(detector, contour_pa=0.0, warm_core="ignored", merge_deg=0.0)
+        tables = [detect(forecast, searched).assign(source="forecast")]
+        if self.best_tracks is None:
+            if "init_time" not in truth.coords:
+                truth = truth.assign_coords(init_time=forecast["init_time"])
+            tables.append(detect(truth, detector).assign(source="truth"))
+        return pd.concat(tables, ignore_index=True)
+
+    def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
+        """Scores by lead time, with the persistence track and the grid-snap floor beside them.
+
+        Metrics: position_error (mean; _median, _q25, _q75), along_track_error (positive: too
+        fast), cross_track_error (positive: to the right), slp_bias, wind_bias, and
+        absolute values of these (_abs_); pod, far, misses; persistence_track_error, and
+        position_error_difference, by which the forecast errs more than it, for the same storms;
+        grid_snap_floor; and for forecasts as a whole (lead time NaT) pod_storms, far_tracks,
+        genesis_time_error (positive: late), genesis_distance.
+        """
+        scores = _plain(scores)
+        forecast, truth = self._forecast_tracks(scores), self._true_tracks(scores)
+        found = self._verify(scores, forecast, truth)
+        floor = mean_rows("grid_snap_floor", _with_floor(scores, found), "floor_km", self.bootstrap)
+        region = self.region.name
+        tables = [
+            found.summary(self.bootstrap, region),
+            baseline_scores(truth, found, region, self.bootstrap),
+            score_table(floor, region),
+        ]
+        return pd.concat([table for table in tables if len(table)], ignore_index=True)
+
+    def compare(self, scores: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
+        """Position errors less those of another forecast of the same storms; negative: better."""
+        own, other = self.verification(scores).errors, self.verification(reference).errors
+        return score_table(paired_difference(own, other, self.bootstrap), self.region.name)
+
+    def tracks(self, scores: pd.DataFrame) -> pd.DataFrame:
+        """Table of all tracks, forecast and true, that are behind the scores."""
+        scores = _plain(scores)
+        tables = [self._forecast_tracks(scores), self._true_tracks(scores)]
+        return pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
+
+    def verification(self, scores: pd.DataFrame) -> Verification:
+        """Forecast and true tracks, matched, point by point."""
+        scores = _plain(scores)
+        return self._verify(scores, self._forecast_tracks(scores), self._true_tracks(scores))
+
+    def _verify(
+        self, scores: pd.DataFrame, forecast: pd.DataFrame, truth: pd.DataFrame
+    ) -> Verification:
+        spacing = _spacing(scores, "spacing_deg")
+        rules = Rules(
+            max_distance_km=max(self.max_distance_km, spacing * KM_PER_DEGREE),
+            min_overlap=self.min_overlap,
+            selection=self._recipe.on_grid(spacing).selection,
+            region=self.region,
+        )
+        known = None
+        if self.mode == "guided":
+            known = forecast[[*CASE, "track_id"]].drop_duplicates()
+            known = known.assign(storm_id=known["track_id"])
+        return verify(forecast, truth, rules, cases=_cases(scores), pairs=known)
+
+    @property
+    def _recipe(self) -> Recipe:
+        recipe = self.recipe or RECIPES[self.preset]
+        detector = recipe.detector
+        return replace(
+            recipe,
+            detector=replace(
+                detector,
+                refine=self.refine and detector.refine,
+                closed_edges=self.closed_edges or detector.closed_edges,
+            ),
+        )
+
+    def _forecast_tracks(self, scores: pd.DataFrame) -> pd.DataFrame:
+        nodes = scores[scores["source"] == "forecast"].drop(columns="source")
+        if self.mode == "guided":
+            return follow(nodes, self._true_tracks(scores), max_gap_h=self._recipe.linker.max_gap_h)
+        return link(nodes, self._recipe.linker, source="forecast")
+
+    def _true_tracks(self, scores: pd.DataFrame) -> pd.DataFrame:
+        """Tracks of the truth at all times that any forecast verifies at, as one record."""
+        if self.best_tracks is not None:
+            return read_tracks(self.best_tracks)
+        nodes = scores[scores["source"] == "truth"]
+        earliest = nodes.groupby("time")["init_time"].transform("min")
+        nodes = nodes[nodes["init_time"] == earliest]
+        nodes = nodes.assign(init_time=NO_TIME, lead_time=NO_LEAD, member=0, source="truth")
+        return link(nodes, self._recipe.linker, source="truth")
+
+
+def _plain(scores: pd.DataFrame) -> pd.DataFrame:
+    """The table of `score` with rows numbered and times in one resolution, as merging needs it."""
+    times = {
+        "init_time": "datetime64[ns]",
+        "time": "datetime64[ns]",
+        "lead_time": "timedelta64[ns]",
+    }
+    return scores.astype(times).reset_index(drop=True)
+
+
+def _cases(scores: pd.DataFrame) -> pd.DataFrame:
+    steps = scores.loc[scores["source"] == "forecast", [*CASE, "lead_time", "time"]]
+    return steps.drop_duplicates(ignore_index=True)
+
+
+def _spacing(scores: pd.DataFrame, column: str) -> float:
+    return float(scores[column].max()) if len(scores) else 0.0
+
+
+def _with_floor(scores: pd.DataFrame, found: Verification) -> pd.DataFrame:
+    rows, columns = (_spacing(scores, f"{name}_spacing_deg") for name in ("row", "column"))
+    floor = grid_snap_floor_km(found.errors["true_lat"], rows, columns)
+    return found.errors.assign(floor_km=floor)

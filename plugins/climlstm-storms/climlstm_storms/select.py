@@ -1,0 +1,151 @@
+"""Which tracks count as storms, and the presets that put the whole tracker together."""
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from climlstm.errors import DataError, nearest
+from climlstm_storms.detect import Detector
+from climlstm_storms.link import Linker
+from climlstm_storms.sphere import KM_PER_DEGREE, angle, unit_vectors
+from climlstm_storms.tracks import track_keys
+
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    ">": operator.gt,
+    "<": operator.lt,
+    ">=": operator.ge,
+    "<=": operator.le,
+    "=": operator.eq,
+    "!=": operator.ne,
+}
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A condition on a column that enough points of a track must meet."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    column: str
+    compare: Literal[">", "<", ">=", "<=", "=", "!="]
+    value: float
+    count: int | Literal["all", "first", "last"] = "all"
+    """So many points at least, or all, or the first or last."""
+
+    def holds(self, track: pd.DataFrame) -> bool:
+        if self.column not in track:
+            raise DataError(
+                f"A threshold is set on '{self.column}', which the tracks do not have."
+                f"{nearest(self.column, map(str, track.columns))}"
+            )
+        met = _OPERATORS[self.compare](track[self.column].astype("float64"), self.value)
+        if self.count == "first":
+            return bool(met.iloc[0])
+        if self.count == "last":
+            return bool(met.iloc[-1])
+        return bool(met.all()) if self.count == "all" else int(met.sum()) >= self.count
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a track must be to count as a storm; as the options of StitchNodes."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    min_points: int = 2
+    min_duration_h: float = 0.0
+    """Time from the first to the last point, in hours."""
+    min_path_deg: float = 0.0
+    """Length of the path, great-circle degrees."""
+    min_endpoint_deg: float = 0.0
+    """Distance of the last point from the first, great-circle degrees."""
+    thresholds: tuple[Threshold, ...] = ()
+
+    def choose(self, tracks: pd.DataFrame) -> pd.DataFrame:
+        """The tracks that meet all conditions."""
+        if tracks.empty:
+            return tracks
+        keys = track_keys(tracks)
+        kept = {key for key, track in tracks.groupby(keys, sort=False) if self.accepts(track)}
+        return tracks[keys.isin(kept)].reset_index(drop=True)
+
+    def accepts(self, track: pd.DataFrame) -> bool:
+        """Whether one track, in order of time, is a storm."""
+        if len(track) < self.min_points:
+            return False
+        times = track["time"]
+        if (times.iloc[-1] - times.iloc[0]) < pd.Timedelta(hours=self.min_duration_h):
+            return False
+        vectors = unit_vectors(track["lat"], track["lon"])
+        return (
+            float(angle(vectors[1:], vectors[:-1]).sum()) >= self.min_path_deg
+            and float(angle(vectors[0], vectors[-1])) >= self.min_endpoint_deg
+            and all(threshold.holds(track) for threshold in self.thresholds)
+        )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that makes tracks out of fields: detector, linker, selection."""
+
+    detector: Detector
+    linker: Linker
+    selection: Selection
+
+    def on_grid(self, spacing_deg: float) -> "Recipe":
+        """The same with wind thresholds that the grid can reach; unchanged without `adapt`.
+
+        The detector's distances are adapted when it meets its grid (see `Detector.on_grid`).
+        """
+        if not self.detector.adapt:
+            return self
+        factor = wind_factor(spacing_deg)
+        thresholds = tuple(
+            replace(t, value=t.value * factor) if t.column == "wind" else t
+            for t in self.selection.thresholds
+        )
+        return replace(self, selection=replace(self.selection, thresholds=thresholds))
+
+
+def wind_factor(spacing_deg: float) -> float:
+    """How much weaker the greatest wind of a storm is on this grid than on one of 0.25°.
+
+    Walsh et al. (2007), J. Climate 20, 2307-2314: a storm of 17.5 m/s at a point has about
+    10 m/s at 300 km, linearly in between. Beyond 300 km, which they did not examine, as there.
+    """
+    spacing_km = np.clip(spacing_deg * KM_PER_DEGREE, 0.25 * KM_PER_DEGREE, 300.0)
+    wind = 17.5 - 7.5 * np.array([spacing_km, 0.25 * KM_PER_DEGREE]) / 300.0
+    return float(wind[0] / wind[1])
+
+
+Preset = Literal["any", "extratropical", "tropical"]
+
+RECIPES: dict[str, Recipe] = {
+    "any": Recipe(Detector(), Linker(), Selection(min_duration_h=24)),
+    "extratropical": Recipe(
+        Detector(wind_deg=6.0),
+        Linker(range_deg=9.0, max_gap_h=12.0),
+        Selection(min_duration_h=24, min_endpoint_deg=12.0),
+    ),
+    "tropical": Recipe(
+        Detector(warm_core="required"),
+        Linker(range_deg=8.0, max_gap_h=24.0),
+        Selection(
+            min_points=2,
+            min_duration_h=54,
+            thresholds=(
+                Threshold("wind", ">=", 10.0, 10),
+                Threshold("lat", "<=", 50.0, 10),
+                Threshold("lat", ">=", -50.0, 10),
+            ),
+        ),
+    ),
+}
+"""`tropical` is the recipe of Ullrich et al. (2021), but for its limit on orography;
+`extratropical` that in common use with TempestExtremes: any closed low that travels 12° and lives a
+day, with the greatest wind within 6°, since winds of wide lows peak far from the centre; `any` all
+closed lows that live a day."""

