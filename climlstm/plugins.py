@@ -225,7 +225,7 @@ def check_options(kind: Kind, name: str, options: Mapping[str, Any]) -> dict[str
     """
     loaded = load(kind, name)
     schema = getattr(loaded, "Options", loaded)
-    known = _field_names(schema)
+    known = field_names(schema)
     if known is None:
         raise PluginError(
             f"The {SINGULAR[kind]} '{name}' is neither a dataclass nor has one called 'Options', "
@@ -254,7 +254,8 @@ def create(kind: Literal["losses", "evaluators"], name: str, options: Mapping[st
     return load(kind, name)(**check_options(kind, name, options))
 
 
-def _field_names(schema: Any) -> list[str] | None:
+def field_names(schema: Any) -> list[str] | None:
+    """Names of the options that a dataclass or pydantic model has; None for anything else."""
     if dataclasses.is_dataclass(schema):
         return [f.name for f in dataclasses.fields(schema) if f.init]
     if hasattr(schema, "model_fields"):

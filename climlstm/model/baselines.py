@@ -6,7 +6,7 @@ Same inputs, same tendency head that starts at persistence, same geometry beyond
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,9 @@ class LSTM(nn.Module):
     It has a weight for every pair of places, so it is given block means and its tendency is
     interpolated back; otherwise it would have ten times a ConvLSTM's parameters.
     """
+
+    equivariant: ClassVar[bool] = False
+    """Whether shifting the globe shifts the forecast."""
 
     @dataclass(frozen=True)
     class Options:

@@ -1,0 +1,209 @@
+"""Checks of losses.
+
+A loss whose value at the truth is not zero says so: `zero_at_truth: ClassVar[bool] = False`.
+"""
+
+import copy
+import unittest
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from climlstm.plugins import Loss
+from climlstm.testing.checks import Conformance, expect, expect_options, pickled
+
+CHANNELS = ("t2m", "z500")
+SHAPE = (2, 3, 2, 6, 8)
+"""Batch, lead steps, channels, rows, columns."""
+
+
+class LossTests(Conformance):
+    """What a loss promises; set `loss` to one, made with its options."""
+
+    loss: ClassVar[Loss]
+
+    def test_options_can_be_validated(self) -> None:
+        """Its options are the fields of a dataclass, and its interface version fits."""
+        expect_options(type(self.loss))
+
+    def test_finite_scalar(self) -> None:
+        """It gives one finite number, for any number of samples and lead steps."""
+        for shape in (SHAPE, (1, 1, *SHAPE[2:])):
+            value = self._loss(*_fields(shape), _weight())
+            expect(value.shape == (), f"its shape is {tuple(value.shape)} instead of ()")
+            expect(torch.isfinite(value), f"it is {value.item()} for normal deviates {shape}")
+
+    def test_zero_at_truth(self) -> None:
+        """A perfect forecast costs nothing, unless `zero_at_truth` is False."""
+        if not getattr(self.loss, "zero_at_truth", True):
+            raise unittest.SkipTest("declares zero_at_truth = False")
+        _, target = _fields()
+        value = self._loss(target.clone(), target, _weight())
+        expect(abs(value.item()) < 1e-6, f"the loss of a perfect forecast is {value.item()}")
+
+    def test_errors_cost(self) -> None:
+        """A forecast far from the truth costs more than the truth itself."""
+        prediction, target = _fields()
+        wrong = self._loss(prediction, target, _weight())
+        right = self._loss(target.clone(), target, _weight())
+        expect(wrong > right, f"noise costs {wrong.item()}, the truth {right.item()}")
+
+    def test_gradient_matches_finite_differences(self) -> None:
+        """Its gradient is right, in float64."""
+        prediction, target = _fields((1, 1, 2, 3, 8), dtype=torch.float64)
+        weight = _weight(rows=3).double()
+
+        def value(prediction: Tensor) -> Tensor:
+            return self._loss(prediction, target, weight)
+
+        try:
+            torch.autograd.gradcheck(value, prediction.requires_grad_(), atol=1e-6, rtol=1e-4)
+        except RuntimeError as error:
+            raise AssertionError(f"gradient and finite differences differ: {error}") from error
+
+    def test_gradient_is_finite_at_truth(self) -> None:
+        """A perfect forecast has a finite gradient (the root of zero has none)."""
+        _, target = _fields()
+        gradient = self._gradient(target.clone(), target, _weight())
+        expect(torch.isfinite(gradient).all(), "the gradient is not finite for a perfect forecast")
+
+    def test_weight_is_honoured(self) -> None:
+        """The same error costs more in a channel, and in a row, of greater weight."""
+        truth = _fields()[1][:, :, :1, :1].expand(SHAPE)
+        noise = _fields(seed=7)[0][:, :, :1, :1]
+        for dim, what in ((0, "channel"), (1, "row")):
+            weight = torch.ones(SHAPE[2:])
+            weight.select(dim, 0).mul_(3)
+            weight /= weight.mean()
+            nothing = self._loss(truth.clone(), truth, weight)
+            costs = []
+            for place in (0, 1):
+                prediction = truth.clone()
+                prediction.narrow(dim + 2, place, 1).add_(noise)
+                costs.append((self._loss(prediction, truth, weight) - nothing).item())
+            expect(
+                costs[0] > 1.5 * costs[1],
+                f"an error in a {what} of weight 3 costs {costs[0]:.4g}, the same error in one of "
+                f"weight 1 costs {costs[1]:.4g}",
+            )
+
+    def test_cells_without_weight_do_not_count(self) -> None:
+        """Where the weight is zero the target may be anything, NaN too: neither value nor gradient
+        notice."""
+        prediction, target = _fields()
+        weight = _weight()
+        weight[:, 2, 3:5] = 0
+        weight /= weight.mean()
+        hidden = target.clone()
+        hidden[..., 2, 3:5] = torch.nan
+        expected = self._loss(prediction, target, weight)
+        value = self._loss(prediction, hidden, weight)
+        expect(
+            torch.allclose(value, expected),
+            f"it is {value.item()} with NaN in cells of weight 0, but {expected.item()} with "
+            "numbers there",
+        )
+        gradient = self._gradient(prediction, hidden, weight)
+        expect(torch.isfinite(gradient).all(), "NaN in cells of weight 0 makes the gradient NaN")
+        expect(
+            not gradient[..., 2, 3:5].any(), "the gradient is not zero in cells whose weight is 0"
+        )
+
+    def test_missing_values_that_count_are_seen(self) -> None:
+        """NaN where the weight is not zero makes the loss NaN, so that training stops."""
+        prediction, target = _fields()
+        target[0, 0, 0, 1, 1] = torch.nan
+        value = self._loss(prediction, target, _weight())
+        expect(torch.isnan(value), f"it is {value.item()}, as if a missing value had not been seen")
+
+    def test_batch_is_the_mean_of_its_samples(self) -> None:
+        """The loss of a batch is the mean over samples: workers each have a part of it."""
+        prediction, target = _fields()
+        whole = self._loss(prediction, target, _weight())
+        parts = [
+            self._loss(p[None], t[None], _weight()) for p, t in zip(prediction, target, strict=True)
+        ]
+        mean = torch.stack(parts).mean()
+        expect(
+            torch.allclose(whole, mean, rtol=1e-4),
+            f"it is {whole.item()} for the batch, but {mean.item()} in the mean over its samples",
+        )
+
+    def test_mixed_precision(self) -> None:
+        """A bfloat16 prediction, and autocast, change it by rounding only."""
+        prediction, target = _fields()
+        exact = self._loss(prediction, target, _weight()).item()
+        rounded = self._loss(prediction.bfloat16(), target, _weight()).item()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            cast = self._loss(prediction, target, _weight()).item()
+        for value, what in ((rounded, "of a bfloat16 prediction"), (cast, "under autocast")):
+            expect(
+                abs(value - exact) < 0.05 * abs(exact),
+                f"it is {value} {what}, but {exact} in float32",
+            )
+
+    def test_any_device(self) -> None:
+        """It works where the tensors are."""
+        devices = ["cuda"] if torch.cuda.is_available() else []
+        for device in [*devices, "meta"]:  # "meta" has shapes and devices, but no numbers
+            prediction, target = (field.to(device) for field in _fields())
+            try:
+                value = self._loss(prediction, target, _weight().to(device))
+            except NotImplementedError as error:
+                raise unittest.SkipTest(f"no GPU here, and it looks at numbers: {error}") from error
+            expect(value.device.type == device, f"it is on {value.device}, its inputs on {device}")
+
+    def test_deterministic(self) -> None:
+        """The same inputs and the same seed give the same number."""
+        first, second = (self._seeded(*_fields()) for _ in range(2))
+        expect(first == second, f"it is {first}, then {second}")
+
+    def test_inputs_are_left_alone(self) -> None:
+        """Neither prediction nor target nor weight is changed."""
+        given = [*_fields(), _weight()]
+        before = [tensor.clone() for tensor in given]
+        self._loss(*given)
+        for tensor, copied, name in zip(
+            given, before, ("prediction", "target", "weight"), strict=True
+        ):
+            expect(torch.equal(tensor, copied), f"it changes its argument '{name}' in place")
+
+    def test_picklable(self) -> None:
+        """It can be sent to other workers, and is the same there."""
+        twin = pickled(self.loss)
+        fields = _fields()
+        same = twin(*fields, weight=_weight(), channels=CHANNELS)
+        expect(torch.equal(same, self._loss(*fields, _weight())), "a pickled copy differs")
+        copy.deepcopy(self.loss)
+
+    def _loss(self, prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        value = self.loss(prediction, target, weight=weight, channels=CHANNELS)
+        expect(isinstance(value, Tensor), f"it gives a {type(value).__name__} instead of a tensor")
+        assert isinstance(value, Tensor)
+        return value
+
+    def _gradient(self, prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        leaf = prediction.detach().clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(self._loss(leaf, target, weight), leaf)
+        return gradient
+
+    def _seeded(self, prediction: Tensor, target: Tensor) -> float:
+        torch.manual_seed(3)
+        return self._loss(prediction, target, _weight()).item()
+
+
+def _fields(
+    shape: tuple[int, ...] = SHAPE, *, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """Prediction and target: normal deviates, as normalised fields are."""
+    generator = torch.Generator().manual_seed(seed)
+    prediction, target = torch.randn(2, *shape, generator=generator, dtype=dtype)
+    return prediction, target
+
+
+def _weight(rows: int = SHAPE[-2]) -> Tensor:
+    """Areas of the rows from pole to pole, (C, H, W) with mean 1."""
+    edges = torch.linspace(-torch.pi / 2, torch.pi / 2, rows + 1).sin()
+    weight = edges.diff()[:, None].expand(SHAPE[2], rows, SHAPE[-1]).clone()
+    return weight / weight.mean()
