@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from climlstm.data.cube import CubePlan
 from climlstm.data.moments import Account, look, unpack
 from climlstm.data.parts import Part, make_parts
+from climlstm.data.recipes import Field
 from climlstm.errors import DataError
 from climlstm.grid import cell_area_weights
 
@@ -32,7 +33,10 @@ Period = tuple[pd.Timestamp, pd.Timestamp]
 TASKS_AT_ONCE = 64
 """Their results are in memory together, with two fields each."""
 
-FORMAT = 1
+STATISTICS = "climlstm_statistics"
+"""Attribute of a prepared store with the statistics of its training period."""
+
+FORMAT = 2
 """Counted up when statistics change their meaning, so that cached ones are made anew."""
 
 
@@ -75,6 +79,8 @@ class Statistics:
     missing: tuple[MissingValues, ...]
     """Of all periods, in order of time."""
     train: Period
+    others: tuple[Period, ...]
+    """Further periods whose missing values were looked for."""
     digest: str
     """Of everything that these numbers depend on."""
 
@@ -82,6 +88,19 @@ class Statistics:
     def unusable(self) -> NDArray[np.datetime64]:
         """Times that no window may contain, because some channel lacks values there."""
         return np.unique(np.array([gap.time for gap in self.missing], dtype="datetime64[ns]"))
+
+    def of(self, channels: tuple[str, ...]) -> "Statistics":
+        """Of some of the channels, in another order."""
+        at = [self.channels.index(name) for name in channels]
+        return replace(
+            self,
+            channels=channels,
+            mean=self.mean[at],
+            std=self.std[at],
+            tendency_std=self.tendency_std[at],
+            observed=self.observed[at],
+            missing=tuple(gap for gap in self.missing if gap.channel in channels),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back exactly."""
@@ -99,6 +118,7 @@ class Statistics:
                 for gap in self.missing
             ],
             "train": [str(moment) for moment in self.train],
+            "others": [[str(moment) for moment in period] for period in self.others],
             "digest": self.digest,
         }
 
@@ -108,7 +128,10 @@ class Statistics:
         try:
             shape = tuple(content["observed"]["shape"])
             bits = np.frombuffer(bytes.fromhex(content["observed"]["bits"]), dtype="uint8")
-            start, stop = content["train"]
+            train, *others = (
+                (pd.Timestamp(start), pd.Timestamp(stop))
+                for start, stop in (content["train"], *content["others"])
+            )
             return cls(
                 channels=tuple(content["channels"]),
                 mean=np.array(content["mean"], dtype="float64"),
@@ -119,7 +142,8 @@ class Statistics:
                     MissingValues(channel, np.datetime64(time), cells, latitude, longitude)
                     for channel, time, cells, latitude, longitude in content["missing"]
                 ),
-                train=(pd.Timestamp(start), pd.Timestamp(stop)),
+                train=train,
+                others=tuple(others),
                 digest=content["digest"],
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -148,6 +172,10 @@ def compute_statistics(
     Raises DataError where the training period is empty, or a channel is constant in it.
     """
     digest = _digest(cube, channels, train, others)
+    inside = None if plan is None else _inside(plan, tuple(channels), (train, *others))
+    if inside is not None:
+        logger.info("statistics of the training period: taken from the prepared store")
+        return replace(inside, digest=digest)
     kept = None if cache is None else cache / f"statistics-{digest[:16]}.json"
     if kept is not None and kept.is_file():
         logger.info("statistics of the training period: taken from %s", kept)
@@ -159,6 +187,26 @@ def compute_statistics(
         partial.write_text(json.dumps(statistics.to_dict()), encoding="utf-8")
         partial.replace(kept)
     return statistics
+
+
+def _inside(
+    plan: CubePlan, channels: tuple[str, ...], periods: tuple[Period, ...]
+) -> Statistics | None:
+    """Statistics that a prepared store has of itself, if the cube is the whole of it."""
+    content = plan.source.attrs.get(STATISTICS)
+    if content is None:
+        return None
+    known = Statistics.from_dict(content)
+    cells = (plan.times.indices.size, plan.cells.latitude.size, plan.cells.longitude.size)
+    whole = cells == tuple(plan.source.sizes[dim] for dim in plan.axes.dims)
+    stored = {
+        recipe.channel.name
+        for recipe in plan.recipes
+        if recipe.fields == (Field(recipe.channel.variable.name, recipe.channel.name),)
+    }
+    if not whole or (known.train, *known.others) != periods or not set(channels) <= stored:
+        return None
+    return known.of(channels) if set(channels) <= set(known.channels) else None
 
 
 def _compute(
@@ -198,6 +246,7 @@ def _compute(
         observed=observed,
         missing=tuple(sorted(missing, key=lambda gap: (gap.time, gap.channel))),
         train=train,
+        others=tuple(others),
         digest=digest,
     )
 
