@@ -9,7 +9,7 @@ from climlstm.errors import ConfigError, DataError
 from climlstm.model.saving import load_forecaster
 from climlstm.runs import train_run
 from climlstm.training.loop import run_folder
-from climlstm.training.on_ray import train_on_ray
+from climlstm.training.on_ray import cpu_share, interface_of, train_on_ray
 from climlstm.training.progress import JOURNAL, read_journal
 
 
@@ -46,3 +46,16 @@ def test_what_the_user_must_put_right_comes_back_as_such_and_is_not_tried_again(
 def test_no_cluster_at_the_address(small_run):
     with pytest.raises(ConfigError, match="No Ray cluster answers"):
         train_on_ray(small_run(), address="127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("cpus", "workers", "share"),
+    [([8], 2, 4), ([4, 4], 2, 4), ([6, 2], 2, 3), ([6, 2], 3, 2), ([1, 1], 2, 1), ([2], 8, 1)],
+)
+def test_a_worker_has_its_cpus_on_one_host(cpus, workers, share):
+    assert cpu_share(cpus, workers) == share
+
+
+def test_the_interface_is_the_one_with_the_address():
+    assert interface_of("127.0.0.1") == "lo"
+    assert interface_of("192.0.2.1") is None  # reserved for documentation: no host has it

@@ -1,0 +1,254 @@
+"""Hosts on this machine, made of namespaces: each has its own address, processes and /tmp/ray.
+
+A host is what `unshare` makes (mount, process and IPC namespace) in a network namespace of its
+own, which a pair of virtual cables joins to a switch. When the first process of a host is killed,
+the kernel kills all others in it, as when somebody pulls the plug.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from climlstm.training.loop import run_folder
+from climlstm.training.progress import JOURNAL, read_journal
+
+BIN = Path(sys.executable).parent
+HEAD, PORT = "10.213.77.1", 6379
+DASHBOARD = f"http://{HEAD}:8265"
+ENVIRONMENT = {
+    "PATH": f"{BIN}:{os.environ['PATH']}",
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # As the files in cluster/ have them for hosts on one local network.
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+}
+
+
+@dataclass
+class Host:
+    """A machine made of namespaces, with a Ray node on it."""
+
+    name: str
+    address: str
+    folder: Path
+    """What it has as /tmp/ray."""
+    process: subprocess.Popen = field(repr=False)
+
+    @property
+    def first(self) -> psutil.Process:
+        """The process that has number 1 on the host."""
+        unshare = psutil.Process(self.process.pid)
+        return unshare.children()[0]
+
+    def train_workers(self) -> list[psutil.Process]:
+        """The processes on the host that train."""
+        return [
+            p
+            for p in self.first.children(recursive=True)
+            if "RayTrainWorker" in " ".join(_command(p))
+        ]
+
+    def pull_the_plug(self) -> None:
+        """End everything on the host at once."""
+        first = self.first
+        first.send_signal(signal.SIGKILL)
+        self.process.wait(timeout=20)
+
+
+class Command:
+    """A running command of climlstm with its output in a file."""
+
+    def __init__(self, arguments: list[str], log: Path) -> None:
+        self.log = log
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "climlstm", *arguments],
+            env=os.environ | ENVIRONMENT,
+            stdout=log.open("w"),
+            stderr=subprocess.STDOUT,
+        )
+
+    def finish(self, seconds: float) -> str:
+        """What it printed; fails where it does not succeed in time."""
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            status = "none yet"
+        self.end()
+        output = self.log.read_text()
+        assert status == 0, f"exit status {status} after {seconds} s\n{output}"
+        return output
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+class Cluster:
+    """A switch, and hosts on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.mark = f"cl{os.getpid() % 100000}"
+        self.hosts: dict[str, Host] = {}
+        self.commands: list[Command] = []
+        self.switch = f"{self.mark}sw"
+        _ip("netns", "add", self.switch)
+        _ip("-n", self.switch, "link", "add", "br0", "type", "bridge")
+        _ip("-n", self.switch, "link", "set", "br0", "up")
+        # An end of a cable for the tests themselves, which are a client of the cluster.
+        self.outside = f"{self.mark}x"
+        _ip("link", "add", self.outside, "type", "veth", "peer", "name", "x", "netns", self.switch)
+        _ip("-n", self.switch, "link", "set", "x", "master", "br0", "up")
+        _ip("address", "add", "10.213.77.254/24", "dev", self.outside)
+        _ip("link", "set", self.outside, "up")
+
+    def climlstm(self, *command: str | Path) -> "Command":
+        """Start a command of ours outside the cluster, as a user does."""
+        arguments = [*map(str, command), "--address", DASHBOARD]
+        self.commands.append(Command(arguments, self.folder / f"command{len(self.commands)}.log"))
+        return self.commands[-1]
+
+    def wait_for(self, condition: Callable[[], object], *, seconds: float, what: str) -> float:
+        """Seconds until something came to pass; fails where it does not, or a command of ours fails."""
+        began = time.monotonic()
+        while not condition():
+            for command in self.commands:
+                assert not command.process.poll(), command.log.read_text()
+            if time.monotonic() > began + seconds:
+                pytest.fail(f"after {seconds:.0f} s still not: {what}")
+            time.sleep(0.3)
+        return time.monotonic() - began
+
+    def add(self, number: int, *, cpus: int) -> Host:
+        """Start a host; number 1 is the head."""
+        name, address = f"{self.mark}n{number}", f"10.213.77.{number}"
+        _ip("netns", "add", name)
+        _ip("-n", name, "link", "set", "lo", "up")
+        _ip("-n", name, "link", "add", "eth0", "type", "veth", "peer", "name", f"p{number}", "netns", self.switch)  # noqa: E501  # fmt: skip
+        _ip("-n", self.switch, "link", "set", f"p{number}", "master", "br0", "up")
+        _ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
+        _ip("-n", name, "link", "set", "eth0", "up")
+        folder = self.folder / f"host{number}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        place = f"--address={HEAD}:{PORT}"
+        if number == 1:
+            place = f"--head --port={PORT} --dashboard-host=0.0.0.0"
+        script = (
+            f"mkdir -p /tmp/ray && mount --bind {folder} /tmp/ray && mount -t tmpfs tmpfs /dev/shm"
+            f" && exec {BIN}/ray start --block {place} --node-ip-address={address}"
+            f" --num-cpus={cpus} --object-store-memory=100000000 --disable-usage-stats"
+        )
+        process = subprocess.Popen(
+            ["ip", "netns", "exec", name, "unshare", "--mount", "--pid", "--ipc", "--fork",
+             "--mount-proc", "--kill-child", "bash", "-c", script],
+            env=os.environ | ENVIRONMENT,
+            stdout=(self.folder / f"host{number}.log").open("w"),
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self.hosts[name] = Host(name, address, folder, process)
+        return self.hosts[name]
+
+    def remove(self, host: Host) -> None:
+        """Take a host away with all that runs on it."""
+        if host.process.poll() is None:
+            host.pull_the_plug()
+        subprocess.run(["ip", "netns", "delete", host.name], check=False)
+        self.hosts.pop(host.name, None)
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        for command in self.commands:
+            command.end()
+        for host in list(self.hosts.values()):
+            self.remove(host)
+        subprocess.run(["ip", "link", "delete", self.outside], check=False)
+        subprocess.run(["ip", "netns", "delete", self.switch], check=False)
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+
+
+def why_not() -> str | None:
+    """Why no hosts can be made here, if so."""
+    missing = [tool for tool in ("ip", "unshare", "nsenter") if shutil.which(tool) is None]
+    if missing:
+        return f"needs {', '.join(missing)}"
+    trial = f"cl{os.getpid() % 100000}try"
+    made = subprocess.run(["ip", "netns", "add", trial], capture_output=True, text=True)
+    if made.returncode:
+        return f"network namespaces cannot be made: {made.stderr.strip()}"
+    subprocess.run(["ip", "netns", "delete", trial], check=False)
+    made = subprocess.run(
+        ["unshare", "--mount", "--pid", "--ipc", "--fork", "true"], capture_output=True, text=True
+    )
+    return f"namespaces cannot be made: {made.stderr.strip()}" if made.returncode else None
+
+
+def dashboard_answers() -> bool:
+    request = urllib.request.Request(
+        f"{DASHBOARD}/api/jobs/",
+        headers={"Authorization": f"Bearer {ENVIRONMENT['RAY_AUTH_TOKEN']}"},
+    )
+    try:
+        return urllib.request.urlopen(request, timeout=2).status == 200
+    except OSError:
+        return False
+
+
+@contextmanager
+def made_cluster(folder: Path) -> Iterator[Cluster]:
+    with ExitStack() as stack:
+        cluster = Cluster(folder)
+        stack.callback(cluster.close)
+        yield cluster
+
+
+@pytest.fixture
+def cluster(tmp_path) -> Iterator[Cluster]:
+    """Two hosts with a CPU each; the first is the head, too."""
+    pytest.importorskip("ray", reason="needs climlstm[ray]")
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    with made_cluster(tmp_path / "cluster") as cluster:
+        cluster.add(1, cpus=1)
+        cluster.wait_for(dashboard_answers, seconds=90, what="a dashboard that answers")
+        cluster.add(2, cpus=1)
+        yield cluster
+
+
+@pytest.fixture
+def records() -> Callable:
+    """The journal of a run, or of one event."""
+
+    def read(config, event: str | None = None) -> list[dict]:
+        journal = read_journal(run_folder(config) / JOURNAL)
+        return [r for r in journal if event in (None, r["event"])]
+
+    return read
