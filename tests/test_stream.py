@@ -350,3 +350,23 @@ def test_closing_ends_the_threads_at_once():
     stream.close()
     assert time.perf_counter() - begun < 1
     assert not [t for t in threading.enumerate() if t not in before and "climlstm" in t.name]
+
+
+def test_a_step_with_a_hole_that_no_window_wants_is_no_obstacle_and_is_refused_when_wanted():
+    """A chunk is kept whole, also the step in it that windows go round."""
+    times = np.datetime64("2020-01-01", "ns") + np.arange(8) * np.timedelta64(6, "h")
+    values = np.arange(8 * 2 * 4, dtype="float32").reshape(8, 2, 4)
+    values[5] = np.nan
+    field = xr.DataArray(
+        values,
+        {"time": times, "latitude": [10.0, 0.0], "longitude": [0.0, 1.0, 2.0, 3.0]},
+        ("time", "latitude", "longitude"),
+    )
+    cube = xr.Dataset({"msl": field}).chunk(time=8)
+    with WindowStream(
+        cube, channels=["msl"], history=1, horizon=1, mean=np.zeros(1), std=np.ones(1)
+    ) as stream:
+        [window] = stream.windows([np.array([[0, 3]])])
+        assert torch.equal(window.history[1, 0, 0], torch.from_numpy(values[3]))
+        with pytest.raises(DataError, match=r"8 missing or infinite values at 2020-01-02T06"):
+            list(stream.windows([np.array([[4]])]))

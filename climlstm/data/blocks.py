@@ -124,10 +124,18 @@ class BlockReader:
             wanted |= np.isin(part.units, part.units[steps])
         return np.flatnonzero(wanted)
 
-    def read(self, steps: Steps, out: Block, rows: Steps | None = None) -> None:
+    def read(
+        self,
+        steps: Steps,
+        out: Block,
+        rows: Steps | None = None,
+        *,
+        wanted: NDArray[np.bool_] | None = None,
+    ) -> None:
         """Fill rows of `out` (row, C + F, H, W) with steps of the cube, each chunk decoded once.
 
         steps: in any order, also more than once; rows: where each goes, the first ones if None.
+        wanted: by step of the cube, which ones must be whole; all, if None.
         Raises DataError for a value that is missing or infinite though it is observed otherwise.
         """
         places = np.arange(steps.size) if rows is None else rows
@@ -137,13 +145,20 @@ class BlockReader:
             order = np.argsort(units, kind="stable")
             cuts = np.flatnonzero(np.diff(units[order])) + 1
             for mine in np.split(order, cuts):
-                jobs.append(partial(self._fill, part, steps[mine], places[mine], out))
+                jobs.append(partial(self._fill, part, steps[mine], places[mine], out, wanted))
         for mine in np.array_split(np.arange(steps.size), self.threads) if self.forcing else ():
             jobs.append(partial(self._force, steps[mine], places[mine], out))
         graph = {("read", number): (job,) for number, job in enumerate(jobs)}
         dask.threaded.get(graph, list(graph), pool=self._pool)
 
-    def _fill(self, part: Part, steps: Steps, rows: Steps, out: Block) -> None:
+    def _fill(
+        self,
+        part: Part,
+        steps: Steps,
+        rows: Steps,
+        out: Block,
+        wanted: NDArray[np.bool_] | None,
+    ) -> None:
         """One chunk of some channels: decoded, and normalised into all rows that want it."""
         if self._closed.is_set():
             raise RuntimeError("the stream was closed while it was read")
@@ -157,7 +172,7 @@ class BlockReader:
                 chosen = values[where[first] : where[first] + last - first]
                 place = out[rows[first] : rows[first] + last - first, channel]
                 if not self.scaling.apply(channel, chosen, place):
-                    self._refuse(channel, steps[first:last], place)
+                    self._refuse(channel, steps[first:last], place, wanted)
 
     def _force(self, steps: Steps, rows: Steps, out: Block) -> None:
         if steps.size:
@@ -165,8 +180,14 @@ class BlockReader:
             fields = forcing_fields(self.forcing, self.times[unique], self.latitude, self.longitude)
             out[rows, len(self.channels) :] = fields[where]
 
-    def _refuse(self, channel: int, steps: Steps, block: Block) -> None:
+    def _refuse(
+        self, channel: int, steps: Steps, block: Block, wanted: NDArray[np.bool_] | None
+    ) -> None:
         bad = np.argwhere(~np.isfinite(block))
+        if wanted is not None:
+            bad = bad[wanted[steps[bad[:, 0]]]]
+        if bad.size == 0:
+            return
         step, row, column = bad[0]
         raise DataError(
             f"Channel '{self.channels[channel]}' has {(bad[:, 0] == step).sum()} missing or "
@@ -187,13 +208,21 @@ class KeptBlocks:
         """Which steps have been read."""
 
     def read(self, steps: Steps, out: Block) -> None:
-        """As BlockReader.read; what is decoded besides the steps asked for is kept as well."""
+        """As BlockReader.read; what is decoded besides the steps asked for is kept as well.
+
+        Those may lack values, as steps do that windows go round; asked for later, they are read
+        again and refused.
+        """
         missing = np.unique(steps[~self.here[steps]])
         if missing.size:
             decoded = self._reader.covering(missing)
             new = decoded[~self.here[decoded]]
-            self._reader.read(new, self._steps, rows=new)
-            self.here[new] = True
+            wanted = np.zeros(self.here.size, dtype=bool)
+            wanted[missing] = True
+            self._reader.read(new, self._steps, rows=new, wanted=wanted)
+            channels = len(self._reader.channels)
+            whole = np.isfinite(self._steps[new, :channels]).all(axis=(1, 2, 3))
+            self.here[new[whole]] = True
         np.take(self._steps, steps, axis=0, out=out, mode="clip")
 
 
