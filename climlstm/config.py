@@ -28,6 +28,7 @@ from pydantic import (
 
 from climlstm import plugins
 from climlstm.errors import ConfigError, PluginError, nearest
+from climlstm.plain_yaml import MAX_BYTES, PlainLoader, load_yaml
 
 
 class Section(BaseModel):
@@ -329,8 +330,8 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain YAML; dates stay text, so that an impossible one is our error and not PyYAML's."""
+class _Loader(PlainLoader):
+    """Dates stay text, so that an impossible one is our error and not PyYAML's."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own attribute)
         first: [rule for rule in rules if rule[0] != "tag:yaml.org,2002:timestamp"]
@@ -340,13 +341,17 @@ class _Loader(yaml.SafeLoader):
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            stored = file.read(MAX_BYTES + 1)
+        text = stored.decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(f"There is no run file '{path}'. Check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The run file '{path}' cannot be read: {error}.") from error
+    if len(stored) > MAX_BYTES:
+        raise ConfigError(f"The run file '{path}' is larger than {MAX_BYTES // 1000} kB.")
     try:
-        content = yaml.load(text, _Loader)
+        content = load_yaml(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"The run file '{path}' is not valid YAML: {error}") from error
     if not isinstance(content, dict):
@@ -370,7 +375,7 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         if not isinstance(place, dict):
             raise ConfigError(f"--set {override}: '{section}' is a value, not a section.")
     try:
-        place[last] = yaml.load(value, _Loader)
+        place[last] = load_yaml(value, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
 

@@ -6,7 +6,7 @@ templates but plain ones are refused here, before Intake sees them.
 
 import importlib
 import os
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,9 @@ from pydantic import Field, ValidationError
 from climlstm.config import Section
 from climlstm.data.declarations import Metadata, VariableDeclaration
 from climlstm.errors import CatalogError, ClimLSTMError, missing_extra, nearest
+from climlstm.plain_yaml import MAX_BYTES, Flood, load_yaml
 
 DRIVERS = ("zarr", "netcdf", "grib", "merge")
-
-MAX_BYTES = 4_000_000
-MAX_NODES = 200_000
-"""No honest catalog goes beyond these; a few lines of aliases can stand for billions of values."""
 
 
 class Parameter(Section):
@@ -100,42 +97,13 @@ def _read_text(catalog: str) -> str:
         ) from error
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain values only, and no key twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = {key for key in keys if keys.count(key) > 1 and key != "<<"}
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key '{twice.pop()}' stands there twice", node.start_mark
-            )
-        return super().construct_mapping(node, deep=deep)
-
-
 def _parse_yaml(catalog: str, text: str) -> Any:
     try:
-        content = yaml.load(text, Loader=_Loader)
-        if _count(content, {}) > MAX_NODES:
-            raise CatalogError(
-                f"The catalog '{catalog}' unfolds to more than {MAX_NODES} values by its aliases."
-            )
+        return load_yaml(text)
+    except Flood as error:
+        raise CatalogError(f"The catalog '{catalog}' is refused: {error}.") from error
     except yaml.YAMLError as error:
         raise CatalogError(f"The catalog '{catalog}' is not valid YAML: {error}") from error
-    except RecursionError as error:
-        raise CatalogError(f"The catalog '{catalog}' is nested too deeply.") from error
-    return content
-
-
-def _count(value: Any, known: dict[int, int]) -> int:
-    """Values within a value, each alias counted where it is used."""
-    if not isinstance(value, dict | list):
-        return 1
-    if id(value) not in known:
-        known[id(value)] = MAX_NODES + 1  # what contains itself is endless
-        parts = value.values() if isinstance(value, dict) else value
-        known[id(value)] = 1 + sum(_count(part, known) for part in parts)
-    return known[id(value)]
 
 
 def parse_entry(catalog: str, name: str, content: Any) -> Entry:

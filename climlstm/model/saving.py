@@ -21,6 +21,9 @@ from climlstm.model.forecaster import Forecaster, Spec
 
 FORMAT = 1
 
+MAX_JSON = 64 * 2**20
+"""Bytes beyond which a description is not one of ours."""
+
 
 def save_forecaster(
     directory: Path, spec: Spec, state: dict[str, Tensor], provenance: dict[str, Any]
@@ -57,12 +60,24 @@ def load_forecaster(
             f"{directory} has format {description.get('format')!r}, this climlstm reads {FORMAT}. "
             "Read it with the version that wrote it."
         )
-    check_digest(directory / "forecaster.safetensors", description["sha256"])
-    spec = Spec.from_dict(description["spec"])
-    _check_plugin(directory, spec.network, description["plugin"])
-    state = read_tensors(directory / "forecaster.safetensors")
-    forecaster = Forecaster.from_state(spec, state, precision=precision)
-    return forecaster.eval(), description["provenance"]
+    try:
+        check_digest(directory / "forecaster.safetensors", description["sha256"])
+        spec = Spec.from_dict(description["spec"])
+        _check_plugin(directory, spec.network, description["plugin"])
+        state = read_tensors(directory / "forecaster.safetensors")
+        forecaster = Forecaster.from_state(spec, state, precision=precision)
+        return forecaster.eval(), dict(description["provenance"])
+    except CheckpointError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
+        raise _not_ours(directory, error) from error
+
+
+def _not_ours(directory: Path, cause: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{directory}/forecaster.json does not describe a forecaster as climlstm writes it "
+        f"({type(cause).__name__}: {cause}). Use another checkpoint."
+    )
 
 
 def _check_plugin(directory: Path, network: str, made_by: dict[str, str]) -> None:
@@ -99,13 +114,19 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Raises CheckpointError where the file is missing or damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            stored = file.read(MAX_JSON + 1)
+        if len(stored) > MAX_JSON:
+            raise CheckpointError(f"{path} is larger than {MAX_JSON >> 20} MiB, so it is not ours.")
+        content = json.loads(stored.decode("utf-8"))
     except FileNotFoundError:
         raise CheckpointError(
             f"{path.parent} is no checkpoint: it has no {path.name}. Give the folder of a "
             "checkpoint, or of a run that has one."
         ) from None
-    except (OSError, ValueError) as error:
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {error}. Use an earlier checkpoint.") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is damaged: it holds no JSON object.")

@@ -62,7 +62,14 @@ def read_standing(directory: Path) -> Standing:
     content = read_json(directory / "training.json")
     content.pop("sha256", None)
     try:
-        return Standing(**(content | {"position": Position(**content["position"])}))
+        standing = Standing(**(content | {"position": Position(**content["position"])}))
+        position = standing.position
+        counts = (position.epoch, position.batch, position.step, standing.since_best)
+        if any(type(count) is not int or count < 0 for count in counts):
+            raise TypeError(f"counts must be whole numbers from 0, found {counts}")
+        if not all(isinstance(x, int | float) for x in (standing.valid_loss, standing.best_loss)):
+            raise TypeError("losses must be numbers")
+        return standing
     except (KeyError, TypeError) as error:
         raise CheckpointError(
             f"{directory}/training.json does not fit this climlstm: {error}. "
