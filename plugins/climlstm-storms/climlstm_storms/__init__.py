@@ -5,16 +5,18 @@
 """
 
 from climlstm_storms.bootstrap import Bootstrap
-from climlstm_storms.detect import Detector, detect
+from climlstm_storms.centres import Detector
 from climlstm_storms.ensemble import mean_track, strike_probability
 from climlstm_storms.evaluator import Storms
 from climlstm_storms.formats import read_tracks
-from climlstm_storms.link import Linker, link
-from climlstm_storms.match import follow, match
+from climlstm_storms.linking import Linker, link
+from climlstm_storms.matching import follow, match
 from climlstm_storms.persistence import persistence_tracks
-from climlstm_storms.select import RECIPES, Recipe, Selection, Threshold
+from climlstm_storms.scores import summarise
+from climlstm_storms.search import detect
+from climlstm_storms.selection import RECIPES, Recipe, Selection, Threshold
 from climlstm_storms.tracker import track
-from climlstm_storms.verify import Region, Rules, Verification, verify
+from climlstm_storms.verification import Region, Rules, Verification, verify
 from climlstm_storms.write import to_huracanpy, to_trajectories, write_tracks
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "persistence_tracks",
     "read_tracks",
     "strike_probability",
+    "summarise",
     "to_huracanpy",
     "to_trajectories",
     "track",

@@ -14,10 +14,11 @@ from climlstm.errors import DataError
 from climlstm_storms.bootstrap import Bootstrap
 from climlstm_storms.formats import read_tracks
 from climlstm_storms.persistence import baseline_scores
-from climlstm_storms.select import RECIPES, Preset
+from climlstm_storms.scores import summarise
+from climlstm_storms.selection import RECIPES, Preset
 from climlstm_storms.tracker import open_fields, track
 from climlstm_storms.tracks import track_keys
-from climlstm_storms.verify import Region, Rules, verify
+from climlstm_storms.verification import Region, Rules, verify
 from climlstm_storms.write import write_tracks
 
 app = typer.Typer(no_args_is_help=True, help="Storm tracks: find them in fields, score them.")
@@ -78,7 +79,7 @@ def verify_command(
     true = read_tracks(truth)
     found = verify(read_tracks(forecast), true, rules)
     scores = pd.concat(
-        [found.summary(Bootstrap(), region.name), baseline_scores(true, found, region.name)],
+        [summarise(found, Bootstrap(), region.name), baseline_scores(true, found, region.name)],
         ignore_index=True,
     )
     if out is not None:

@@ -7,24 +7,22 @@ import pandas as pd
 import xarray as xr
 
 from climlstm_storms.bootstrap import Bootstrap
-from climlstm_storms.detect import detect
 from climlstm_storms.formats import read_tracks
-from climlstm_storms.link import link
-from climlstm_storms.match import CASE, follow
+from climlstm_storms.linking import link
+from climlstm_storms.matching import CASE, follow
 from climlstm_storms.persistence import baseline_scores
-from climlstm_storms.select import RECIPES, Preset, Recipe
-from climlstm_storms.sphere import KM_PER_DEGREE
-from climlstm_storms.tracks import NO_LEAD, NO_TIME
-from climlstm_storms.verify import (
-    Region,
-    Rules,
-    Verification,
+from climlstm_storms.scores import (
     grid_snap_floor_km,
     mean_rows,
     paired_difference,
     score_table,
-    verify,
+    summarise,
 )
+from climlstm_storms.search import detect
+from climlstm_storms.selection import RECIPES, Preset, Recipe
+from climlstm_storms.sphere import KM_PER_DEGREE
+from climlstm_storms.tracks import NO_LEAD, NO_TIME
+from climlstm_storms.verification import Region, Rules, Verification, verify
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class Storms:
         floor = mean_rows("grid_snap_floor", _with_floor(scores, found), "floor_km", self.bootstrap)
         region = self.region.name
         tables = [
-            found.summary(self.bootstrap, region),
+            summarise(found, self.bootstrap, region),
             baseline_scores(truth, found, region, self.bootstrap),
             score_table(floor, region),
         ]

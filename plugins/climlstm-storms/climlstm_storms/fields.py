@@ -40,6 +40,14 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 """Names under which files carry them, beside ours; capitals do not matter."""
 
+STEP_COLUMNS = {
+    "init_time": "datetime64[ns]",
+    "lead_time": "timedelta64[ns]",
+    "time": "datetime64[ns]",
+    "member": "int64",
+}
+"""What a step is told by, and its type."""
+
 STEP_DIMS = ("init_time", "realization", "lead_time", "time")
 
 

@@ -8,17 +8,11 @@ import numpy as np
 import pandas as pd
 
 from climlstm_storms.bootstrap import Bootstrap
-from climlstm_storms.match import CASE
+from climlstm_storms.matching import CASE
+from climlstm_storms.scores import mean_rows, paired_difference, score_table
 from climlstm_storms.sphere import extrapolate, positions, unit_vectors
 from climlstm_storms.tracks import no_tracks, track_table
-from climlstm_storms.verify import (
-    POINT,
-    Verification,
-    mean_rows,
-    paired_difference,
-    score_table,
-    track_errors,
-)
+from climlstm_storms.verification import POINT, Verification, track_errors
 
 
 def persistence_tracks(

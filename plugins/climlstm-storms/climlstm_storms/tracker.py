@@ -7,9 +7,9 @@ import pandas as pd
 import xarray as xr
 
 from climlstm.errors import DataError
-from climlstm_storms.detect import detect
-from climlstm_storms.link import link
-from climlstm_storms.select import Recipe
+from climlstm_storms.linking import link
+from climlstm_storms.search import detect
+from climlstm_storms.selection import Recipe
 
 
 def track(

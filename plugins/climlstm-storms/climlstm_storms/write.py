@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from climlstm.errors import DataError
-from climlstm_storms.formats import KNOT, ONE_TO_TEN_MINUTES
+from climlstm_storms.best_tracks import KNOT, ONE_TO_TEN_MINUTES
 from climlstm_storms.tracks import track_keys
 
 _ATTRIBUTES: dict[str, dict[str, str]] = {

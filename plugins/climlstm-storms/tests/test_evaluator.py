@@ -11,7 +11,7 @@ import xarray as xr
 from climlstm_storms.commands import app
 from climlstm_storms.evaluator import Storms
 from climlstm_storms.formats import read_tracks
-from climlstm_storms.select import RECIPES
+from climlstm_storms.selection import RECIPES
 from climlstm_storms.synthetic import Low, moving_lows, true_tracks
 from climlstm_storms.tracker import open_fields, track
 from climlstm_storms.tracks import TRACK_TYPES

@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from climlstm_storms.formats import KNOT, ONE_TO_TEN_MINUTES, read_tracks, recognise
+from climlstm_storms.best_tracks import KNOT, ONE_TO_TEN_MINUTES
+from climlstm_storms.formats import read_tracks, recognise
 from climlstm_storms.synthetic import Low, true_tracks
 from climlstm_storms.tracks import TRACK_TYPES, track_table
 from climlstm_storms.write import basin_of, to_huracanpy, to_trajectories, write_tracks

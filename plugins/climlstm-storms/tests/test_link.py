@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from climlstm_storms.detect import Detector, detect
-from climlstm_storms.link import Linker, link
-from climlstm_storms.select import RECIPES, Selection, Threshold, wind_factor
+from climlstm_storms.centres import Detector
+from climlstm_storms.linking import Linker, link
+from climlstm_storms.search import detect
+from climlstm_storms.selection import RECIPES, Selection, Threshold, wind_factor
 from climlstm_storms.synthetic import Low, moving_lows, true_tracks
 
 from climlstm.errors import DataError
@@ -114,26 +115,35 @@ def test_no_step_is_too_short_for_the_grid():
     assert paths(link(coarse, Linker(), source="x")) == [[(0, 0), (0, 5.6), (0, 5.6)]]
 
 
-def test_storms_are_whole_across_greenwich_the_date_line_and_the_pole():
-    latitude, longitude = np.arange(90, -91, -2.0), np.arange(0, 360, 2.0)
-    times = hours(*range(0, 97, 6))
+@pytest.mark.parametrize(
+    ("spacing", "last_h"),
+    [
+        (2.0, 96),
+        (1.0, 48),
+        pytest.param(1.0, 96, marks=pytest.mark.slow),
+        pytest.param(0.25, 96, marks=pytest.mark.slow),
+    ],
+)
+def test_storms_are_whole_across_greenwich_the_date_line_and_the_poles(spacing, last_h):
+    """… and off by less than a tenth of the grid spacing, in the mean."""
+    latitude, longitude = np.arange(90, -90 - 1e-9, -spacing), np.arange(0, 360, spacing)
+    times = hours(*range(0, last_h + 1, 6))
     lows = [
-        Low(45, -12, 85, 40),
-        Low(-40, 170, 95, 40),
-        Low(80, 30, 0, 25),
-        Low(-78, 100, 180, 25),
-        Low(15, 60, 290, 20, hours=(12, 78)),
+        Low(45, -6, 85, 40),
+        Low(-40, 175, 95, 40),
+        Low(86, 30, 0, 25),
+        Low(-85, 100, 180, 25),
+        Low(15, 60, 290, 20, hours=(12, 42)),
     ]
-    tracks = link(
-        detect(moving_lows(lows, latitude, longitude, times), Detector()), Linker(), source="x"
-    )
+    fields = moving_lows(lows, latitude, longitude, times)[["msl"]]
+    tracks = link(detect(fields, Detector()), Linker(), source="x")
     truth = true_tracks(lows, times)
-    assert tracks.groupby("track_id").size().tolist() == [17, 17, 17, 17, 12]
+    assert tracks.groupby("track_id").size().tolist() == [len(times)] * 4 + [6]
     both = tracks.merge(truth, on="time", suffixes=("", "_true"))
     distance = great_circle_km(both.lat, both.lon, both.lat_true, both.lon_true)
-    nearest = distance[distance < 200]
+    nearest = distance[distance < 150]
     assert len(nearest) == len(tracks)
-    assert nearest.mean() < 22  # a tenth of the grid spacing of 222 km
+    assert nearest.mean() < 0.1 * spacing * 111.195
 
 
 def test_members_and_initialisations_are_linked_by_themselves():

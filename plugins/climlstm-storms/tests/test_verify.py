@@ -5,19 +5,14 @@ import pandas as pd
 import pytest
 from climlstm_storms.bootstrap import Bootstrap
 from climlstm_storms.ensemble import mean_track, strike_probability
-from climlstm_storms.match import follow, match
+from climlstm_storms.matching import follow, match
 from climlstm_storms.persistence import persistence_tracks
-from climlstm_storms.select import Selection
+from climlstm_storms.scores import grid_snap_floor_km, paired_difference, summarise
+from climlstm_storms.selection import Selection
 from climlstm_storms.sphere import extrapolate, from_plane, plane, positions, unit_vectors
 from climlstm_storms.synthetic import Low, true_tracks
 from climlstm_storms.tracks import track_table
-from climlstm_storms.verify import (
-    Region,
-    Rules,
-    grid_snap_floor_km,
-    paired_difference,
-    verify,
-)
+from climlstm_storms.verification import Region, Rules, verify
 
 from climlstm.errors import DataError
 from climlstm.grid import EARTH_RADIUS_KM, great_circle_km
@@ -47,7 +42,7 @@ def forecast_of(tracks, init="2020-01-01T00", member=0):
 
 
 def score(found, metric, lead_h=None):
-    table = found.summary(Bootstrap(resamples=200))
+    table = summarise(found, Bootstrap(resamples=200))
     table = table[table["metric"] == metric]
     if lead_h is None:
         return table[table["lead_time"].isna()]["value"].item()
@@ -178,7 +173,7 @@ def test_regions_cut_storms_and_alarms(truth):
     south = Region("south", latitude=(-90, 0), longitude=(150, -150))
     found = verify(forecast_of(truth), truth, Rules(region=south))
     assert set(found.errors["storm_id"]) == set(found.alarms["track_id"]) == {"low1"}
-    table = found.summary(Bootstrap(), region="south")
+    table = summarise(found, Bootstrap(), region="south")
     assert set(table["region"]) == {"south"}
 
 
@@ -200,7 +195,7 @@ def test_no_storms_give_an_empty_summary(truth):
     nothing = truth.iloc[:0]
     found = verify(forecast_of(truth), nothing, Rules())
     assert score(found, "far_tracks") == 1
-    table = verify(nothing, nothing, Rules()).summary(Bootstrap())
+    table = summarise(verify(nothing, nothing, Rules()), Bootstrap())
     assert table["n"].eq(0).all()
     assert list(table) == [
         "variable",

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from climlstm.errors import DataError, nearest
-from climlstm_storms.detect import Detector
-from climlstm_storms.link import Linker
+from climlstm_storms.centres import Detector
+from climlstm_storms.linking import Linker
 from climlstm_storms.sphere import KM_PER_DEGREE, angle, unit_vectors
 from climlstm_storms.tracks import track_keys
 

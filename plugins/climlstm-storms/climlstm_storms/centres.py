@@ -8,18 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import dask
 import numpy as np
-import pandas as pd
-import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from climlstm.errors import DataError
 from climlstm.grid import wrap_longitude
-from climlstm_storms.fields import Fields, read_fields
-from climlstm_storms.mesh import TOLERANCE_DEG, Mesh, mesh_of
+from climlstm_storms.mesh import TOLERANCE_DEG, Mesh
 from climlstm_storms.refine import refine
 from climlstm_storms.sphere import Real, chord
 
@@ -29,9 +24,6 @@ Field = NDArray[np.floating]
 
 MANY_MINIMA = 0.002
 """Share of the grid from which on minima are examined for plateaus that are too wide."""
-
-SPACINGS = ("spacing_deg", "row_spacing_deg", "column_spacing_deg")
-"""Columns: the greatest distance of neighbours; of rows; of columns, in degrees of longitude."""
 
 CONTOUR_SPACINGS = 2.5
 """A closed contour is sought within so many grid spacings at least.
@@ -104,111 +96,12 @@ class Detector:
         )
 
 
-def detect(
-    dataset: xr.Dataset, detector: Detector, *, names: Mapping[str, str] | None = None
-) -> pd.DataFrame:
-    """Storm centres of all times, initialisations and members of a dataset.
-
-    dataset: sea-level pressure, and wind and geopotential where the detector uses them, under any
-    common names or those in `names` ({"msl": "PRMSL"}); dims latitude, longitude, and any of time,
-    init_time, lead_time, realization. Chunks along these are searched in parallel by Dask.
-
-    Columns: init_time, lead_time, time, member, lat, lon, slp (hPa), wind (m/s), depth (hPa),
-    warm_core, i, j, and the grid's SPACINGS. A step without any centre has one row, without a
-    position, so that a search in vain is told from none. i and j count the dataset's longitudes
-    and latitudes.
-    Raises DataError where a field is missing or its units are unknown.
-    """
-    fields = read_fields(dataset, names, warm_core_levels=detector.warm_core_levels)
-    if detector.warm_core != "ignored" and "thickness" not in fields.data:
-        upper, lower = detector.warm_core_levels
-        raise DataError(
-            f"warm_core is '{detector.warm_core}', but the fields have no geopotential at {upper} "
-            f"and {lower} hPa. Add the channels 'z{upper}' and 'z{lower}', choose other "
-            "warm_core_levels, or set warm_core to 'ignored'."
-        )
-    mesh = mesh_of(
-        fields.latitude.tobytes(),
-        fields.longitude.tobytes(),
-        detector.diagonal,
-        detector.closed_edges,
-    )
-    detector = detector.on_grid(mesh.spacing_deg)
-    if fields.is_lazy:
-        search = dask.delayed(_detect_lazily)
-        tables = dask.compute(*(search(Sealed(b), mesh, detector) for b in fields.blocks()))
-    else:
-        tables = (_detect_block(fields.data, mesh, detector),)
-    nodes = pd.concat(tables, ignore_index=True)
-    nodes["i"] = fields.original_column(nodes["i"])
-    nodes["j"] = fields.original_row(nodes["j"])
-    return nodes
-
-
-class Sealed:
-    """A lazy dataset that Dask hands on as it is, so that it is read where it is searched.
-
-    As an argument by itself, its chunks would travel from process to process.
-    """
-
-    def __init__(self, block: xr.Dataset) -> None:
-        (self.block,) = dask.optimize(block)
-
-
-def _detect_lazily(sealed: Sealed, mesh: Mesh, detector: Detector) -> pd.DataFrame:
-    return _detect_block(sealed.block.load(scheduler="synchronous"), mesh, detector)
-
-
-def _detect_block(block: xr.Dataset, mesh: Mesh, detector: Detector) -> pd.DataFrame:
-    tables = []
-    for step in Fields.steps(block):
-        _check_pressure(step)
-        tables.append(_step_table(step, centres_of(step, mesh, detector), mesh))
-    return pd.concat(tables, ignore_index=True) if tables else _step_table({}, {}, mesh)
-
-
-def _check_pressure(step: Mapping[str, Any]) -> None:
-    sample = step["msl"][::4, ::4]
-    known = sample[~np.isnan(sample)]
-    if known.size and not 80_000 < known.mean() < 120_000:
-        raise DataError(
-            f"Sea-level pressure has a mean of {known.mean():.4g} Pa at {step['time']}, but about "
-            "100000 is expected. Correct its values or its attribute 'units'."
-        )
-
-
-def _step_table(
-    step: Mapping[str, Any], centres: Mapping[str, NDArray[Any]], mesh: Mesh
-) -> pd.DataFrame:
-    if step and centres["lat"].size == 0:
-        centres = {name: np.array([_MISSING[name]]) for name in CENTRE_COLUMNS}
-    elif not step:
-        centres = {name: np.empty(0) for name in CENTRE_COLUMNS}
-    table = pd.DataFrame(centres).astype(_TYPES)
-    for name in ("init_time", "lead_time", "time", "member"):
-        table[name] = pd.Series(step.get(name), index=table.index, dtype=_STEP_TYPES[name])
-    rows_deg, columns_deg = mesh.steps_deg(0.0)
-    spacing = {
-        "spacing_deg": mesh.spacing_deg,
-        "row_spacing_deg": rows_deg,
-        "column_spacing_deg": columns_deg,
-    }
-    return table[[*_STEP_TYPES, *CENTRE_COLUMNS]].assign(**spacing)
-
-
-CENTRE_COLUMNS = ("lat", "lon", "slp", "wind", "depth", "warm_core", "i", "j")
-_MISSING = dict.fromkeys(CENTRE_COLUMNS, np.nan) | {"warm_core": None, "i": -1, "j": -1}
-_TYPES = dict.fromkeys(CENTRE_COLUMNS, "float64") | {
-    "warm_core": "boolean",
+CENTRE_COLUMNS = dict.fromkeys(("lat", "lon", "slp", "wind", "depth"), "float64") | {
+    "warm_core": "object",
     "i": "int64",
     "j": "int64",
 }
-_STEP_TYPES = {
-    "init_time": "datetime64[ns]",
-    "lead_time": "timedelta64[ns]",
-    "time": "datetime64[ns]",
-    "member": "int64",
-}
+"""What is known of a centre, and its type; warm_core is None where there is no thickness."""
 
 
 def centres_of(

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from climlstm.grid import great_circle_km
-from climlstm_storms.detect import SPACINGS
+from climlstm_storms.search import SPACINGS
 from climlstm_storms.sphere import KM_PER_DEGREE, Real, angle, extrapolate, unit_vectors
 from climlstm_storms.tracks import no_tracks, track_table
 

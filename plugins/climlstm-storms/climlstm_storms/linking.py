@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
 from climlstm.errors import DataError
-from climlstm_storms.detect import SPACINGS
+from climlstm_storms.search import SPACINGS
 from climlstm_storms.sphere import Real, angle, extrapolate, unit_vectors
 from climlstm_storms.tracks import no_tracks, track_table
 
