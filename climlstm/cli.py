@@ -15,6 +15,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from climlstm.errors import ClimLSTMError, PluginError
+from climlstm.plugin_commands import app as plugins_app
 
 console = Console()
 complaints = Console(stderr=True)
@@ -381,21 +382,7 @@ def plot(
     console.print(f"wrote {out}")
 
 
-plugins_app = typer.Typer(no_args_is_help=True, help="Variables, losses, evaluators and models.")
 app.add_typer(plugins_app, name="plugins")
-
-
-@plugins_app.command("list")
-def plugins_list() -> None:
-    """All installed plugins, built-in ones too."""
-    from climlstm.plugins import SINGULAR, discover
-
-    table = Table("kind", "name", "distribution", "version", box=None, pad_edge=False)
-    for kind in SINGULAR:
-        for plugin in discover(kind):
-            table.add_row(SINGULAR[kind], plugin.name, plugin.distribution, plugin.version)
-    console.print(table)
-
 
 maps_app = typer.Typer(no_args_is_help=True, help="Coastlines on this machine.")
 app.add_typer(maps_app, name="maps")

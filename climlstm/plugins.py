@@ -9,7 +9,8 @@ import functools
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -175,13 +176,17 @@ def load(kind: Kind, name: str) -> Any:
     """The object behind a plugin: a Variable, or the class of a loss, evaluator or model.
 
     name: as in `find`, or `module:attribute` with a dotted module path, for an object that is
-    not packaged yet.
+    not packaged yet; `__main__:Mine` in a notebook.
     Raises PluginError, naming group, plugin, distribution, version and cause.
     """
     module, _, attribute = name.partition(":")
     if attribute and _is_module(module, kind):
         return _import(module, attribute, f"{SINGULAR[kind]} '{name}'")
-    plugin = find(kind, name)
+    return load_found(find(kind, name))
+
+
+def load_found(plugin: Plugin) -> Any:
+    """The object behind a plugin that `discover` found; errors as from `load`."""
     module, _, attribute = plugin.value.partition(":")
     loaded = _import(module, attribute, str(plugin))
     wanted = getattr(loaded, "api_version", API_VERSION)
@@ -194,10 +199,48 @@ def load(kind: Kind, name: str) -> Any:
     return loaded
 
 
+@dataclass(frozen=True)
+class State:
+    """Whether a plugin can be used."""
+
+    word: Literal["found", "ok", "conflict", "API mismatch", "broken"]
+    """`found`: by its metadata, without having been imported."""
+    reason: str = ""
+
+
+def state(plugin: Plugin, others: Iterable[Plugin], *, load: bool = False) -> State:
+    """Whether a plugin can be used; never an error, so that one package cannot spoil a listing.
+
+    others: all plugins of its kind, among which its name may occur again.
+    load: import it, to be sure. Otherwise only its metadata are read.
+    """
+    rivals = [p for p in others if p.name == plugin.name and p != plugin]
+    module = plugin.value.partition(":")[0].split(".")[0]
+    if module not in sys.modules and importlib.util.find_spec(module) is None:
+        return State("broken", f"there is no module '{module}'")
+    if load:
+        try:
+            load_found(plugin)
+        except PluginError as error:
+            cause = error.__cause__
+            if cause is None:
+                return State("API mismatch", str(error))
+            return State("broken", f"{type(cause).__name__}: {cause}")
+    if rivals:
+        names = ", ".join(f"{rival.distribution}:{rival.name}" for rival in rivals)
+        return State("conflict", f"also {names}; say {plugin.distribution}:{plugin.name}")
+    return State("ok" if load else "found")
+
+
 def _is_module(module: str, kind: Kind) -> bool:
-    """Whether `module:attribute` rather than `distribution:name` is meant."""
+    """Whether `module:attribute` rather than `distribution:name` is meant.
+
+    A module that is loaded counts too: `__main__:Mine` is what a notebook has defined.
+    """
     if any(plugin.distribution == module for plugin in discover(kind)):
         return False
+    if module in sys.modules:
+        return True
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):

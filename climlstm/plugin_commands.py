@@ -1,0 +1,239 @@
+"""The commands `climlstm plugins …`: what is installed, whether it works, and how to begin one."""
+
+import dataclasses
+import inspect
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from climlstm.errors import PluginError, nearest
+
+if TYPE_CHECKING:  # imported when a command needs it, so that 'climlstm --help' stays quick
+    from climlstm.plugins import Kind, Plugin, State, Variable
+
+console = Console()
+
+app = typer.Typer(no_args_is_help=True, help="Variables, losses, evaluators and models.")
+
+Name = Annotated[
+    str, typer.Argument(help="Name, DISTRIBUTION:NAME, or module:attribute with --kind.")
+]
+KindOption = Annotated[
+    str | None, typer.Option("--kind", help="variable, loss, evaluator or model; by default any.")
+]
+
+
+@app.command("list")
+def list_plugins(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    load: Annotated[bool, typer.Option("--load", help="Import each, to be sure it works.")] = False,
+) -> None:
+    """All installed plugins, built-in ones too, and whether they can be used."""
+    from climlstm.plugins import SINGULAR
+
+    rows = [
+        {
+            "kind": SINGULAR[kind],
+            "name": plugin.name,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+            "value": plugin.value,
+            "state": state.word,
+            "reason": state.reason,
+        }
+        for kind in SINGULAR
+        for plugin, state in _states(kind, load=load)
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table("kind", "name", "distribution", "version", "state", box=None, pad_edge=False)
+    for row in rows:
+        good = row["state"] in ("ok", "found")
+        text = row["state"] if good else f"[red]{row['state']}[/]: {escape(row['reason'])}"
+        table.add_row(row["kind"], row["name"], row["distribution"], row["version"], text)
+    console.print(table)
+
+
+def _states(kind: "Kind", *, load: bool) -> Iterator[tuple["Plugin", "State"]]:
+    from climlstm import plugins
+
+    found = plugins.discover(kind)
+    for plugin in found:
+        yield plugin, plugins.state(plugin, found, load=load)
+
+
+@app.command()
+def show(name: Name, kind: KindOption = None) -> None:
+    """What a plugin is, which options it has, and where it comes from."""
+    from climlstm import plugins
+
+    for where, full, of_kind in _meant(name, kind):
+        loaded = plugins.load(of_kind, full)
+        console.print(f"[bold]{plugins.SINGULAR[of_kind]} {escape(name)}[/]  {escape(where)}")
+        if isinstance(loaded, plugins.Variable):
+            console.print(_described(loaded), highlight=False)
+            continue
+        console.print(textwrap.indent(escape(inspect.getdoc(loaded) or "(no text)"), "  "))
+        _print_options(getattr(loaded, "Options", loaded))
+
+
+def _described(variable: "Variable") -> str:
+    facts = {
+        "long name": variable.long_name,
+        "units": variable.units,
+        "standard name": variable.standard_name,
+        "in ERA5": variable.era5_name,
+        "on levels": "yes" if variable.on_levels else None,
+        "derived from": ", ".join(variable.inputs) or None,
+    }
+    text = "\n".join(f"{what}: {fact}" for what, fact in facts.items() if fact)
+    doc = inspect.getdoc(variable.derive) if variable.derive else None
+    return textwrap.indent(escape(f"{text}\n\n{doc}" if doc else text), "  ")
+
+
+def _print_options(schema: Any) -> None:
+    table = Table("option", "type", "default", box=None, pad_edge=False)
+    for option, (type_, default) in options_of(schema).items():
+        table.add_row(option, escape(type_), escape(default))
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print("  no options", style="dim")
+
+
+def options_of(schema: Any) -> dict[str, tuple[str, str]]:
+    """Type and default, as texts, of each option of a dataclass or pydantic model."""
+    if dataclasses.is_dataclass(schema):
+        return {
+            f.name: (_type_name(f.type), _default(f.default, f.default_factory))
+            for f in dataclasses.fields(schema)
+            if f.init
+        }
+    fields: Mapping[str, Any] = getattr(schema, "model_fields", {})
+    return {
+        name: (_type_name(f.annotation), "required" if f.is_required() else repr(f.get_default()))
+        for name, f in fields.items()
+    }
+
+
+def _default(default: Any, factory: Any) -> str:
+    if factory is not dataclasses.MISSING:
+        return repr(factory())
+    return "required" if default is dataclasses.MISSING else repr(default)
+
+
+def _type_name(annotation: Any) -> str:
+    """The annotation as people write it: `float, gt=0` for a constrained one."""
+    if isinstance(annotation, str):
+        return annotation
+    limits = [text for each in getattr(annotation, "__metadata__", ()) for text in _limits(each)]
+    plain = getattr(annotation, "__origin__", annotation) if limits else annotation
+    text = plain.__name__ if isinstance(plain, type) else str(plain)
+    for module in ("typing.", "collections.abc."):
+        text = text.replace(module, "")
+    return ", ".join([text, *limits])
+
+
+def _limits(field: Any) -> list[str]:
+    names = ("gt", "ge", "lt", "le", "min_length", "max_length", "multiple_of")
+    return [
+        f"{name}={getattr(limit, name)}"
+        for limit in getattr(field, "metadata", [field])
+        for name in names
+        if getattr(limit, name, None) is not None
+    ]
+
+
+@app.command()
+def check(
+    name: Name,
+    kind: KindOption = None,
+    set_: Annotated[
+        list[str], typer.Option("--set", metavar="OPTION=VALUE", help="An option of the plugin.")
+    ] = [],  # noqa: B006
+) -> None:
+    """Whether a plugin keeps what climlstm asks of its kind, check by check."""
+    from climlstm import testing
+    from climlstm.plugins import SINGULAR
+
+    failures = 0
+    for where, full, of_kind in _meant(name, kind):
+        console.print(f"[bold]{SINGULAR[of_kind]} {escape(name)}[/]  {escape(where)}")
+        for outcome in testing.check(of_kind, full, _options(set_)):
+            colour = {"passed": "green", "failed": "red", "skipped": "yellow"}[outcome.state]
+            what = outcome.name.removeprefix("test_").replace("_", " ")
+            line = f"  [{colour}]{outcome.state:8}[/]{escape(what)}"
+            if outcome.reason:
+                line += f": {escape(outcome.reason)}"
+            console.print(line, highlight=False, soft_wrap=True)
+            failures += outcome.state == "failed"
+    if failures:
+        raise PluginError(
+            f"'{name}' fails {failures} check{'s' if failures > 1 else ''}. To work on them, "
+            "subclass climlstm.testing in its tests and run pytest."
+        )
+
+
+def _options(settings: list[str]) -> dict[str, Any]:
+    """`power=1.5` and the like; values are YAML, as in a run file."""
+    import yaml
+
+    options = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise PluginError(f"--set {setting} has no '='. Write --set OPTION=VALUE.")
+        options[key] = yaml.safe_load(value)
+    return options
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(help="variable, loss, evaluator or model.")],
+    name: Annotated[str, typer.Argument(help="What run files will call it.")],
+    parent: Annotated[Path, typer.Option("--in", help="Folder to put the project in.")] = Path(),
+) -> None:
+    """A ready project for a plugin: package, README and tests that pass."""
+    from climlstm.scaffold import kind_of, new_project
+
+    folder = new_project(kind_of(kind), name, parent)
+    console.print(f"wrote {escape(str(folder))}; then:", soft_wrap=True)
+    console.print(f"  pip install -e {escape(str(folder))}", soft_wrap=True)
+    console.print(f"  climlstm plugins check {name}")
+    console.print(f"  pytest {escape(str(folder))}", soft_wrap=True)
+
+
+def _meant(name: str, kind: str | None) -> list[tuple[str, str, "Kind"]]:
+    """Where it is from, its unmistakable name and its kind, for each plugin of that name.
+
+    Raises PluginError where there is none.
+    """
+    from climlstm import plugins
+    from climlstm.scaffold import kind_of
+
+    kinds = list(plugins.SINGULAR) if kind is None else [kind_of(kind)]
+    distribution, _, short = name.rpartition(":")
+    meant = [
+        (f"{p.value}, {p.distribution} {p.version}", f"{p.distribution}:{p.name}", of_kind)
+        for of_kind in kinds
+        for p in plugins.discover(of_kind)
+        if p.name == short and distribution in ("", p.distribution)
+    ]
+    if meant:
+        return meant
+    if kind is not None:
+        plugins.load(kinds[0], name)  # module:attribute, or the error that names the nearest
+        return [(name, name, kinds[0])]
+    names = {p.name for of_kind in kinds for p in plugins.discover(of_kind)}
+    raise PluginError(
+        f"There is no plugin '{name}' installed.{nearest(short, names)} See 'climlstm plugins "
+        "list'; for module:attribute, say which --kind it is."
+    )
