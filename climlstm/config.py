@@ -194,6 +194,9 @@ class TrainingConfig(Section):
     ramp: Annotated[float, Field(ge=0, le=1)] = 0.6
     """Share of the training over which the horizon grows from 1 to its full length."""
     loss: PluginChoice = PluginChoice(name="mse")
+    balance: Literal["state", "tendency"] = "tendency"
+    """What makes channels weigh alike in the loss: errors in standard deviations of the state, or,
+    halfway to those of its change over a step, so that slow channels are not neglected."""
     batch_size: PositiveInt = 16
     """Windows in one optimiser step, summed over all workers."""
     epochs: PositiveInt = 10

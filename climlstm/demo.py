@@ -56,8 +56,9 @@ data:
   forcing: [season]
   static: [orography, land_mask]
   periods: {train: [$train], valid: [$valid], test: [$test]}
-model: {name: convlstm, history: 2}
-training: {horizon: 4, epochs: 4, batch_size: 16, learning_rate: 2.0e-3}
+# One known step is enough here: the channels determine the state of the simulated atmosphere.
+model: {name: convlstm, history: 1, options: {hidden: [128, 128], patch: 2}}
+training: {horizon: 4, epochs: 2, batch_size: 16, learning_rate: 2.0e-3}
 forecast: {steps: 28, every: 48h}
 cluster: {workers: $workers}
 """)
@@ -96,16 +97,20 @@ def run_demo(directory: Path, *, years: int, workers: int, console: Console) -> 
 
 def _write_run(directory: Path, *, years: int, workers: int) -> Config:
     """Catalog and run file, for the demo itself and for the user to change afterwards."""
+    (directory / "catalog.yaml").write_text(CATALOG, encoding="utf-8")
+    (directory / "run.yaml").write_text(run_text(years=years, workers=workers), encoding="utf-8")
+    return load_config(directory / "run.yaml")
+
+
+def run_text(*, years: int, workers: int) -> str:
+    """The run file of the demo."""
     end = START + years
-    run = RUN.substitute(
+    return RUN.substitute(
         train=f"{START}-01-01, {end - 1}-12-31",
         valid=f"{end}-01-01, {end}-03-31",
         test=f"{end}-04-01, {end}-12-31",
         workers=workers,
     )
-    (directory / "catalog.yaml").write_text(CATALOG, encoding="utf-8")
-    (directory / "run.yaml").write_text(run, encoding="utf-8")
-    return load_config(directory / "run.yaml")
 
 
 def _replace_older(forecasts: Path, checkpoint: Path) -> None:

@@ -175,10 +175,8 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
             plan=plan,
             validation=validation,
             stream=stream,
-            climatology=climatology(
-                cube, bounds["train"], channels=data.state, unusable=statistics.unusable
-            ),
-            weight=_weight(cube, statistics),
+            climatology=reference,
+            weight=_weight(cube, statistics, training.balance),
             provenance={
                 "config": config.model_dump(mode="json"),
                 "data": data.model_dump(mode="json", exclude={"memory"})
@@ -256,7 +254,14 @@ def _static_fields(cube: xr.Dataset, names: tuple[str, ...]) -> Tensor | None:
     return torch.from_numpy((fields - mean) / np.where(spread > 0, spread, 1)).float()
 
 
-def _weight(cube: xr.Dataset, statistics: Statistics) -> Tensor:
+def _weight(cube: xr.Dataset, statistics: Statistics, balance: str) -> Tensor:
+    """(C, H, W), mean 1: cell area where observed, times a factor for each channel.
+
+    With the balance 'tendency' the squared error of a channel is divided by its standard
+    deviation and by that of its tendency, instead of by the former squared.
+    """
     area = cell_area_weights(cube["latitude"]).values[None, :, None]
-    weight = torch.from_numpy(area * statistics.observed).float()
+    slowness = statistics.std / statistics.tendency_std if balance == "tendency" else 1.0
+    factor = np.broadcast_to(slowness, len(statistics.channels))[:, None, None]
+    weight = torch.from_numpy(area * statistics.observed * factor).float()
     return weight / weight.mean()
