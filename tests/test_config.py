@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from climlstm.config import dump_config, format_duration, load_config
+from climlstm.config import ClusterConfig, dump_config, format_duration, load_config
 from climlstm.errors import ConfigError
 
 RUN = """
@@ -112,3 +112,11 @@ def test_a_missing_run_file_is_named(tmp_path):
 @pytest.mark.parametrize("text", ["6h", "30min", "1d12h", "1d", "1h30min"])
 def test_durations_are_written_as_they_are_read(run_file, text):
     assert format_duration(load_config(run_file, [f"data.step={text}"]).data.step) == text
+
+
+def test_workers_are_a_number_or_a_range():
+    assert ClusterConfig(workers=3).workers == 3
+    assert ClusterConfig(workers=[2, 8]).workers == (2, 8)
+    for wrong in (0, [8, 2], [2], "many"):
+        with pytest.raises(ValueError, match=r"or a range such as \[2, 8\]"):
+            ClusterConfig(workers=wrong)

@@ -77,6 +77,7 @@ class Command:
 
     def __init__(self, arguments: list[str], log: Path) -> None:
         self.log = log
+        self.began = time.time()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "climlstm", *arguments],
             env=os.environ | ENVIRONMENT,
@@ -133,7 +134,7 @@ class Cluster:
         return self.commands[-1]
 
     def wait_for(self, condition: Callable[[], object], *, seconds: float, what: str) -> float:
-        """Seconds until something came to pass; fails where it does not, or a command of ours fails."""
+        """Seconds until something came to pass; fails where it does not, or a command fails."""
         began = time.monotonic()
         while not condition():
             for command in self.commands:
@@ -144,7 +145,28 @@ class Cluster:
         return time.monotonic() - began
 
     def add(self, number: int, *, cpus: int) -> Host:
-        """Start a host; number 1 is the head."""
+        """Start a host, and return when Ray runs on it; number 1 is the head.
+
+        Ray gives up where its node is not there in 30 s, as on a machine busy with other things.
+        """
+        log = self.folder / f"host{number}.log"
+
+        def started() -> bool:
+            return "Ray runtime started" in log.read_text()
+
+        for _ in range(3):
+            host = self._start(number, cpus=cpus)
+            self.wait_for(
+                lambda host=host: started() or host.process.poll() is not None,
+                seconds=90,
+                what=f"Ray on host {number}",
+            )
+            if started():
+                return host
+            self.remove(host)
+        pytest.fail(f"Ray does not start on host {number}:\n{log.read_text()}")
+
+    def _start(self, number: int, *, cpus: int) -> Host:
         name, address = f"{self.mark}n{number}", f"10.213.77.{number}"
         _ip("netns", "add", name)
         _ip("-n", name, "link", "set", "lo", "up")
