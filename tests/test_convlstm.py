@@ -270,15 +270,18 @@ def test_compiled_gates_are_the_plain_ones(dtype):
         randn(2, 19, 5, 7).to(dtype),
     )
     grad_h = interior(grad_h.contiguous(memory_format=torch.channels_last), 1)
-    c, grad_c = (randn(2, 19, 3, 5).contiguous(memory_format=torch.channels_last) for _ in "12")
+    before, grad_c = (
+        randn(2, 19, 3, 5).contiguous(memory_format=torch.channels_last) for _ in "12"
+    )
     peephole = randn(3, 19, 1, 1)
     results = []
     for gates in (compiled, kernel.PLAIN):
-        after, h, of_z = torch.empty_like(c), torch.empty_like(grad_h), torch.empty_like(z)
-        grad, opened = grad_c.clone(), z.clone()
-        gates.forward(opened, z_hidden, c, peephole, after, h)
-        gates.backward(opened, c, after, grad_h, peephole, grad, of_z)
-        results.append((opened, after, h, grad, of_z))
+        c, grad, opened = before.clone(), grad_c.clone(), z.clone()
+        kept, h, of_z = c.to(dtype), torch.empty_like(grad_h), torch.empty_like(z)
+        gates.forward(opened, z_hidden, c, peephole, kept, h)
+        torch.testing.assert_close(kept, c.to(dtype))
+        gates.backward(opened, before.to(dtype), kept, grad_h, peephole, grad, of_z)
+        results.append((opened, c, h, grad, of_z))
     tolerance = 1e-5 if dtype == torch.float32 else 2**-7
     for got, expected in zip(*results, strict=True):
         torch.testing.assert_close(got, expected, atol=tolerance, rtol=tolerance)
@@ -290,11 +293,10 @@ def test_what_is_not_a_number_stays_so_and_infinities_saturate(fused, dtype):
     z = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0])
     z = z.expand(4, 4).reshape(1, 4, 1, 4).to(dtype).contiguous(memory_format=torch.channels_last)
     c, h = torch.ones(1, 1, 1, 4), torch.empty(1, 1, 1, 4, dtype=dtype)
-    after, z_hidden = torch.empty_like(c), torch.zeros_like(z)
-    kernel.gates_for(z, c, fused=fused).forward(z, z_hidden, c, None, after, h)
-    assert after[..., 0].isnan()
-    assert h[..., 0].isnan()
-    torch.testing.assert_close(after[0, 0, 0, 1:], torch.tensor([2.0, 0.0, 0.5]), atol=1e-6, rtol=0)
+    kept, z_hidden = c.to(dtype), torch.zeros_like(z)
+    kernel.gates_for(z, c, fused=fused).forward(z, z_hidden, c, None, kept, h)
+    assert torch.stack([c, kept.float(), h.float()])[..., 0].isnan().all()
+    torch.testing.assert_close(c[0, 0, 0, 1:], torch.tensor([2.0, 0.0, 0.5]), atol=1e-6, rtol=0)
 
 
 def test_missing_compiler_is_said_aloud_and_does_not_stop_training(monkeypatch, caplog):

@@ -2,7 +2,7 @@
  *
  * The same as `plain_forward` and `plain_backward` in gates.py, which say what is computed; built and
  * called by kernel.py. Channels lie side by side: z, gates and grad_z are (B, H, W, 4 C) with the
- * channels of i, f, o, g one after another, cell states (B, H, W, C). The hidden state and its gradient
+ * channels of i, f, o, g one after another, the other fields (B, H, W, C). The hidden state and its gradient
  * lie inside a wider field, with `stride_b`, `stride_y`, `stride_x` elements between neighbours.
  * peephole is (3, C), zeros where there is none: a branch would keep compilers from vectorising.
  */

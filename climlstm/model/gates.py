@@ -29,19 +29,21 @@ def update_state(z: Tensor, c: Tensor, peephole: Tensor | None) -> tuple[Tensor,
 
 
 def plain_forward(
-    z: Tensor, z_hidden: Tensor, c: Tensor, peephole: Tensor | None, c_after: Tensor, h: Tensor
+    z: Tensor, z_hidden: Tensor, c: Tensor, peephole: Tensor | None, kept: Tensor, h: Tensor
 ) -> None:
-    """`update_state` of z + z_hidden: writes c_after and h, and the gates over z."""
+    """`update_state` of z + z_hidden: writes the gates over z, the new cell state over c and, in
+    the precision of z, into kept, and the hidden state into h."""
     i, f, o, g = (z.to(c.dtype) + z_hidden).chunk(4, dim=1)
     if peephole is not None:
         i = i + peephole[0] * c
         f = f + peephole[1] * c
     i, f, g = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g)
-    torch.addcmul(f * c, i, g, out=c_after)
+    c.mul_(f).addcmul_(i, g)
+    kept.copy_(c)
     if peephole is not None:
-        o = o + peephole[2] * c_after
+        o = o + peephole[2] * c
     o = torch.sigmoid(o)
-    h.copy_(o * torch.tanh(c_after))
+    h.copy_(o * torch.tanh(c))
     for part, gate in zip(z.chunk(4, dim=1), (i, f, o, g), strict=True):
         part.copy_(gate)
 
@@ -57,10 +59,10 @@ def plain_backward(
 ) -> None:
     """Gradients of `update_state`: writes grad_z, and turns grad_c from after the step to before.
 
-    gates: (B, 4 C, H, W), as `plain_forward` leaves them.
+    gates, c, c_after: as `plain_forward` leaves and keeps them, before and after the step.
     """
-    i, f, o, g = gates.to(c.dtype).chunk(4, dim=1)
-    tanh, grad_h = torch.tanh(c_after), grad_h.to(c.dtype)
+    i, f, o, g = gates.to(grad_c.dtype).chunk(4, dim=1)
+    tanh, grad_h = torch.tanh(c_after.to(grad_c.dtype)), grad_h.to(grad_c.dtype)
     grad_o = grad_h * tanh * o * (1 - o)
     grad_c += grad_h * o * (1 - tanh * tanh)
     if peephole is not None:

@@ -1,9 +1,9 @@
 /* The loops of gates.c, for one TYPE of convolved fields. */
 
-/* z: in, the convolved input; out, the gates. */
+/* z: in, the convolved input; out, the gates. c: in, before the step; out, after it; kept: a copy. */
 void NAME(forward)(
-    TYPE *restrict z, const TYPE *restrict z_hidden, const float *restrict c,
-    const float *restrict peephole, float *restrict c_after, TYPE *restrict h,
+    TYPE *restrict z, const TYPE *restrict z_hidden, float *restrict c,
+    const float *restrict peephole, TYPE *restrict kept, TYPE *restrict h,
     long batch, long rows, long columns, long C,
     long stride_b, long stride_y, long stride_x, int threads) {
 #pragma omp parallel for collapse(2) num_threads(threads)
@@ -13,8 +13,8 @@ void NAME(forward)(
                 const long point = (b * rows + y) * columns + x;
                 TYPE *restrict zp = z + 4 * C * point;
                 const TYPE *restrict zh = z_hidden + 4 * C * point;
-                const float *restrict cp = c + C * point;
-                float *restrict cn = c_after + C * point;
+                float *restrict cp = c + C * point;
+                TYPE *restrict kp = kept + C * point;
                 TYPE *restrict hp = h + b * stride_b + y * stride_y + x * stride_x;
 #pragma omp simd
                 for (long k = 0; k < C; k++) {
@@ -32,7 +32,8 @@ void NAME(forward)(
                     zp[C + k] = WRITE(f);
                     zp[2 * C + k] = WRITE(o);
                     zp[3 * C + k] = WRITE(g);
-                    cn[k] = after;
+                    cp[k] = after;
+                    kp[k] = WRITE(after);
                     hp[k] = WRITE(o * tanh_of(after));
                 }
             }
@@ -42,7 +43,7 @@ void NAME(forward)(
 
 /* grad_c: in, with respect to the cell state after the step; out, before it. */
 void NAME(backward)(
-    const TYPE *restrict gates, const float *restrict c, const float *restrict c_after,
+    const TYPE *restrict gates, const TYPE *restrict c, const TYPE *restrict c_after,
     const TYPE *restrict grad_h, const float *restrict peephole,
     float *restrict grad_c, TYPE *restrict grad_z,
     long batch, long rows, long columns, long C,
@@ -54,20 +55,20 @@ void NAME(backward)(
                 const long point = (b * rows + y) * columns + x;
                 const TYPE *restrict gp = gates + 4 * C * point;
                 TYPE *restrict gz = grad_z + 4 * C * point;
-                const float *restrict cp = c + C * point;
-                const float *restrict cn = c_after + C * point;
+                const TYPE *restrict cp = c + C * point;
+                const TYPE *restrict cn = c_after + C * point;
                 float *restrict gc = grad_c + C * point;
                 const TYPE *restrict gh = grad_h + b * stride_b + y * stride_y + x * stride_x;
 #pragma omp simd
                 for (long k = 0; k < C; k++) {
                     const float i = READ(gp[k]), f = READ(gp[C + k]);
                     const float o = READ(gp[2 * C + k]), g = READ(gp[3 * C + k]);
-                    const float t = tanh_of(cn[k]), dh = READ(gh[k]);
+                    const float t = tanh_of(READ(cn[k])), dh = READ(gh[k]);
                     const float dzo = dh * t * o * (1 - o);
                     float dc = gc[k] + dh * o * (1 - t * t);
                     dc += dzo * peephole[2 * C + k];
                     const float dzi = dc * g * i * (1 - i);
-                    const float dzf = dc * cp[k] * f * (1 - f);
+                    const float dzf = dc * READ(cp[k]) * f * (1 - f);
                     gz[k] = WRITE(dzi);
                     gz[C + k] = WRITE(dzf);
                     gz[2 * C + k] = WRITE(dzo);

@@ -39,7 +39,7 @@ class Forward(Protocol):
         z_hidden: Tensor,
         c: Tensor,
         peephole: Tensor | None,
-        c_after: Tensor,
+        kept: Tensor,
         h: Tensor,
     ) -> None:
         """As `plain_forward`."""
@@ -70,7 +70,7 @@ PLAIN = Gates(plain_forward, plain_backward)
 
 
 def gates_for(z: Tensor, c: Tensor, *, fused: bool) -> Gates:
-    """The fastest gates for fields and cell states of this device and precision.
+    """The fastest gates for fields and cell states (or their gradient) of this precision.
 
     fused: False for the plain ones anyway.
     """
@@ -88,10 +88,10 @@ def _compiled(precision: str) -> Gates | None:
     c_backward = getattr(library, f"backward_{precision}")
 
     def forward(
-        z: Tensor, z_hidden: Tensor, c: Tensor, peephole: Tensor | None, c_after: Tensor, h: Tensor
+        z: Tensor, z_hidden: Tensor, c: Tensor, peephole: Tensor | None, kept: Tensor, h: Tensor
     ) -> None:
         given = _or_zeros(peephole, c)
-        pointers = _pointers(z, z_hidden, c, given, c_after, h)
+        pointers = _pointers(z, z_hidden, c, given, kept, h)
         c_forward(*pointers, *_extent(c, h))
 
     def backward(
@@ -103,7 +103,7 @@ def _compiled(precision: str) -> Gates | None:
         grad_c: Tensor,
         grad_z: Tensor,
     ) -> None:
-        given = _or_zeros(peephole, c)
+        given = _or_zeros(peephole, grad_c)
         pointers = _pointers(gates, c, c_after, grad_h, given, grad_c, grad_z)
         c_backward(*pointers, *_extent(c, grad_h))
 

@@ -30,7 +30,7 @@ class Plan:
     width: int
     """Of the halo."""
     recompute: bool = False
-    """Whether to keep hidden states only, and to compute the gates again in the backward pass."""
+    """Whether to keep states only, and to compute the gates again in the backward pass."""
     fused: bool = True
     """Whether compiled gates may be used."""
 
@@ -76,13 +76,15 @@ class Recurrence(torch.autograd.Function):
         steps, batch, _, *padded = x.shape
         shape = (batch, of_hidden.shape[1], *(size - 2 * plan.width for size in padded))
         run = Run(x, h, empty_with_halo(x, (steps, *shape), plan.width), weights, plan)
-        start = of_hidden.new_zeros(shape) if c is None else c
-        cells = [start.contiguous(memory_format=torch.channels_last)]
-        gates = [run.advance(span, cells) for span in run.spans()]
-        last = cells[-1]
-        if plan.recompute:
-            gates, cells = [], [cells[span.start] for span in run.spans()]
-        ctx.plan, ctx.number_of_gates = plan, len(gates)
+        last = of_hidden.new_zeros(shape) if c is None else c
+        last = last.clone(memory_format=torch.channels_last)
+        cells = [last.to(x.dtype, copy=True)]
+        gates = []
+        for span in run.spans():
+            of_span = run.advance(span, last, cells)
+            if not plan.recompute:
+                gates.append(of_span)
+        ctx.plan, ctx.precision, ctx.number_of_gates = plan, last.dtype, len(gates)
         ctx.save_for_backward(
             *(x, h, run.states, weights.of_input, weights.of_hidden, weights.bias, peephole),
             *(*gates, *cells),
@@ -97,24 +99,24 @@ class Recurrence(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         x, h, states, of_input, of_hidden, bias, peephole, *kept = ctx.saved_tensors
         run = Run(x, h, states, Weights(of_input, of_hidden, bias, peephole), ctx.plan)
-        gates_kept, cells_kept = kept[: ctx.number_of_gates], kept[ctx.number_of_gates :]
+        gates_kept, cells = kept[: ctx.number_of_gates], kept[ctx.number_of_gates :]
         grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        sums = run.no_gradients(cells_kept[0].dtype)
-        through_c = torch.zeros_like(cells_kept[0])
+        sums = run.no_gradients(ctx.precision)
+        through_c = torch.zeros_like(cells[0], dtype=ctx.precision)
         if grad_c is not None:
             through_c.copy_(grad_c)
         for number, span in reversed(list(enumerate(run.spans()))):
             if ctx.plan.recompute:
-                cells = [cells_kept[number]]
-                gates = run.advance(span, cells, again=True)
+                c = cells[span.start].to(ctx.precision, copy=True)
+                gates = run.advance(span, c, None)
             else:
-                cells, gates = cells_kept[span.start : span.stop + 1], gates_kept[number]
+                gates = gates_kept[number]
             grad_z = torch.empty_like(gates)
             for k, t in reversed(list(enumerate(span))):
                 arriving = run.arriving(t, grad_states, grad_h)
-                run.retreat(gates[k], cells[k : k + 2], arriving, through_c, grad_z[k])
+                run.retreat(gates[k], cells[t : t + 2], arriving, through_c, grad_z[k])
                 grad_h = run.grad_before(t, grad_z[k])
-            run.add_gradients(span, grad_z, cells, sums, grad_x)
+            run.add_gradients(span, grad_z, cells[span.start :], sums, grad_x)
         grad_state = (grad_h, through_c) if h is not None else (None, None)
         return grad_x, *grad_state, *(sums.of_input, sums.of_hidden, sums.bias, sums.peephole), None
 
@@ -140,25 +142,26 @@ class Run:
         """The hidden state that step t starts from."""
         return self.states[t - 1] if t else self.h
 
-    def advance(self, span: range, cells: list[Tensor], *, again: bool = False) -> Tensor:
-        """The gates of a span (len(span), B, 4 C, H, W); writes states and appends to cells.
+    def advance(self, span: range, c: Tensor, cells: list[Tensor] | None) -> Tensor:
+        """The gates of a span (len(span), B, 4 C, H, W); c is carried from its start to its end.
 
-        again: whether the states are known already, and only gates and cells are wanted.
+        Writes states, and appends cell states in the precision of x to cells; None: the states
+        are known already, and only the gates are wanted.
         """
         inputs = self.x[span.start : span.stop]
         z = F.conv2d(inputs.flatten(0, 1), self.weights.of_input, self.weights.bias)
         z = z.contiguous(memory_format=torch.channels_last).unflatten(0, inputs.shape[:2])
-        forward = gates_for(z, cells[-1], fused=self.plan.fused).forward
-        scratch = torch.empty_like(self.states[0]) if again else None
+        forward = gates_for(z, c, fused=self.plan.fused).forward
+        scratch = torch.empty_like(self.states[0])
         for t, z_of_input in zip(span, z, strict=True):
-            h = self.states[t] if scratch is None else scratch
-            after = torch.empty_like(cells[-1])
+            h = scratch if cells is None else self.states[t]
+            kept = torch.empty_like(c, dtype=self.x.dtype)
             inside = interior(h, self.plan.width)
             z_of_hidden = self._convolve_hidden(t, z_of_input)
-            forward(z_of_input, z_of_hidden, cells[-1], self.weights.peephole, after, inside)
-            if scratch is None:
+            forward(z_of_input, z_of_hidden, c, self.weights.peephole, kept, inside)
+            if cells is not None:
                 fill_halo(h, self.plan.width, self.plan.geometry)
-            cells.append(after)
+                cells.append(kept)
         return z
 
     def _convolve_hidden(self, t: int, like: Tensor) -> Tensor:
@@ -186,9 +189,9 @@ class Run:
     ) -> None:
         """One step back: grad_c from after to before it, and grad_z.
 
-        cells: before and after the step.
+        cells: kept from before and after the step.
         """
-        backward = gates_for(gates, cells[0], fused=self.plan.fused).backward
+        backward = gates_for(gates, grad_c, fused=self.plan.fused).backward
         backward(gates, cells[0], cells[1], grad_h, self.weights.peephole, grad_c, grad_z)
 
     def grad_before(self, t: int, grad_z: Tensor) -> Tensor | None:
@@ -233,7 +236,7 @@ class Run:
             sums.of_hidden.add_(self._of_hidden(grad_z[first - span.start :], behind))
         if sums.peephole is not None:
             for step, before, after in zip(grad_z, cells, cells[1:], strict=False):
-                i, f, o, _ = step.chunk(4, dim=1)
+                i, f, o, _ = step.to(sums.peephole.dtype).chunk(4, dim=1)
                 products = torch.stack([i * before, f * before, o * after])
                 sums.peephole.add_(products.sum(dim=(1, 3, 4))[:, :, None, None])
 
