@@ -5,13 +5,11 @@ A block is float32 (step, C + F, H, W): normalised channels, then the fields of 
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 
-import dask.threaded
 import numpy as np
 import xarray as xr
 from dask.system import CPU_COUNT
@@ -19,14 +17,14 @@ from numpy.typing import NDArray
 
 from climlstm.data.cube import CubePlan
 from climlstm.data.forcing import forcing_channels, forcing_fields
-from climlstm.data.parts import Part, make_parts
+from climlstm.data.parts import Part, Steps, make_parts
+from climlstm.data.reading import Job, read_jobs
+from climlstm.data.remote import Cache
 from climlstm.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 Block = NDArray[np.float32]
-Steps = NDArray[np.int64]
-"""Positions on the time axis of a cube."""
 
 SLAB_BYTES = 1 << 17
 """Values normalised at a time, so that they stay in the processor's cache between the passes."""
@@ -68,6 +66,7 @@ class BlockReader:
     plan: how the cube comes from its source; with it, chunks of a Zarr store are decoded straight
     into their places. Without, and for other formats, the cube's own Dask arrays are computed.
     forcing: names as in the run file; see forcing.py.
+    remote_cache: keeps objects of a remote store on disk.
     """
 
     def __init__(
@@ -78,6 +77,7 @@ class BlockReader:
         *,
         forcing: Sequence[str] = (),
         plan: CubePlan | None = None,
+        remote_cache: Cache | None = None,
         threads: int | None = None,
     ):
         self.times = cube["time"].values
@@ -89,7 +89,7 @@ class BlockReader:
         self.shape = (depth, self.latitude.size, self.longitude.size)
         """Of one step: (C + F, H, W)."""
         self.scaling = scaling
-        self.parts = make_parts(cube, self.channels, plan)
+        self.parts = make_parts(cube, self.channels, plan, remote_cache)
         self.threads = threads or CPU_COUNT
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="climlstm-read")
         self._closed = threading.Event()
@@ -139,37 +139,41 @@ class BlockReader:
         Raises DataError for a value that is missing or infinite though it is observed otherwise.
         """
         places = np.arange(steps.size) if rows is None else rows
-        jobs: list[Callable[[], None]] = []
+        jobs: list[Job] = []
+        goals: list[tuple[Steps, Steps]] = []
         for part in self.parts:
             units = part.units[steps]
             order = np.argsort(units, kind="stable")
-            cuts = np.flatnonzero(np.diff(units[order])) + 1
-            for mine in np.split(order, cuts):
-                jobs.append(partial(self._fill, part, steps[mine], places[mine], out, wanted))
-        for mine in np.array_split(np.arange(steps.size), self.threads) if self.forcing else ():
-            jobs.append(partial(self._force, steps[mine], places[mine], out))
-        graph = {("read", number): (job,) for number, job in enumerate(jobs)}
-        dask.threaded.get(graph, list(graph), pool=self._pool)
+            for mine in np.split(order, np.flatnonzero(np.diff(units[order])) + 1):
+                jobs.append((part, np.unique(steps[mine])))
+                goals.append((steps[mine], places[mine]))
 
-    def _fill(
+        def place(number: int, values: list[NDArray]) -> None:
+            self._place(*jobs[number], values, *goals[number], out, wanted)
+
+        read_jobs(jobs, place, self._pool)
+        if self.forcing:
+            shares = np.array_split(np.arange(steps.size), self.threads)
+            list(self._pool.map(lambda mine: self._force(steps[mine], places[mine], out), shares))
+
+    def _place(
         self,
         part: Part,
+        read: Steps,
+        values: list[NDArray],
         steps: Steps,
         rows: Steps,
         out: Block,
         wanted: NDArray[np.bool_] | None,
     ) -> None:
-        """One chunk of some channels: decoded, and normalised into all rows that want it."""
+        """What was read of some channels: normalised into all rows that want it."""
         if self._closed.is_set():
             raise RuntimeError("the stream was closed while it was read")
-        rising = bool(np.all(steps[1:] > steps[:-1]))
-        unique, where = (
-            (steps, np.arange(steps.size)) if rising else np.unique(steps, return_inverse=True)
-        )
+        where = np.searchsorted(read, steps)
         runs = _runs(where, rows)
-        for channel, values in zip(part.channels, part.read(unique), strict=True):
+        for channel, fields in zip(part.channels, values, strict=True):
             for first, last in runs:
-                chosen = values[where[first] : where[first] + last - first]
+                chosen = fields[where[first] : where[first] + last - first]
                 place = out[rows[first] : rows[first] + last - first, channel]
                 if not self.scaling.apply(channel, chosen, place):
                     self._refuse(channel, steps[first:last], place, wanted)

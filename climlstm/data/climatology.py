@@ -3,9 +3,7 @@
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
-import dask.threaded
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -14,6 +12,8 @@ from numpy.typing import NDArray
 
 from climlstm.data.cube import CubePlan
 from climlstm.data.parts import Part, make_parts
+from climlstm.data.reading import jobs_of, read_jobs
+from climlstm.data.remote import Cache
 from climlstm.errors import DataError
 
 WINDOW_DAYS = 61
@@ -31,6 +31,7 @@ def climatology(
     channels: Sequence[str],
     unusable: Iterable[np.datetime64] = (),
     plan: CubePlan | None = None,
+    remote_cache: Cache | None = None,
 ) -> xr.Dataset:
     """Mean of a period for each hour and day of the year: (hour, dayofyear, latitude, longitude).
 
@@ -42,6 +43,7 @@ def climatology(
     period: first and last moment, both included: the training period only.
     unusable: times that are left out because values are missing there.
     plan: how the cube comes from its source, so that stored chunks are decoded straight.
+    remote_cache: keeps objects of a remote store on disk.
     Cells that are never observed stay NaN. Raises DataError where the period holds no time.
     """
     times = cube["time"].values
@@ -65,7 +67,7 @@ def climatology(
         "longitude": cube["longitude"],
     }
     fields = {}
-    for part in make_parts(cube, channels, plan):
+    for part in make_parts(cube, channels, plan, remote_cache):
         means = _means(part, np.flatnonzero(inside), groups, weights)
         for channel, values in zip(part.channels, means, strict=True):
             fields[channels[channel]] = (dims, values, cube[channels[channel]].attrs)
@@ -120,24 +122,26 @@ def _means(
 
     What is summed are deviations from the first field, so that float32 loses nothing that matters.
     """
-    first = [values[0].copy() for values in part.read(positions[:1])]
+    with ThreadPoolExecutor(1) as pool:
+        first = read_jobs(
+            [(part, positions[:1])], lambda _, read: [values[0].copy() for values in read], pool
+        )[0]
     plane = first[0].shape
     sums = np.zeros((len(first), len(weights) * DAYS, *plane), dtype="float32")
     locks = [threading.Lock() for _ in range(DAYS)]
 
-    def add(steps: NDArray[np.int64]) -> None:
+    jobs = jobs_of(part, positions)
+
+    def add(number: int, read: list[NDArray]) -> None:
         work = np.empty(plane, dtype="float32")
-        for channel, values in enumerate(part.read(steps)):
-            for field, group in zip(values, groups[steps].tolist(), strict=True):
+        for channel, values in enumerate(read):
+            for field, group in zip(values, groups[jobs[number][1]].tolist(), strict=True):
                 np.subtract(field, first[channel], out=work)
                 with locks[group % DAYS]:
                     sums[channel, group] += work
 
-    cuts = np.flatnonzero(np.diff(part.units[positions])) + 1
-    pieces = np.split(positions, cuts)
-    graph = {("add", number): (partial(add, piece),) for number, piece in enumerate(pieces)}
     with ThreadPoolExecutor(CPU_COUNT, thread_name_prefix="climlstm-climatology") as pool:
-        dask.threaded.get(graph, list(graph), pool=pool)
+        read_jobs(jobs, add, pool)
     means = []
     for start, channel in zip(first, sums, strict=True):
         by_day = channel.reshape(len(weights), DAYS, -1)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from climlstm.data.cube import CubePlan
 from climlstm.data.recipes import Field, Recipe
-from climlstm.data.stored import Span, StoredArray, find_stored
+from climlstm.data.remote import Cache
+from climlstm.data.stored import Fetched, Span, StoredArray, find_stored
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,10 @@ class Part(Protocol):
         """What reads them, for the log."""
         ...
 
+    def fetch(self, steps: Steps) -> list[Fetched]:
+        """Have fetched what `read` needs from a remote store; to be waited for and released."""
+        ...
+
     def read(self, steps: Steps) -> list[NDArray]:
         """Values (step, H, W) in our units for each channel; steps: increasing, of one unit.
 
@@ -55,16 +60,22 @@ class Part(Protocol):
 
 
 def make_parts(
-    cube: xr.Dataset, channels: Sequence[str], plan: CubePlan | None
+    cube: xr.Dataset,
+    channels: Sequence[str],
+    plan: CubePlan | None,
+    cache: Cache | None = None,
 ) -> tuple[Part, ...]:
-    """The parts of a cube: straight from the Zarr store where that is possible, else by Dask."""
+    """The parts of a cube: straight from the Zarr store where that is possible, else by Dask.
+
+    cache: for objects of a remote store.
+    """
     if plan is None:
         return tuple(_lazy_part(cube, channels, (i,)) for i in range(len(channels)))
     recipes = {recipe.channel.name: recipe for recipe in plan.recipes}
     parts: list[Part] = []
     scratch = Scratch()
     for group in _together([recipes[name] for name in channels]):
-        part = _stored_part(plan, [recipes[channels[i]] for i in group], group, scratch)
+        part = _stored_part(plan, [recipes[channels[i]] for i in group], group, scratch, cache)
         parts.append(part if part is not None else _lazy_part(cube, channels, group))
     return tuple(parts)
 
@@ -91,6 +102,9 @@ class LazyPart:
     chunk_steps: int
     arrays: tuple[Any, ...]
     how: str = "computed by Dask"
+
+    def fetch(self, steps: Steps) -> list[Fetched]:
+        return []
 
     def read(self, steps: Steps) -> list[NDArray]:
         first, last = steps[0], steps[-1] + 1
@@ -128,11 +142,19 @@ class Input:
         """The source's first time in the store."""
         return self.stored.origin[self.time]
 
-    def read(self, wanted: Steps, scratch: "Scratch", slot: int) -> NDArray:
-        """Stored values (others..., time, row_range, column_range) at times of the source."""
+    def runs(self, wanted: Steps) -> list[Span]:
+        """Ranges of the store's times that hold times of the source, by whole chunks or less."""
         at = wanted + self.origin
         cuts = np.flatnonzero(at[1:] // self.chunk - at[:-1] // self.chunk > 1) + 1
-        runs = [(int(run[0]), int(run[-1]) + 1) for run in np.split(at, cuts)]
+        return [(int(run[0]), int(run[-1]) + 1) for run in np.split(at, cuts)]
+
+    def fetch(self, wanted: Steps) -> Fetched | None:
+        runs = self.runs(wanted)
+        return self.stored.fetch((*self.spans[: self.time], runs, *self.spans[self.time + 1 :]))
+
+    def read(self, wanted: Steps, scratch: "Scratch", slot: int) -> NDArray:
+        """Stored values (others..., time, row_range, column_range) at times of the source."""
+        runs = self.runs(wanted)
         spans = (*self.spans[: self.time], runs, *self.spans[self.time + 1 :])
         shape = tuple(sum(stop - start for start, stop in parts) for parts in spans)
         out = scratch.take(slot, shape, self.stored.array.dtype)
@@ -140,7 +162,9 @@ class Input:
         values = out.transpose(self.order)
         for function in self.stored.functions:
             values = function(values)
-        return values if shape[self.time] == at.size else values[..., _within(runs, at), :, :]
+        if shape[self.time] == wanted.size:
+            return values
+        return values[..., _within(runs, wanted + self.origin), :, :]
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +181,13 @@ class StoredPart:
     fields: tuple[tuple[tuple[int, tuple[int, ...]], ...], ...]
     """For each field of each recipe: which input, and where on its other dimensions."""
     scratch: "Scratch"
+
+    def fetch(self, steps: Steps) -> list[Fetched]:
+        if not any(one.stored.is_remote for one in self.inputs):
+            return []
+        wanted = self.plan.times.indices[steps]
+        fetched = [one.fetch(wanted) for one in self.inputs]
+        return [each for each in fetched if each is not None]
 
     def read(self, steps: Steps) -> list[NDArray]:
         wanted = self.plan.times.indices[steps]
@@ -183,13 +214,17 @@ class Scratch(threading.local):
 
 
 def _stored_part(
-    plan: CubePlan, recipes: Sequence[Recipe], group: tuple[int, ...], scratch: Scratch
+    plan: CubePlan,
+    recipes: Sequence[Recipe],
+    group: tuple[int, ...],
+    scratch: Scratch,
+    cache: Cache | None,
 ) -> StoredPart | None:
     """None where a variable is not a plain part of a Zarr array with time."""
     fields = [f for recipe in recipes for f in recipe.fields]
     names = list(dict.fromkeys(f.variable for f in fields))
     found = [
-        _find_input(plan, name, [dict(f.positions) for f in fields if f.variable == name])
+        _find_input(plan, name, [dict(f.positions) for f in fields if f.variable == name], cache)
         for name in names
     ]
     inputs = tuple(one for one in found if one is not None)
@@ -216,10 +251,10 @@ def _stored_part(
 
 
 def _find_input(
-    plan: CubePlan, name: str, positions: Sequence[dict[Hashable, int]]
+    plan: CubePlan, name: str, positions: Sequence[dict[Hashable, int]], cache: Cache | None
 ) -> Input | None:
     variable = plan.source[name]
-    stored = find_stored(variable)
+    stored = find_stored(variable, cache)
     time, latitude, longitude = plan.axes.dims
     if stored is None or not {time, latitude, longitude} <= set(variable.dims):
         return None

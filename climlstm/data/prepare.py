@@ -14,6 +14,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from climlstm.config import DataConfig
 from climlstm.data.axes import Selection
 from climlstm.data.cube import DIMS, CubePlan, plan_cube
 from climlstm.data.parts import Part, make_parts
+from climlstm.data.reading import jobs_of, read_jobs
 from climlstm.data.statistics import STATISTICS, Statistics, compute_statistics
 from climlstm.errors import DataError
 
@@ -112,9 +114,11 @@ def estimate(plan: CubePlan) -> Estimate:
     for part in make_parts(cube, channels, plan):
         for first in {0, steps // 2 // layout.chunk * layout.chunk, max(steps - layout.chunk, 0)}:
             begun = time.perf_counter()
-            for values in part.read(np.arange(first, min(first + layout.chunk, steps))):
-                stored += len(_encoded(np.ascontiguousarray(values, dtype="float32")))
-                sampled += values.size * 4
+            with ThreadPoolExecutor(1) as pool:
+                jobs = jobs_of(part, np.arange(first, min(first + layout.chunk, steps)))
+                sizes = read_jobs(jobs, _encoded_sizes, pool)
+            stored += sum(encoded for encoded, _ in sizes)
+            sampled += sum(plain for _, plain in sizes)
             seconds += time.perf_counter() - begun
     decoded = 4 * steps * len(channels) * cube.sizes["latitude"] * cube.sizes["longitude"]
     return Estimate(
@@ -187,11 +191,15 @@ class _Writer:
         source = _parts(self)[part]
         plane = (self.plan.cells.latitude.size, self.plan.cells.longitude.size)
         values = np.full((len(source.channels), self.layout.shard, *plane), np.nan, "float32")
-        steps = np.arange(first, last)
-        cuts = np.flatnonzero(np.diff(source.units[steps])) + 1
-        for piece in np.split(steps, cuts):
-            for channel, read in enumerate(source.read(piece)):
-                values[channel, piece[0] - first : piece[-1] + 1 - first] = read
+        jobs = jobs_of(source, np.arange(first, last))
+
+        def fill(number: int, read: list[NDArray]) -> None:
+            steps = jobs[number][1]
+            for channel, block in enumerate(read):
+                values[channel, steps[0] - first : steps[-1] + 1 - first] = block
+
+        with ThreadPoolExecutor(1, thread_name_prefix="climlstm-prepare") as pool:
+            read_jobs(jobs, fill, pool)
         for channel, block in zip(source.channels, values, strict=True):
             self._store(block, self._place(channel, shard))
 
@@ -333,10 +341,11 @@ def _reported(writer: _Writer, progress: Progress | None) -> Iterator[None]:
         thread.join()
 
 
-def _encoded(block: NDArray[np.float32]) -> bytes:
-    """A chunk as it will be stored."""
+def _encoded_sizes(_: int, read: list[NDArray]) -> tuple[int, int]:
+    """Bytes of values as they will be stored, and in memory."""
     codec = numcodecs.Blosc(cname="lz4", clevel=5, shuffle=numcodecs.Blosc.SHUFFLE)
-    return bytes(codec.encode(block))
+    blocks = [np.ascontiguousarray(values, dtype="float32") for values in read]
+    return sum(len(codec.encode(b)) for b in blocks), sum(b.nbytes for b in blocks)
 
 
 def _channels(plan: CubePlan) -> tuple[str, ...]:

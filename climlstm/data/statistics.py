@@ -6,12 +6,10 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dask.base
-import dask.threaded
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -20,8 +18,10 @@ from numpy.typing import NDArray
 
 from climlstm.data.cube import CubePlan
 from climlstm.data.moments import Account, look, unpack
-from climlstm.data.parts import Part, make_parts
+from climlstm.data.parts import make_parts
+from climlstm.data.reading import Job, jobs_of, read_jobs
 from climlstm.data.recipes import Field
+from climlstm.data.remote import Cache
 from climlstm.errors import DataError
 from climlstm.grid import cell_area_weights
 
@@ -161,6 +161,7 @@ def compute_statistics(
     others: Sequence[Period] = (),
     plan: CubePlan | None = None,
     cache: Path | None = None,
+    remote_cache: Cache | None = None,
 ) -> Statistics:
     """Statistics of the training period, and where values are missing in any period.
 
@@ -168,6 +169,7 @@ def compute_statistics(
     others: further periods whose missing values are looked for.
     plan: how the cube comes from its source, so that stored chunks are decoded straight.
     cache: a folder; statistics found there under the same digest are not computed again.
+    remote_cache: keeps objects of a remote store on disk.
 
     Raises DataError where the training period is empty, or a channel is constant in it.
     """
@@ -180,7 +182,9 @@ def compute_statistics(
     if kept is not None and kept.is_file():
         logger.info("statistics of the training period: taken from %s", kept)
         return Statistics.from_dict(json.loads(kept.read_text(encoding="utf-8")))
-    statistics = _compute(cube, tuple(channels), train, others, plan=plan, digest=digest)
+    statistics = _compute(
+        cube, tuple(channels), train, others, plan=plan, remote_cache=remote_cache, digest=digest
+    )
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         partial = kept.with_suffix(".partial")
@@ -216,6 +220,7 @@ def _compute(
     others: Sequence[Period],
     *,
     plan: CubePlan | None,
+    remote_cache: Cache | None,
     digest: str,
 ) -> Statistics:
     times = cube["time"].values
@@ -226,7 +231,7 @@ def _compute(
             f"{times[0]} to {times[-1]}; statistics need two at least. Change data.periods.train."
         )
     wanted = np.logical_or.reduce([inside, *(_within(times, period) for period in others)])
-    found = _account(cube, channels, np.flatnonzero(wanted), inside, plan)
+    found = _account(cube, channels, np.flatnonzero(wanted), inside, plan, remote_cache)
     shape = (cube.sizes["latitude"], cube.sizes["longitude"])
     observed = np.stack([~account.never(inside, shape) for account in found])
     missing = [
@@ -277,26 +282,25 @@ def _account(
     positions: NDArray[np.int64],
     inside: NDArray[np.bool_],
     plan: CubePlan | None,
+    remote_cache: Cache | None,
 ) -> list[Account]:
     """What is to be known of each channel: one Dask task a chunk, merged as they come in."""
     times = cube["time"].values
     step = _step(times)
     found: dict[int, Account] = {}
-
-    def one(part: Part, steps: NDArray[np.int64]) -> list[Account]:
-        return [
-            look(values, steps, times=times, inside=inside, step=step)
-            for values in part.read(steps)
-        ]
-
     with ThreadPoolExecutor(CPU_COUNT, thread_name_prefix="climlstm-statistics") as pool:
-        for part in make_parts(cube, channels, plan):
-            cuts = np.flatnonzero(np.diff(part.units[positions])) + 1
-            pieces = np.split(positions, cuts)
-            for first in range(0, len(pieces), TASKS_AT_ONCE):
-                now = pieces[first : first + TASKS_AT_ONCE]
-                graph = {("look", i): (partial(one, part, piece),) for i, piece in enumerate(now)}
-                for accounts in dask.threaded.get(graph, list(graph), pool=pool):
+        for part in make_parts(cube, channels, plan, remote_cache):
+            jobs = jobs_of(part, positions)
+            for first in range(0, len(jobs), TASKS_AT_ONCE):
+                now = jobs[first : first + TASKS_AT_ONCE]
+
+                def accounts_of(number: int, values: list[NDArray], now: list[Job] = now) -> Any:
+                    return [
+                        look(v, now[number][1], times=times, inside=inside, step=step)
+                        for v in values
+                    ]
+
+                for accounts in read_jobs(now, accounts_of, pool):
                     for channel, account in zip(part.channels, accounts, strict=True):
                         known = found.get(channel)
                         found[channel] = account if known is None else known.merge(account, step)

@@ -10,6 +10,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,13 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
+from climlstm.data.remote import Cache, Mirror, is_remote
+
 logger = logging.getLogger(__name__)
+
+LARGEST = 1 << 28
+"""Decoded bytes of a remote object, chunk or shard, that is fetched as a whole; of larger ones
+zarr-python fetches parts."""
 
 Span = tuple[int, int]
 """Half-open range of positions."""
@@ -48,8 +55,17 @@ class StoredArray:
         """What decodes its chunks: 'zarrs' or 'zarr-python'."""
         return self.decode.name
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether `fetch` has something to fetch."""
+        return isinstance(self.decode, DecodeFetched)
+
+    def fetch(self, spans: Sequence[Sequence[Span]]) -> "Fetched | None":
+        """Have the objects of a remote store fetched that `read` needs; None if it needs none."""
+        return self.decode.fetch(spans)
+
     def read(self, spans: Sequence[Sequence[Span]], out: NDArray) -> None:
-        """Fill `out` with stored values.
+        """Fill `out` with stored values; what `fetch` gave has to be here.
 
         spans: for each dimension of the array, increasing ranges that follow one another in `out`.
         out: C-contiguous, of the array's dtype.
@@ -57,9 +73,28 @@ class StoredArray:
         self.decode(spans, out)
 
 
-def find_stored(variable: xr.DataArray) -> StoredArray | None:
+@dataclass(frozen=True, eq=False)
+class Fetched:
+    """Objects of a remote store that are on their way, or here."""
+
+    mirror: Mirror
+    keys: tuple[str, ...]
+    arrivals: tuple["Future[None]", ...]
+
+    def wait(self) -> None:
+        """Until all are here. Raises DataError for one that cannot be had."""
+        for arrival in self.arrivals:
+            arrival.result()
+
+    def release(self) -> None:
+        """They are not needed any more."""
+        self.mirror.release(self.keys)
+
+
+def find_stored(variable: xr.DataArray, cache: Cache | None = None) -> StoredArray | None:
     """The Zarr array behind a variable that xarray opened, if it was only cut from it since.
 
+    cache: for objects of a remote store.
     None for other formats, for values that something was computed from, and where nothing
     certain can be said.
     """
@@ -81,7 +116,7 @@ def find_stored(variable: xr.DataArray) -> StoredArray | None:
         return None
     if placed is None:
         return None
-    return StoredArray(array, *placed, functions, make_decode(array))
+    return StoredArray(array, *placed, functions, make_decode(array, cache))
 
 
 def _unwrap(adapter: Any) -> tuple[zarr.Array, tuple[Callable[[NDArray], NDArray], ...]]:
@@ -149,6 +184,9 @@ class Decode:
     def __init__(self, array: zarr.Array):
         self.array = array
 
+    def fetch(self, spans: Sequence[Sequence[Span]]) -> Fetched | None:
+        return None
+
     def __call__(self, spans: Sequence[Sequence[Span]], out: NDArray) -> None:
         places = [list(_places(parts)) for parts in spans]
         for part in itertools.product(*places):
@@ -170,35 +208,56 @@ class DecodeByZarrs(Decode):
 
     name = "zarrs"
 
-    def __init__(self, array: zarr.Array):
+    def __init__(self, array: zarr.Array, store: LocalStore, prefix: str):
         from zarrs._internal import ChunkItem, CodecPipelineImpl
 
         super().__init__(array)
         self._item = ChunkItem
         self._pipeline = CodecPipelineImpl(
             json.dumps(array.metadata.to_dict()),
-            store_config=array.store,
+            store_config=store,
             validate_checksums=True,
             num_threads=1,
         )
         self._outer = tuple(array.shards or array.chunks)
-        self._prefix = f"{array.path}/" if array.path else ""
+        self._prefix = prefix
 
     def __call__(self, spans: Sequence[Sequence[Span]], out: NDArray) -> None:
-        pieces = [
-            list(_pieces(parts, size)) for parts, size in zip(spans, self._outer, strict=True)
-        ]
         items = [
             self._item(
-                key=self._prefix + self.array.metadata.encode_chunk_key(tuple(p[0] for p in part)),
-                chunk_subset=[p[1] for p in part],
+                key=self._prefix + key,
+                chunk_subset=inside,
                 chunk_shape=self._outer,
-                subset=[p[2] for p in part],
+                subset=place,
                 shape=out.shape,
             )
-            for part in itertools.product(*pieces)
+            for key, inside, place in self._objects(spans)
         ]
         self._pipeline.retrieve_chunks_and_apply_index(items, out)
+
+    def _objects(
+        self, spans: Sequence[Sequence[Span]]
+    ) -> Iterator[tuple[str, list[slice], list[slice]]]:
+        """Key of each stored object, the range within it, and the range in what is read."""
+        sizes = zip(spans, self._outer, strict=True)
+        pieces = [list(_pieces(parts, size)) for parts, size in sizes]
+        for part in itertools.product(*pieces):
+            key = self.array.metadata.encode_chunk_key(tuple(p[0] for p in part))
+            yield key, [p[1] for p in part], [p[2] for p in part]
+
+
+class DecodeFetched(DecodeByZarrs):
+    """The same for a remote store, whose objects are fetched before."""
+
+    name = "zarrs, fetched ahead"
+
+    def __init__(self, array: zarr.Array, cache: Cache | None):
+        self._mirror = Mirror(array, cache)
+        super().__init__(array, LocalStore(self._mirror.folder), "")
+
+    def fetch(self, spans: Sequence[Sequence[Span]]) -> Fetched:
+        keys = tuple(dict.fromkeys(key for key, _, _ in self._objects(spans)))
+        return Fetched(self._mirror, keys, tuple(self._mirror.acquire(keys)))
 
 
 def _pieces(spans: Sequence[Span], size: int) -> Iterator[tuple[int, slice, slice]]:
@@ -210,17 +269,41 @@ def _pieces(spans: Sequence[Span], size: int) -> Iterator[tuple[int, slice, slic
             yield chunk, inside, slice(first + low - start, first + high - start)
 
 
-def make_decode(array: zarr.Array) -> Decode:
-    """The fastest way to decode an array that gives what zarr-python gives."""
-    if not isinstance(array.store, LocalStore) or not array.dtype.isnative:
-        return Decode(array)
+def make_decode(array: zarr.Array, cache: Cache | None = None) -> Decode:
+    """The fastest way to decode an array that gives what zarr-python gives.
+
+    cache: for objects of a remote store.
+    """
+    object_bytes = array.dtype.itemsize * math.prod(array.shards or array.chunks)
+    decode: DecodeByZarrs
     try:
-        decode = DecodeByZarrs(array)
-        corner = [[(0, min(1, size))] for size in array.shape]
-        first = np.empty((1,) * array.ndim, array.dtype)
-        decode(corner, first)
-        same = np.array_equal(first, array[(slice(0, 1),) * array.ndim], equal_nan=True)
+        if not array.dtype.isnative:
+            raise ValueError("bytes in the other order")
+        if isinstance(array.store, LocalStore):
+            prefix = f"{array.path}/" if array.path else ""
+            decode = DecodeByZarrs(array, array.store, prefix)
+        elif is_remote(array) and object_bytes <= LARGEST:
+            decode = DecodeFetched(array, cache)
+        else:
+            return Decode(array)
+        same = _gives_the_same(decode)
     except (ImportError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         logger.info("'%s' is decoded by zarr-python: zarrs cannot (%s)", array.path, error)
         return Decode(array)
     return decode if same else Decode(array)
+
+
+def _gives_the_same(decode: DecodeByZarrs) -> bool:
+    """Whether the first value is what zarr-python reads."""
+    array = decode.array
+    corner = [[(0, min(1, size))] for size in array.shape]
+    first = np.empty((1,) * array.ndim, array.dtype)
+    fetched = decode.fetch(corner)
+    try:
+        if fetched is not None:
+            fetched.wait()
+        decode(corner, first)
+    finally:
+        if fetched is not None:
+            fetched.release()
+    return np.array_equal(first, array[(slice(0, 1),) * array.ndim], equal_nan=True)

@@ -23,6 +23,7 @@ from climlstm.data.blocks import BlockReader, KeptBlocks, Scaling, Steps
 from climlstm.data.cube import CubePlan
 from climlstm.data.memory import Buffers, memory_budget
 from climlstm.data.plan import Starts
+from climlstm.data.remote import Cache
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class WindowStream:
     forcing: names as in the run file; see forcing.py.
     memory: bytes that data may fill; a share of the free memory, if None. A cube that fits, as
     far as it is used, is read once and kept.
+    remote_cache: keeps objects of a remote store on disk.
     threads: that read; all processors that the process may use, if None.
     """
 
@@ -73,6 +75,7 @@ class WindowStream:
         forcing: Sequence[str] = (),
         plan: CubePlan | None = None,
         memory: int | None = None,
+        remote_cache: Cache | None = None,
         device: str | torch.device = "cpu",
         threads: int | None = None,
     ):
@@ -86,6 +89,7 @@ class WindowStream:
             Scaling(mean, std, observed),
             forcing=forcing,
             plan=plan,
+            remote_cache=remote_cache,
             threads=threads,
         )
         self.memory = memory_budget(None) if memory is None else memory

@@ -1,0 +1,90 @@
+"""Reads steps of parts of a cube through Dask: one task a unit, remote objects fetched ahead."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
+
+import dask.threaded
+import numpy as np
+from numpy.typing import NDArray
+
+from climlstm.data.parts import Part, Steps
+from climlstm.data.remote import REQUESTS
+from climlstm.data.stored import Fetched
+
+T = TypeVar("T")
+
+Job = tuple[Part, Steps]
+"""Steps of one unit of a part."""
+
+
+def jobs_of(part: Part, steps: Steps) -> list[Job]:
+    """A job for each unit in which some steps (increasing) lie."""
+    cuts = np.flatnonzero(np.diff(part.units[steps])) + 1
+    return [(part, piece) for piece in np.split(steps, cuts) if piece.size]
+
+
+def read_jobs(
+    jobs: Sequence[Job], use: Callable[[int, list[NDArray]], T], pool: ThreadPoolExecutor
+) -> list[T]:
+    """What `use` makes of each job's number and values, in order.
+
+    The values hold during the call only. Whatever a task raises ends the reading.
+    """
+    ahead = _Ahead(jobs)
+
+    def one(number: int) -> T:
+        part, steps = jobs[number]
+        with ahead.fetched(number):
+            return use(number, part.read(steps))
+
+    graph = {("read", number): (partial(one, number),) for number in range(len(jobs))}
+    try:
+        results: list[T] = dask.threaded.get(graph, list(graph), pool=pool)
+    finally:
+        ahead.release_all()
+    return results
+
+
+class _Ahead:
+    """Keeps so many objects on their way that their latency does not show."""
+
+    def __init__(self, jobs: Sequence[Job]):
+        self._jobs = jobs
+        self._held: dict[int, list[Fetched]] = {}
+        self._begun = 0
+        self._objects = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def fetched(self, number: int) -> Iterator[None]:
+        """While a job has what it needs."""
+        with self._lock:
+            while self._begun < len(self._jobs) and (
+                self._begun <= number or self._objects < 2 * REQUESTS
+            ):
+                part, steps = self._jobs[self._begun]
+                self._held[self._begun] = part.fetch(steps)
+                self._objects += sum(len(f.keys) for f in self._held[self._begun])
+                self._begun += 1
+            needed = self._held[number]
+        try:
+            for each in needed:
+                each.wait()
+            yield
+        finally:
+            self._release(number)
+
+    def _release(self, number: int) -> None:
+        with self._lock:
+            for each in self._held.pop(number, ()):
+                self._objects -= len(each.keys)
+                each.release()
+
+    def release_all(self) -> None:
+        """Let go of what no job came for."""
+        for number in list(self._held):
+            self._release(number)

@@ -1,0 +1,240 @@
+"""Objects of remote stores, fetched many at a time and kept on disk for as long as they are wanted.
+
+Latency is hidden by requests in flight, not by threads: all objects that the next blocks need are
+asked for at once, and are decoded from local files like those of a local store.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import random
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import zarr
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import LocalStore, MemoryStore, ZipStore
+
+from climlstm.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+REQUESTS = 64
+"""Objects asked for at the same time. With 50 ms to the first byte, 10 suffice for objects of
+2 MB on a fast line; small objects need more."""
+
+TRIES = 6
+"""Of a request, with pauses that double from PAUSE seconds on: half a minute in all."""
+PAUSE = 0.5
+
+
+def is_remote(array: zarr.Array) -> bool:
+    """Whether an array lies somewhere from which it has to be fetched."""
+    return not isinstance(array.store, LocalStore | MemoryStore | ZipStore)
+
+
+class Mirror:
+    """Local copies of the objects of one remote array, while somebody reads them.
+
+    cache: with it, objects stay on disk for the next epoch, and for other processes.
+    """
+
+    def __init__(self, array: zarr.Array, cache: "Cache | None" = None):
+        self._store = array.store
+        self._prefix = f"{array.path}/" if array.path else ""
+        self._shelf = None if cache is None else cache.shelf(array)
+        parent = None if cache is None else cache.folder
+        self.folder = Path(tempfile.mkdtemp(prefix=".reading-", dir=parent))
+        """Holds the objects that are here, under their keys."""
+        self._deleted = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        self._readers: dict[str, int] = {}
+        self._arrivals: dict[str, Future[None]] = {}
+        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(4, thread_name_prefix="climlstm-fetch")
+
+    def acquire(self, keys: Sequence[str]) -> list["Future[None]"]:
+        """Have objects fetched, in this order; each future ends when its object is here.
+
+        Each key is to be released as often as it is acquired.
+        """
+        new = []
+        with self._lock:
+            for key in keys:
+                self._readers[key] = self._readers.get(key, 0) + 1
+                if key not in self._arrivals:
+                    self._arrivals[key] = Future()
+                    new.append(key)
+            arrivals = [self._arrivals[key] for key in keys]
+        if new:
+            self._thread.submit(sync, self._fetch_all(new))
+        return arrivals
+
+    def release(self, keys: Sequence[str]) -> None:
+        """Let go of objects; those that nobody else reads are deleted."""
+        with self._lock:
+            for key in keys:
+                self._readers[key] -= 1
+                if self._readers[key] == 0:
+                    del self._readers[key]
+                    self._arrivals.pop(key)
+                    (self.folder / key).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Delete all local copies that are not in a cache; also done when the mirror is lost."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._deleted()
+
+    async def _fetch_all(self, keys: Sequence[str]) -> None:
+        limit = asyncio.Semaphore(REQUESTS)
+        await asyncio.gather(*[self._fetch(key, limit) for key in keys])
+
+    async def _fetch(self, key: str, limit: asyncio.Semaphore) -> None:
+        with self._lock:
+            arrival = self._arrivals.get(key)
+        if arrival is None:  # released before its turn came
+            return
+        place = self.folder / key
+        try:
+            async with limit:
+                if self._shelf is None or not self._shelf.link(key, place):
+                    content = await self._get(key)
+                    await asyncio.to_thread(self._keep, key, place, content)
+        except Exception as error:  # whoever waits is told, whatever it was
+            arrival.set_exception(error)
+        else:
+            arrival.set_result(None)
+        with self._lock:
+            if key not in self._readers:  # released while it was on its way
+                place.unlink(missing_ok=True)
+
+    async def _get(self, key: str) -> bytes | None:
+        """An object, or None where the store has none: a chunk of fill values."""
+        for attempt in range(TRIES):
+            try:
+                found = await self._store.get(
+                    self._prefix + key, prototype=default_buffer_prototype()
+                )
+            except Exception as error:  # each library has errors of its own for a lost connection
+                if attempt + 1 == TRIES:
+                    raise DataError(
+                        f"'{self._prefix}{key}' of {self._store} cannot be read; the last of "
+                        f"{TRIES} tries gave {type(error).__name__}: {error}. Check the network "
+                        "and the credentials, then resume."
+                    ) from error
+                pause = PAUSE * 2**attempt * random.uniform(0.5, 1.5)
+                logger.warning("%s%s: %r; again in %.1f s", self._prefix, key, error, pause)
+                await asyncio.sleep(pause)
+            else:
+                return None if found is None else found.to_bytes()
+        raise AssertionError("unreachable")
+
+    def _keep(self, key: str, place: Path, content: bytes | None) -> None:
+        if content is None:
+            return
+        if self._shelf is None:
+            write_whole(place, content)
+        else:
+            self._shelf.put(key, place, content)
+
+
+@dataclass(frozen=True, eq=False)
+class Cache:
+    """A folder of objects up to a size, shared by any number of processes on its machine.
+
+    Objects are written whole, under what identifies store, array and key; a reader has a link of
+    its own, so that what is thrown out is not lost to those who read it.
+    """
+
+    folder: Path
+    limit: int
+    """Bytes."""
+    _written: list[int] = field(default_factory=lambda: [0])
+
+    def shelf(self, array: zarr.Array) -> "Shelf":
+        """The place of one array."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        identity = json.dumps(
+            [str(array.store), array.path, array.metadata.to_dict()], sort_keys=True, default=str
+        )
+        return Shelf(self, self.folder / hashlib.sha256(identity.encode()).hexdigest()[:24])
+
+    def make_room(self, size: int) -> None:
+        """Throw out what was not used for the longest time, if the limit may be exceeded."""
+        self._written[0] += size
+        if self._written[0] < self.limit // 20:
+            return
+        self._written[0] = 0
+        with open(self.folder / ".lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return  # another process is at it
+            self._throw_out()
+
+    def _throw_out(self) -> None:
+        found = []
+        for shelf in self.folder.glob("[0-9a-f]*"):
+            for folder, _, names in os.walk(shelf):
+                for name in names:
+                    with contextlib.suppress(FileNotFoundError):
+                        status = os.stat(os.path.join(folder, name))
+                        found.append(
+                            (status.st_mtime_ns, status.st_size, os.path.join(folder, name))
+                        )
+        excess = sum(size for _, size, _ in found) - int(0.9 * self.limit)
+        for _, size, place in sorted(found):
+            if excess <= 0:
+                return
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(place)
+            excess -= size
+
+
+@dataclass(frozen=True, eq=False)
+class Shelf:
+    """Objects of one array in a cache."""
+
+    cache: Cache
+    folder: Path
+
+    def link(self, key: str, place: Path) -> bool:
+        """Give a reader an object under a name of its own; False if it is not here."""
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(self.folder / key, place)
+        except FileNotFoundError:
+            return False
+        except FileExistsError:
+            return True
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self.folder / key)  # used last now
+        return True
+
+    def put(self, key: str, place: Path, content: bytes) -> None:
+        """Keep an object, and give it to a reader."""
+        self.cache.make_room(len(content))
+        write_whole(place, content)
+        kept = self.folder / key
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.link(place, kept)
+
+
+def write_whole(place: Path, content: bytes) -> None:
+    """A file that is either not there or complete."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(dir=place.parent)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+    os.replace(aside, place)
