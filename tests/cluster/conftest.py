@@ -158,7 +158,7 @@ class Cluster:
             host = self._start(number, cpus=cpus)
             self.wait_for(
                 lambda host=host: started() or host.process.poll() is not None,
-                seconds=90,
+                seconds=180,
                 what=f"Ray on host {number}",
             )
             if started():
@@ -260,7 +260,7 @@ def cluster(tmp_path) -> Iterator[Cluster]:
         pytest.skip(reason)
     with made_cluster(tmp_path / "cluster") as cluster:
         cluster.add(1, cpus=1)
-        cluster.wait_for(dashboard_answers, seconds=90, what="a dashboard that answers")
+        cluster.wait_for(dashboard_answers, seconds=180, what="a dashboard that answers")
         cluster.add(2, cpus=1)
         yield cluster
 
