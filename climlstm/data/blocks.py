@@ -115,6 +115,8 @@ class BlockReader:
         """End at once; a read that is under way fails."""
         self._closed.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        for part in self.parts:
+            part.close()
 
     def covering(self, steps: Steps) -> Steps:
         """All steps that are decoded in any case if these are read, increasing."""

@@ -58,6 +58,10 @@ class Part(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Delete what was fetched; nothing can be read afterwards."""
+        ...
+
 
 def make_parts(
     cube: xr.Dataset,
@@ -110,6 +114,9 @@ class LazyPart:
         first, last = steps[0], steps[-1] + 1
         values = dask.compute(*[a[first:last] for a in self.arrays], scheduler="synchronous")
         return [value[steps - first] for value in values]
+
+    def close(self) -> None:
+        pass
 
 
 def _lazy_part(cube: xr.Dataset, channels: Sequence[str], group: tuple[int, ...]) -> LazyPart:
@@ -197,6 +204,10 @@ class StoredPart:
             recipe.read([stored[which][place] for which, place in fields], times)
             for recipe, fields in zip(self.recipes, self.fields, strict=True)
         ]
+
+    def close(self) -> None:
+        for one in self.inputs:
+            one.stored.decode.close()
 
 
 class Scratch(threading.local):

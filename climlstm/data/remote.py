@@ -159,7 +159,7 @@ class Cache:
     folder: Path
     limit: int
     """Bytes."""
-    _written: list[int] = field(default_factory=lambda: [0])
+    _added: list[int] = field(default_factory=lambda: [0])
 
     def shelf(self, array: zarr.Array) -> "Shelf":
         """The place of one array."""
@@ -169,17 +169,14 @@ class Cache:
         )
         return Shelf(self, self.folder / hashlib.sha256(identity.encode()).hexdigest()[:24])
 
-    def make_room(self, size: int) -> None:
-        """Throw out what was not used for the longest time, if the limit may be exceeded."""
-        self._written[0] += size
-        if self._written[0] < self.limit // 20:
+    def keep_within_limit(self, added: int) -> None:
+        """Throw out what was not used for the longest time, where much was added."""
+        self._added[0] += added
+        if self._added[0] < self.limit // 50:
             return
-        self._written[0] = 0
         with open(self.folder / ".lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return  # another process is at it
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._added[0] = 0
             self._throw_out()
 
     def _throw_out(self) -> None:
@@ -223,12 +220,12 @@ class Shelf:
 
     def put(self, key: str, place: Path, content: bytes) -> None:
         """Keep an object, and give it to a reader."""
-        self.cache.make_room(len(content))
         write_whole(place, content)
         kept = self.folder / key
         kept.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.link(place, kept)
+        self.cache.keep_within_limit(len(content))
 
 
 def write_whole(place: Path, content: bytes) -> None:

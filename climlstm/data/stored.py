@@ -187,6 +187,9 @@ class Decode:
     def fetch(self, spans: Sequence[Sequence[Span]]) -> Fetched | None:
         return None
 
+    def close(self) -> None:
+        pass
+
     def __call__(self, spans: Sequence[Sequence[Span]], out: NDArray) -> None:
         places = [list(_places(parts)) for parts in spans]
         for part in itertools.product(*places):
@@ -258,6 +261,9 @@ class DecodeFetched(DecodeByZarrs):
     def fetch(self, spans: Sequence[Sequence[Span]]) -> Fetched:
         keys = tuple(dict.fromkeys(key for key, _, _ in self._objects(spans)))
         return Fetched(self._mirror, keys, tuple(self._mirror.acquire(keys)))
+
+    def close(self) -> None:
+        self._mirror.close()
 
 
 def _pieces(spans: Sequence[Span], size: int) -> Iterator[tuple[int, slice, slice]]:
