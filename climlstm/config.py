@@ -44,7 +44,7 @@ def _parse_duration(value: object) -> timedelta:
         parsed = pd.Timedelta(re.sub(r"d(?![a-z])", "D", value)) if isinstance(value, str) else None
     except ValueError:
         parsed = None
-    if parsed is None or parsed <= pd.Timedelta(0):
+    if parsed is None or pd.isna(parsed) or parsed <= pd.Timedelta(0):
         raise ValueError("expected a duration with its unit, such as '6h' or '1d'")
     return parsed.to_pytimedelta()
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import dask
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from climlstm.config import Config
 from climlstm.data import layout, leaks, plausibility
 from climlstm.data.axes import find_axes
-from climlstm.data.cube import CubePlan
+from climlstm.data.cube import CubePlan, reading
 from climlstm.data.findings import Finding, errors_of
 from climlstm.data.forcing import CHANNELS, forcing_channels, forcing_fields
 from climlstm.data.plan import plan_windows
@@ -270,8 +269,11 @@ def _read(cube: xr.Dataset, positions: NDArray[np.int64]) -> dict[str, NDArray[n
         str(name): field.isel(time=positions) if "time" in field.dims else field.expand_dims("time")
         for name, field in cube.data_vars.items()
     }
-    (values,) = dask.compute({name: a.data for name, a in chosen.items()}, scheduler="threads")
-    return dict(values)
+    values = {}
+    for name, field in chosen.items():
+        with reading(f"Channel '{name}'"):
+            values[name] = np.asarray(field.data.compute(scheduler="threads"))
+    return values
 
 
 def _check_forcings(config: Config, cube: xr.Dataset) -> list[Finding]:

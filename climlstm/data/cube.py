@@ -1,5 +1,7 @@
 """From a source to a cube: the same data under our names, units and order, lazily through Dask."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +22,7 @@ from climlstm.data.axes import (
 from climlstm.data.matching import make_recipe
 from climlstm.data.recipes import Array, Cells, Field, Recipe
 from climlstm.data.variables import Channel, channel
-from climlstm.errors import DataError
+from climlstm.errors import ClimLSTMError, DataError
 
 DIMS = ("time", "latitude", "longitude")
 
@@ -55,6 +57,20 @@ def plan_cube(source: xr.Dataset, data: DataConfig) -> "CubePlan":
         cells=cells,
         recipes=tuple(make_recipe(source, axes, cells, each) for each in channels),
     )
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Raises DataError where stored values cannot be read or decoded, whatever the storage says."""
+    try:
+        yield
+    except ClimLSTMError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"{what} cannot be read: {type(error).__name__}: {str(error)[:300]}. A file of the "
+            "source is damaged or out of reach; copy it anew, or choose periods without it."
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,11 @@ def _find_field(source: xr.Dataset, axes: Axes, channel: Channel, asked: str) ->
     found = source[name]
     positions = dict(_other_positions(source, axes, name))
     positions.update(position)
+    if found.dtype.kind not in "iufb":
+        raise DataError(
+            f"Channel '{asked}': the variable '{name}' is of type {found.dtype}, not real numbers. "
+            "Choose another variable of the source, in the catalog."
+        )
     time, latitude, longitude = axes.dims
     lacking = [dim for dim in (latitude, longitude) if dim not in found.dims]
     if time not in found.dims and not variable.static:
