@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test check slow clean
 
 demo: $(VENV)/.installed
-	$(BIN)/climlstm demo demo
+	$(BIN)/climlstm demo demo --evaluator storms
 
 test: $(VENV)/.installed check
 	$(BIN)/pytest -q

@@ -90,11 +90,14 @@ def demo(
     directory: Annotated[Path, typer.Argument(help="Where to put everything.")] = Path("demo"),
     years: Annotated[int, typer.Option(help="Simulated years to train on.", min=1)] = 4,
     workers: Annotated[int, typer.Option(help="Training processes.", min=1)] = 1,
+    evaluator: Annotated[
+        list[str], typer.Option(help="One more evaluator, such as a plugin's.")
+    ] = [],  # noqa: B006
 ) -> None:
     """Simulated weather to scored forecast and map; nothing to download."""
     from climlstm.demo import run_demo
 
-    run_demo(directory, years=years, workers=workers, console=console)
+    run_demo(directory, years=years, workers=workers, console=console, evaluators=evaluator)
 
 
 @app.command()

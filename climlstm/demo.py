@@ -7,7 +7,7 @@ was interrupted goes on where it was.
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,16 +19,18 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
-from climlstm.config import Config, load_config
+from climlstm.config import Config, PluginChoice, load_config
 from climlstm.data.simulate import predictability, simulate
 from climlstm.evaluation.evaluate import Evaluation
 from climlstm.evaluation.tables import score_table, useful_lead, write_scores
 from climlstm.forecasting import open_forecasts
-from climlstm.plots import plot_forecast, plot_scores, save
+from climlstm.plots import plot_forecast, plot_scores, plot_tracks, save
+from climlstm.plugins import create, load
 from climlstm.runs import evaluate_run, find_trained, forecast_run, open_cube, train_run
 from climlstm.training.progress import Display
 
 START = 2001
+OURS = "ConvLSTM"
 PERFECT = "perfect model"
 INITIAL_ERROR = 0.01
 """Of the perfect model's reruns, as a share of the climatological standard deviation."""
@@ -64,10 +66,18 @@ cluster: {workers: $workers}
 """)
 
 
-def run_demo(directory: Path, *, years: int, workers: int, console: Console) -> None:
+def run_demo(
+    directory: Path,
+    *,
+    years: int,
+    workers: int,
+    console: Console,
+    evaluators: Sequence[str] = (),
+) -> None:
     """All steps, each with a line about what it made and how long it took.
 
     years: of training; three months of validation and nine of test follow them.
+    evaluators: names of evaluators besides those of the run file, such as plugins'.
     """
     directory.mkdir(parents=True, exist_ok=True)
     config = _write_run(directory, years=years, workers=workers)
@@ -84,11 +94,13 @@ def run_demo(directory: Path, *, years: int, workers: int, console: Console) -> 
         if not forecasts.exists():
             forecast_run(trained, forecasts)
     with _step(console, "scoring"):
-        evaluation = _evaluate(open_forecasts(forecasts), store)
+        evaluation = _evaluate(open_forecasts(forecasts), store, config, evaluators)
         write_scores(evaluation, directory / "scores")
-    _print(evaluation.scores, console)
+    _print(evaluation.scores, evaluators, console)
     with _step(console, "drawing"):
         _draw(open_forecasts(forecasts), evaluation.scores, config, directory)
+        for name in evaluators:
+            _draw_tracks(open_forecasts(forecasts), name, evaluation, config, directory)
     console.print(
         f"Look at {directory}/forecast.png and {directory}/rmse.png; the run file is "
         f"{directory}/run.yaml, the forecasts are {forecasts} (WeatherBench layout)."
@@ -121,9 +133,12 @@ def _replace_older(forecasts: Path, checkpoint: Path) -> None:
             shutil.rmtree(forecasts)
 
 
-def _evaluate(forecasts: xr.Dataset, store: Path) -> Evaluation:
+def _evaluate(
+    forecasts: xr.Dataset, store: Path, config: Config, evaluators: Sequence[str]
+) -> Evaluation:
     """Scores of the forecasts, of the baselines, and of the model that made the weather itself."""
-    evaluation = evaluate_run(forecasts, model="ConvLSTM")
+    chosen = [*config.evaluation.evaluators, *(PluginChoice(name=name) for name in evaluators)]
+    evaluation = evaluate_run(forecasts, evaluators=chosen, model=OURS)
     inits = forecasts["init_time"].values[::3]
     perfect = predictability(
         store,
@@ -135,14 +150,17 @@ def _evaluate(forecasts: xr.Dataset, store: Path) -> Evaluation:
     return replace(evaluation, scores=pd.concat([evaluation.scores, limit.scores]))
 
 
-def _print(scores: pd.DataFrame, console: Console) -> None:
-    heading, rows = score_table(scores, "rmse")
-    table = Table(*heading, title="RMSE on the test period", title_justify="left", box=None)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+def _print(scores: pd.DataFrame, evaluators: Sequence[str], console: Console) -> None:
+    """RMSE, and what the further evaluators call their headline."""
+    headlines = [getattr(load("evaluators", name), "headline", ()) for name in evaluators]
+    for metric in ["rmse", *(metric for headline in headlines for metric in headline)]:
+        heading, rows = score_table(scores, metric)
+        table = Table(*heading, title=f"{metric}, test period", title_justify="left", box=None)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
     for row in useful_lead(scores, "acc", 0.6).itertuples():
-        if row.variable == "z" and row.level == 500 and row.model in ("ConvLSTM", PERFECT):
+        if row.variable == "z" and row.level == 500 and row.model in (OURS, PERFECT):
             days = row.useful_lead / pd.Timedelta("1D")
             beyond = "" if row.ended else "more than "
             console.print(f"z500: ACC of {row.model} stays above 0.6 for {beyond}{days:.1f} days")
@@ -160,6 +178,26 @@ def _draw(forecasts: xr.Dataset, scores: pd.DataFrame, config: Config, directory
         lead_time=pd.Timedelta("48h"),
     )
     save(figure, directory / "forecast.png")
+
+
+def _draw_tracks(
+    forecasts: xr.Dataset, name: str, evaluation: Evaluation, config: Config, directory: Path
+) -> None:
+    """The forecast and true tracks of one initialisation, of an evaluator that finds tracks."""
+    evaluator = create("evaluators", name, {})
+    if not hasattr(evaluator, "tracks"):
+        return
+    cases = evaluation.cases[name]
+    tracks = evaluator.tracks(cases[cases["model"] == OURS].drop(columns="model"))
+    truth = open_cube(config.data)
+    init = _stormiest(truth, forecasts)
+    figure = plot_tracks(
+        tracks[tracks["source"] != "truth"],
+        truth=tracks[tracks["source"] == "truth"],
+        field=truth["msl"].sel(time=init),
+        init_time=init,
+    )
+    save(figure, directory / f"{name}.png")
 
 
 def _stormiest(truth: xr.Dataset, forecasts: xr.Dataset) -> np.datetime64:

@@ -35,6 +35,13 @@ class Storms:
 
     requires: ClassVar[tuple[str, ...]] = ("msl",)
     api_version: ClassVar[int] = 1
+    headline: ClassVar[tuple[str, ...]] = (
+        "position_error",
+        "persistence_track_error",
+        "grid_snap_floor",
+        "pod",
+    )
+    """Metrics to show where there is room for a few."""
 
     preset: Preset = "any"
     """Which storms: any closed low, extratropical or tropical ones (see RECIPES)."""
