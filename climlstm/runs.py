@@ -90,8 +90,16 @@ def find_trained(place: Path) -> Trained:
             f"There is no folder {place}. Give the folder of a run or of a checkpoint."
         )
     checkpoint = place if (place / "forecaster.json").exists() else best_checkpoint(place)
-    provenance = read_json(checkpoint / "forecaster.json")["provenance"]
-    config = parse_config(provenance["config"], where=f"{checkpoint}/forecaster.json")
+    description = read_json(checkpoint / "forecaster.json")
+    try:
+        provenance = dict(description["provenance"])
+        content = dict(provenance["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{checkpoint}/forecaster.json does not say which run made it ({error!r}). "
+            "Use another checkpoint."
+        ) from error
+    config = parse_config(content, where=f"{checkpoint}/forecaster.json")
     return Trained(checkpoint, config, provenance)
 
 

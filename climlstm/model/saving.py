@@ -63,6 +63,7 @@ def load_forecaster(
     try:
         check_digest(directory / "forecaster.safetensors", description["sha256"])
         spec = Spec.from_dict(description["spec"])
+        _check_spec(spec)
         _check_plugin(directory, spec.network, description["plugin"])
         state = read_tensors(directory / "forecaster.safetensors")
         forecaster = Forecaster.from_state(spec, state, precision=precision)
@@ -71,6 +72,16 @@ def load_forecaster(
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
         raise _not_ours(directory, error) from error
+
+
+def _check_spec(spec: Spec) -> None:
+    """Raises ValueError for what no training writes, though networks could be built of it."""
+    number = len(set(spec.channels))
+    for name in ("channels", "units", "levels", "sign"):
+        if len(getattr(spec, name)) != number:
+            raise ValueError(f"{len(getattr(spec, name))} {name} for {number} channels")
+    if type(spec.history) is not int or spec.history < 1:
+        raise ValueError(f"history is {spec.history!r}, expected 1 or more")
 
 
 def _not_ours(directory: Path, cause: Exception) -> CheckpointError:
