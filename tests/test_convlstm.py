@@ -236,7 +236,9 @@ def test_gradients_of_the_fast_layer_by_finite_differences(geometry, recompute, 
 
     def run(x, h, c, *weights):
         padded, before = (with_halo(f, kernel // 2, geometry) for f in (x, h))
-        return recurrence.Recurrence.apply(padded, before, c, *weights, layer.plan)
+        return recurrence.Recurrence.apply(
+            padded, before, c, *weights, recurrence.Weights(*weights).prepared(x.dtype), layer.plan
+        )
 
     inputs = [randn(2, 1, 2, *shape, **field), randn(1, 2, *shape, **field)]
     inputs += [randn(1, 2, *shape, **field) / 2, *layer.parameters()]

@@ -63,7 +63,7 @@ class LSTM(nn.Module):
         self.embed = nn.Linear((channels + forcing + static) * cells, chosen.hidden)
         self.lstm = nn.LSTM(chosen.hidden, chosen.hidden, chosen.layers, batch_first=True)
         self.unfold = nn.Linear(chosen.hidden, channels * cells)
-        self.head = TendencyHead(channels, channels, scale=tendency_scale)
+        self.head = TendencyHead([channels], channels, scale=tendency_scale)
 
     def steps(self, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:
         """Yield the predicted state (B, C, H, W), as `ConvLSTM.steps`."""
@@ -75,7 +75,7 @@ class LSTM(nn.Module):
         for transition in range(known, forcing.shape[1]):
             x = self._embed(state[:, None], forcing[:, transition : transition + 1])
             hidden, memory = self.lstm(x, memory)
-            state = self.head(state, self._spread(self.unfold(hidden[:, 0])))
+            state = self.head(state, [self._spread(self.unfold(hidden[:, 0]))])
             yield state
 
     def _embed(self, states: Tensor, forcing: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class CNN(nn.Module):
         self.second = _convolutions(chosen.blocks, width, chosen.kernel)
         for parameter in self.second.parameters():  # each block starts as the identity
             nn.init.zeros_(parameter)
-        self.head = TendencyHead(width, channels, scale=tendency_scale)
+        self.head = TendencyHead([width], channels, scale=tendency_scale)
         sign = [*(geometry.sign or (1,) * channels) * history, *(1,) * (forcing + static)]
         self.register_buffer("sign", torch.tensor(sign, dtype=torch.float32), persistent=False)
 
@@ -151,7 +151,7 @@ class CNN(nn.Module):
             for first, second in zip(self.first, self.second, strict=True):
                 y = _convolve(first, self._padded(F.silu(x)))
                 x = x + _convolve(second, self._padded(F.silu(y)))
-            state = self.head(known[-1], F.silu(x))
+            state = self.head(known[-1], [F.silu(x)])
             known = [*known[1:], state]
             yield state
 

@@ -1,7 +1,7 @@
 """ConvLSTM: a recurrent network with convolutions for gates (Shi et al. 2015, arXiv:1506.04214)."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from climlstm.model.gates import update_state
 from climlstm.model.head import TendencyHead
 from climlstm.model.padding import Geometry, interior, with_halo
-from climlstm.model.recurrence import Plan, Recurrence
+from climlstm.model.recurrence import Plan, Recurrence, Weights
 
 State = tuple[Tensor, Tensor]
 """Hidden state with its halo, (B, C, H + 2p, W + 2p), and cell state, (B, C, H, W)."""
@@ -81,9 +81,7 @@ class ConvLSTM(nn.Module):
         self.forecaster = Stack(inputs, chosen, geometry)
         alone = chosen.shared or history == 1
         self.encoder = None if alone else Stack(inputs, chosen, geometry)
-        self.head = TendencyHead(
-            sum(chosen.hidden), channels, patch=chosen.patch, scale=tendency_scale
-        )
+        self.head = TendencyHead(chosen.hidden, channels, patch=chosen.patch, scale=tendency_scale)
         sign = [*(geometry.sign or (1,) * channels), *(1,) * (forcing + static)]
         self.register_buffer("sign", torch.tensor(sign, dtype=torch.float32), persistent=False)
         self.geometry = geometry
@@ -95,15 +93,16 @@ class ConvLSTM(nn.Module):
         forcing: (B, T - 1 + L, F, H, W), one for each transition, history's included.
         """
         known = history.shape[1] - 1
-        states: Sequence[State] | None = None
+        states: list[State] | None = None
         if known:
             inputs = torch.cat([history[:, :-1], forcing[:, :known]], dim=2)
             states = (self.encoder or self.forecaster)(self._patches(inputs), None)
         state = history[:, -1]
+        weights = self.forecaster.prepared(self.precision)  # once for all steps
         for transition in range(known, forcing.shape[1]):
             inputs = torch.cat([state, forcing[:, transition]], dim=1)[:, None]
-            states = self.forecaster(self._patches(inputs), states)
-            state = self.head(state, self.forecaster.features(states))
+            states = self.forecaster(self._patches(inputs), states, weights)
+            state = self.head(state, [h for h, _ in states], halo=self.options.kernel // 2)
             yield state
 
     def _patches(self, inputs: Tensor) -> Tensor:
@@ -121,7 +120,6 @@ class Stack(nn.Module):
         super().__init__()
         coarse = geometry.coarsened(options.patch)
         widths = [inputs * options.patch**2, *options.hidden]
-        self.reach = options.kernel // 2
         self.layers = nn.ModuleList(
             ConvLSTMLayer(
                 below,
@@ -135,17 +133,25 @@ class Stack(nn.Module):
             for below, width in itertools.pairwise(widths)
         )
 
-    def forward(self, x: Tensor, states: Sequence[State] | None) -> list[State]:
-        """States of all layers after the steps of x, (T, B, C, H + 2p, W + 2p)."""
+    def prepared(self, dtype: torch.dtype) -> list[Weights]:
+        """Weights of all layers in the precision of the convolutions, for many calls at once."""
+        return [layer.weights.prepared(dtype) for layer in self.layers]  # type: ignore[union-attr,operator]
+
+    def forward(
+        self, x: Tensor, states: list[State] | None, weights: list[Weights] | None = None
+    ) -> list[State]:
+        """States of all layers after the steps of x, (T, B, C, H + 2p, W + 2p).
+
+        weights: as `prepared`, where that was done already.
+        """
+        before = states or itertools.repeat(None)
         after = []
-        for index, layer in enumerate(self.layers):
-            x, last = layer(x, states[index] if states else None)
+        for layer, state, given in zip(
+            self.layers, before, weights or self.prepared(x.dtype), strict=False
+        ):
+            x, last = layer(x, state, given)
             after.append(last)
         return after
-
-    def features(self, states: Sequence[State]) -> Tensor:
-        """Hidden states of all layers side by side, (B, sum of hidden, H, W)."""
-        return torch.cat([interior(h, self.reach) for h, _ in states], dim=1)
 
 
 class ConvLSTMLayer(nn.Module):
@@ -176,15 +182,24 @@ class ConvLSTMLayer(nn.Module):
         with torch.no_grad():  # remember at first: Jozefowicz et al. 2015
             self.bias[hidden : 2 * hidden] = 1
 
-    def forward(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+    @property
+    def weights(self) -> Weights:
+        """The parameters."""
+        return Weights(self.input_weight, self.hidden_weight, self.bias, self.peephole)
+
+    def forward(
+        self, x: Tensor, state: State | None, weights: Weights | None = None
+    ) -> tuple[Tensor, State]:
         """Hidden states after each step, (T, B, hidden, H + 2p, W + 2p), and the last state.
 
         x: (T, B, inputs, H + 2p, W + 2p) with halo, in the precision of the convolutions.
         state: before the first step; None: zeros.
+        weights: `weights.prepared(x.dtype)`, where that was done already.
         """
         h, c = (None, None) if state is None else state
-        weights = (self.input_weight, self.hidden_weight, self.bias, self.peephole)
-        states, last_h, last_c = Recurrence.apply(x, h, c, *weights, self.plan)
+        parameters = (self.input_weight, self.hidden_weight, self.bias, self.peephole)
+        prepared = weights or self.weights.prepared(x.dtype)
+        states, last_h, last_c = Recurrence.apply(x, h, c, *parameters, prepared, self.plan)
         return states, (last_h, last_c)
 
     def reference(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:

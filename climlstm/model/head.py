@@ -1,8 +1,12 @@
 """From features to the next state: a tendency in its own scale, added to the last state."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from climlstm.model.padding import interior
 
 
 class TendencyHead(nn.Module):
@@ -15,22 +19,40 @@ class TendencyHead(nn.Module):
     scale: Tensor
 
     def __init__(
-        self, features: int, channels: int, *, patch: int = 1, scale: Tensor | None = None
+        self,
+        features: Sequence[int],
+        channels: int,
+        *,
+        patch: int = 1,
+        scale: Tensor | None = None,
     ) -> None:
-        """patch: cells by cells to which one point of the features belongs.
+        """features: channels of each field that the tendency is made of.
+
+        patch: cells by cells to which one point of the features belongs.
 
         scale: standard deviation of the tendency in units of the standard deviation of the state,
            (C,), or (C, H, W) with zeros where there is never a value; None: ones.
         """
         super().__init__()
+        self.features = tuple(features)
         self.patch = patch
-        self.weight = nn.Parameter(torch.zeros(channels * patch**2, features, 1, 1))
+        self.weight = nn.Parameter(torch.zeros(channels * patch**2, sum(features), 1, 1))
         self.bias = nn.Parameter(torch.zeros(channels * patch**2))
         chosen = torch.ones(channels) if scale is None else scale
         scale = chosen.reshape(channels, *(chosen.shape[1:] or (1, 1))).clone()
         self.register_buffer("scale", scale, persistent=False)
 
-    def forward(self, state: Tensor, features: Tensor) -> Tensor:
-        """The next state (B, C, H, W) from the last and (B, features, H / patch, W / patch)."""
-        tendency = F.conv2d(features, self.weight.to(features.dtype), self.bias.to(features.dtype))
-        return state + self.scale * F.pixel_shuffle(tendency, self.patch).to(state.dtype)
+    def forward(self, state: Tensor, features: Sequence[Tensor], *, halo: int = 0) -> Tensor:
+        """The next state (B, C, H, W) from the last one and features.
+
+        features: (B, features, H / patch, W / patch) each, around which a halo may lie: it costs
+           less to convolve it than to cut it off.
+        """
+        dtype, tendency = features[0].dtype, None
+        for field, weight in zip(features, self.weight.split(self.features, dim=1), strict=True):
+            bias = self.bias.to(dtype) if tendency is None else None
+            part = F.conv2d(field, weight.to(dtype), bias)
+            tendency = part if tendency is None else tendency + part
+        assert tendency is not None
+        inside = F.pixel_shuffle(interior(tendency, halo), self.patch)
+        return state + self.scale * inside.to(state.dtype)

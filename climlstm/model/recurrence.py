@@ -37,12 +37,22 @@ class Plan:
 
 @dataclass(frozen=True)
 class Weights:
-    """Of one layer, or their gradients."""
+    """Of one layer: input (4 C, inputs, k, k), hidden (4 C, C, k, k), bias (4 C) and peephole
+    (3, C, 1, 1) or None. The parameters; or copies of them as the convolutions like them best."""
 
     of_input: Tensor
     of_hidden: Tensor
     bias: Tensor
     peephole: Tensor | None
+
+    def prepared(self, dtype: torch.dtype) -> "Weights":
+        """Copies in the precision of the convolutions, but for the peephole."""
+        of_input, of_hidden = (
+            weight.detach().to(dtype, memory_format=torch.channels_last)
+            for weight in (self.of_input, self.of_hidden)
+        )
+        peephole = None if self.peephole is None else self.peephole.detach()
+        return Weights(of_input, of_hidden, self.bias.detach().to(dtype), peephole)
 
 
 class Recurrence(torch.autograd.Function):
@@ -51,8 +61,9 @@ class Recurrence(torch.autograd.Function):
 
     x: (T, B, inputs, H + 2p, W + 2p) with halo; its precision is that of the convolutions.
     h, c: state before the first step, h with halo and in that precision; None: zeros.
-    of_input: (4 C, inputs, k, k), of_hidden: (4 C, C, k, k), bias: (4 C), peephole: (3, C, 1, 1) or
-        None; in the precision of the cell states, float32 or float64.
+    of_input, of_hidden, bias, peephole: parameters, in the precision of the cell states, float32
+        or float64. They get the gradients.
+    weights: the same, prepared for the precision of x.
     """
 
     @staticmethod
@@ -65,14 +76,9 @@ class Recurrence(torch.autograd.Function):
         of_hidden: Tensor,
         bias: Tensor,
         peephole: Tensor | None,
+        weights: Weights,
         plan: Plan,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        weights = Weights(
-            of_input.to(x.dtype, memory_format=torch.channels_last),
-            of_hidden.to(x.dtype, memory_format=torch.channels_last),
-            bias.to(x.dtype),
-            peephole,
-        )
         steps, batch, _, *padded = x.shape
         shape = (batch, of_hidden.shape[1], *(size - 2 * plan.width for size in padded))
         run = Run(x, h, empty_with_halo(x, (steps, *shape), plan.width), weights, plan)
@@ -86,8 +92,8 @@ class Recurrence(torch.autograd.Function):
                 gates.append(of_span)
         ctx.plan, ctx.precision, ctx.number_of_gates = plan, last.dtype, len(gates)
         ctx.save_for_backward(
-            *(x, h, run.states, weights.of_input, weights.of_hidden, weights.bias, peephole),
-            *(*gates, *cells),
+            *(x, h, run.states, weights.of_input, weights.of_hidden, weights.bias),
+            *(weights.peephole, *gates, *cells),
         )
         ctx.set_materialize_grads(False)
         return run.states, run.states[-1], last
@@ -100,11 +106,10 @@ class Recurrence(torch.autograd.Function):
         x, h, states, of_input, of_hidden, bias, peephole, *kept = ctx.saved_tensors
         run = Run(x, h, states, Weights(of_input, of_hidden, bias, peephole), ctx.plan)
         gates_kept, cells = kept[: ctx.number_of_gates], kept[ctx.number_of_gates :]
-        grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        sums = run.no_gradients(ctx.precision)
-        through_c = torch.zeros_like(cells[0], dtype=ctx.precision)
-        if grad_c is not None:
-            through_c.copy_(grad_c)
+        grads_x: list[Tensor] | None = [] if ctx.needs_input_grad[0] else None
+        sums = Sums(ctx.precision)
+        through_c = torch.empty_like(cells[0], dtype=ctx.precision)
+        through_c.zero_() if grad_c is None else through_c.copy_(grad_c)
         for number, span in reversed(list(enumerate(run.spans()))):
             if ctx.plan.recompute:
                 c = cells[span.start].to(ctx.precision, copy=True)
@@ -116,9 +121,34 @@ class Recurrence(torch.autograd.Function):
                 arriving = run.arriving(t, grad_states, grad_h)
                 run.retreat(gates[k], cells[t : t + 2], arriving, through_c, grad_z[k])
                 grad_h = run.grad_before(t, grad_z[k])
-            run.add_gradients(span, grad_z, cells[span.start :], sums, grad_x)
+            run.add_gradients(span, grad_z, cells[span.start :], sums, grads_x)
         grad_state = (grad_h, through_c) if h is not None else (None, None)
-        return grad_x, *grad_state, *(sums.of_input, sums.of_hidden, sums.bias, sums.peephole), None
+        if sums.of_hidden is None:  # one step from zeros
+            sums.add("of_hidden", torch.zeros_like(of_hidden))
+        grad_x = None
+        if grads_x:
+            grad_x = grads_x[0] if len(grads_x) == 1 else torch.cat(grads_x[::-1])
+        of_weights = (sums.of_input, sums.of_hidden, sums.bias, sums.peephole)
+        return grad_x, *grad_state, *of_weights, None, None
+
+
+class Sums:
+    """Gradients of the weights of a layer, summed in the precision of its parameters."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.of_input: Tensor | None = None
+        self.of_hidden: Tensor | None = None
+        self.bias: Tensor | None = None
+        self.peephole: Tensor | None = None
+
+    def add(self, name: str, gradient: Tensor) -> None:
+        """Add a gradient, in any precision, to the sum of that name."""
+        so_far = getattr(self, name)
+        if so_far is None:
+            setattr(self, name, gradient.to(self.dtype))
+        else:
+            so_far.add_(gradient)
 
 
 @dataclass(frozen=True)
@@ -201,44 +231,34 @@ class Run:
             return None
         return _gradients(grad_z, before, self.weights.of_hidden, (True, False, False))[0]
 
-    def no_gradients(self, dtype: torch.dtype) -> Weights:
-        """Zeros to sum gradients of the weights in."""
-        peephole = self.weights.peephole
-        return Weights(
-            torch.zeros_like(self.weights.of_input, dtype=dtype),
-            torch.zeros_like(self.weights.of_hidden, dtype=dtype),
-            torch.zeros_like(self.weights.bias, dtype=dtype),
-            None if peephole is None else torch.zeros_like(peephole),
-        )
-
     def add_gradients(
         self,
         span: range,
         grad_z: Tensor,
         cells: list[Tensor],
-        sums: Weights,
-        grad_x: Tensor | None,
+        sums: Sums,
+        grads_x: list[Tensor] | None,
     ) -> None:
-        """Add the gradients of a span to those of the weights, and write that of its input."""
-        inputs, wanted = self.x[span.start : span.stop], (grad_x is not None, True, True)
+        """Add the gradients of a span to those of the weights, and append that of its input."""
+        inputs, wanted = self.x[span.start : span.stop], (grads_x is not None, True, True)
         of_x, of_input, of_bias = _gradients(
             grad_z.flatten(0, 1), inputs.flatten(0, 1), self.weights.of_input, wanted
         )
-        sums.of_input.add_(of_input)
-        sums.bias.add_(of_bias)
-        if grad_x is not None:
-            grad_x[span.start : span.stop] = of_x.unflatten(0, inputs.shape[:2])
+        sums.add("of_input", of_input)
+        sums.add("bias", of_bias)
+        if grads_x is not None:
+            grads_x.append(of_x.unflatten(0, inputs.shape[:2]))
         first = max(span.start, 1)
         if span.start == 0 and self.h is not None:
-            sums.of_hidden.add_(self._of_hidden(grad_z[:1], self.h[None]))
+            sums.add("of_hidden", self._of_hidden(grad_z[:1], self.h[None]))
         if first < span.stop:
             behind = self.states[first - 1 : span.stop - 1]
-            sums.of_hidden.add_(self._of_hidden(grad_z[first - span.start :], behind))
-        if sums.peephole is not None:
+            sums.add("of_hidden", self._of_hidden(grad_z[first - span.start :], behind))
+        if self.weights.peephole is not None:
             for step, before, after in zip(grad_z, cells, cells[1:], strict=False):
-                i, f, o, _ = step.to(sums.peephole.dtype).chunk(4, dim=1)
+                i, f, o, _ = step.to(sums.dtype).chunk(4, dim=1)
                 products = torch.stack([i * before, f * before, o * after])
-                sums.peephole.add_(products.sum(dim=(1, 3, 4))[:, :, None, None])
+                sums.add("peephole", products.sum(dim=(1, 3, 4))[:, :, None, None])
 
     def _of_hidden(self, grad_z: Tensor, states: Tensor) -> Tensor:
         weight = self.weights.of_hidden
