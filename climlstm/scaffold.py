@@ -249,23 +249,23 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from climlstm.model.head import TendencyHead
 from climlstm.model.padding import Geometry, with_halo
 from pydantic import Field
 from torch import Tensor, nn
 
 
 class $object(nn.Module):
-    """One convolution of the last state to the tendency. Replace it by your own."""
+    """Two convolutions from the history to the tendency. Replace it by your own."""
 
     @dataclass(frozen=True)
     class Options:
         """What a run file can choose."""
 
         hidden: Annotated[int, Field(ge=1)] = 32
-        """Channels between the convolution and the head."""
+        """Channels between the convolutions."""
 
     sign: Tensor
+    scale: Tensor
 
     def __init__(
         self,
@@ -285,7 +285,12 @@ class $object(nn.Module):
         self.geometry = geometry
         self.precision = precision
         self.convolution = nn.Conv2d(channels * history + forcing + static, chosen.hidden, 3)
-        self.head = TendencyHead(chosen.hidden, channels, scale=tendency_scale)
+        self.head = nn.Conv2d(chosen.hidden, channels, 1)
+        for parameter in self.head.parameters():  # untrained, it forecasts persistence
+            nn.init.zeros_(parameter)
+        scale = torch.ones(channels) if tendency_scale is None else tendency_scale
+        scale = scale.reshape(channels, *(scale.shape[1:] or (1, 1))).clone()
+        self.register_buffer("scale", scale, persistent=False)
         sign = [*(geometry.sign or (1,) * channels) * history, *(1,) * (forcing + static)]
         self.register_buffer("sign", torch.tensor(sign, dtype=torch.float32), persistent=False)
 
@@ -298,15 +303,15 @@ class $object(nn.Module):
         known = list(history.unbind(1))
         for fields in forcing.unbind(1)[len(known) - 1 :]:
             inputs = with_halo(torch.cat([*known, fields], dim=1), 1, self.geometry, self.sign)
-            layer = self.convolution
-            x = F.conv2d(
-                inputs.to(self.precision),
-                layer.weight.to(self.precision),
-                layer.bias.to(self.precision),
-            )
-            state = self.head(known[-1], F.silu(x))
+            x = F.silu(_convolve(self.convolution, inputs.to(self.precision)))
+            state = known[-1] + self.scale * _convolve(self.head, x).to(inputs.dtype)
             known = [*known[1:], state]
             yield state
+
+
+def _convolve(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """The convolution in the precision of x."""
+    return F.conv2d(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
 ''',
 }
 
