@@ -29,7 +29,7 @@ def memory_budget(wanted: str | None, *, processes: int = 1) -> int:
     """
     if wanted is None:
         return int(SHARE * free_memory() / processes)
-    match = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?i?)b?\s*", wanted.lower())
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?i?)b?\s*", wanted.lower())
     if match is None or match[2] not in UNITS:
         raise ConfigError(f"data.memory is '{wanted}'; expected a size such as '4GiB' or '800MB'.")
     return int(float(match[1]) * UNITS[match[2]])

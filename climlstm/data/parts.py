@@ -1,6 +1,7 @@
 """Parts of a cube: channels that are read together, because they lie in the same chunks."""
 
 import logging
+import math
 import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,10 @@ class Part(Protocol):
     @property
     def how(self) -> str:
         """What reads them, for the log."""
+        ...
+
+    def decoded(self, steps: Steps) -> tuple[int, int]:
+        """Bytes that have to be decoded for some steps, in whole chunks, and how many chunks."""
         ...
 
     def fetch(self, steps: Steps) -> list[Fetched]:
@@ -107,6 +112,11 @@ class LazyPart:
     arrays: tuple[Any, ...]
     how: str = "computed by Dask"
 
+    def decoded(self, steps: Steps) -> tuple[int, int]:
+        touched = np.isin(self.units, self.units[steps]).sum()
+        chunks = np.unique(self.units[steps]).size * len(self.arrays)
+        return int(touched) * sum(4 * int(np.prod(a.shape[1:])) for a in self.arrays), chunks
+
     def fetch(self, steps: Steps) -> list[Fetched]:
         return []
 
@@ -149,6 +159,16 @@ class Input:
         """The source's first time in the store."""
         return self.stored.origin[self.time]
 
+    def decoded(self, wanted: Steps) -> tuple[int, int]:
+        """Bytes and number of the chunks that hold times of the source."""
+        touched = [
+            len({at for start, stop in parts for at in range(start // size, -(-stop // size))})
+            for parts, size in zip(self.spans, self.stored.chunks, strict=True)
+        ]
+        touched[self.time] = np.unique((wanted + self.origin) // self.chunk).size
+        size = self.stored.array.dtype.itemsize * math.prod(self.stored.chunks)
+        return math.prod(touched) * size, math.prod(touched)
+
     def runs(self, wanted: Steps) -> list[Span]:
         """Ranges of the store's times that hold times of the source, by whole chunks or less."""
         at = wanted + self.origin
@@ -188,6 +208,10 @@ class StoredPart:
     fields: tuple[tuple[tuple[int, tuple[int, ...]], ...], ...]
     """For each field of each recipe: which input, and where on its other dimensions."""
     scratch: "Scratch"
+
+    def decoded(self, steps: Steps) -> tuple[int, int]:
+        each = [one.decoded(self.plan.times.indices[steps]) for one in self.inputs]
+        return sum(size for size, _ in each), sum(count for _, count in each)
 
     def fetch(self, steps: Steps) -> list[Fetched]:
         if not any(one.stored.is_remote for one in self.inputs):

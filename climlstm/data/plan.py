@@ -104,14 +104,17 @@ class WindowPlan:
     def strip(self) -> int:
         """Windows in a full strip: no more than `block`, and such that few windows are left over.
 
-        Where a batch takes one window from each strip, it has no divisor in common with 24: else
-        all windows of a batch would begin at the same hour of the day.
+        Where a batch takes one window from each of several strips, it has no divisor in common
+        with 24 if that costs little: else all windows of a batch would begin at the same hour.
         """
         groups = math.ceil(self.starts.size / (self.lanes * self.block))
-        size = self.starts.size // (self.lanes * groups)
+        size = max(self.starts.size // (self.lanes * groups), 1)
         if self.windows_per_lane > 1:
             return max(size // self.windows_per_lane, 1) * self.windows_per_lane
-        return next(n for n in range(max(size, 1), 0, -1) if math.gcd(n, 24) == 1)
+        if self.lanes == 1:
+            return size
+        nearly = range(size, 3 * size // 4, -1)
+        return next((n for n in nearly if math.gcd(n, 24) == 1), size)
 
     def groups(self, epoch: int, first: int = 0) -> list[Starts]:
         """Where windows begin, (batch, window), group by group: batches that are read together.

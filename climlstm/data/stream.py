@@ -132,7 +132,9 @@ class WindowStream:
 
         The batches of a group are read together; see WindowPlan.groups and in_order.
         """
-        keep = self._keeps(groups)
+        keep = self.keeps(groups)
+        if keep and self._kept is None:
+            self._kept = KeptBlocks(self.reader)
         layouts = (lay_out(group, self.length) for group in groups)
         following = next(layouts, None)
         waiting: deque[tuple[Layout, Future[Tensor]]] = deque()
@@ -159,7 +161,7 @@ class WindowStream:
         """Steps of a window."""
         return self.history + self.horizon
 
-    def _keeps(self, groups: Sequence[Starts]) -> bool:
+    def keeps(self, groups: Sequence[Starts]) -> bool:
         """Whether all steps of the groups, with those kept already, fit into the budget."""
         needed = np.zeros(self.reader.times.size + self.length, dtype=bool)
         for group in groups:
@@ -168,11 +170,7 @@ class WindowStream:
         if self._kept is not None:
             needed[: self.reader.times.size] |= self._kept.here
         largest = max((group.size for group in groups), default=0) * self.length
-        if (int(needed.sum()) + largest) * self.reader.step_bytes > self.memory:
-            return False
-        if self._kept is None:
-            self._kept = KeptBlocks(self.reader)
-        return True
+        return (int(needed.sum()) + largest) * self.reader.step_bytes <= self.memory
 
     def _start(self, layout: "Layout", keep: bool) -> "tuple[Layout, Future[Tensor]]":
         return layout, self._thread.submit(self._read, layout.steps, keep)
