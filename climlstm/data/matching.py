@@ -1,6 +1,6 @@
 """Which variable and level of a source hold a channel, and what its stored values mean."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,9 @@ SHARED_STANDARD_NAMES = {
     "relative_humidity",
 }
 """Standard names that say nothing of the height (2 m, 10 m), so they identify no variable."""
+
+LISTED = 40
+"""Variables of a source that an error names."""
 
 MEMBERS = {"number", "realization", "ensemble", "member", "ens"}
 
@@ -146,7 +149,7 @@ def _find_variable(
     needs = "" if asked == channel.name else f", which is derived from '{channel.name}'"
     raise DataError(
         f"The source has no channel '{asked}'{needs}.{nearest(channel.variable.name, names)} "
-        f"It has: {', '.join(_described(source, name) for name in names) or 'no variables'}. If "
+        f"It has: {_listed(source, names)}. If "
         "one of them is it, say so in the catalog, under metadata: "
         f"'variables: {{NAME: {example}}}'."
     )
@@ -192,8 +195,8 @@ def _candidates(source: xr.Dataset, channel: Channel) -> Iterator[tuple[str, boo
         return
     meant = [
         str(name)
-        for name, found in source.data_vars.items()
-        if found.attrs.get("standard_name") == variable.standard_name
+        for name in source.data_vars  # their DataArrays would each search all the others
+        if source.variables[name].attrs.get("standard_name") == variable.standard_name
     ]
     if len(meant) == 1 or channel.level is not None:
         yield from ((name, False) for name in meant)
@@ -238,6 +241,14 @@ def _other_positions(source: xr.Dataset, axes: Axes, name: str) -> Iterator[tupl
                 f"'select: {{{dim}: {first}}}'."
             )
         yield dim, 0
+
+
+def _listed(source: xr.Dataset, names: Sequence[str]) -> str:
+    """The first variables with their levels, and how many more there are."""
+    if not names:
+        return "no variables"
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(_described(source, name) for name in names[:LISTED]) + more
 
 
 def _described(source: xr.Dataset, name: str) -> str:
