@@ -24,6 +24,7 @@ def losses(records):
     return {r["step"]: r["valid_loss"] for r in records if r["event"] == "valid"}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_job_trains_on_both_hosts_reading_one_catalog(cluster, run_file, small_run, records):
     alone = small_run("name=alone", *SHORT)
