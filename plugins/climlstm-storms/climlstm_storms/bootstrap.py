@@ -5,6 +5,7 @@ make intervals far too narrow. So whole storms are drawn.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -59,9 +60,7 @@ class Bootstrap:
 
     def _weights(self, number: int) -> Real:
         """How often each resample (rows) holds each storm (columns)."""
-        generator = np.random.default_rng(self.seed)
-        shares = np.full(number, 1 / number)
-        return generator.multinomial(number, shares, size=self.resamples).astype("float64")
+        return _weights(number, self.resamples, self.seed)
 
     def _interval(self, samples: Real, number: int) -> tuple[float, float]:
         if number < FEWEST:
@@ -74,3 +73,14 @@ class Bootstrap:
 def _arrays(values: pd.Series, storms: pd.Series) -> tuple[Real, NDArray[np.intp], int]:
     codes, unique = pd.factorize(storms, sort=True)  # whatever the order of rows
     return values.to_numpy(dtype="float64"), codes, len(unique)
+
+
+@lru_cache(maxsize=16)
+def _weights(number: int, resamples: int, seed: int) -> Real:
+    """Counts (resamples, number) of so many draws of numbers below it, with replacement."""
+    drawn = np.random.default_rng(seed).integers(number, size=(resamples, number))
+    drawn += number * np.arange(resamples)[:, None]
+    counted = np.bincount(drawn.ravel(), minlength=resamples * number)
+    counts = counted.reshape(resamples, number).astype("float64")
+    counts.flags.writeable = False
+    return counts

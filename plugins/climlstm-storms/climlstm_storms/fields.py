@@ -78,10 +78,12 @@ class Fields:
     def steps(block: xr.Dataset) -> Iterator[dict[str, Any]]:
         """One step after another: arrays (H, W), and init_time, lead_time, time, member."""
         dims = [str(dim) for dim in block.msl.dims[:-2]]
+        shape = tuple(block.sizes[dim] for dim in dims)
         arrays = {str(name): variable.values for name, variable in block.data_vars.items()}
-        for place in np.ndindex(*(block.sizes[dim] for dim in dims)):
-            where = dict(zip(dims, place, strict=True))
-            yield {name: values[place] for name, values in arrays.items()} | _when(block, where)
+        told = _told_by(block, dims)
+        for place in np.ndindex(shape):
+            fields = {name: values[place] for name, values in arrays.items()}
+            yield fields | {name: values[place] for name, values in told.items()}
 
     def original_row(self, rows: pd.Series) -> pd.Series:
         """Rows as they are counted in the dataset that was given."""
@@ -98,23 +100,22 @@ def _slices(chunks: tuple[int, ...]) -> list[slice]:
     return [slice(int(e - n), int(e)) for e, n in zip(ends, chunks, strict=True)]
 
 
-def _when(block: xr.Dataset, where: Mapping[str, int]) -> dict[str, Any]:
-    def at(name: str) -> Any:
-        if name not in block.coords:
-            return None
-        coordinate = block[name]
-        return coordinate.isel({d: n for d, n in where.items() if d in coordinate.dims}).values[()]
-
-    init_time, lead_time, time = at("init_time"), at("lead_time"), at("time")
-    member = at("realization")
-    if init_time is not None and lead_time is not None:
-        time = init_time + lead_time
-    return {
-        "init_time": NO_TIME if init_time is None else init_time,
-        "lead_time": NO_LEAD if lead_time is None else lead_time,
-        "time": NO_TIME if time is None else time,
-        "member": 0 if member is None else int(member),
-    }
+def _told_by(block: xr.Dataset, dims: list[str]) -> dict[str, NDArray[Any]]:
+    """STEP_COLUMNS of all steps, as arrays over the dims of steps; NaT where unknown."""
+    shape = tuple(block.sizes[dim] for dim in dims)
+    told: dict[str, NDArray[Any]] = {}
+    for name, unknown in (("init_time", NO_TIME), ("lead_time", NO_LEAD), ("time", NO_TIME)):
+        told[name] = np.full(shape, unknown)
+        if name in block.coords:
+            coordinate = block.coords[name].variable
+            told[name] = coordinate.set_dims(dict(zip(dims, shape, strict=True))).values
+    if {"init_time", "lead_time"} <= set(block.coords):
+        told["time"] = told["init_time"] + told["lead_time"]
+    told["member"] = np.zeros(shape, dtype="int64")
+    if "realization" in block.coords:
+        members = block.coords["realization"].variable
+        told["member"] = members.set_dims(dict(zip(dims, shape, strict=True))).values
+    return told
 
 
 def read_fields(
@@ -151,7 +152,7 @@ def read_fields(
     _check_steps(fields["msl"])
     dims = [*(d for d in STEP_DIMS if d in fields["msl"].dims), "latitude", "longitude"]
     try:
-        aligned = xr.align(*(field.drop_attrs() for field in fields.values()), join="exact")
+        aligned = xr.align(*fields.values(), join="exact")
     except ValueError as error:
         raise DataError(
             f"The fields {', '.join(fields)} are not on the same grid and times: {error}"

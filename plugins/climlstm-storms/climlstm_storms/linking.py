@@ -6,7 +6,7 @@ TempestExtremes (Ullrich et al. 2021, Geosci. Model Dev. 14, 5023-5048): the nea
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from climlstm.errors import DataError
 from climlstm_storms.search import SPACINGS
 from climlstm_storms.sphere import Real, angle, extrapolate, unit_vectors
-from climlstm_storms.tracks import no_tracks, track_table
+from climlstm_storms.tracks import track_table
 
 Seconds = NDArray[np.float64]
 
@@ -55,20 +55,22 @@ def link(nodes: pd.DataFrame, linker: Linker, *, source: str) -> pd.DataFrame:
     nodes: as from `detect`. source: what the tracks come from, for the table. With `tempest`,
     single centres are no tracks and a centre may end one track within another, as there.
     """
-    tables = []
     nodes = nodes.reset_index(drop=True)
+    if nodes["time"].isna().any():
+        raise DataError("Storm centres have no times, so they cannot be linked. Add a time axis.")
+    link_steps = _assign if linker.method == "assign" else _stitch
+    several = nodes["member"].nunique() > 1
+    rows: list[int] = []
+    names: list[str] = []
     for (init_time, member), group in nodes.groupby(["init_time", "member"], dropna=False):
-        steps = Steps(group)
-        link_steps = _assign if linker.method == "assign" else _stitch
+        steps = Steps.of(group)
         prefix = "" if pd.isna(init_time) else f"{init_time:%Y%m%dT%H}-"
-        prefix += f"m{member:02d}-" if nodes["member"].nunique() > 1 else ""
+        prefix += f"m{member:02d}-" if several else ""
         chains = sorted(link_steps(steps, linker), key=lambda chain: chain[0])
         for number, chain in enumerate(chains, start=1):
-            rows = group.loc[[steps.label(place) for place in chain]]
-            tables.append(rows.assign(track_id=f"{prefix}{number:04d}"))
-    if not tables:
-        return no_tracks()
-    tracks = pd.concat(tables, ignore_index=True).assign(source=source)
+            rows += [int(steps.rows[step][place]) for step, place in chain]
+            names += [f"{prefix}{number:04d}"] * len(chain)
+    tracks = nodes.iloc[rows].assign(track_id=np.array(names, dtype=str), source=source)
     return track_table(tracks.drop(columns=list(SPACINGS), errors="ignore"))
 
 
@@ -76,37 +78,31 @@ Place = tuple[int, int]
 """A centre: its step, and its number in the step."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Steps:
     """The centres of one initialisation and member, step by step; steps without any as well."""
 
-    group: pd.DataFrame
-    seconds: Seconds = field(init=False)
-    """Times of the steps, after the first."""
-    vectors: list[Real] = field(init=False)
-    spacing_deg: float = field(init=False)
+    seconds: Seconds
+    """Times of the steps (T,), after the first."""
+    vectors: list[Real]
+    """Unit vectors (N, 3) of the centres in each step."""
+    rows: list[NDArray[np.intp]]
+    """Their rows in the table of centres."""
+    spacing_deg: float
 
-    def __post_init__(self) -> None:
-        if self.group["time"].isna().any():
-            raise DataError(
-                "Storm centres have no times, so they cannot be linked. Add a time axis."
-            )
-        times = np.sort(self.group["time"].unique())
-        self.seconds = (times - times[0]) / np.timedelta64(1, "s") if times.size else np.empty(0)
-        found = self.group.dropna(subset="lat")
-        by_time = found.groupby("time", sort=True)
-        self._labels = [by_time.groups.get(pd.Timestamp(t), found.index[:0]) for t in times]
-        self.vectors = [
-            unit_vectors(found.loc[labels, "lat"], found.loc[labels, "lon"])
-            for labels in self._labels
-        ]
-        self.spacing_deg = (
-            float(self.group["spacing_deg"].max()) if "spacing_deg" in self.group else 0.0
+    @classmethod
+    def of(cls, group: pd.DataFrame) -> "Steps":
+        times, step = np.unique(group["time"].to_numpy(), return_inverse=True)
+        vectors = unit_vectors(group["lat"], group["lon"])
+        there = group["lat"].notna().to_numpy()
+        numbers = [np.flatnonzero(there & (step == t)) for t in range(times.size)]
+        index = group.index.to_numpy()
+        return cls(
+            seconds=np.asarray((times - times[0]) / np.timedelta64(1, "s"), dtype="float64"),
+            vectors=[vectors[n] for n in numbers],
+            rows=[index[n] for n in numbers],
+            spacing_deg=float(group["spacing_deg"].max()) if "spacing_deg" in group else 0.0,
         )
-
-    def label(self, place: Place) -> int:
-        """Row label of a centre in the group."""
-        return self._labels[place[0]][place[1]]
 
 
 @dataclass
@@ -115,21 +111,15 @@ class _Storm:
 
     places: list[Place]
 
-    def last(self, steps: Steps) -> tuple[float, Real]:
-        step, number = self.places[-1]
-        return steps.seconds[step], steps.vectors[step][number]
-
-    def expected(self, steps: Steps, seconds: float) -> Real:
-        """Where it would be, had it moved on as in the last hours, or between its last centres."""
-        end_seconds, end = self.last(steps)
-        if len(self.places) == 1:
-            return end
-        earlier = [
-            p for p in self.places[:-1] if end_seconds - steps.seconds[p[0]] <= MOTION_H * HOUR
-        ]
-        step, number = earlier[0] if earlier else self.places[-2]
-        factor = (seconds - end_seconds) / (end_seconds - steps.seconds[step])
-        return extrapolate(steps.vectors[step][number], end, factor)
+    def motion(self, steps: Steps) -> tuple[Place, Place]:
+        """Two of its centres that show its motion: over the last hours, or the last two."""
+        last = self.places[-1]
+        earlier = self.places[-2] if len(self.places) > 1 else last
+        for place in reversed(self.places[:-2]):
+            if steps.seconds[last[0]] - steps.seconds[place[0]] > MOTION_H * HOUR:
+                break
+            earlier = place
+        return earlier, last
 
 
 def _assign(steps: Steps, linker: Linker) -> Iterator[list[Place]]:
@@ -145,9 +135,9 @@ def _assign(steps: Steps, linker: Linker) -> Iterator[list[Place]]:
     for step, (seconds, vectors) in enumerate(zip(steps.seconds, steps.vectors, strict=True)):
         recent = seconds - linker.max_gap_h * HOUR - 1
         for storm in storms:
-            if storm.last(steps)[0] < recent:
+            if steps.seconds[storm.places[-1][0]] < recent:
                 yield storm.places
-        storms = [storm for storm in storms if storm.last(steps)[0] >= recent]
+        storms = [storm for storm in storms if steps.seconds[storm.places[-1][0]] >= recent]
         free = set(range(len(vectors)))
         if storms and free:
             for storm_number, number in _best_pairs(steps, storms, seconds, vectors, linker):
@@ -162,12 +152,15 @@ def _best_pairs(
     steps: Steps, storms: list[_Storm], seconds: float, vectors: Real, linker: Linker
 ) -> Iterator[tuple[int, int]]:
     """Pairs of a storm and a centre in the best assignment."""
-    last = [storm.last(steps) for storm in storms]
-    hours = np.array([(seconds - then) / HOUR for then, _ in last])[:, None]
+    moves = [storm.motion(steps) for storm in storms]
+    start, end = (np.array([steps.vectors[m[k][0]][m[k][1]] for m in moves]) for k in (0, 1))
+    then, now = (np.array([steps.seconds[m[k][0]] for m in moves]) for k in (0, 1))
+    factor = (seconds - now) / np.where(now > then, now - then, np.inf)
+    expected = extrapolate(start, end, factor)
+    hours = ((seconds - now) / HOUR)[:, None]
     least = np.min(hours)
     reach = np.maximum(linker.range_deg * hours / 6, 1.5 * steps.spacing_deg)
-    expected = np.array([storm.expected(steps, seconds) for storm in storms])
-    moved = angle(np.array([vector for _, vector in last])[:, None], vectors[None])
+    moved = angle(end[:, None], vectors[None])
     off = angle(expected[:, None], vectors[None])
     spread = reach / DEVIATIONS
     cost = off**2 / (2 * spread**2) + 2 * np.log(hours / least)

@@ -25,18 +25,44 @@ def persistence_tracks(
     of it that is known; a storm that is born there stays where it is. An initialisation at which
     the record begins has no tracks, since no motion is known.
     """
+    truth = truth.sort_values(["track_id", "time"], ignore_index=True)
+    times, ids = truth["time"].to_numpy(), truth["track_id"].to_numpy()
+    vectors = unit_vectors(truth["lat"], truth["lon"])
     tables = []
     for init_time, leads in cases.dropna().groupby("init_time")["lead_time"]:
-        if init_time <= truth["time"].min():
+        start = init_time.to_datetime64()
+        if start <= times.min(initial=start):
             continue
-        alive = truth.loc[truth["time"] == init_time, "track_id"]
-        past = truth[truth["track_id"].isin(alive) & (truth["time"] <= init_time)]
-        past = past[past["time"] >= init_time - pd.Timedelta(hours=motion_h)]
-        for _, storm in past.groupby("track_id"):
-            tables.append(_persist(storm.sort_values("time"), init_time, np.sort(leads.unique())))
-    if not tables:
-        return no_tracks()
-    return track_table(pd.concat(tables, ignore_index=True))
+        now = np.flatnonzero(times == start)
+        earliest = start - np.timedelta64(int(motion_h * 3600), "s")
+        past = np.array(
+            [_first_since(earliest, int(row), times, ids) for row in now], dtype=np.intp
+        )
+        lead = np.sort(leads.unique())
+        known = (start - times[past]) / np.timedelta64(1, "s")
+        factor = lead / np.timedelta64(1, "s") / np.where(known > 0, known, np.inf)[:, None]
+        moved = extrapolate(vectors[past][:, None], vectors[now][:, None], factor)
+        latitude, longitude = positions(moved.reshape(-1, 3))
+        table = truth.loc[np.repeat(now, lead.size), ["track_id", "slp", "wind"]]
+        lead = np.tile(lead, now.size)
+        tables.append(
+            table.assign(
+                init_time=start,
+                lead_time=lead,
+                time=start + lead,
+                lat=latitude,
+                lon=longitude,
+                source="persistence track",
+            )
+        )
+    return track_table(pd.concat(tables, ignore_index=True)) if tables else no_tracks()
+
+
+def _first_since(earliest: np.datetime64, row: int, times: np.ndarray, ids: np.ndarray) -> int:
+    """The first point, not before a time, of the track that has this row; tracks in order."""
+    while row > 0 and ids[row - 1] == ids[row] and times[row - 1] >= earliest:
+        row -= 1
+    return row
 
 
 def persistence_errors(truth: pd.DataFrame, found: Verification) -> pd.DataFrame:
@@ -59,25 +85,3 @@ def baseline_scores(
     errors = persistence_errors(truth, found)
     rows = mean_rows("persistence_track_error", errors, "distance_km", bootstrap)
     return score_table([*rows, *paired_difference(found.errors, errors, bootstrap)], region)
-
-
-def _persist(past: pd.DataFrame, init_time: pd.Timestamp, leads: np.ndarray) -> pd.DataFrame:
-    vectors = unit_vectors(past["lat"], past["lon"])
-    duration = init_time - past["time"].iloc[0]
-    lead = pd.to_timedelta(leads)
-    factor = np.asarray(lead / duration) if duration else np.zeros(len(lead))
-    latitude, longitude = positions(extrapolate(vectors[:1], vectors[-1:], factor))
-    now = past.iloc[-1]
-    return pd.DataFrame(
-        {
-            "track_id": now["track_id"],
-            "init_time": init_time,
-            "lead_time": lead,
-            "time": init_time + lead,
-            "lat": latitude,
-            "lon": longitude,
-            "slp": now["slp"],
-            "wind": now["wind"],
-            "source": "persistence track",
-        }
-    )

@@ -69,23 +69,24 @@ class Selection:
         """The tracks that meet all conditions."""
         if tracks.empty:
             return tracks
-        keys = track_keys(tracks)
-        kept = {key for key, track in tracks.groupby(keys, sort=False) if self.accepts(track)}
-        return tracks[keys.isin(kept)].reset_index(drop=True)
-
-    def accepts(self, track: pd.DataFrame) -> bool:
-        """Whether one track, in order of time, is a storm."""
-        if len(track) < self.min_points:
-            return False
-        times = track["time"]
-        if (times.iloc[-1] - times.iloc[0]) < pd.Timedelta(hours=self.min_duration_h):
-            return False
-        vectors = unit_vectors(track["lat"], track["lon"])
-        return (
-            float(angle(vectors[1:], vectors[:-1]).sum()) >= self.min_path_deg
-            and float(angle(vectors[0], vectors[-1])) >= self.min_endpoint_deg
-            and all(threshold.holds(track) for threshold in self.thresholds)
-        )
+        codes, _ = pd.factorize(track_keys(tracks))
+        order = np.lexsort((tracks["time"].to_numpy(), codes))
+        codes = codes[order]
+        first = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
+        last = np.append(first[1:], codes.size) - 1
+        times = tracks["time"].to_numpy()[order]
+        vectors = unit_vectors(tracks["lat"], tracks["lon"])[order]
+        legs = np.append(angle(vectors[1:], vectors[:-1]), 0.0)
+        legs[last] = 0.0  # from the end of a track to the start of the next
+        kept = last - first + 1 >= self.min_points
+        kept &= times[last] - times[first] >= np.timedelta64(int(self.min_duration_h * 3600), "s")
+        kept &= np.add.reduceat(legs, first) >= self.min_path_deg
+        kept &= angle(vectors[first], vectors[last]) >= self.min_endpoint_deg
+        for number in np.flatnonzero(kept) if self.thresholds else ():
+            track = tracks.iloc[order[first[number] : last[number] + 1]]
+            kept[number] = all(threshold.holds(track) for threshold in self.thresholds)
+        chosen = np.sort(order[np.repeat(kept, last - first + 1)])
+        return tracks.iloc[chosen].reset_index(drop=True)
 
 
 @dataclass(frozen=True)
