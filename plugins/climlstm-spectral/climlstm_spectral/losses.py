@@ -24,9 +24,8 @@ class AMSE:
     The squared error of a wave is that of its amplitude and that of its phase. The second grows
     with the forecast's amplitude, so that where the phase cannot be foreseen it pays to forecast
     no wave: a blurred field. Here its factor is the power of the truth, so that the best amplitude
-    is the true one. (Subich et al. 2025, arXiv:2501.19374, who take total wavenumbers, have the
-    greater of both powers; among the few rows that make one zonal wavenumber, whose powers
-    scatter, that damps by some 15 % again.)
+    is the true one. The idea is that of Subich et al. 2025 (arXiv:2501.19374); this is not their
+    loss: they take total wavenumbers, and the greater of both powers for the factor.
     """
 
     blend: Annotated[float, Field(ge=0, le=1)] = 1.0
