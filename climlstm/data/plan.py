@@ -19,8 +19,9 @@ Starts = NDArray[np.int64]
 """Positions on the time axis of a cube at which windows begin."""
 
 ORDER_MEMORY = 2 * 2**30
-"""Bytes for `choose_strips` where the run file names none. Not what is free on some machine, so
-that the order of training is the same on every one."""
+ORDER_BATCHES = 6
+"""Bytes, and batches that are to fit at least, where a run file names no memory. Not what is free
+on some machine, so that the order of training is the same on every one."""
 
 
 def valid_starts(
@@ -164,11 +165,18 @@ class WindowPlan:
 
 
 def choose_strips(
-    windows: int, *, length: int, batch_size: int, step_bytes: int, memory: int, chunk: int = 1
+    windows: int,
+    *,
+    length: int,
+    batch_size: int,
+    step_bytes: int,
+    memory: int | None = None,
+    chunk: int = 1,
 ) -> tuple[int, int]:
     """Block and mixed of a WindowPlan: as much mixing as two groups in `memory` bytes allow.
 
     windows: how many there are; length: steps of each; step_bytes: of one step of all channels;
+    memory: of all workers together, for blocks and two batches; see ORDER_MEMORY for None;
     chunk: steps that storage decodes together.
 
     Where the steps of all windows fit, windows are shuffled freely: block is 1. Otherwise a strip
@@ -177,21 +185,26 @@ def choose_strips(
     read more in vain than in use, fewer of them are mixed.
     Raises DataError where memory does not suffice for any.
     """
-    if 2 * (windows + length - 1) * step_bytes <= memory:
+    batch = batch_size * length * step_bytes
+    if memory is None:
+        memory = max(ORDER_MEMORY, ORDER_BATCHES * batch)
+    steps = (memory - 2 * batch) // step_bytes
+    if windows + length - 1 <= steps:
         return 1, batch_size
     vain = length - 1 + chunk - 1
     divisors = [k for k in range(batch_size, 0, -1) if batch_size % k == 0]
     for least, mixed in itertools.product((vain, length - 1, 1), divisors):
         per_lane = batch_size // mixed
-        fitting = memory // (2 * mixed * step_bytes) - (length - 1)
+        fitting = steps // (2 * mixed) - (length - 1)
         block = min(8 * vain, fitting) // per_lane * per_lane
         if block >= max(least, per_lane):
             return block, mixed
-    needed = 2 * (batch_size + length - 1) * step_bytes
+    needed = 2 * batch + 2 * (batch_size + length - 1) * step_bytes
     raise DataError(
-        f"A memory of {memory / 2**30:.2f} GiB does not hold two blocks of consecutive steps of "
-        f"{step_bytes / 2**20:.1f} MiB each; about {needed / 2**30:.2f} GiB are needed. Increase "
-        "data.memory, or reduce training.batch_size, horizon or the number of channels."
+        f"A memory of {memory / 2**30:.2f} GiB does not hold two batches of "
+        f"{batch / 2**30:.2f} GiB and the steps that they come from; {needed / 2**30:.2f} GiB are "
+        "needed. Increase data.memory, or reduce training.batch_size, horizon or the number of "
+        "channels."
     )
 
 

@@ -7,7 +7,6 @@ any Dask scheduler, and takes its name when it is whole; an interrupted preparat
 import hashlib
 import json
 import logging
-import os
 import shutil
 import threading
 import time
@@ -37,6 +36,7 @@ from climlstm.data.cube import DIMS, CubePlan, plan_cube
 from climlstm.data.parts import Part, make_parts
 from climlstm.data.reading import jobs_of, read_jobs
 from climlstm.data.statistics import STATISTICS, Statistics, compute_statistics
+from climlstm.data.stored import write_object
 from climlstm.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -201,30 +201,21 @@ class _Writer:
         with ThreadPoolExecutor(1, thread_name_prefix="climlstm-prepare") as pool:
             read_jobs(jobs, fill, pool)
         for channel, block in zip(source.channels, values, strict=True):
-            self._store(block, self._place(channel, shard))
+            self._store(block, _channels(self.plan)[channel], self._place(channel, shard))
 
     def _place(self, channel: int, shard: int) -> Path:
         return self.folder / _channels(self.plan)[channel] / "c" / str(shard) / "0" / "0"
 
-    def _store(self, block: NDArray[np.float32], place: Path) -> None:
+    def _store(self, block: NDArray[np.float32], name: str, place: Path) -> None:
         """A shard, written elsewhere and moved to its place."""
+        array = zarr.open_array(self.folder / name, mode="r")
         aside = self.folder / f".writing-{uuid.uuid4().hex}"
         try:
-            array = zarr.create_array(
-                aside,
-                shape=block.shape,
-                chunks=(self.layout.chunk, *block.shape[1:]),
-                shards=block.shape,
-                dtype="float32",
-                compressors=[CODEC],
-                fill_value=np.nan,
-                config={"write_empty_chunks": True},
-            )
-            array[:] = block
+            write_object(array, block, aside)
             place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(aside / "c" / "0" / "0" / "0", place)
+            aside.replace(place)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            aside.unlink(missing_ok=True)
 
 
 _known_parts: dict[str, tuple[Part, ...]] = {}
@@ -304,8 +295,8 @@ def _finish(folder: Path, data: DataConfig | None) -> None:
             zarr.open_group(folder, mode="r+").attrs[STATISTICS] = statistics.to_dict()
             zarr.consolidate_metadata(folder)
     (folder / NOTE).unlink()
-    for aside in folder.glob(".writing-*"):
-        shutil.rmtree(aside, ignore_errors=True)
+    for aside in folder.glob(".writing-*"):  # of a process that was killed
+        aside.unlink()
 
 
 def _statistics(folder: Path, data: DataConfig) -> Statistics:

@@ -9,9 +9,11 @@ import itertools
 import json
 import logging
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -313,3 +315,47 @@ def _gives_the_same(decode: DecodeByZarrs) -> bool:
         if fetched is not None:
             fetched.release()
     return np.array_equal(first, array[(slice(0, 1),) * array.ndim], equal_nan=True)
+
+
+def write_object(array: zarr.Array, values: NDArray, place: Path) -> None:
+    """Encode one whole shard (or chunk, without shards) of an array into a file of its own.
+
+    values: of the shape of a shard, C-contiguous.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    whole = [slice(0, size) for size in values.shape]
+    try:
+        from zarrs._internal import ChunkItem, CodecPipelineImpl
+
+        pipeline = CodecPipelineImpl(
+            json.dumps(array.metadata.to_dict()),
+            store_config=LocalStore(place.parent),
+            num_threads=1,
+        )
+        item = ChunkItem(
+            key=place.name,
+            chunk_subset=whole,
+            chunk_shape=values.shape,
+            subset=whole,
+            shape=values.shape,
+        )
+        pipeline.store_chunks_with_indices([item], values, True)
+    except (ImportError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        logger.info("'%s' is encoded by zarr-python: zarrs cannot (%s)", array.path, error)
+        _write_by_zarr(array, values, place)
+
+
+def _write_by_zarr(array: zarr.Array, values: NDArray, place: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=place.parent) as aside:
+        alike = zarr.create_array(
+            aside,
+            shape=values.shape,
+            chunks=array.chunks,
+            shards=array.shards,
+            dtype=array.dtype,
+            compressors=array.compressors,
+            fill_value=array.fill_value,
+            config={"write_empty_chunks": True},
+        )
+        alike[:] = values
+        Path(aside, alike.metadata.encode_chunk_key((0,) * array.ndim)).replace(place)

@@ -186,7 +186,9 @@ class WindowStream:
         steps = sum(layout.steps.size for layout in blocks)
         if keep and self._kept is not None:
             steps += int(self._kept.here.sum())
-        return len(blocks) <= GROUPS_AHEAD and steps * self.reader.step_bytes <= self.memory
+        batches = 2 * layouts[0].group.shape[1] * self.length  # may be copied out of the blocks
+        size = (steps + batches) * self.reader.step_bytes
+        return len(blocks) <= GROUPS_AHEAD and size <= self.memory
 
     def _read(self, steps: Steps, keep: bool) -> Tensor:
         """A block (step, C + F, H, W) on the device."""

@@ -21,7 +21,6 @@ from climlstm.data.cube import plan_cube
 from climlstm.data.forcing import forcing_channels
 from climlstm.data.memory import memory_budget
 from climlstm.data.plan import (
-    ORDER_MEMORY,
     Starts,
     WindowPlan,
     choose_strips,
@@ -161,7 +160,7 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
         batch_size=training.batch_size,
         step_bytes=stream.reader.step_bytes,
         chunk=stream.reader.chunk_steps,
-        memory=ORDER_MEMORY if data.memory is None else memory_budget(data.memory),
+        memory=None if data.memory is None else memory_budget(data.memory),
     )
     plan = WindowPlan(
         starts, batch_size=training.batch_size, seed=training.seed, block=block, mixed=mixed

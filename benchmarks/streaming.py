@@ -1,0 +1,472 @@
+"""How fast do windows of a Zarr cube reach the network? Our stream beside what people use today.
+
+Makes cubes of synthetic weather, then runs each way of cutting windows of 12 + 12 steps in random
+order into normalised, batched tensors, in turn and several times. The limit is the slower of
+decoding every chunk once on all cores with nothing else, and one copy of the block.
+
+    python benchmarks/streaming.py [--quick] [--json FILE] [--grid 240x121 ...] [--folder DIR]
+
+Needs xbatcher and tensorstore for the ways it compares with (`pip install xbatcher tensorstore`).
+"""
+
+import argparse
+import gc
+import json
+import shutil
+import statistics as stats
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import pandas as pd
+import psutil
+import torch
+import xarray as xr
+import zarr
+from dask.system import CPU_COUNT
+from zarr.codecs import BloscCodec, ZstdCodec
+
+from climlstm.config import DataConfig
+from climlstm.data.cube import CubePlan, plan_cube
+from climlstm.data.plan import WindowPlan, choose_strips
+from climlstm.data.prepare import prepare
+from climlstm.data.statistics import compute_statistics
+from climlstm.data.stream import WindowStream
+
+OURS = "climlstm"
+HISTORY, HORIZON = 12, 12
+LENGTH = HISTORY + HORIZON
+UNITS = {"t2m": "K", "msl": "Pa", "u10": "m s-1", "v10": "m s-1", "z500": "m2 s-2", "t850": "K"}
+MEAN, STD = np.float32(280), np.float32(12)
+"""All channels hold the same kind of numbers."""
+CODECS = {
+    "lz4": BloscCodec(cname="lz4", clevel=5, shuffle="shuffle", typesize=4),
+    "zstd": ZstdCodec(level=0),
+}
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cube, how it is stored, and how it is used."""
+
+    rows: int
+    columns: int
+    channels: int
+    steps: int
+    chunk: int
+    shard: int | None
+    codec: str
+    batch_size: int
+    share: float = 0.9
+    """Of the cube, that is the memory budget of the stream: too little to keep it."""
+
+    @property
+    def name(self) -> str:
+        layout = f"t{self.chunk}" + (f" in shards of {self.shard}" if self.shard else "")
+        return f"{self.columns}x{self.rows} {layout} {self.codec}"
+
+    @property
+    def step_bytes(self) -> int:
+        return 4 * self.channels * self.rows * self.columns
+
+    @property
+    def memory(self) -> int:
+        """Budget of the stream."""
+        return int(self.share * self.steps * self.step_bytes)
+
+
+GRIDS = {"64x32": (32, 64, 6, 32), "240x121": (121, 240, 4, 8), "1440x721": (721, 1440, 4, 1)}
+"""Rows, columns, channels and windows in a batch."""
+
+
+def cases(grids: list[str], *, quick: bool) -> Iterator[Case]:
+    layouts = [(24, None, "lz4"), (1, None, "lz4"), (1, 24, "lz4"), (24, None, "zstd")]
+    steps = {"64x32": 8760, "240x121": 2920, "1440x721": 192}
+    for grid in grids:
+        rows, columns, channels, batch_size = GRIDS[grid]
+        for chunk, shard, codec in layouts[:1] if quick else layouts:
+            number = steps[grid] // 3 if quick else steps[grid]
+            yield Case(rows, columns, channels, number, chunk, shard, codec, batch_size)
+
+
+def make_cube(folder: Path, case: Case) -> Path:
+    """Waves that travel, seasons, and noise with a memory, rounded as GRIB packing does."""
+    place = folder / case.name.replace(" ", "-")
+    random = np.random.default_rng(0)
+    latitude = np.linspace(90, -90, case.rows)
+    longitude = np.arange(case.columns) * 360 / case.columns
+    phi, lam = np.deg2rad(latitude)[:, None], np.deg2rad(longitude)[None]
+    noise = random.standard_normal((16, case.rows, case.columns), dtype="float32")
+    mean = (250 + 40 * np.cos(phi)).astype("float32")
+    group = zarr.open_group(place, mode="w", zarr_format=3)
+    for channel in list(UNITS)[: case.channels]:
+        array = group.create_array(
+            channel,
+            shape=(case.steps, case.rows, case.columns),
+            chunks=(case.chunk, case.rows, case.columns),
+            shards=None if case.shard is None else (case.shard, case.rows, case.columns),
+            compressors=[CODECS[case.codec]],
+            dtype="float32",
+            fill_value=np.nan,
+            dimension_names=("time", "latitude", "longitude"),
+            attributes={"units": UNITS[channel]},
+        )
+        block = np.empty((24, case.rows, case.columns), dtype="float32")
+        for first in range(0, case.steps, 24):
+            for step in range(24):
+                wave = np.sin(6 * lam - 0.2 * (first + step) + 3 * phi) * np.cos(phi) ** 2
+                shift = int(random.integers(case.columns))
+                field = mean + 12 * wave + 0.5 * np.roll(noise[random.integers(16)], shift, axis=1)
+                block[step] = np.round(field * 512) / 512
+            array[first : first + 24] = block[: case.steps - first]
+    times = np.arange(case.steps) * 6
+    axes = {"time": (times, "hours since 2000-01-01"), "latitude": (latitude, "degrees_north")}
+    axes |= {"longitude": (longitude, "degrees_east")}
+    for name, (values, units) in axes.items():
+        attributes = {"units": units, "standard_name": name}
+        axis = group.create_array(name, data=values, dimension_names=(name,), attributes=attributes)
+        assert axis.shape == values.shape
+    zarr.consolidate_metadata(place)
+    return place
+
+
+def open_plan(store: Any) -> CubePlan:
+    """The cube as climlstm sees it."""
+    source = xr.open_zarr(store, chunks={})
+    channels = tuple(name for name in UNITS if name in source)
+    day = {"valid": ("2100-01-01", "2100-01-01"), "test": ("2101-01-01", "2101-01-01")}
+    periods = {"train": ("2000-01-01", "2050-01-01"), **day}
+    return plan_cube(
+        source,
+        DataConfig(catalog="-", source="-", state=channels, step="6h", periods=periods),
+    )
+
+
+def open_stream(plan: CubePlan, memory: int, **options: Any) -> WindowStream:
+    channels = tuple(recipe.channel.name for recipe in plan.recipes)
+    return WindowStream(
+        plan.cube(),
+        channels=channels,
+        history=HISTORY,
+        horizon=HORIZON,
+        mean=np.full(len(channels), MEAN),
+        std=np.full(len(channels), STD),
+        plan=plan,
+        memory=memory,
+        **options,
+    )
+
+
+def order(case: Case, stream: WindowStream) -> WindowPlan:
+    windows = case.steps - LENGTH + 1
+    block, mixed = choose_strips(
+        windows,
+        length=LENGTH,
+        batch_size=case.batch_size,
+        step_bytes=case.step_bytes,
+        memory=stream.memory,
+        chunk=stream.reader.chunk_steps,
+    )
+    return WindowPlan(
+        np.arange(windows), batch_size=case.batch_size, seed=0, block=block, mixed=mixed
+    )
+
+
+# Each way takes (store, case, seconds) and gives windows a second, after one batch to warm up.
+
+
+def ours(store: Path, case: Case, seconds: float) -> float:
+    """Whole epochs, so that what is read ahead at the end counts for nothing."""
+    with open_stream(open_plan(store), case.memory) as stream:
+        plan = order(case, stream)
+        windows, epoch, begun = 0, 0, time.perf_counter()
+        while time.perf_counter() - begun < seconds:
+            windows += sum(len(w.init_time) for w in stream.windows(plan.groups(epoch)))
+            epoch += 1
+        return windows / (time.perf_counter() - begun)
+
+
+def timed(batches: Iterator[torch.Tensor], seconds: float) -> float:
+    next(batches)
+    windows, begun = 0, time.perf_counter()
+    for batch in batches:
+        windows += len(batch)
+        if time.perf_counter() - begun > seconds:
+            break
+    return windows / (time.perf_counter() - begun)
+
+
+def loader(dataset: Any, case: Case, workers: int = 0) -> Iterator[torch.Tensor]:
+    options: dict[str, Any] = {}
+    if workers:
+        options = {"num_workers": workers, "multiprocessing_context": "forkserver"}
+    batch_size = case.batch_size
+    return iter(torch.utils.data.DataLoader(dataset, batch_size, shuffle=True, **options))
+
+
+class Windows(torch.utils.data.Dataset):
+    """One window at a time, by a function of its start; normalised."""
+
+    def __init__(self, read: Callable[[int], np.ndarray], windows: int):
+        self.read = read
+        self.windows = windows
+
+    def __len__(self) -> int:
+        return self.windows
+
+    def __getitem__(self, start: int) -> torch.Tensor:
+        return torch.from_numpy((self.read(start) - MEAN) / STD)
+
+
+def by_xarray(store: Path, case: Case, seconds: float) -> float:
+    source = xr.open_zarr(store, chunks={})[list(UNITS)[: case.channels]]
+
+    def read(start: int) -> np.ndarray:
+        return source.isel(time=slice(start, start + LENGTH)).to_array().values.swapaxes(0, 1)
+
+    return timed(loader(Windows(read, case.steps - LENGTH), case), seconds)
+
+
+def by_xbatcher(store: Path, case: Case, seconds: float, workers: int = 0) -> float:
+    return timed(loader(XbatcherWindows(store, case), case, workers), seconds)
+
+
+class XbatcherWindows(Windows):
+    """As Earthmover's and xbatcher's examples feed a DataLoader."""
+
+    def __init__(self, store: Path, case: Case):
+        import xbatcher
+
+        source = xr.open_zarr(store, chunks={})[list(UNITS)[: case.channels]]
+        generator = xbatcher.BatchGenerator(
+            source,
+            input_dims={"time": LENGTH, "latitude": case.rows, "longitude": case.columns},
+            input_overlap={"time": LENGTH - 1},
+            preload_batch=False,
+        )
+        super().__init__(
+            lambda i: generator[i].load().to_array().values.swapaxes(0, 1), len(generator)
+        )
+        self.store, self.case = store, case
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return XbatcherWindows, (self.store, self.case)
+
+
+def by_zarr(store: Path, case: Case, seconds: float) -> float:
+    group = zarr.open_group(store, mode="r")
+    arrays: list[Any] = [group[name] for name in list(UNITS)[: case.channels]]
+
+    def read(start: int) -> np.ndarray:
+        return np.stack([array[start : start + LENGTH] for array in arrays], axis=1)
+
+    return timed(loader(Windows(read, case.steps - LENGTH), case), seconds)
+
+
+def by_tensorstore(store: Path, case: Case, seconds: float) -> float:
+    import tensorstore
+
+    context = tensorstore.Context({"cache_pool": {"total_bytes_limit": 300_000_000}})
+    arrays = [
+        tensorstore.open(
+            {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{store / name}/"}},
+            context=context,
+        ).result()
+        for name in list(UNITS)[: case.channels]
+    ]
+
+    def read(start: int) -> np.ndarray:
+        futures = [array[start : start + LENGTH].read() for array in arrays]
+        return np.stack([future.result() for future in futures], axis=1)
+
+    return timed(loader(Windows(read, case.steps - LENGTH), case), seconds)
+
+
+WAYS: dict[str, Callable[[Path, Case, float], float]] = {
+    OURS: ours,
+    "xbatcher + DataLoader": by_xbatcher,
+    "xbatcher + DataLoader, 2 workers": partial(by_xbatcher, workers=2),
+    "xarray + Dask per window": by_xarray,
+    "zarr-python per window": by_zarr,
+    "tensorstore, cached, per window": by_tensorstore,
+}
+
+
+def decode_seconds(plan: CubePlan) -> float:
+    """Every chunk decoded once on all cores into memory that is used again, and nothing else."""
+    with open_stream(plan, 10**9) as stream:
+        jobs = [
+            (part, np.flatnonzero(part.units == unit))
+            for part in stream.reader.parts
+            for unit in np.unique(part.units)
+        ]
+        with ThreadPoolExecutor(CPU_COUNT) as pool:
+            begun = time.perf_counter()
+            list(pool.map(lambda job: job[0].read(job[1]), jobs))
+            return time.perf_counter() - begun
+
+
+def copy_seconds(case: Case) -> float:
+    """One copy of as many bytes as the cube has, on all cores, to memory that is used again."""
+    size = min(case.steps * case.step_bytes, 1 << 28) // 4 // CPU_COUNT
+    source, target = (np.ones((CPU_COUNT, size), dtype="float32") for _ in range(2))
+    with ThreadPoolExecutor(CPU_COUNT) as pool:
+        begun = time.perf_counter()
+        list(pool.map(np.copyto, target, source))
+        taken = time.perf_counter() - begun
+    return taken * case.steps * case.step_bytes / source.nbytes
+
+
+def measure_windows(store: Path, case: Case, *, quick: bool) -> list[Row]:
+    """All ways in turn, so that a slow hour of the machine strikes them alike."""
+    seconds, rounds = (1.0, 1) if quick else (4.0, 3)
+    left_out = ("2 workers", "tensorstore") if quick else ()
+    ways = {name: way for name, way in WAYS.items() if not any(w in name for w in left_out)}
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    limits = []
+    for _ in range(rounds):
+        plan = open_plan(store)
+        limits.append(case.steps / max(decode_seconds(plan), copy_seconds(case)))
+        for name, way in ways.items():
+            rates[name].append(way(store, case, seconds))
+            gc.collect()
+    limit = stats.median(limits)
+    median = {name: stats.median(rate) for name, rate in rates.items()}
+    rows = [
+        row(case.name, name, rate, "windows/s", OURS, median[OURS] / rate)
+        for name, rate in median.items()
+    ]
+    rows.append(row(case.name, "limit", limit, "windows/s", OURS, median[OURS] / limit))
+    return rows
+
+
+def first_batch(store: Path, case: Case) -> list[Row]:
+    begun = time.perf_counter()
+    with open_stream(open_plan(store), case.memory) as stream:
+        next(stream.windows(order(case, stream).groups(0)))
+        return [row(case.name, OURS, time.perf_counter() - begun, "s to the first batch")]
+
+
+def passes(store: Path, case: Case, epochs: int) -> tuple[float, float]:
+    """Peak of the memory that a stream adds to its process, over its budget; and that budget."""
+    process = psutil.Process()
+    plan = open_plan(store)
+    budget = case.steps * case.step_bytes // 5
+    with open_stream(plan, budget) as stream:
+        windows = order(case, stream)
+        before, peak, done = process.memory_info().rss, 0, threading.Event()
+
+        def watch() -> None:
+            nonlocal peak
+            while not done.wait(0.01):
+                peak = max(peak, process.memory_info().rss - before)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        for epoch in range(epochs):
+            for window in stream.windows(windows.groups(epoch)):
+                window.target.sum()
+        done.set()
+        watcher.join()
+    return peak, float(budget)
+
+
+def measure_memory(store: Path, case: Case, *, quick: bool) -> list[Row]:
+    """In a process of its own, whose memory nothing else has touched."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        peak, budget = pool.submit(passes, store, case, 2 if quick else 10).result()
+    return [row(case.name, OURS, peak / 2**20, "MiB at peak", "budget", peak / budget)]
+
+
+def measure_whole(store: Path, case: Case, folder: Path) -> list[Row]:
+    """Statistics, and preparation, beside decoding alone."""
+    plan = open_plan(store)
+    channels = tuple(recipe.channel.name for recipe in plan.recipes)
+    period = (pd.Timestamp("2000-01-01"), pd.Timestamp("2050-01-01"))
+    decode, taken, both = [], [], []
+    for _ in range(3):
+        decode.append(decode_seconds(plan))
+        begun = time.perf_counter()
+        compute_statistics(plan.cube(), channels=channels, train=period, plan=plan)
+        taken.append(time.perf_counter() - begun)
+    source = xr.open_zarr(store, chunks={})[list(channels)]
+    begun = time.perf_counter()
+    dask.compute(source.mean(), source.std())
+    by_dask = time.perf_counter() - begun
+    begun = time.perf_counter()
+    prepare(plan, folder / "prepared.zarr")
+    both.append(time.perf_counter() - begun)
+    shutil.rmtree(folder / "prepared.zarr")
+    gigabytes = case.steps * case.step_bytes / 1e9
+    limit, ours_ = min(decode), min(taken)
+    return [
+        row(case.name, "decoding alone", gigabytes / limit, "GB/s"),
+        row(case.name, "statistics", gigabytes / ours_, "GB/s", "decoding alone", limit / ours_),
+        row(case.name, "xarray mean and std", gigabytes / by_dask, "GB/s", "statistics",
+            by_dask / ours_),
+        row(case.name, "prepare", gigabytes / both[0], "GB/s", "decoding alone", limit / both[0]),
+    ]  # fmt: skip
+
+
+def row(
+    case: str,
+    subject: str,
+    value: float,
+    unit: str,
+    against: str | None = None,
+    ratio: float | None = None,
+) -> Row:
+    rounded = None if ratio is None else float(f"{ratio:.3g}")
+    return {"case": case, "subject": subject, "value": float(f"{value:.4g}"), "unit": unit,
+            "against": against, "ratio": rounded}  # fmt: skip
+
+
+def show(rows: list[Row]) -> None:
+    for each in rows:
+        ratio = "" if each["ratio"] is None else f"{each['ratio']:8.3g} x {each['against']}"
+        print(
+            f"{each['case']:32}{each['subject']:34}{each['value']:12,.5g} {each['unit']:22}{ratio}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one grid, within a minute")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--grid", nargs="+", choices=GRIDS, default=None)
+    parser.add_argument("--folder", type=Path, help="for the cubes, which take a few GB")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    grids = options.grid or (["240x121"] if options.quick else list(GRIDS))
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        folder = Path(name)
+        for case in cases(grids, quick=options.quick):
+            store = make_cube(folder, case)
+            found = measure_windows(store, case, quick=options.quick)
+            found += first_batch(store, case)
+            if case.chunk == 24:
+                found += measure_memory(store, case, quick=options.quick)
+                found += measure_whole(store, case, folder)
+            show(found)
+            rows += found
+            shutil.rmtree(store)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
