@@ -416,9 +416,9 @@ def maps_fetch(
 def _options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show log messages.")] = False,
 ) -> None:
-    level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    logging.getLogger("climlstm").setLevel(level)
+    if verbose:
+        logging.getLogger("climlstm").setLevel(logging.INFO)
 
 
 def main() -> None:
