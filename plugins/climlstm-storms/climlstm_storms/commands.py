@@ -21,7 +21,11 @@ from climlstm_storms.tracks import track_keys
 from climlstm_storms.verification import Region, Rules, verify
 from climlstm_storms.write import write_tracks
 
-app = typer.Typer(no_args_is_help=True, help="Storm tracks: find them in fields, score them.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Storm tracks: find them in fields, score them.",
+)
 
 PresetOption = Annotated[Preset, typer.Option(help="Which storms.")]
 
@@ -88,42 +92,42 @@ def verify_command(
 
 
 def score_report(scores: pd.DataFrame) -> Table:
-    """The scores that one looks at first, a row for each lead time."""
-    report = Table(title="Storm tracks")
-    for heading in ("lead", *(heading for _, heading in REPORTED)):
+    """The scores that one looks at first, a row for each lead time; without empty columns."""
+    there = set(scores.loc[scores["value"].notna(), "metric"])
+    shown = [(metric, heading) for metric, heading in REPORTED if metric in there]
+    report = Table("lead", title="Storm tracks")
+    for _, heading in shown:
         report.add_column(heading, justify="right")
-    leads = scores["lead_time"].drop_duplicates().sort_values(na_position="last")
-    for lead in leads:
+    for lead in scores["lead_time"].drop_duplicates().sort_values(na_position="last"):
         same = scores["lead_time"].isna() if pd.isna(lead) else scores["lead_time"] == lead
         values = scores[same].drop_duplicates("metric").set_index("metric")
-        cells = [_cell(values, metric) for metric, _ in REPORTED]
+        cells = [_cell(values, metric) for metric, _ in shown]
         report.add_row("all" if pd.isna(lead) else f"{lead / pd.Timedelta(hours=1):g} h", *cells)
     return report
 
 
 REPORTED = (
     ("position_error", "error km"),
-    ("position_error_median", "median km"),
-    ("persistence_track_error", "persistence km"),
-    ("grid_snap_floor", "grid km"),
-    ("slp_bias", "pressure hPa"),
-    ("wind_bias", "wind m/s"),
+    ("position_error_median", "median"),
+    ("persistence_track_error", "persistence"),
+    ("slp_bias", "hPa"),
+    ("wind_bias", "m/s"),
     ("pod", "POD"),
     ("far", "FAR"),
-    ("pod_storms", "POD of storms"),
-    ("far_tracks", "FAR of tracks"),
+    ("pod_storms", "POD storms"),
+    ("far_tracks", "FAR tracks"),
 )
 
 
 def _cell(values: pd.DataFrame, metric: str) -> str:
-    """A value, with its interval if it has one."""
+    """A value; position errors with their interval."""
     if metric not in values.index or pd.isna(values.loc[metric, "value"]):
         return ""
     value, low, high = values.loc[metric, ["value", "ci_low", "ci_high"]]
     digits = 2 if metric.startswith(("pod", "far")) else 1 if abs(value) < 10 else 0
-    if pd.isna(low):
+    if pd.isna(low) or metric != "position_error":
         return f"{value:.{digits}f}"
-    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{value:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
 def _pairs(names: Iterable[str]) -> dict[str, str]:
