@@ -8,6 +8,7 @@ import xarray as xr
 from climlstm import plugins
 from climlstm.errors import DataError, PluginError
 from climlstm.evaluation.bootstrap import Bootstrap, block_length
+from climlstm.evaluation.evaluate import Evaluation
 from climlstm.evaluation.regions import REGIONS, region_weights
 from climlstm.evaluation.scores import (
     ACC,
@@ -19,6 +20,7 @@ from climlstm.evaluation.scores import (
     SpreadSkill,
     fair_crps,
 )
+from climlstm.evaluation.tables import read_scores, write_scores
 
 LATITUDE = np.array([60.0, 0.0, -60.0])  # rows of a quarter, a half and a quarter of the globe
 LONGITUDE = np.array([0.0, 90.0, 180.0, 270.0])
@@ -340,3 +342,14 @@ def test_options_of_the_run_file_are_validated():
         plugins.create("evaluators", "rmse", {"bootstrap": {"resample": 50}})
     with pytest.raises(PluginError, match=r"bootstrap\.level' .* is 95"):
         plugins.create("evaluators", "rmse", {"bootstrap": {"level": 95}})
+
+
+def test_a_score_of_whole_forecasts_has_no_lead_time_on_disk_either(tmp_path):
+    row = {"variable": "storm_track", "level": None, "region": "global", "metric": "pod_storms"}
+    row |= {"model": "ConvLSTM", "value": 0.8, "ci_low": 0.7, "ci_high": 0.9, "n": 3, "units": "1"}
+    leads = pd.Series([pd.Timedelta("6h"), pd.NaT])
+    scores = pd.DataFrame([row, row]).assign(lead_time=leads)
+    write_scores(Evaluation(scores=scores, tables={}, cases={}), tmp_path)
+    found = read_scores(tmp_path)
+    assert found["lead_time"].tolist()[0] == pd.Timedelta("6h")
+    assert found["lead_time"].isna().tolist() == [False, True]

@@ -105,7 +105,8 @@ def _number(value: float) -> str:
 
 
 def _hours(lead: pd.Timedelta) -> str:
-    return f"{lead / pd.Timedelta('1h'):g}h"
+    """'6h'; nothing for a score of whole forecasts, which has no lead time."""
+    return "" if pd.isna(lead) else f"{lead / pd.Timedelta('1h'):g}h"
 
 
 def write_scores(evaluation: Evaluation, directory: str | Path) -> list[Path]:
