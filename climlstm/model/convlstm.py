@@ -43,7 +43,7 @@ class ConvLSTM(nn.Module):
         that hands its states to a forecaster with weights of its own."""
         recompute: bool = False
         """Whether training keeps hidden states only and computes the gates again when it needs
-        them: a quarter of the memory, for about a quarter more time."""
+        them: half of the memory, for about 40 % more time."""
         fused: bool = True
         """Whether the gates may run as one compiled kernel; where none can be had, a warning says
         so and they run as plain PyTorch."""
