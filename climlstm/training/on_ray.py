@@ -1,4 +1,4 @@
-"""The same training loop under Ray Train. The only room with Ray.
+"""The same training loop under Ray Train.
 
 Ray starts the workers, joins them in a process group and restarts them from the last checkpoint
 when one is lost. Nothing of it is called inside a training step.
@@ -6,7 +6,6 @@ when one is lost. Nothing of it is called inside a training step.
 
 import logging
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import yaml
 from climlstm import errors
 from climlstm.config import Config, dump_config, parse_config
 from climlstm.errors import ClimLSTMError, ConfigError, TrainingError, missing_extra
+from climlstm.ray_cluster import connected
 from climlstm.training import checkpoint
 from climlstm.training.checkpoint import Position
 from climlstm.training.loop import prepare_training, run_folder
@@ -28,7 +28,6 @@ from climlstm.training.progress import JOURNAL, Observe, following
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 # By default a group that waits for a host that is gone tries for 60 s before it is made smaller.
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default
 
 try:
     import ray
@@ -36,9 +35,6 @@ try:
     from ray.train.torch import TorchConfig, TorchTrainer
 except ImportError as error:
     raise missing_extra("Training under Ray", "ray", error) from error
-
-REACH_SECONDS = 10.0
-"""After which a head that does not answer counts as absent."""
 
 SECONDS_BETWEEN_RESIZES = 30.0
 """After which a run with a range of workers looks whether hosts have joined."""
@@ -67,7 +63,7 @@ def train_on_ray(
     `cluster.max_failures`.
     """
     with (
-        _connected(address) as cpus,
+        connected(address) as cpus,
         following(run_folder(config) / JOURNAL, observe or (lambda record: None)),
     ):
         scaling = _scaling(config, cpus, may_grow=address is not None)
@@ -184,55 +180,6 @@ def _report(metrics: dict[str, Any], directory: Path | None) -> None:
         checkpoint=ray.train.Checkpoint.from_directory(directory) if directory else None,
         checkpoint_dir_name=checkpoint.name_of(Position(step=metrics["step"])),
     )
-
-
-@contextmanager
-def _connected(address: str | None) -> Iterator[list[int]]:
-    """Ray while a run lasts; yields the CPUs of each host. A Ray that runs already is used."""
-    if ray.is_initialized():
-        yield _cpus_of_hosts()
-        return
-    local: dict[str, Any] = {
-        "address": "local",
-        "num_cpus": len(os.sched_getaffinity(0)),
-        "include_dashboard": False,
-        "object_store_memory": 100_000_000,  # bytes; the loop puts nothing there
-    }
-    if address is not None:
-        _check_reachable(address)
-    try:
-        ray.init(
-            **(local if address is None else {"address": address}),
-            logging_level=logging.ERROR,
-            log_to_driver=address is not None,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"No Ray cluster answers at '{address}': {error}. Start one with 'ray start --head', "
-            "or leave --address out to train on this machine."
-        ) from error
-    try:
-        yield _cpus_of_hosts()
-    finally:
-        ray.shutdown()
-
-
-def _cpus_of_hosts() -> list[int]:
-    return [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-
-
-def _check_reachable(address: str) -> None:
-    """Raises ConfigError where nothing listens; Ray itself would try for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon:
-        return  # 'auto': Ray knows where to look
-    try:
-        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"No Ray cluster answers at '{address}': {error}. Start one with 'ray start --head', "
-            "or leave --address out to train on this machine."
-        ) from error
 
 
 def _scaling(config: Config, cpus: list[int], *, may_grow: bool) -> ray.train.ScalingConfig:
