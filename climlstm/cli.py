@@ -4,7 +4,8 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -156,6 +157,69 @@ def print_audit(found: Any) -> None:
         f"{found.steps_read} steps read ({found.bytes_read / 2**20:.1f} MiB decoded), "
         f"data {(found.digest or 'unknown')[:12]}"
     )
+
+
+@app.command()
+def prepare(
+    run_file: RunFile,
+    out: Annotated[Path, typer.Option(help="The Zarr store to write.", show_default=False)],
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Scheduler of a dask.distributed cluster."),
+    ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only say what it will take.")
+    ] = False,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Lay the data of a run out for training; interrupted, the same command goes on.
+
+    Worth it where 'check' says that reading is slow: remote stores, small regions of large grids,
+    GRIB and NetCDF. Workers of a cluster must see the store under the same name.
+    """
+    from contextlib import nullcontext
+
+    from climlstm.config import load_config
+    from climlstm.data.prepare import estimate as estimate_cost
+    from climlstm.runs import dask_cluster, plan_preparation, prepare_run
+
+    config = load_config(run_file, set_)
+    plan = plan_preparation(config, out)
+    with console.status("looking at the source"):
+        expected = estimate_cost(plan)
+    console.print(f"{out}: {expected}", highlight=False, soft_wrap=True)
+    if estimate:
+        return
+    with (
+        _shown("preparing") as progress,
+        dask_cluster(dask) if dask else nullcontext("threads") as scheduler,
+    ):
+        catalog, changed = prepare_run(
+            config, plan, out, expected=expected, scheduler=scheduler, progress=progress
+        )
+    options = " ".join(f"--set {change}" for change in changed)
+    console.print(f"wrote {out} and its catalog {catalog}; train from it with", soft_wrap=True)
+    console.print(f"  climlstm train {run_file} {options}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _shown(what: str) -> Iterator[Any]:
+    """A bar on a terminal, lines elsewhere, for whatever reports (done, all)."""
+    from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = [*Progress.get_default_columns()[:-1], TimeElapsedColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        said = -1
+
+        def show(done: int, total: int) -> None:
+            nonlocal said
+            bar.update(task, completed=done, total=total)
+            if not console.is_terminal and (tenth := 10 * done // max(total, 1)) > said:
+                said = tenth
+                console.print(f"{what}: {done} of {total} pieces", highlight=False)
+
+        yield show
 
 
 @app.command()

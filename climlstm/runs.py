@@ -7,7 +7,8 @@ its checkpoint.
 import json
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,13 +20,14 @@ import xarray as xr
 from climlstm import plugins
 from climlstm.config import Config, DataConfig, PluginChoice, parse_config
 from climlstm.data.audit import Audit, audit, cannot_be_read, check_source
-from climlstm.data.catalog import open_source
+from climlstm.data.catalog import open_source, write_entry
 from climlstm.data.climatology import climatology
-from climlstm.data.cube import build_cube, plan_cube
+from climlstm.data.cube import CubePlan, build_cube, plan_cube
 from climlstm.data.findings import errors_of
 from climlstm.data.leaks import check_scoring
+from climlstm.data.prepare import Estimate, Progress, check_free, prepare, restrict
 from climlstm.data.statistics import compute_statistics
-from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError, DataError
+from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError, DataError, missing_extra
 from climlstm.evaluation.evaluate import Evaluation, evaluate
 from climlstm.forecasting import Times, possible_inits, write_forecasts
 from climlstm.model.saving import load_forecaster, read_json
@@ -239,6 +241,65 @@ def check_run(config: Config) -> Audit:
         return audit(config, plan, parameters=parameters)
     except ClimLSTMError as error:
         return check_source(config, source, error)
+
+
+def plan_preparation(config: Config, out: Path) -> CubePlan:
+    """What `prepare_run` will write: the cube of a run file, in the span of its periods.
+
+    Raises a ClimLSTMError where source and run file do not fit, or `out` exists.
+    """
+    check_free(out)
+    data = config.data
+    source = open_source(data.catalog, data.source, **data.parameters)
+    return restrict(plan_cube(source, data), data)
+
+
+def prepare_run(
+    config: Config,
+    plan: CubePlan,
+    out: Path,
+    *,
+    expected: Estimate | None = None,
+    scheduler: Any = "threads",
+    progress: Progress | None = None,
+) -> tuple[Path, tuple[str, ...]]:
+    """Write the cube of a run in the layout that streams best, with a catalog beside it.
+
+    plan: of `plan_preparation`; expected: what `estimate` of it gave.
+    scheduler: of Dask, whose workers see `out` under the same name; see `prepare`.
+    Returns the catalog, and what `--set` takes for a run to train from the store.
+    """
+    prepare(plan, out, data=config.data, expected=expected, scheduler=scheduler, progress=progress)
+    name = out.name.removesuffix(".zarr")
+    catalog = out.with_name(f"{name}.catalog.yaml")
+    write_entry(catalog, name, out, like=(config.data.catalog, config.data.source))
+    changed = [f"data.catalog={catalog.resolve()}", f"data.source={name}"]
+    if config.data.parameters:
+        changed.append("data.parameters={}")
+    if config.data.coarsen > 1:
+        changed.append("data.coarsen=1")
+    return catalog, tuple(changed)
+
+
+@contextmanager
+def dask_cluster(address: str) -> Iterator[Any]:
+    """The scheduler of a running dask.distributed cluster ('HOST:PORT'), for `prepare_run`.
+
+    Raises ConfigError where none answers, MissingExtraError without the library.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise missing_extra("A dask.distributed cluster", "distributed", error) from error
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ConfigError(
+            f"No scheduler of dask.distributed answers at '{address}': {error}. Start one with "
+            "'dask scheduler', and workers with 'dask worker ADDRESS', or leave the option out."
+        ) from error
+    with client:
+        yield client.get
 
 
 def config_of(forecasts: xr.Dataset) -> Config:

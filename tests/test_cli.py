@@ -25,7 +25,16 @@ def climlstm(capsys, monkeypatch):
 def test_help_names_every_command(climlstm):
     status, out, _ = climlstm("--help")
     assert status == 0
-    for command in ("demo", "sources", "train", "forecast", "evaluate", "plot", "plugins"):
+    for command in (
+        "demo",
+        "sources",
+        "prepare",
+        "train",
+        "forecast",
+        "evaluate",
+        "plot",
+        "plugins",
+    ):
         assert command in out
 
 
@@ -61,6 +70,26 @@ def test_the_whole_way_by_commands(climlstm, run_file, tmp_path):
     status, out, _ = climlstm("plot", store, "--variable", "msl", "--lead", "24h", "--out", picture)
     assert status == 0, out
     assert picture.stat().st_size > 50_000
+
+
+def test_a_prepared_store_is_trained_from(climlstm, run_file, tmp_path):
+    """As the command itself says; the store is half as fine, so that options have to change."""
+    out = tmp_path / "prepared" / "coarse.zarr"
+    arguments = ("prepare", run_file, "--out", out, "--set", "data.coarsen=2")
+    status, said, _ = climlstm(*arguments, "--estimate")
+    assert status == 0
+    assert "3.89 MB in memory, about" in said  # 5 channels, 380 steps, 16 x 32 cells
+    assert not out.parent.exists()
+    status, said, complaint = climlstm(*arguments)
+    assert status == 0, complaint
+    assert "preparing: 10 of 10 pieces" in said
+    command = said.strip().splitlines()[-1].split()
+    assert command[:2] == ["climlstm", "train"]
+    status, said, complaint = climlstm(*command[1:], "--plain", "--set", "training.epochs=1")
+    assert status == 0, complaint
+    status, _, complaint = climlstm(*arguments)
+    assert status == 1
+    assert "There is something at" in complaint
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
+import yaml
 
 from climlstm.data.declarations import Metadata, declare
 from climlstm.data.entries import Entry, check_parameters, parse_entry, read_catalog
@@ -70,6 +71,26 @@ def open_source(catalog: str, name: str, **parameters: Any) -> xr.Dataset:
     is missing or broken, and MissingExtraError for a library that is not installed.
     """
     return _open(catalog, read_catalog(catalog), name, parameters, opened=())
+
+
+def write_entry(catalog: Path, name: str, store: Path, *, like: tuple[str, str]) -> None:
+    """A catalog with one entry, a Zarr store in the same folder; one that is there stays as it is.
+
+    like: catalog and source that the store was made from; its licence and attribution go over.
+    """
+    if catalog.exists():
+        return
+    origin, source = like
+    known = parse_entry(origin, source, read_catalog(origin)[source]).metadata
+    said = {key: getattr(known, key) for key in ("licence", "attribution", "homepage")}
+    entry: dict[str, Any] = {
+        "description": f"'{source}' of {origin}, prepared for training",
+        "driver": "zarr",
+        "args": {"urlpath": "{{ CATALOG_DIR }}/" + store.name},
+    }
+    if any(said.values()):
+        entry["metadata"] = {key: text for key, text in said.items() if text}
+    catalog.write_text(yaml.safe_dump({"sources": {name: entry}}, sort_keys=False), "utf-8")
 
 
 def _open(

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-from climlstm.config import DataConfig
+from climlstm.config import DataConfig, format_duration
 from climlstm.data.axes import Selection
 from climlstm.data.cube import DIMS, CubePlan, plan_cube
 from climlstm.data.parts import Part, make_parts
@@ -81,6 +82,19 @@ class Estimate:
     files: int
     seconds: float
     """In this process, on all its processors."""
+
+    def __str__(self) -> str:
+        taken = timedelta(seconds=max(1, round(self.seconds)))
+        return (
+            f"{_size(self.decoded)} in memory, about {_size(self.stored)} on disk in {self.files} "
+            f"files; about {format_duration(taken)} on the {CPU_COUNT} processors of this machine"
+        )
+
+
+def _size(number: int) -> str:
+    units = ("B", "kB", "MB", "GB", "TB")
+    power = min(int(np.log10(max(number, 1)) // 3), len(units) - 1)
+    return f"{number / 1000**power:.3g} {units[power]}"
 
 
 def choose_layout(plane: tuple[int, int], steps: int) -> Layout:
@@ -134,6 +148,7 @@ def prepare(
     out: Path,
     *,
     data: DataConfig | None = None,
+    expected: Estimate | None = None,
     scheduler: Any = "threads",
     progress: Progress | None = None,
 ) -> Path:
@@ -141,25 +156,32 @@ def prepare(
 
     out: a folder that does not exist; on a file system that all workers of the scheduler see.
     data: with it, the statistics of the training period are put into the store.
+    expected: what `estimate` gave, if it was asked before.
     scheduler: of Dask: 'threads', a dask.distributed Client's get, or Ray's ray_dask_get.
 
     Raises DataError where the folder exists, the disk is too small, or an unfinished store beside
     it holds something else.
     """
-    if out.exists():
-        raise DataError(
-            f"There is something at '{out}' already. Delete it, or choose another place."
-        )
+    check_free(out)
     unfinished = out.with_name(out.name + ".unfinished")
     layout = _layout(plan)
     writer = _Writer(plan, unfinished, layout, _digest(plan, layout))
-    _start(writer)
+    _start(writer, expected)
     with _reported(writer, progress):
-        tasks = [dask.delayed(writer.write)(*job) for job in writer.missing()]
+        shared = dask.delayed(writer, pure=False, traverse=False)  # goes to each worker once
+        tasks = [dask.delayed(_write)(shared, *job) for job in writer.missing()]
         dask.compute(*tasks, scheduler=scheduler)
     _finish(unfinished, data)
     unfinished.replace(out)
     return out
+
+
+def check_free(out: Path) -> None:
+    """Raises DataError where there is something already."""
+    if out.exists():
+        raise DataError(
+            f"There is something at '{out}' already. Delete it, or choose another place."
+        )
 
 
 @dataclass(frozen=True)
@@ -218,6 +240,10 @@ class _Writer:
             aside.unlink(missing_ok=True)
 
 
+def _write(writer: _Writer, part: int, shard: int) -> None:
+    writer.write(part, shard)
+
+
 _known_parts: dict[str, tuple[Part, ...]] = {}
 _known_parts_lock = threading.Lock()
 
@@ -232,7 +258,7 @@ def _parts(writer: _Writer) -> tuple[Part, ...]:
         return _known_parts[writer.digest]
 
 
-def _start(writer: _Writer) -> None:
+def _start(writer: _Writer, expected: Estimate | None) -> None:
     """Write everything but the channels' values, unless that was done before."""
     folder = writer.folder
     if folder.exists():
@@ -245,7 +271,7 @@ def _start(writer: _Writer) -> None:
             )
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _check_disk(folder.parent, estimate(writer.plan))
+    _check_disk(folder.parent, expected or estimate(writer.plan))
     plane = (writer.plan.cells.latitude.size, writer.plan.cells.longitude.size)
     encoding: dict[str, dict[str, Any]] = {
         name: {
@@ -319,8 +345,11 @@ def _reported(writer: _Writer, progress: Progress | None) -> Iterator[None]:
     total = len(writer.jobs())
 
     def watch() -> None:
-        while not done.wait(SECONDS_BETWEEN_REPORTS):
+        pause = SECONDS_BETWEEN_REPORTS
+        while not done.wait(pause):
+            begun = time.perf_counter()
             progress(total - len(writer.missing()), total)
+            pause = max(SECONDS_BETWEEN_REPORTS, 20 * (time.perf_counter() - begun))
 
     thread = threading.Thread(target=watch, name="climlstm-prepare", daemon=True)
     thread.start()
