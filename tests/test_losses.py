@@ -2,11 +2,12 @@ import pytest
 import torch
 
 from climlstm import plugins
-from climlstm.model.losses import MAE, MSE, Huber
+from climlstm.model.losses import CRPS, MAE, MSE, Huber
 
 torch.set_num_threads(1)
 
 CHANNELS = ("t2m", "msl")
+SHAPE = (4, 2, 2, 6, 16)
 ALIKE = torch.ones(2, 1, 2)
 PREDICTION = torch.tensor([0.0, 2.0, 1.0, -1.0]).reshape(1, 1, 2, 1, 2)
 TARGET = torch.tensor([0.0, -1.0, 1.0, -1.5]).reshape(1, 1, 2, 1, 2)
@@ -67,3 +68,58 @@ def test_options_are_validated_at_the_door():
     assert plugins.create("losses", "huber", {"delta": 2}) == Huber(delta=2.0)
     with pytest.raises(plugins.PluginError, match="delta"):
         plugins.create("losses", "huber", {"delta": -1})
+
+
+@pytest.fixture
+def fields():
+    """Prediction and target (B, L, C, H, W), and a weight with cells that do not count."""
+    generator = torch.Generator().manual_seed(0)
+    prediction, target = torch.randn(2, *SHAPE, generator=generator)
+    weight = torch.rand(SHAPE[2:], generator=generator)
+    weight[0, :2, 3] = 0
+    return prediction, target, weight / weight.mean()
+
+
+@pytest.mark.parametrize("fairness", [0.0, 0.95, 1.0])
+def test_crps_is_its_definition_over_all_pairs(fields, fairness):
+    _, target, weight = fields
+    members = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(3))
+    error = (members - target).abs().mean(dim=0)
+    pairs = (members[:, None] - members[None]).abs().sum(dim=(0, 1)) / 2
+    fair, plain = error - pairs / (5 * 4), error - pairs / 5**2
+    wanted = (weight * (fairness * fair + (1 - fairness) * plain)).mean()
+    found = CRPS(fairness=fairness)(members, target, weight=weight, channels=CHANNELS)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_crps_of_one_forecast_is_the_absolute_error(fields):
+    prediction, target, weight = fields
+    wanted = MAE()(prediction, target, weight=weight, channels=CHANNELS)
+    for given in (prediction, prediction[None]):
+        found = CRPS()(given, target, weight=weight, channels=CHANNELS)
+        torch.testing.assert_close(found, wanted)
+
+
+def test_fair_crps_does_not_depend_on_the_number_of_members():
+    generator = torch.Generator().manual_seed(4)
+    target = torch.randn(4000, 1, 1, 2, 4, generator=generator)
+    weight = torch.ones(1, 2, 4)
+
+    def score(number, fairness):
+        members = torch.randn(number, *target.shape, generator=generator)
+        return CRPS(fairness=fairness)(members, target, weight=weight, channels=("t2m",)).item()
+
+    perfect = 1 / torch.pi**0.5  # of a standard normal forecast and truth
+    assert score(2, 1.0) == pytest.approx(perfect, rel=0.02)
+    assert score(8, 1.0) == pytest.approx(perfect, rel=0.02)
+    assert score(2, 0.0) == pytest.approx(1.5 * perfect, rel=0.02)
+
+
+def test_members_of_an_ensemble_learn_where_the_target_is_known_only(fields):
+    _, target, weight = fields
+    target = torch.where(weight > 0, target, torch.nan)
+    members = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(5)).requires_grad_()
+    CRPS()(members, target, weight=weight, channels=CHANNELS).backward()
+    assert torch.isfinite(members.grad).all()
+    assert not members.grad[..., 0, :2, 3].any()
+    assert members.grad[..., 1, :, :].all()

@@ -1,5 +1,5 @@
-"""Losses for climlstm that do not reward blurred forecasts."""
+"""A loss for climlstm that does not reward blurred forecasts."""
 
-from climlstm_spectral.losses import AMSE, CRPS, zonal_spectra
+from climlstm_spectral.losses import AMSE, zonal_spectra
 
-__all__ = ["AMSE", "CRPS", "zonal_spectra"]
+__all__ = ["AMSE", "zonal_spectra"]

@@ -1,6 +1,6 @@
-"""The losses: entry points of `climlstm.losses`.
+"""The loss: an entry point of `climlstm.losses`.
 
-Both take prediction and target (B, L, C, H, W), normalised, and weight (C, H, W) with mean 1; where
+It takes prediction and target (B, L, C, H, W), normalised, and weight (C, H, W) with mean 1; where
 the weight is zero, whatever the target holds (NaN too) counts for nothing.
 """
 
@@ -43,36 +43,6 @@ class AMSE:
         return per_wave.sum(dim=-1).mean()
 
 
-@dataclass(frozen=True)
-class CRPS:
-    """Continuous ranked probability score of an ensemble, almost fair.
-
-    prediction: (M, B, L, C, H, W), with members in front. A single forecast (B, L, C, H, W) is
-    an ensemble of one, whose score is the absolute error.
-
-    E|X - y| - (1 - (1 - fairness) / M) M / (M - 1) E|X - X'| / 2 over members. The fair score
-    (Ferro 2014, Q. J. R. Meteorol. Soc. 140, 1917) does not depend on their number, but leaves one
-    member free where the others are right; a fairness just below 1 prevents that (Lang et al. 2024,
-    arXiv:2412.15832).
-    """
-
-    fairness: Annotated[float, Field(ge=0, le=1)] = 0.95
-    """1: fair; 0: the score of the ensemble as it is, which asks for too little spread."""
-
-    def __call__(
-        self, prediction: Tensor, target: Tensor, *, weight: Tensor, channels: Sequence[str]
-    ) -> Tensor:
-        members = prediction if prediction.dim() == target.dim() + 1 else prediction[None]
-        members = _widened(torch.where(weight > 0, members, 0.0))
-        true = _widened(torch.where(weight > 0, target, 0.0))
-        score = (members - true).abs().mean(dim=0)
-        number = members.shape[0]
-        if number > 1:
-            share = (1 - (1 - self.fairness) / number) / (number * (number - 1))
-            score = score - share * _half_of_all_pairs(members)
-        return (weight * score).mean()
-
-
 def zonal_spectra(
     prediction: Tensor, target: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,14 +66,6 @@ def zonal_spectra(
     cross = (waves[0] * waves[1].conj()).real
     own, true, cross = ((sides * power).mean(dim=-2) for power in (own, true, cross))
     return own, true, cross
-
-
-def _half_of_all_pairs(members: Tensor) -> Tensor:
-    """Sum of |X - X'| over pairs i < j of members (M, ...), by their ranks."""
-    number = members.shape[0]
-    rank = torch.arange(number, device=members.device, dtype=members.dtype)
-    factor = (2 * rank - number + 1).reshape(-1, *[1] * (members.dim() - 1))
-    return (factor * members.sort(dim=0).values).sum(dim=0)
 
 
 def _widened(field: Tensor) -> Tensor:

@@ -1,13 +1,13 @@
-"""Losses by hand, against plain definitions, and for what they are for: sharp forecasts."""
+"""The loss by hand, against its plain definition, and for what it is for: sharp forecasts."""
 
 import pytest
 import torch
-from climlstm_spectral.losses import AMSE, CRPS, zonal_spectra
+from climlstm_spectral.losses import AMSE, zonal_spectra
 
 import climlstm.testing
 from climlstm import plugins
 from climlstm.errors import PluginError
-from climlstm.model.losses import MAE, MSE
+from climlstm.model.losses import MSE
 
 torch.set_num_threads(1)
 
@@ -21,10 +21,6 @@ class TestAMSE(climlstm.testing.LossTests):
 
 class TestAMSEBlended(climlstm.testing.LossTests):
     loss = AMSE(blend=0.5)
-
-
-class TestCRPSOfASingleForecast(climlstm.testing.LossTests):
-    loss = CRPS()
 
 
 @pytest.fixture
@@ -109,51 +105,6 @@ def test_trained_forecasts_keep_the_power_of_small_scales():
     torch.testing.assert_close(blurred, kept[1:16] ** 2, atol=0.08, rtol=0.1)
     assert (sharp > 0.85).all()
     assert (sharp < 1.15).all()
-
-
-@pytest.mark.parametrize("fairness", [0.0, 0.95, 1.0])
-def test_crps_is_its_definition_over_all_pairs(fields, fairness):
-    _, target, weight = fields
-    members = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(3))
-    error = (members - target).abs().mean(dim=0)
-    pairs = (members[:, None] - members[None]).abs().sum(dim=(0, 1)) / 2
-    fair, plain = error - pairs / (5 * 4), error - pairs / 5**2
-    wanted = (weight * (fairness * fair + (1 - fairness) * plain)).mean()
-    found = CRPS(fairness=fairness)(members, target, weight=weight, channels=CHANNELS)
-    torch.testing.assert_close(found, wanted)
-
-
-def test_crps_of_one_forecast_is_the_absolute_error(fields):
-    prediction, target, weight = fields
-    wanted = MAE()(prediction, target, weight=weight, channels=CHANNELS)
-    for given in (prediction, prediction[None]):
-        found = CRPS()(given, target, weight=weight, channels=CHANNELS)
-        torch.testing.assert_close(found, wanted)
-
-
-def test_fair_crps_does_not_depend_on_the_number_of_members():
-    generator = torch.Generator().manual_seed(4)
-    target = torch.randn(4000, 1, 1, 2, 4, generator=generator)
-    weight = torch.ones(1, 2, 4)
-
-    def score(number, fairness):
-        members = torch.randn(number, *target.shape, generator=generator)
-        return CRPS(fairness=fairness)(members, target, weight=weight, channels=("t2m",)).item()
-
-    perfect = 1 / torch.pi**0.5  # of a standard normal forecast and truth
-    assert score(2, 1.0) == pytest.approx(perfect, rel=0.02)
-    assert score(8, 1.0) == pytest.approx(perfect, rel=0.02)
-    assert score(2, 0.0) == pytest.approx(1.5 * perfect, rel=0.02)
-
-
-def test_members_of_an_ensemble_learn_where_the_target_is_known_only(fields):
-    _, target, weight = fields
-    target = torch.where(weight > 0, target, torch.nan)
-    members = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(5)).requires_grad_()
-    CRPS()(members, target, weight=weight, channels=CHANNELS).backward()
-    assert torch.isfinite(members.grad).all()
-    assert not members.grad[..., 0, :2, 3].any()
-    assert members.grad[..., 1, :, :].all()
 
 
 @pytest.mark.parametrize(
