@@ -186,6 +186,18 @@ class ModelConfig(Section):
     options: dict[str, Any] = {}
 
 
+class OuterConfig(Section):
+    """Workers that learn alone for many steps, and meet in between (Douillard et al. 2023,
+    arXiv:2311.08105): for links too slow to exchange gradients at each step."""
+
+    every: PositiveInt = 100
+    """At most so many local steps between two meetings; an epoch is divided evenly, and ends with
+    one. What is validated and kept for forecasts is from the last meeting."""
+    learning_rate: PositiveFloat = 0.7
+    """Of the outer optimiser, gradient descent with Nesterov's momentum."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+
+
 class TrainingConfig(Section):
     """How the network learns."""
 
@@ -199,6 +211,9 @@ class TrainingConfig(Section):
     halfway to those of its change over a step, so that slow channels are not neglected."""
     batch_size: PositiveInt = 16
     """Windows in one optimiser step, summed over all workers."""
+    micro_batch: PositiveInt | None = None
+    """Windows that a worker computes at once, which sets its memory: gradients of the parts of its
+    share of a batch are accumulated. None: the whole share."""
     epochs: PositiveInt = 10
     """Passes over the training period."""
     learning_rate: PositiveFloat = 1e-3
@@ -212,6 +227,10 @@ class TrainingConfig(Section):
     """Decay of the running mean of the weights, which is what validates and forecasts; 0: none."""
     precision: Literal["float32", "bfloat16", "auto"] = "auto"
     """Of the convolutions; auto: bfloat16 where the device gains from it."""
+    gradients: Literal["float32", "bfloat16"] = "float32"
+    """As they travel between workers: bfloat16 halves the bytes."""
+    outer: OuterConfig | None = None
+    """Local steps with an outer optimiser; None: workers take each step together."""
     seed: NonNegativeInt = 0
     patience: PositiveInt | None = None
     """Validations without a better loss after which training ends early; None: never."""

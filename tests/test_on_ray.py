@@ -36,6 +36,18 @@ def test_two_ray_workers_train_like_one_process_and_are_watched_from_here(small_
         torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+def test_four_ray_workers_train_like_one_process(small_run):
+    import ray
+
+    alone, together = small_run("name=alone"), small_run("name=together", "cluster.workers=4")
+    train_run(alone, under_ray=False)
+    with ray.init(num_cpus=4, include_dashboard=False):
+        train_run(together)
+    assert losses(together) == pytest.approx(losses(alone), rel=1e-4)
+
+
 @pytest.mark.timeout(200)
 def test_what_the_user_must_put_right_comes_back_as_such_and_is_not_tried_again(small_run):
     config = small_run("training.batch_size=400", "cluster.max_failures=3")

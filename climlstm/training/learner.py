@@ -12,7 +12,8 @@ from climlstm.data.stream import Window
 from climlstm.errors import CheckpointError
 from climlstm.model.forecaster import Forecaster
 from climlstm.plugins import Loss
-from climlstm.training.parallel import Workers
+from climlstm.training.outer import OuterOptimiser
+from climlstm.training.parallel import Workers, apart
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 """What AdamW remembers of each weight (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
@@ -39,7 +40,14 @@ class Learner:
         self.weight = weight.to(workers.device)
         self.forecaster = forecaster.to(workers.device)
         self.averaged = copy.deepcopy(self.forecaster).requires_grad_(False).eval()
-        self._parallel = workers.wrap(self.forecaster)
+        precision = getattr(torch, config.gradients)
+        self.outer = None
+        if config.outer is not None:
+            weights = self.forecaster.parameters()
+            self.outer = OuterOptimiser(weights, config.outer, workers, precision=precision)
+            self._parallel: nn.Module = self.forecaster
+        else:
+            self._parallel = workers.wrap(self.forecaster, precision=precision)
         self.optimiser = torch.optim.AdamW(
             _parameter_groups(self.forecaster, config.weight_decay),
             lr=config.learning_rate,
@@ -53,23 +61,47 @@ class Learner:
         is that of the whole batch also where it does not divide evenly.
         """
         torch.manual_seed(self.config.seed * 1_000_003 + step)  # whatever network or loss draw
-        horizon = self.horizon(step)
-        known = window.history.shape[1] - 1
-        prediction = self._parallel(window.history, window.forcing[:, : known + horizon])
-        loss = self.loss(
-            prediction,
-            window.target[:, :horizon],
-            weight=self.weight,
-            channels=self.forecaster.channels,
-        )
-        (loss * share * self.workers.world).backward()
+        factor = 1.0 if self.outer else share * self.workers.world
+        total = torch.zeros((), device=self.workers.device)
+        *earlier, last = _parts(window, self.config.micro_batch)
+        for part in earlier:
+            with apart(self._parallel):
+                total += self._backward(part, window, horizon=self.horizon(step), factor=factor)
+        total += self._backward(last, window, horizon=self.horizon(step), factor=factor)
         nn.utils.clip_grad_norm_(self.forecaster.parameters(), self.config.clip)
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate(step)
         self.optimiser.step()
         self.optimiser.zero_grad()
-        self._average(step)
+        if self.outer is None:
+            self._average(step, steps=1)
+        return total
+
+    def _backward(self, part: slice, window: Window, *, horizon: int, factor: float) -> Tensor:
+        """Add the gradient of a part of the windows; returns what they add to the mean loss."""
+        known = window.history.shape[1] - 1
+        prediction = self._parallel(window.history[part], window.forcing[part, : known + horizon])
+        loss = self.loss(
+            prediction,
+            window.target[part, :horizon],
+            weight=self.weight,
+            channels=self.forecaster.channels,
+        ) * (prediction.shape[0] / window.history.shape[0])
+        (loss * factor).backward()
         return loss.detach()
+
+    def meet(self, step: int, *, done: int, batches: int) -> bool:
+        """Meet the other workers where that is due; whether all have the same weights now.
+
+        done: batches of the epoch; without an outer optimiser the workers meet in each.
+        """
+        if self.outer is None:
+            return True
+        if not self.outer.is_due(done, batches):
+            return False
+        self.outer.meet()
+        self._average(step, steps=self.outer.round_length(batches))
+        return True
 
     def horizon(self, step: int) -> int:
         """Lead steps trained on at an optimiser step: from 1 to all, evenly over the ramp."""
@@ -87,8 +119,15 @@ class Learner:
         return self.config.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * fall)) / 2)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights and moments by name; with `averaged`, all that `load` needs."""
+        """Weights and moments by name; with `averaged`, all that `load` needs.
+
+        Every worker calls it, and the first has it all: where workers learn alone, theirs too.
+        """
         tensors: dict[str, Tensor] = {}
+        if self.outer is not None:
+            tensors |= self.outer.tensors()
+            others = self.workers.gather(torch.cat([v.flatten() for v in self._own()]))
+            tensors |= {f"worker.{rank}": own for rank, own in enumerate(others)}
         for name, parameter in self.forecaster.named_parameters():
             tensors[f"weight.{name}"] = parameter
             for moment in MOMENTS:
@@ -112,19 +151,51 @@ class Learner:
                     for moment in MOMENTS
                     if f"{moment}.{name}" in tensors
                 }
+            self._load_own([tensors[n] for n in _in_order(tensors, "worker.")])
+            if self.outer is not None:
+                self.outer.load(tensors)
         except (KeyError, RuntimeError) as error:
             raise CheckpointError(
                 f"The checkpoint belongs to another network than the run file's: {error}. "
                 "Resume with the run file that it was made with, or start a run of another name."
             ) from error
 
+    def _own(self) -> list[Tensor]:
+        """Weights and moments of this worker, in a fixed order."""
+        state = [self.optimiser.state[p] for p in self.forecaster.parameters()]
+        moments = [s[moment] for moment in ("exp_avg", "exp_avg_sq") for s in state]
+        return [*(p.data for p in self.forecaster.parameters()), *moments]
+
     @torch.no_grad()
-    def _average(self, step: int) -> None:
-        """Follow the weights; at first quickly, so that the start is forgotten."""
-        decay = min(self.config.ema, (1 + step) / (10 + step))
+    def _load_own(self, workers: list[Tensor]) -> None:
+        """Each worker's own weights and moments; their mean, where these are other workers."""
+        if not workers:
+            return
+        alike = self.outer is not None and len(workers) == self.workers.world
+        mine = workers[self.workers.rank] if alike else torch.stack(workers).mean(dim=0)
+        own = self._own()
+        for tensor, values in zip(own, mine.split([t.numel() for t in own]), strict=True):
+            tensor.copy_(values.view_as(tensor))
+
+    @torch.no_grad()
+    def _average(self, step: int, *, steps: int) -> None:
+        """Follow the weights after so many steps; at first quickly, to forget the start."""
+        decay = min(self.config.ema, (1 + step) / (10 + step)) ** steps
         pairs = zip(self.averaged.parameters(), self.forecaster.parameters(), strict=True)
         for mean, now in pairs:
             mean.lerp_(now, 1 - decay)
+
+
+def _parts(window: Window, size: int | None) -> list[slice]:
+    """Windows that are computed together: all, or so many at most."""
+    windows = window.history.shape[0]
+    return [slice(i, i + (size or windows)) for i in range(0, windows, size or windows)]
+
+
+def _in_order(tensors: Mapping[str, Tensor], prefix: str) -> list[str]:
+    """Names `prefix0`, `prefix1` …, by number."""
+    names = [name for name in tensors if name.startswith(prefix)]
+    return sorted(names, key=lambda name: int(name.removeprefix(prefix)))
 
 
 def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -37,7 +37,8 @@ Report = Callable[[dict[str, Any], Path | None], None]
 
 SECONDS_BETWEEN_RECORDS = 2.0
 STEPS_BETWEEN_DECISIONS = 10
-"""After so many steps the workers agree whether it is time to save, or to stop."""
+"""After so many steps the workers agree whether it is time to save, or to stop; with an outer
+optimiser, whenever they meet."""
 
 
 def train(
@@ -177,6 +178,7 @@ class Training:
             meter.loss += self.learner.learn(window, step=step, share=share) * share
             meter.windows += len(window.init_time)
             done = batch + 1
+            met = self.learner.meet(step, done=done, batches=total)
             position = (
                 Position(epoch, done, step + 1)
                 if done < total
@@ -194,7 +196,7 @@ class Training:
                 meter = self._new_meter()
                 if self._out_of_patience():
                     return False
-            elif (step + 1) % STEPS_BETWEEN_DECISIONS == 0:
+            elif met and (settings.outer or (step + 1) % STEPS_BETWEEN_DECISIONS == 0):
                 if self.group.any(stop_requested.is_set()):
                     self._save()
                     return True
@@ -239,6 +241,7 @@ class Training:
             "epoch": self.standing.position.epoch,
             "valid_loss": self.standing.valid_loss,
         }
+        tensors = self.learner.tensors()
         if not self.group.is_first:
             self.report(metrics, None)
         else:
@@ -246,11 +249,11 @@ class Training:
             with tempfile.TemporaryDirectory(dir=self.run_dir, prefix=".writing-") as folder:
                 directory = Path(folder) / "checkpoint"
                 directory.mkdir()
-                self._write(directory)
+                self._write(directory, tensors)
                 self.report(metrics, directory)
         self.saved = time.monotonic()
 
-    def _write(self, directory: Path) -> None:
+    def _write(self, directory: Path, tensors: dict[str, torch.Tensor]) -> None:
         averaged = self.learner.averaged
         provenance = self.task.provenance | {
             "run": self.config.name,
@@ -258,7 +261,7 @@ class Training:
             "valid_loss": self.standing.valid_loss,
         }
         save_forecaster(directory, averaged.spec, averaged.state_dict(), provenance)
-        checkpoint.write_training(directory, self.standing, self.learner.tensors())
+        checkpoint.write_training(directory, self.standing, tensors)
         (directory / "run.yaml").write_text(dump_config(self.config), encoding="utf-8")
         journal = self.run_dir / JOURNAL
         (directory / JOURNAL).write_bytes(journal.read_bytes())

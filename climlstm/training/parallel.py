@@ -6,12 +6,13 @@ started the process group does not matter.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -28,12 +29,42 @@ class Workers:
         """Whether this worker speaks and writes for all."""
         return self.rank == 0
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """The module, with gradients averaged over the workers during backward."""
+    def wrap(self, module: nn.Module, *, precision: torch.dtype = torch.float32) -> nn.Module:
+        """The module, with gradients averaged over the workers during backward.
+
+        precision: in which gradients travel.
+        """
         if self.world == 1:
             return module
         devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+        wrapped = DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+        if precision != torch.float32:
+            wrapped.register_comm_hook(precision, _average_rounded)
+        return wrapped
+
+    def mean(self, values: Tensor, *, precision: torch.dtype = torch.float32) -> Tensor:
+        """Mean over the workers, the same on each; values travel in the precision given."""
+        if self.world == 1:
+            return values
+        travelling = (values / self.world).to(precision)
+        dist.all_reduce(travelling)
+        return travelling.to(values.dtype)
+
+    def gather(self, values: Tensor) -> list[Tensor]:
+        """What each worker has, for the first worker, in its main memory; nothing for the others.
+
+        values: of one shape on all workers. They come one after another, so that the device of the
+        first holds two at most.
+        """
+        if not self.is_first:
+            dist.send(values.contiguous(), dst=0)
+            return []
+        gathered = [values.cpu()]
+        for rank in range(1, self.world):
+            received = torch.empty_like(values)
+            dist.recv(received, src=rank)
+            gathered.append(received.cpu())
+        return gathered
 
     def total(self, values: Tensor) -> Tensor:
         """Sum over the workers, the same on each; the argument is left as it is."""
@@ -58,6 +89,24 @@ class Workers:
         """Return when all workers have come here."""
         if self.world > 1:
             dist.barrier()
+
+
+def apart(module: nn.Module) -> AbstractContextManager[None]:
+    """While it lasts, gradients that a wrapped module adds up are not averaged over the workers."""
+    if isinstance(module, DistributedDataParallel):
+        return module.no_sync()
+    return nullcontext()
+
+
+def _average_rounded(precision: torch.dtype, bucket: dist.GradBucket) -> Future[Tensor]:
+    """Mean gradient over the workers, sent in a lower precision.
+
+    As torch's own bf16_compress_hook, which refuses gloo.
+    """
+    buffer = bucket.buffer()
+    travelling = (buffer / dist.get_world_size()).to(precision)
+    work = dist.all_reduce(travelling, async_op=True)
+    return work.get_future().then(lambda sent: buffer.copy_(sent.value()[0]))
 
 
 @contextmanager

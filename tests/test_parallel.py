@@ -1,0 +1,235 @@
+"""Several workers joined by gloo, as torchrun starts them: what they learn together."""
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from climlstm.config import OuterConfig
+from climlstm.model.saving import load_forecaster
+from climlstm.training import checkpoint
+from climlstm.training.loop import local_report, run_folder, train
+from climlstm.training.outer import OuterOptimiser
+from climlstm.training.parallel import Workers
+from climlstm.training.progress import JOURNAL, read_journal
+
+ONE = Workers(rank=0, world=1, device=torch.device("cpu"))
+
+
+def losses(config):
+    records = read_journal(run_folder(config) / JOURNAL)
+    return [r["valid_loss"] for r in records if r["event"] == "valid"]
+
+
+def weights(config):
+    latest = checkpoint.latest_checkpoint(run_folder(config))
+    forecaster, _ = load_forecaster(latest)
+    return dict(forecaster.named_parameters())
+
+
+def state(config):
+    """All that a run would go on from."""
+    latest = checkpoint.latest_checkpoint(run_folder(config))
+    forecaster, _ = load_forecaster(latest)
+    _, tensors = checkpoint.read_training(latest)
+    return {**forecaster.state_dict(), **tensors}
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+TRAIN = """
+import sys
+import torch
+from climlstm.config import load_config
+from climlstm.training import checkpoint
+from climlstm.training.loop import local_report, run_folder, train
+
+class Killed(Exception):
+    pass
+
+# After "--": runs, one after another, in one process group: overrides, separated by spaces.
+# A run marked "killed" is broken off at its first report, and one marked "again" resumes it.
+torch.distributed.init_process_group("gloo")
+torch.set_num_threads(1)
+path, *runs = sys.argv[1:]
+for run in runs:
+    mark, *overrides = run.split(" ")
+    config = load_config(path, overrides)
+    resume_from = checkpoint.latest_checkpoint(run_folder(config)) if mark == "again" else None
+    save = local_report(run_folder(config), keep=9)
+
+    def report(metrics, directory):
+        save(metrics, directory)
+        torch.distributed.barrier()
+        if mark == "killed":
+            raise Killed
+
+    try:
+        train(config, report=report, resume_from=resume_from)
+    except Killed:
+        pass
+torch.distributed.destroy_process_group()
+"""
+
+
+def train_together(run_file, workers: int, *runs: str) -> None:
+    """Train runs, each a mark and its overrides, with so many processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TRAIN, str(run_file), *runs],
+            env=os.environ
+            | {
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "WORLD_SIZE": str(workers),
+                "RANK": str(rank),
+                "GLOO_SOCKET_IFNAME": "lo",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(workers)
+    ]
+    try:
+        for process in processes:
+            output, _ = process.communicate(timeout=200)
+            assert process.returncode == 0, output
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def assert_trained_alike(config, other):
+    """The same losses and weights within rounding."""
+    assert losses(other) == pytest.approx(losses(config), rel=1e-4)
+    for one, two in zip(weights(config).values(), weights(other).values(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+def test_one_two_and_four_workers_train_alike(small_run, run_file):
+    alone, *together = (small_run(f"name=of-{n}") for n in (1, 2, 4))
+    train(alone)
+    for n, config in zip((2, 4), together, strict=True):
+        train_together(run_file, n, f"plain name=of-{n}")
+        assert_trained_alike(alone, config)
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(small_run):
+    whole, parts = small_run("name=whole"), small_run("name=parts", "training.micro_batch=3")
+    train(whole)
+    train(parts)
+    assert_trained_alike(whole, parts)
+
+
+OUTER = "training.outer.every=5 training.learning_rate=0.01 training.validate_every=13"
+
+
+@pytest.mark.timeout(250)
+def test_two_workers_with_every_option(small_run, run_file):
+    """One start of the processes for several short trainings, since imports take longest."""
+    alone = small_run("name=alone", "training.learning_rate=0.01")
+    train(alone)
+    train_together(
+        run_file,
+        2,
+        "plain name=both training.learning_rate=0.01",
+        "plain name=parts training.learning_rate=0.01 training.micro_batch=3",
+        "plain name=rounded training.learning_rate=0.01 training.gradients=bfloat16",
+        f"plain name=unbroken {OUTER}",
+        f"killed name=broken {OUTER}",
+        f"again name=broken {OUTER}",
+    )
+    assert losses(small_run("name=both")) == pytest.approx(losses(alone), rel=1e-4)
+    # Gradients that are accumulated are sent once, and add up to the same.
+    assert losses(small_run("name=parts")) == pytest.approx(losses(alone), rel=1e-4)
+    # Rounded to bfloat16 (8 bits) on their way they are a little different, and as good.
+    rounded = losses(small_run("name=rounded"))
+    assert rounded != pytest.approx(losses(alone), rel=1e-6)
+    assert rounded == pytest.approx(losses(alone), rel=2e-2)
+    # Workers that learn alone and meet every 5 steps come near; killed in the midst of a round
+    # they go on bit for bit.
+    unbroken, broken = small_run("name=unbroken"), small_run("name=broken")
+    assert losses(unbroken)[-1] < losses(unbroken)[0]
+    assert losses(unbroken)[-1] == pytest.approx(losses(alone)[-1], rel=0.15)
+    assert_same(state(unbroken), state(broken))
+    assert "worker.1" in state(unbroken)
+    own = [state(unbroken)[f"worker.{rank}"] for rank in (0, 1)]
+    assert not torch.equal(*own)  # moments are each worker's own
+
+
+class Killed(Exception):
+    pass
+
+
+def test_one_worker_with_an_outer_optimiser_resumes_exactly_within_a_round(small_run):
+    settings = OUTER.split()
+    unbroken, broken = small_run("name=unbroken", *settings), small_run("name=broken", *settings)
+    train(unbroken)
+    save = local_report(run_folder(broken), keep=2)
+
+    def killing(metrics, directory):
+        save(metrics, directory)
+        raise Killed
+
+    with pytest.raises(Killed):
+        train(broken, report=killing)
+    train(broken, resume_from=checkpoint.latest_checkpoint(run_folder(broken)))
+    assert_same(state(unbroken), state(broken))
+
+
+@dataclass(frozen=True)
+class Others(Workers):
+    """One of two workers, beside another whose way is known."""
+
+    way: float = 0.0
+
+    def mean(self, values, *, precision=torch.float32):
+        return (values + self.way) / 2
+
+
+def test_the_outer_optimiser_is_nesterovs_on_the_mean_way():
+    [weight] = parameters = [torch.nn.Parameter(torch.tensor([1.0]))]
+    workers = Others(rank=0, world=2, device=torch.device("cpu"), way=0.4)
+    config = OuterConfig(learning_rate=0.5, momentum=0.9)
+    outer = OuterOptimiser(parameters, config, workers)
+    sgd_weight = torch.nn.Parameter(torch.tensor([1.0]))
+    sgd = torch.optim.SGD([sgd_weight], lr=0.5, momentum=0.9, nesterov=True)
+    for own_way in (0.2, 0.3, -0.1):
+        weight.data -= own_way  # local steps of this worker
+        outer.meet()
+        sgd_weight.grad = torch.tensor([(own_way + 0.4) / 2])
+        sgd.step()
+        torch.testing.assert_close(weight, sgd_weight)
+
+
+@pytest.mark.parametrize(
+    ("every", "batches", "meetings"),
+    [(10, 22, [8, 16, 22]), (100, 22, [22]), (1, 3, [1, 2, 3]), (11, 22, [11, 22])],
+)
+def test_meetings_divide_an_epoch_evenly(every, batches, meetings):
+    outer = OuterOptimiser([torch.nn.Parameter(torch.ones(1))], OuterConfig(every=every), ONE)
+    assert [b for b in range(1, batches + 1) if outer.is_due(b, batches)] == meetings
+
+
+def test_a_run_may_go_on_with_an_outer_optimiser_and_without(small_run):
+    first = small_run("training.epochs=1")
+    train(first)
+    for settings in (["training.outer.every=5"], []):
+        latest = checkpoint.latest_checkpoint(run_folder(first))
+        epochs = checkpoint.read_standing(latest).position.epoch + 1
+        train(small_run(f"training.epochs={epochs}", *settings), resume_from=latest)
+    assert len(losses(first)) == 3
