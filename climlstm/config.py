@@ -27,8 +27,10 @@ from pydantic import (
 )
 
 from climlstm import plugins
+from climlstm.channels import channel, plugins_of
 from climlstm.errors import ConfigError, PluginError, nearest
 from climlstm.plain_yaml import MAX_BYTES, PlainLoader, load_yaml
+from climlstm.plugins import Kind, Plugin
 
 
 class Section(BaseModel):
@@ -340,10 +342,9 @@ def parse_config(content: Mapping[str, Any], *, where: str) -> Config:
         config = Config.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"{where}: " + "; ".join(_explain(e) for e in error.errors())) from error
-    try:
-        _check_plugins(config)
-    except PluginError as error:
-        raise ConfigError(f"{where}: {error}") from error
+    wrong = _check_plugins(config)
+    if wrong:
+        raise ConfigError(f"{where}: " + "\n".join(wrong))
     return config
 
 
@@ -406,11 +407,49 @@ def _from_folder(folder: Path, location: str) -> str:
     return location if "://" in location else str(folder / Path(location).expanduser())
 
 
-def _check_plugins(config: Config) -> None:
-    plugins.check_options("models", config.model.name, config.model.options)
-    plugins.check_options("losses", config.training.loss.name, config.training.loss.options)
-    for choice in config.evaluation.evaluators:
-        plugins.check_options("evaluators", choice.name, choice.options)
+def used_plugins(config: Config) -> list[Plugin]:
+    """Every plugin that a run uses, each once: whose it is, and in which version.
+
+    Network, loss, evaluators, and the variables of all channels with what they are derived from.
+    Raises PluginError where one is not installed.
+    """
+    chosen = [plugins.identify(kind, name) for _, kind, name, _ in _choices(config)]
+    for name in (*config.data.state, *config.data.static):
+        chosen += plugins_of(name)
+    return list(dict.fromkeys(chosen))
+
+
+Choice = tuple[str, Kind, str, Mapping[str, Any]]
+"""Place in the run file, kind, name and options of a plugin."""
+
+
+def _choices(config: Config) -> list[Choice]:
+    model, loss = config.model, config.training.loss
+    return [
+        ("model", "models", model.name, model.options),
+        ("training.loss", "losses", loss.name, loss.options),
+        *(
+            (f"evaluation.evaluators.{number}", "evaluators", choice.name, choice.options)
+            for number, choice in enumerate(config.evaluation.evaluators)
+        ),
+    ]
+
+
+def _check_plugins(config: Config) -> list[str]:
+    """What is wrong with the plugins that a run names, and with their options."""
+    wrong = []
+    for place, kind, name, options in _choices(config):
+        try:
+            plugins.check_options(kind, name, options)
+        except PluginError as error:
+            wrong.append(f"{place}: {error}")
+    for place, names in (("data.state", config.data.state), ("data.static", config.data.static)):
+        for name in names:
+            try:
+                channel(name)
+            except PluginError as error:
+                wrong.append(f"{place}: {error}")
+    return wrong
 
 
 def _explain(error: Any) -> str:

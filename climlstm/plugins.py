@@ -5,36 +5,24 @@ imported when a run file, a command or a checkpoint names it.
 """
 
 import dataclasses
-import functools
 import importlib
 import importlib.util
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.metadata import packages_distributions, version
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import pandas as pd
 import xarray as xr
 from pydantic import TypeAdapter, ValidationError
 
+from climlstm.discovery import BUILT_IN as BUILT_IN
+from climlstm.discovery import SINGULAR, Kind, Plugin, discover
 from climlstm.errors import PluginError, nearest
 
 API_VERSION = 1
 """Version of this contract. A plugin may state the one it was written for as `api_version`."""
-
-BUILT_IN = "climlstm"
-"""The distribution whose plugins are never overridden silently."""
-
-Kind = Literal["variables", "losses", "evaluators", "models"]
-SINGULAR: dict[Kind, str] = {
-    "variables": "variable",
-    "losses": "loss",
-    "evaluators": "evaluator",
-    "models": "model",
-}
-"""What one plugin of each kind is called in messages."""
 
 
 @dataclass(frozen=True)
@@ -105,49 +93,6 @@ class Evaluator(Protocol):
         """All initialisations together; roots and ratios are taken here."""
 
 
-@dataclass(frozen=True)
-class Plugin:
-    """What the metadata of an installed distribution say of one plugin; nothing is imported."""
-
-    kind: Kind
-    name: str
-    value: str
-    distribution: str
-    version: str
-
-    def __str__(self) -> str:
-        kind = SINGULAR[self.kind]
-        return f"{kind} '{self.name}' ({self.value}) of {self.distribution} {self.version}"
-
-
-def discover(kind: Kind) -> list[Plugin]:
-    """All plugins of one kind, by name; the same entry point found twice is listed once.
-
-    CLIMLSTM_PLUGINS, a comma-separated list of distributions, restricts those that are seen
-    besides our own; set but empty, it leaves the built-in ones only.
-    """
-    allowed = os.environ.get("CLIMLSTM_PLUGINS")
-    names = None if allowed is None else {BUILT_IN, *(n.strip() for n in allowed.split(",") if n)}
-    found = {_from_entry_point(kind, entry) for entry in entry_points(group=f"climlstm.{kind}")}
-    return sorted(
-        (plugin for plugin in found if names is None or plugin.distribution in names),
-        key=lambda plugin: (plugin.name, plugin.distribution),
-    )
-
-
-def _from_entry_point(kind: Kind, entry: EntryPoint) -> Plugin:
-    distribution, version = _identity(entry.dist) if entry.dist else ("unknown", "unknown")
-    return Plugin(
-        kind=kind, name=entry.name, value=entry.value, distribution=distribution, version=version
-    )
-
-
-@functools.lru_cache(maxsize=32)
-def _identity(distribution: Distribution) -> tuple[str, str]:
-    """Name and version; kept, since each look parses the metadata (2 ms), once a plugin of ours."""
-    return distribution.name, distribution.version
-
-
 def find(kind: Kind, name: str) -> Plugin:
     """The plugin that a run file means by `name` or `distribution:name`.
 
@@ -172,6 +117,24 @@ def find(kind: Kind, name: str) -> Plugin:
     return matches[0]
 
 
+def identify(kind: Kind, name: str) -> Plugin:
+    """Whose plugin a name means, for the record; as `find`, and `module:attribute` besides."""
+    module, _, attribute = name.partition(":")
+    if not (attribute and _is_module(module, kind)):
+        return find(kind, name)
+    return Plugin(kind, name, name, *_owner(module.partition(".")[0]))
+
+
+def _owner(package: str) -> tuple[str, str]:
+    """Distribution and version of a package; both empty for a module of the user's own."""
+    for kind in SINGULAR:
+        for plugin in discover(kind):  # an editable install does not list its modules
+            if plugin.value.partition(":")[0].partition(".")[0] == package:
+                return plugin.distribution, plugin.version
+    owners = packages_distributions().get(package, [])
+    return (owners[0], version(owners[0])) if owners else ("", "")
+
+
 def load(kind: Kind, name: str) -> Any:
     """The object behind a plugin: a Variable, or the class of a loss, evaluator or model.
 
@@ -181,22 +144,61 @@ def load(kind: Kind, name: str) -> Any:
     """
     module, _, attribute = name.partition(":")
     if attribute and _is_module(module, kind):
-        return _import(module, attribute, f"{SINGULAR[kind]} '{name}'")
+        return load_found(Plugin(kind, name, name, "", ""))
     return load_found(find(kind, name))
 
 
 def load_found(plugin: Plugin) -> Any:
     """The object behind a plugin that `discover` found; errors as from `load`."""
     module, _, attribute = plugin.value.partition(":")
-    loaded = _import(module, attribute, str(plugin))
+    loaded = _import(module, attribute, plugin)
     wanted = getattr(loaded, "api_version", API_VERSION)
     if wanted != API_VERSION:
+        remedy = f"Install a release of '{plugin.distribution}' that fits, or another climlstm."
         raise PluginError(
             f"The {plugin} was written for version {wanted} of the plugin interface, "
-            f"but this climlstm has version {API_VERSION}. Install a release of "
-            f"'{plugin.distribution}' that fits, or another climlstm."
+            f"but this climlstm has version {API_VERSION}. "
+            f"{remedy if plugin.distribution else 'Adapt it to this version.'}"
         )
     return loaded
+
+
+def missing(recorded: Iterable[Plugin]) -> list[str]:
+    """What is not installed here of plugins that are needed, and how to install it; best empty.
+
+    recorded: as `identify` gave them when a checkpoint or forecast was written, or elsewhere.
+    Another version than the recorded one is not missing: see `changed`.
+    """
+    return [message for plugin in recorded if (message := _missing(plugin)) is not None]
+
+
+def _missing(plugin: Plugin) -> str | None:
+    module, _, attribute = plugin.name.partition(":")
+    if not (attribute and plugin.name == plugin.value):
+        offered = [p for p in discover(plugin.kind) if p.name == plugin.name]
+        if any(p.distribution == plugin.distribution for p in offered):
+            return None
+        rivals = ", ".join(f"{p.distribution} {p.version}" for p in offered)
+        other = f" (another one of that name is, of {rivals})" if offered else ""
+        install = f"pip install '{plugin.distribution}=={plugin.version}'"
+        return f"the {plugin} is not installed{other}. Install it with: {install}"
+    if _is_module(module, plugin.kind):  # type: ignore[arg-type]
+        return None
+    if plugin.distribution:
+        install = f"pip install '{plugin.distribution}=={plugin.version}'"
+        return f"the {plugin} is not installed. Install it with: {install}"
+    return f"the {plugin} is not here. Put the module '{module}' on PYTHONPATH, or package it."
+
+
+def changed(recorded: Iterable[Plugin]) -> list[str]:
+    """Which plugins are installed here in another version than the recorded one."""
+    messages = []
+    for plugin in recorded:
+        for here in discover(plugin.kind):
+            same = (here.name, here.distribution) == (plugin.name, plugin.distribution)
+            if same and here.version != plugin.version:
+                messages.append(f"the {plugin} is installed in version {here.version}")
+    return messages
 
 
 @dataclass(frozen=True)
@@ -247,14 +249,14 @@ def _is_module(module: str, kind: Kind) -> bool:
         return False
 
 
-def _import(module: str, attribute: str, what: str) -> Any:
+def _import(module: str, attribute: str, plugin: Plugin) -> Any:
     try:
         loaded: Any = importlib.import_module(module)
         for part in attribute.split("."):
             loaded = getattr(loaded, part)
     except Exception as error:  # whatever a foreign module raises, its user must learn whose it is
         raise PluginError(
-            f"The {what} cannot be imported: {type(error).__name__}: {error}. "
+            f"The {plugin} cannot be imported: {type(error).__name__}: {error}. "
             "Reinstall or update the package, or leave the plugin out."
         ) from error
     return loaded

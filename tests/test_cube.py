@@ -531,7 +531,7 @@ def test_derived_variable_names_the_input_that_is_absent():
 
 
 def test_derive_sees_the_coordinates_of_its_block(monkeypatch):
-    from climlstm.data import variables
+    from climlstm.channels import Channel
     from climlstm.plugins import Variable
 
     hour = Variable(
@@ -541,7 +541,7 @@ def test_derive_sees_the_coordinates_of_its_block(monkeypatch):
         inputs=("t2m",),
         derive=lambda ds: ds["t2m"] * 0 + ds["time"].dt.hour + ds["latitude"],
     )
-    monkeypatch.setattr("climlstm.data.cube.channel", lambda name: variables.Channel(name, hour))
+    monkeypatch.setattr("climlstm.data.cube.channel", lambda name: Channel(name, hour))
     cube = build_cube(source().chunk(time=2), data("hour"))
     np.testing.assert_array_equal(cube["hour"][:, 0, 0], [10, 16, 22, 28])
 

@@ -3,14 +3,17 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import textwrap
+import time
 import tomllib
 
 import pytest
 
 from climlstm import plugins, scaffold
+from climlstm.config import parse_config, used_plugins
 from climlstm.errors import PluginError
 
 
@@ -162,6 +165,95 @@ def test_what_a_notebook_defines_can_be_named(monkeypatch):
     exec(LOSS, space)
     monkeypatch.setattr(__main__, "Mine", space["Loss"], raising=False)
     assert plugins.create("losses", "__main__:Mine", {"power": 3}).power == 3.0
+
+
+def test_the_plugins_of_a_run_are_recorded_with_what_they_are_derived_from(install):
+    derived = """
+    from climlstm.plugins import Variable
+    GUST = Variable("gust", "gust", "m s-1", inputs=("ws10",), derive=lambda ds: ds["ws10"])
+    """
+    install("windy", derived, "[climlstm.variables]\ngust = windy_module:GUST\n", version="1.2")
+    install("spectral", LOSS, "[climlstm.losses]\npowered = spectral_module:Loss\n")
+    run = parse_config(RUN | {"training": {"loss": {"name": "powered"}}}, where="run.yaml")
+    used = used_plugins(run)
+    names = {(p.kind, p.name, p.distribution, p.version) for p in used}
+    ours = plugins.find("models", "convlstm").version
+    assert ("models", "convlstm", "climlstm", ours) in names
+    assert ("losses", "powered", "spectral", "1.0") in names
+    assert ("variables", "gust", "windy", "1.2") in names
+    assert {name for kind, name, *_ in names if kind == "variables"} == {
+        *("gust", "ws10", "u10", "v10", "z"),
+    }
+    assert plugins.missing(used) == plugins.changed(used) == []
+
+
+RUN = {
+    "name": "run",
+    "data": {
+        "catalog": "catalog.yaml",
+        "source": "era5",
+        "step": "6h",
+        "state": ["gust", "z500"],
+        "periods": {
+            "train": ["2001-01-01", "2001-12-31"],
+            "valid": ["2002-01-01", "2002-12-31"],
+            "test": ["2003-01-01", "2003-12-31"],
+        },
+    },
+}
+
+
+def test_what_a_record_misses_is_said_with_how_to_install_it(install):
+    lost = plugins.Plugin("losses", "lost", "lost_module:Loss", "climlstm-lost", "1.4")
+    here = plugins.find("losses", "mse")
+    (message,) = plugins.missing([here, lost])
+    assert "loss 'lost' of climlstm-lost 1.4" in message
+    assert "pip install 'climlstm-lost==1.4'" in message
+    mine = plugins.Plugin("losses", "gone_module:Loss", "gone_module:Loss", "", "")
+    assert "Put the module 'gone_module' on PYTHONPATH" in plugins.missing([mine])[0]
+    install("rival", LOSS, "[climlstm.losses]\nlost = rival_module:Loss\n")
+    assert "another one of that name is, of rival 1.0" in plugins.missing([lost])[0]
+    install("climlstm-lost", LOSS, "[climlstm.losses]\nlost = lost_module:Loss\n", version="1.5")
+    assert plugins.missing([lost]) == []
+    assert plugins.changed([here, lost]) == [f"the {lost} is installed in version 1.5"]
+
+
+def test_an_object_that_is_not_packaged_is_recorded_by_its_module(install):
+    install("loose", LOSS, "")
+    mine = plugins.identify("losses", "loose_module:Loss")
+    assert (mine.value, mine.distribution) == ("loose_module:Loss", "")
+    assert plugins.missing([mine]) == []
+    ours = plugins.identify("losses", "climlstm.model.losses:MSE")
+    assert ours.distribution == "climlstm"
+
+
+def test_a_malformed_list_of_entry_points_hides_no_other(install, caplog):
+    install("sound", LOSS, "[climlstm.losses]\nsound = sound_module:Loss\n")
+    install("malformed", LOSS, "[climlstm.losses]\nthis line has no equals sign\n")
+    assert {"mse", "sound"} <= {plugin.name for plugin in plugins.discover("losses")}
+    assert "malformed 1.0 cannot be read" in caplog.text
+
+
+def test_what_is_installed_changed_or_removed_is_seen_at_once(install):
+    def names():
+        return {p.name for p in plugins.discover("losses") if p.distribution == "early"}
+
+    assert names() == set()
+    home = install("early", LOSS, "[climlstm.losses]\none = early_module:Loss\n")
+    assert names() == {"one"}
+    info = home / "early-1.0.dist-info"
+    (info / "entry_points.txt").write_text("[climlstm.losses]\ntwo = early_module:Loss\n")
+    assert names() == {"two"}
+    shutil.rmtree(info)
+    assert names() == set()
+
+
+def test_asking_again_costs_next_to_nothing():
+    plugins.discover("losses")
+    began = time.perf_counter()
+    for _ in range(100):
+        plugins.discover("losses")
+    assert time.perf_counter() - began < 0.3  # 30 ms each without having kept it
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 
 from climlstm import plugins
+from climlstm.channels import channel
 from climlstm.data.units import conversion
-from climlstm.data.variables import channel
 from climlstm.errors import PluginError
 
 BUILT_IN = [p.name for p in plugins.discover("variables") if p.distribution == "climlstm"]

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from climlstm.channels import Channel, channel
 from climlstm.config import DataConfig
 from climlstm.data.axes import (
     Axes,
@@ -21,7 +22,6 @@ from climlstm.data.axes import (
 )
 from climlstm.data.matching import make_recipe
 from climlstm.data.recipes import Array, Cells, Field, Recipe
-from climlstm.data.variables import Channel, channel
 from climlstm.errors import ClimLSTMError, DataError
 
 DIMS = ("time", "latitude", "longitude")

@@ -7,10 +7,10 @@ import numpy as np
 import xarray as xr
 
 from climlstm import plugins
+from climlstm.channels import Channel
 from climlstm.data.axes import Axes, find_levels
 from climlstm.data.recipes import Cells, Field, Recipe
 from climlstm.data.units import conversion
-from climlstm.data.variables import Channel
 from climlstm.errors import DataError, nearest
 from climlstm.plugins import Variable
 

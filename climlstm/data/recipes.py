@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from climlstm.channels import Channel
 from climlstm.data.axes import Selection
-from climlstm.data.variables import Channel
 from climlstm.errors import DataError
 from climlstm.grid import cell_area_weights
 

@@ -5,58 +5,13 @@ names follow the ECMWF parameter database and WeatherBench 2; standard names, CF
 are the short names of CMIP6, NCEP and of files met in the wild.
 """
 
-import re
-from dataclasses import dataclass
-
 import xarray as xr
 
-from climlstm import plugins
-from climlstm.errors import PluginError, nearest
 from climlstm.plugins import Style, Variable
 
 TEMPERATURE = Style(units="degC", colormap="RdYlBu_r", limits=(-40, 40))
 WIND = Style(colormap="RdBu_r", limits=(-20, 20))
 UPPER_WIND = Style(colormap="RdBu_r", limits=(-50, 50))
-
-
-@dataclass(frozen=True)
-class Channel:
-    """One variable at one level, by its short name: `t2m`, `z500`."""
-
-    name: str
-    variable: Variable
-    level: float | None = None
-    """Pressure in hPa; None for a variable without levels."""
-
-
-def channel(name: str) -> Channel:
-    """The variable and level that a channel's name means.
-
-    `t2m` is a variable of that name, `z500` the variable `z` at 500 hPa. Names of variables come
-    first, so `u10` and `u100` are winds at 10 and 100 m; the wind at 100 hPa is `u100hPa`.
-    Raises PluginError for an unknown name, with the nearest known one.
-    """
-    variables = {plugin.name for plugin in plugins.discover("variables")}
-    short = name.rpartition(":")[2]
-    if short in variables or ":" in name:
-        variable = plugins.load("variables", name)
-        if variable.on_levels:
-            raise PluginError(
-                f"The variable '{name}' is kept on pressure levels; name one of them in hPa, "
-                f"such as '{name}500'."
-            )
-        return Channel(variable.name, variable)
-    parts = re.fullmatch(r"(\D\w*?)(\d+(?:\.\d+)?)(?:hPa)?", name)
-    if parts and parts[1] in variables:
-        variable = plugins.load("variables", parts[1])
-        if variable.on_levels:
-            return Channel(name, variable, float(parts[2]))
-    known = sorted(variables)
-    hint = nearest(name, known) or (nearest(parts[1], known) if parts else "")
-    raise PluginError(
-        f"There is no channel '{name}'.{hint} Known variables: {', '.join(known) or 'none'}; one "
-        "on levels takes its pressure in hPa, as in 'z500'. Others come from plugins."
-    )
 
 
 T2M = Variable(

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from climlstm.channels import channel
 from climlstm.data.units import conversion
-from climlstm.data.variables import channel
 from climlstm.errors import DataError, PluginError, nearest
 from climlstm.evaluation.cases import Case, on_grid, orient, read_cases
 from climlstm.evaluation.regions import region_weights

@@ -10,9 +10,9 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from climlstm.channels import channel
 from climlstm.data.forcing import forcing_fields, forcings_of
 from climlstm.data.plan import valid_starts
-from climlstm.data.variables import channel
 from climlstm.errors import DataError
 from climlstm.model.forecaster import Forecaster, Spec
 

@@ -19,7 +19,7 @@ import torch
 import xarray as xr
 
 from climlstm import __version__, plugins
-from climlstm.data.variables import Channel, channel
+from climlstm.channels import Channel, channel
 from climlstm.errors import DataError, PluginError
 from climlstm.forecasting.forecast import Times, attributes, forecast, labelled
 from climlstm.model.forecaster import Forecaster, Spec

@@ -12,9 +12,9 @@ import xarray as xr
 from matplotlib.colors import Normalize
 
 from climlstm import plugins
+from climlstm.channels import Channel
+from climlstm.channels import channel as channel_of
 from climlstm.data.units import Conversion, conversion
-from climlstm.data.variables import Channel
-from climlstm.data.variables import channel as channel_of
 from climlstm.errors import DataError, PluginError
 from climlstm.plugins import Style, Variable
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from climlstm.data.variables import channel
+from climlstm.channels import channel
 from climlstm.errors import PluginError
 from climlstm.evaluation.evaluate import Evaluation, evaluate
 from climlstm.evaluation.regions import region_weights

@@ -13,6 +13,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from climlstm.channels import channel
 from climlstm.config import Config
 from climlstm.data.audit import Audit, audit, bounds_of, check_task, what_was_seen
 from climlstm.data.catalog import open_source
@@ -31,7 +32,6 @@ from climlstm.data.plan import (
 )
 from climlstm.data.statistics import Statistics, compute_statistics
 from climlstm.data.stream import Window, WindowStream
-from climlstm.data.variables import channel
 from climlstm.environment import versions
 from climlstm.grid import cell_area_weights
 from climlstm.model.forecaster import Forecaster, Spec

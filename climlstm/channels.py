@@ -1,0 +1,89 @@
+"""Channels: the names by which run files, stores and the network know a variable at a level."""
+
+import re
+from dataclasses import dataclass
+
+from climlstm import plugins
+from climlstm.errors import PluginError, nearest
+from climlstm.plugins import Plugin, Variable
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One variable at one level, by its short name: `t2m`, `z500`."""
+
+    name: str
+    variable: Variable
+    level: float | None = None
+    """Pressure in hPa; None for a variable without levels."""
+
+
+def channel(name: str) -> Channel:
+    """The variable and level that a channel's name means.
+
+    `t2m` is a variable of that name, `z500` the variable `z` at 500 hPa. Names of variables come
+    first, so `u10` and `u100` are winds at 10 and 100 m; the wind at 100 hPa is `u100hPa`. Before
+    a colon stands the distribution, or the module, that has the variable (see `plugins.load`).
+    Raises PluginError for an unknown name, with the nearest known one.
+    """
+    variable, level = _variable_and_level(name)
+    loaded: Variable = plugins.load("variables", variable)
+    if level is None and loaded.on_levels:
+        raise PluginError(
+            f"The variable '{name}' is kept on pressure levels; name one of them in hPa, "
+            f"such as '{name}500'."
+        )
+    if level is not None and not loaded.on_levels:
+        raise _unknown(name)
+    return Channel(name, loaded, level)
+
+
+def plugins_of(name: str) -> list[Plugin]:
+    """The variables that a channel needs: its own, and those that it is derived from, to the last.
+
+    Raises PluginError as `channel` does.
+    """
+    channel(name)
+    asked, found = [_variable_and_level(name)[0]], []
+    while asked:
+        variable = asked.pop(0)
+        found.append(plugins.identify("variables", variable))
+        loaded: Variable = plugins.load("variables", variable)
+        asked += loaded.inputs if loaded.derive is not None else ()
+    return found
+
+
+def _variable_and_level(name: str) -> tuple[str, float | None]:
+    """Name of the variable, as `plugins.load` takes it, and the level that the channel names."""
+    owner, colon, short = name.rpartition(":")
+    known = _known(owner)
+    if short in known:
+        return name, None
+    parts = re.fullmatch(r"(\D\w*?)(\d+(?:\.\d+)?)(?:hPa)?", short)
+    if parts and parts[1] in known:
+        return owner + colon + parts[1], float(parts[2])
+    if colon and not known:  # of a module, then
+        try:
+            plugins.load("variables", name)
+        except PluginError:
+            if parts is not None:
+                return owner + colon + parts[1], float(parts[2])
+        return name, None
+    raise _unknown(name)
+
+
+def _known(distribution: str) -> set[str]:
+    """Names of the variables of a distribution, or of all."""
+    found = plugins.discover("variables")
+    return {p.name for p in found if distribution in ("", p.distribution)}
+
+
+def _unknown(name: str) -> PluginError:
+    owner, _, short = name.rpartition(":")
+    known = sorted(_known(owner))
+    stem = re.match(r"\D\w*?(?=\d)", short)
+    hint = nearest(short, known) or (nearest(stem[0], known) if stem else "")
+    return PluginError(
+        f"There is no channel '{name}'.{hint} Known variables: {', '.join(known) or 'none'}; one "
+        "on levels takes its pressure in hPa, as in 'z500'. Others come from plugins."
+    )
