@@ -66,6 +66,26 @@ Duration = Annotated[
 ]
 
 
+UNITS = {
+    f"{prefix}{i}b": base**power
+    for i, base in (("", 1000), ("i", 1024))
+    for power, prefix in enumerate(("", "k", "m", "g", "t"))
+    if power or not i
+}
+
+
+def _parse_size(value: object) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([a-z]*)", str(value).strip().lower())
+    unit = match and (match[2] if match[2].endswith("b") else f"{match[2]}b")
+    if match is None or unit not in UNITS or isinstance(value, bool):
+        raise ValueError("expected a size with its unit, such as '4GiB' or '800MB'")
+    return int(float(match[1]) * UNITS[unit])
+
+
+Size = Annotated[int, BeforeValidator(_parse_size)]
+"""Bytes."""
+
+
 def _parse_moment(value: object) -> datetime | date:
     try:
         text = str(value)
@@ -137,6 +157,15 @@ class Region(Section):
         return self
 
 
+class CacheConfig(Section):
+    """A folder that keeps what was fetched from a remote store, on a disk of each machine."""
+
+    folder: str
+    """On a local disk, the same path on each machine; workers and runs may share it."""
+    size: Size = 20 * 2**30
+    """What it holds at most; what was not used for the longest time goes first."""
+
+
 class DataConfig(Section):
     """What is forecast, from which data, over which periods."""
 
@@ -159,8 +188,12 @@ class DataConfig(Section):
     step: Duration
     """Time step of the forecast; a multiple of the source's."""
     periods: Periods
-    memory: str | None = None
-    """Budget for blocks in memory, such as '4GiB'; a share of what the process may use, if not."""
+    memory: Size | None = None
+    """Budget for blocks and batches in memory, such as '4GiB', which the workers of a machine
+    share. It also decides how much is shuffled; if left out, 2 GiB (more for large grids) do that,
+    and 0.4 of the memory that is free may be filled."""
+    cache: CacheConfig | None = None
+    """Keeps what was fetched from a remote store; without, it is fetched anew in each epoch."""
 
     @model_validator(mode="after")
     def _once_each(self) -> "DataConfig":
@@ -327,7 +360,13 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     return config.model_copy(
         update={
             "data": config.data.model_copy(
-                update={"catalog": _from_folder(folder, config.data.catalog)}
+                update={
+                    "catalog": _from_folder(folder, config.data.catalog),
+                    "cache": config.data.cache
+                    and config.data.cache.model_copy(
+                        update={"folder": _from_folder(folder, config.data.cache.folder)}
+                    ),
+                }
             ),
             "cluster": config.cluster.model_copy(
                 update={"storage": _from_folder(folder, config.cluster.storage)}

@@ -22,7 +22,7 @@ from climlstm.config import Config, DataConfig, PluginChoice, parse_config
 from climlstm.data.audit import Audit, audit, cannot_be_read, check_source
 from climlstm.data.catalog import open_source, write_entry
 from climlstm.data.climatology import climatology
-from climlstm.data.cube import CubePlan, build_cube, plan_cube
+from climlstm.data.cube import CubePlan, plan_cube
 from climlstm.data.findings import errors_of
 from climlstm.data.leaks import check_scoring
 from climlstm.data.prepare import Estimate, Progress, check_free, prepare, restrict
@@ -34,6 +34,7 @@ from climlstm.model.saving import load_forecaster, read_json
 from climlstm.training.checkpoint import best_checkpoint, latest_checkpoint
 from climlstm.training.loop import choose_precision, run_folder, train
 from climlstm.training.progress import Observe
+from climlstm.training.task import statistics_folder
 
 logger = logging.getLogger(__name__)
 
@@ -171,12 +172,16 @@ def evaluate_run(
     config = config_of(forecasts)
     _refuse_seen(forecasts, allow=allow_seen)
     bounds = {name: config.data.periods.bounds(name) for name in ("train", "valid", "test")}
-    trained_on = open_cube(config.data)
+    plan = plan_of(config.data)
+    trained_on = plan.cube()
+    here = Path(config.cluster.storage).is_dir()  # or else it was trained on another machine
+    once: dict[str, Any] = {"plan": plan, "cache": statistics_folder(config) if here else None}
     statistics = compute_statistics(
         trained_on,
         channels=config.data.state,
         train=bounds["train"],
         others=(bounds["valid"], bounds["test"]),
+        **once,
     )
     observed = xr.Dataset(
         {
@@ -198,6 +203,7 @@ def evaluate_run(
             bounds["train"],
             channels=config.data.state,
             unusable=statistics.unusable,
+            **once,
         ),
         regions=regions or config.evaluation.regions,
         observed=observed,
@@ -249,9 +255,7 @@ def plan_preparation(config: Config, out: Path) -> CubePlan:
     Raises a ClimLSTMError where source and run file do not fit, or `out` exists.
     """
     check_free(out)
-    data = config.data
-    source = open_source(data.catalog, data.source, **data.parameters)
-    return restrict(plan_cube(source, data), data)
+    return restrict(plan_of(config.data), config.data)
 
 
 def prepare_run(
@@ -319,7 +323,12 @@ def config_of(forecasts: xr.Dataset) -> Config:
 
 def open_cube(data: DataConfig) -> xr.Dataset:
     """The cube that the data section of a run file describes, lazily."""
-    return build_cube(open_source(data.catalog, data.source, **data.parameters), data)
+    return plan_of(data).cube()
+
+
+def plan_of(data: DataConfig) -> CubePlan:
+    """How that cube comes from its source."""
+    return plan_cube(open_source(data.catalog, data.source, **data.parameters), data)
 
 
 def other_data(data: DataConfig, *, catalog: str | None, source: str | None) -> DataConfig | None:

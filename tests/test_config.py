@@ -114,6 +114,34 @@ def test_durations_are_written_as_they_are_read(run_file, text):
     assert format_duration(load_config(run_file, [f"data.step={text}"]).data.step) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("4GiB", 4 * 2**30),
+        ("800MB", 8 * 10**8),
+        ("1.5 gib", 3 * 2**29),
+        ("1000", 1000),
+        ("2k", 2000),
+    ],
+)
+def test_sizes_are_bytes(run_file, text, size):
+    assert load_config(run_file, [f"data.memory={text}"]).data.memory == size
+
+
+@pytest.mark.parametrize("text", ["much", "4 GiBs", "-1GB", "1.2.3GB", "true"])
+def test_other_sizes_are_refused(run_file, text):
+    with pytest.raises(ConfigError, match=r"'data.memory' is .* such as '4GiB'"):
+        load_config(run_file, [f"data.memory={text}"])
+
+
+def test_a_cache_lies_beside_the_run_file_or_where_it_says(run_file):
+    config = load_config(run_file, ["data.cache={folder: kept, size: 30GB}"])
+    assert config.data.cache.folder == str(run_file.parent / "kept")
+    assert config.data.cache.size == 30 * 10**9
+    config = load_config(run_file, ["data.cache={folder: /scratch/kept}"])
+    assert config.data.cache.folder == "/scratch/kept"
+
+
 def test_workers_are_a_number_or_a_range():
     assert ClusterConfig(workers=3).workers == 3
     assert ClusterConfig(workers=[2, 8]).workers == (2, 8)

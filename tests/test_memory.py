@@ -6,32 +6,12 @@ import pytest
 import torch
 
 from climlstm.data.memory import SHARE, Buffers, _left_in_groups, free_memory, memory_budget
-from climlstm.errors import ConfigError
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("4GiB", 4 * 2**30),
-        ("800MB", 8 * 10**8),
-        ("1.5 gib", 3 * 2**29),
-        ("1000", 1000),
-        ("2k", 2000),
-    ],
-)
-def test_sizes_are_read(text, size):
-    assert memory_budget(text) == size
-
-
-@pytest.mark.parametrize("text", ["much", "4 GiBs", "-1GB", "", "1.2.3GB"])
-def test_other_sizes_are_refused(text):
-    with pytest.raises(ConfigError, match=r"data\.memory is"):
-        memory_budget(text)
 
 
 def test_processes_share_what_is_free():
-    assert memory_budget(None, processes=4) == pytest.approx(SHARE * free_memory() / 4, rel=0.1)
+    assert memory_budget(None, part=0.25) == pytest.approx(SHARE * free_memory() / 4, rel=0.1)
     assert 0 < free_memory() <= psutil.virtual_memory().total
+    assert memory_budget(10**9, part=0.25) == 25 * 10**7
 
 
 def write(root, files: dict[str, str]) -> None:

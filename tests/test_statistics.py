@@ -1,12 +1,15 @@
 """Statistics and climatology: numbers that can be checked by hand, and nothing from the future."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
+from climlstm.data import statistics
 from climlstm.data.climatology import climatology, climatology_at
 from climlstm.data.statistics import Statistics, compute_statistics
 from climlstm.errors import DataError
@@ -131,12 +134,50 @@ def test_statistics_are_kept_under_what_they_depend_on(tmp_path, monkeypatch):
     first = compute_statistics(cube, channels=["t2m"], train=JANUARY, cache=tmp_path)
     longer = (JANUARY[0], pd.Timestamp("2020-02-05"))
     compute_statistics(cube, channels=["t2m"], train=longer, cache=tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("*.json"))) == 2
     monkeypatch.setattr(
         "climlstm.data.statistics._compute", lambda *_, **__: pytest.fail("computed")
     )
     again = compute_statistics(cube, channels=["t2m"], train=JANUARY, cache=tmp_path)
     assert again.mean == first.mean
+
+
+def test_of_several_processes_one_computes(tmp_path, monkeypatch):
+    """A lock belongs to whoever opened the file, so threads stand for processes here."""
+    cube = make_cube(weather(200))
+    computed = []
+
+    def slowly(*arguments, **options):
+        computed.append(1)
+        time.sleep(0.2)
+        return compute(*arguments, **options)
+
+    compute = statistics._compute
+    monkeypatch.setattr(statistics, "_compute", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [
+            pool.submit(compute_statistics, cube, channels=["t2m"], train=JANUARY, cache=tmp_path)
+            for _ in range(4)
+        ]
+    assert len({job.result().mean[0] for job in jobs}) == 1
+    assert len(computed) == 1
+
+
+def test_a_climatology_is_kept_and_mapped(tmp_path, monkeypatch):
+    cube = make_cube(weather(200))
+    first = climatology(cube, JANUARY, channels=["t2m"], cache=tmp_path)
+    xr.testing.assert_identical(first, climatology(cube, JANUARY, channels=["t2m"]))
+    climatology(cube, FEBRUARY, channels=["t2m"], cache=tmp_path)
+    assert len(list(tmp_path.glob("climatology-*/t2m.npy"))) == 2
+    monkeypatch.setattr("climlstm.data.climatology._means", lambda *_: pytest.fail("computed"))
+    again = climatology(cube, JANUARY, channels=["t2m"], cache=tmp_path)
+    xr.testing.assert_identical(again, first)
+    assert isinstance(again["t2m"].values.base, np.memmap)
+    assert not [
+        place
+        for place in tmp_path.iterdir()
+        if place.name.startswith(".climatology-") and place.is_dir()
+    ]
 
 
 def two_years() -> xr.Dataset:

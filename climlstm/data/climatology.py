@@ -1,8 +1,11 @@
 """Climatology by hour of the day and day of the year, as WeatherBench 2 defines it."""
 
+import shutil
+import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,14 +14,19 @@ from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
 from climlstm.data.cube import CubePlan
+from climlstm.data.once import one_at_a_time
 from climlstm.data.parts import Part, make_parts
 from climlstm.data.reading import jobs_of, read_jobs
 from climlstm.data.remote import Cache
+from climlstm.data.statistics import digest_of
 from climlstm.errors import DataError
 
 WINDOW_DAYS = 61
 """Width of the triangular window, ends of weight 0 included (WeatherBench 2: Rasp et al. 2024,
 J. Adv. Model. Earth Syst. 16, e2023MS004019, section 3.2)."""
+
+FORMAT = 1
+"""Counted up when a climatology changes its meaning, so that cached ones are made anew."""
 
 DAYS = 366
 """Days of a year; years without a 29 February have no day 366."""
@@ -31,6 +39,7 @@ def climatology(
     channels: Sequence[str],
     unusable: Iterable[np.datetime64] = (),
     plan: CubePlan | None = None,
+    cache: Path | None = None,
     remote_cache: Cache | None = None,
 ) -> xr.Dataset:
     """Mean of a period for each hour and day of the year: (hour, dayofyear, latitude, longitude).
@@ -43,6 +52,9 @@ def climatology(
     period: first and last moment, both included: the training period only.
     unusable: times that are left out because values are missing there.
     plan: how the cube comes from its source, so that stored chunks are decoded straight.
+    cache: a folder; a climatology found there under the same digest is not computed again, and
+    its fields are mapped, so that processes of one machine share them and memory holds what is
+    looked at. Of several that want the same at once, one computes it.
     remote_cache: keeps objects of a remote store on disk.
     Cells that are never observed stay NaN. Raises DataError where the period holds no time.
     """
@@ -66,13 +78,43 @@ def climatology(
         "latitude": cube["latitude"],
         "longitude": cube["longitude"],
     }
-    fields = {}
-    for part in make_parts(cube, channels, plan, remote_cache):
-        means = _means(part, np.flatnonzero(inside), groups, weights)
-        for channel, values in zip(part.channels, means, strict=True):
-            fields[channels[channel]] = (dims, values, cube[channels[channel]].attrs)
+
+    def means() -> Iterator[tuple[str, NDArray[np.float32]]]:
+        for part in make_parts(cube, channels, plan, remote_cache):
+            fields = _means(part, np.flatnonzero(inside), groups, weights)
+            yield from zip([channels[i] for i in part.channels], fields, strict=True)
+            part.close()
+
+    if cache is None:
+        fields = dict(means())
+    else:
+        settings = [FORMAT, WINDOW_DAYS, str(times[inside].tolist())]
+        place = cache / f"climatology-{digest_of(cube, channels, settings)[:16]}"
+        fields = _kept(place, channels, means)
     attrs = {"period": f"{period[0]} to {period[1]}", "window_days": WINDOW_DAYS}
-    return xr.Dataset({name: fields[name] for name in channels}, coords=coords, attrs=attrs)
+    return xr.Dataset(
+        {name: (dims, fields[name], cube[name].attrs) for name in channels},
+        coords=coords,
+        attrs=attrs,
+    )
+
+
+def _kept(
+    place: Path,
+    channels: Sequence[str],
+    compute: Callable[[], Iterator[tuple[str, NDArray[np.float32]]]],
+) -> dict[str, NDArray[np.float32]]:
+    """Fields of each channel, mapped from a folder; computed into it, unless it is there."""
+    with one_at_a_time(place):
+        if not place.is_dir():
+            partial = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+            try:
+                for name, values in compute():
+                    np.save(partial / f"{name}.npy", values)
+                partial.replace(place)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    return {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in channels}
 
 
 def period_of(climatology: xr.Dataset) -> tuple[pd.Timestamp, pd.Timestamp]:

@@ -10,29 +10,18 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from climlstm.errors import ConfigError
-
 SHARE = 0.4
 """Part of the memory that is free when a stream opens, and that its data may fill."""
 
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-UNITS |= {f"{prefix}i": 1024**power for power, prefix in enumerate("kmgt", start=1)}
 
-
-def memory_budget(wanted: str | None, *, processes: int = 1) -> int:
+def memory_budget(wanted: int | None, *, part: float = 1.0) -> int:
     """Bytes that the data of one process may fill.
 
-    wanted: `data.memory` of a run file, such as '4GiB', for each process; None: its part of
-    `SHARE` of what is free, within the limits of its control group.
-    processes: that stream on this machine.
-    Raises ConfigError for a size that is not understood.
+    wanted: `data.memory` of a run file; None: `SHARE` of what is free, within the limits of the
+    control groups.
+    part: of it, where several processes of this machine stream.
     """
-    if wanted is None:
-        return int(SHARE * free_memory() / processes)
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?i?)b?\s*", wanted.lower())
-    if match is None or match[2] not in UNITS:
-        raise ConfigError(f"data.memory is '{wanted}'; expected a size such as '4GiB' or '800MB'.")
-    return int(float(match[1]) * UNITS[match[2]])
+    return int(part * (SHARE * free_memory() if wanted is None else wanted))
 
 
 def free_memory() -> int:

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from climlstm.data.cube import CubePlan
 from climlstm.data.moments import Account, look, unpack
+from climlstm.data.once import one_at_a_time
 from climlstm.data.parts import make_parts
 from climlstm.data.reading import Job, jobs_of, read_jobs
 from climlstm.data.recipes import Field
-from climlstm.data.remote import Cache
+from climlstm.data.remote import Cache, write_whole
 from climlstm.errors import DataError
 from climlstm.grid import cell_area_weights
 
@@ -168,28 +169,27 @@ def compute_statistics(
     cube: one step between its times; gaps do not count as a change over one step.
     others: further periods whose missing values are looked for.
     plan: how the cube comes from its source, so that stored chunks are decoded straight.
-    cache: a folder; statistics found there under the same digest are not computed again.
+    cache: a folder; statistics found there under the same digest are not computed again, and of
+    several processes that want the same at once, one computes them.
     remote_cache: keeps objects of a remote store on disk.
 
     Raises DataError where the training period is empty, or a channel is constant in it.
     """
-    digest = _digest(cube, channels, train, others)
+    digest = digest_of(cube, channels, [FORMAT, *(map(str, p) for p in (train, *others))])
     inside = None if plan is None else _inside(plan, tuple(channels), (train, *others))
     if inside is not None:
         logger.info("statistics of the training period: taken from the prepared store")
         return replace(inside, digest=digest)
-    kept = None if cache is None else cache / f"statistics-{digest[:16]}.json"
-    if kept is not None and kept.is_file():
-        logger.info("statistics of the training period: taken from %s", kept)
-        return Statistics.from_dict(json.loads(kept.read_text(encoding="utf-8")))
-    statistics = _compute(
-        cube, tuple(channels), train, others, plan=plan, remote_cache=remote_cache, digest=digest
-    )
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_suffix(".partial")
-        partial.write_text(json.dumps(statistics.to_dict()), encoding="utf-8")
-        partial.replace(kept)
+    options: dict[str, Any] = {"plan": plan, "remote_cache": remote_cache, "digest": digest}
+    if cache is None:
+        return _compute(cube, tuple(channels), train, others, **options)
+    kept = cache / f"statistics-{digest[:16]}.json"
+    with one_at_a_time(kept):
+        if kept.is_file():
+            logger.info("statistics of the training period: taken from %s", kept)
+            return Statistics.from_dict(json.loads(kept.read_text(encoding="utf-8")))
+        statistics = _compute(cube, tuple(channels), train, others, **options)
+        write_whole(kept, json.dumps(statistics.to_dict()).encode())
     return statistics
 
 
@@ -350,16 +350,13 @@ def _step(times: NDArray[np.datetime64]) -> np.timedelta64:
     return step
 
 
-def _digest(
-    cube: xr.Dataset, channels: Sequence[str], train: Period, others: Sequence[Period]
-) -> str:
-    """Of all that statistics depend on: the lazy computation itself (by Dask's names), the grid,
-    the channels and the periods."""
+def digest_of(cube: xr.Dataset, channels: Sequence[str], settings: Sequence[Any]) -> str:
+    """Of all that numbers computed from a cube depend on: the lazy computation itself (by Dask's
+    names), the grid, the times, the channels, and the settings (plain values)."""
     names = [dask.base.tokenize(cube[name].data) for name in channels]
     coordinates = [
         hashlib.sha256(np.ascontiguousarray(cube[name].values).tobytes()).hexdigest()
         for name in ("time", "latitude", "longitude")
     ]
-    periods = [[str(moment) for moment in period] for period in (train, *others)]
-    content = [FORMAT, list(channels), names, coordinates, periods]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    content = [list(channels), names, coordinates, list(settings)]
+    return hashlib.sha256(json.dumps(content, default=list).encode()).hexdigest()

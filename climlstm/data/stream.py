@@ -92,7 +92,7 @@ class WindowStream:
             remote_cache=remote_cache,
             threads=threads,
         )
-        self.memory = memory_budget(None) if memory is None else memory
+        self.memory = memory_budget(memory)
         self._channels = len(channels)
         self._device = torch.device(device)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="climlstm-stream")

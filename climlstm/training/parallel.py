@@ -23,6 +23,8 @@ class Workers:
     rank: int
     world: int
     device: torch.device
+    neighbours: int = 1
+    """Workers on this machine, itself included: they share its memory and its disk."""
 
     @property
     def is_first(self) -> bool:
@@ -134,4 +136,5 @@ def _this_worker(gpu: bool) -> Workers:
         rank=dist.get_rank() if together else 0,
         world=dist.get_world_size() if together else 1,
         device=device,
+        neighbours=int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if together else 1,
     )

@@ -1,6 +1,7 @@
 """What is learned, and from what: the cube, its statistics, and the windows in their order."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from climlstm.data.plan import (
     plan_windows,
     share,
 )
+from climlstm.data.remote import Cache
 from climlstm.data.statistics import Statistics, compute_statistics
 from climlstm.data.stream import Window, WindowStream
 from climlstm.environment import versions
@@ -40,7 +42,8 @@ from climlstm.training.parallel import Workers
 logger = logging.getLogger(__name__)
 
 STATISTICS = ".statistics"
-"""Folder beside the runs in which statistics are kept, each under the digest of its data."""
+"""Folder beside the runs in which statistics and climatologies are kept, each under the digest of
+its data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,13 +110,18 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
     found = audit(config, cube_plan, parameters=count_parameters(config, cube))
     found.require(config.name)
     bounds = bounds_of(config)
+    remote_cache = Cache(Path(data.cache.folder), data.cache.size) if data.cache else None
+    once: dict[str, Any] = {
+        "plan": cube_plan,
+        "cache": statistics_folder(config),
+        "remote_cache": remote_cache,
+    }
     statistics = compute_statistics(
         cube,
         channels=data.state,
         train=bounds["train"],
         others=(bounds["valid"], bounds["test"]),
-        plan=cube_plan,
-        cache=None if "://" in config.cluster.storage else Path(config.cluster.storage, STATISTICS),
+        **once,
     )
     places = partial(
         plan_windows,
@@ -126,7 +134,7 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
     starts = places(period=bounds["train"])
     validation = evenly_spaced(places(period=bounds["valid"]), training.validation_windows)
     reference = climatology(
-        cube, bounds["train"], channels=data.state, unusable=statistics.unusable
+        cube, bounds["train"], channels=data.state, unusable=statistics.unusable, **once
     )
     fitted = {"train": starts, "valid": validation}
     found = found.having(
@@ -151,7 +159,8 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
         observed=statistics.observed,
         forcing=data.forcing,
         plan=cube_plan,
-        memory=None if data.memory is None else memory_budget(data.memory),
+        memory=memory_budget(data.memory, part=_part(training.batch_size, workers.neighbours)),
+        remote_cache=remote_cache,
         device=workers.device,
     )
     block, mixed = choose_strips(
@@ -160,7 +169,7 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
         batch_size=training.batch_size,
         step_bytes=stream.reader.step_bytes,
         chunk=stream.reader.chunk_steps,
-        memory=None if data.memory is None else memory_budget(data.memory),
+        memory=data.memory,
     )
     plan = WindowPlan(
         starts, batch_size=training.batch_size, seed=training.seed, block=block, mixed=mixed
@@ -178,7 +187,7 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
             weight=_weight(cube, statistics, training.balance),
             provenance={
                 "config": config.model_dump(mode="json"),
-                "data": data.model_dump(mode="json", exclude={"memory"})
+                "data": data.model_dump(mode="json", exclude={"memory", "cache"})
                 | {"statistics": statistics.digest},
                 "seen": what_was_seen(
                     cube["time"].values,
@@ -191,6 +200,19 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
                 "versions": versions(),
             },
         )
+
+
+def statistics_folder(config: Config) -> Path:
+    """Beside the runs; for runs in a bucket, in the user's cache on each machine."""
+    if "://" not in config.cluster.storage:
+        return Path(config.cluster.storage, STATISTICS)
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home, "climlstm", "statistics")
+
+
+def _part(batch_size: int, workers: int) -> float:
+    """Of what workers of a machine share, the part of the one that takes most of each batch."""
+    return -(-batch_size // workers) / batch_size
 
 
 def _warn(found: Audit) -> None:
