@@ -324,7 +324,7 @@ def jobs_stop(job: JobId, address: DashboardAddress) -> None:
 
 @app.command()
 def forecast(
-    place: Annotated[Path, typer.Argument(help="Folder of a run or of a checkpoint.")],
+    place: Annotated[str, typer.Argument(help="Folder (or URL) of a run, or of a checkpoint.")],
     out: Annotated[Path, typer.Option(help="The Zarr store to write.")],
     init: Annotated[
         list[str], typer.Option(help="Initial time; by default the whole test period.")

@@ -33,6 +33,10 @@ class CheckpointError(ClimLSTMError, ValueError):
     """A checkpoint that is missing, damaged or does not fit."""
 
 
+class StorageError(ClimLSTMError, OSError):
+    """A place for checkpoints that does not take them."""
+
+
 class TrainingError(ClimLSTMError, RuntimeError):
     """A training run that cannot go on."""
 

@@ -6,7 +6,6 @@ its checkpoint.
 
 import json
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,9 +30,10 @@ from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError, DataErr
 from climlstm.evaluation.evaluate import Evaluation, evaluate
 from climlstm.forecasting import Times, possible_inits, write_forecasts
 from climlstm.model.saving import load_forecaster, read_json
-from climlstm.training.checkpoint import best_checkpoint, latest_checkpoint
-from climlstm.training.loop import choose_precision, run_folder, train
+from climlstm.training.checkpoint import best_checkpoint
+from climlstm.training.loop import choose_precision, train
 from climlstm.training.progress import Observe
+from climlstm.training.storage import fetch_best, opened_run
 from climlstm.training.task import statistics_folder
 
 logger = logging.getLogger(__name__)
@@ -55,23 +55,24 @@ def train_run(
     under_ray: with the workers of the run file; otherwise in this process, or as torchrun has it.
     Raises ConfigError where the run has been trained before and neither is asked for.
     """
-    run = run_folder(config)
-    latest = latest_checkpoint(run)
-    if overwrite:
-        shutil.rmtree(run, ignore_errors=True)
-        latest = None
-    elif latest is not None and not resume:
-        raise ConfigError(
-            f"The run '{config.name}' has been trained before, up to {latest}. Go on with "
-            "--resume, start anew with --overwrite, or give it another name."
-        )
-    if under_ray:
-        from climlstm.training.on_ray import train_on_ray
+    with opened_run(config) as storage:
+        if overwrite:
+            storage.delete()
+        kept = storage.names()
+        if kept and not resume:
+            raise ConfigError(
+                f"The run '{config.name}' has been trained before, up to "
+                f"{storage.location}/{kept[-1]}. Go on with --resume, start anew with "
+                "--overwrite, or give it another name."
+            )
+        if under_ray:
+            from climlstm.training.on_ray import train_on_ray
 
-        train_on_ray(config, resume_from=latest, address=address, observe=observe)
-    else:
-        train(config, resume_from=latest, observe=observe)
-    return best_checkpoint(run)
+            train_on_ray(config, address=address, observe=observe)
+        else:
+            train(config, resume_from=storage.latest(), observe=observe)
+        location = storage.location
+    return fetch_best(location) if "://" in location else best_checkpoint(Path(location))
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,13 @@ class Trained:
     provenance: dict[str, Any]
 
 
-def find_trained(place: Path) -> Trained:
+def find_trained(place: str | Path) -> Trained:
     """What lies in a folder: a checkpoint, or a run, of which the best checkpoint is taken.
 
+    place: also the URL of a run in an object store.
     Raises CheckpointError where it is neither.
     """
+    place = fetch_best(str(place)) if "://" in str(place) else Path(place)
     if not place.is_dir():
         raise CheckpointError(
             f"There is no folder {place}. Give the folder of a run or of a checkpoint."

@@ -8,9 +8,9 @@ pytest.importorskip("ray", reason="needs climlstm[ray]")
 from climlstm.errors import ConfigError, DataError
 from climlstm.model.saving import load_forecaster
 from climlstm.runs import train_run
-from climlstm.training.loop import run_folder
 from climlstm.training.on_ray import cpu_share, interface_of, train_on_ray
 from climlstm.training.progress import JOURNAL, read_journal
+from climlstm.training.storage import run_folder
 
 
 def losses(config):

@@ -9,8 +9,9 @@ from climlstm.errors import CheckpointError, ConfigError, DataError
 from climlstm.model.saving import load_forecaster
 from climlstm.runs import find_trained, train_run
 from climlstm.training import checkpoint
-from climlstm.training.loop import local_report, run_folder, train
+from climlstm.training.loop import train
 from climlstm.training.progress import JOURNAL, describe, read_journal
+from climlstm.training.storage import run_folder
 
 
 def weights(run):
@@ -58,11 +59,9 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(small_run, killed_
     train(unbroken)
 
     broken = small_run("name=broken", *settings)
-    save = local_report(run_folder(broken), keep=2)
     reports = []
 
-    def killing(metrics, directory):
-        save(metrics, directory)
+    def killing(metrics):
         reports.append(metrics)
         if len(reports) == killed_after:
             raise Killed

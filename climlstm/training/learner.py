@@ -13,7 +13,7 @@ from climlstm.errors import CheckpointError
 from climlstm.model.forecaster import Forecaster
 from climlstm.plugins import Loss
 from climlstm.training.outer import OuterOptimiser
-from climlstm.training.parallel import Workers, apart
+from climlstm.training.parallel import Stopwatch, Workers, apart
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 """What AdamW remembers of each weight (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
@@ -48,6 +48,7 @@ class Learner:
             self._parallel: nn.Module = self.forecaster
         else:
             self._parallel = workers.wrap(self.forecaster, precision=precision)
+        self.stopwatch = Stopwatch(workers.device)
         self.optimiser = torch.optim.AdamW(
             _parameter_groups(self.forecaster, config.weight_decay),
             lr=config.learning_rate,
@@ -80,13 +81,16 @@ class Learner:
     def _backward(self, part: slice, window: Window, *, horizon: int, factor: float) -> Tensor:
         """Add the gradient of a part of the windows; returns what they add to the mean loss."""
         known = window.history.shape[1] - 1
-        prediction = self._parallel(window.history[part], window.forcing[part, : known + horizon])
-        loss = self.loss(
-            prediction,
-            window.target[part, :horizon],
-            weight=self.weight,
-            channels=self.forecaster.channels,
-        ) * (prediction.shape[0] / window.history.shape[0])
+        with self.stopwatch.timing():  # not backward, in which workers wait for each other
+            prediction = self._parallel(
+                window.history[part], window.forcing[part, : known + horizon]
+            )
+            loss = self.loss(
+                prediction,
+                window.target[part, :horizon],
+                weight=self.weight,
+                channels=self.forecaster.channels,
+            ) * (prediction.shape[0] / window.history.shape[0])
         (loss * factor).backward()
         return loss.detach()
 

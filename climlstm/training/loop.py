@@ -1,11 +1,12 @@
 """Training, from beginning to end, the same in one process, under torchrun and under Ray Train.
 
-The loop's whole interface to a cluster is `report(metrics, directory or None)`, which every worker
-calls equally often, and `resume_from`.
+The loop's whole interface to a cluster is where the run is kept (see storage.py), `leave`, which it
+asks about once a second whether to end with a checkpoint, and `resume_from`.
 """
 
 import logging
 import math
+import shutil
 import signal
 import tempfile
 import threading
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +25,31 @@ from climlstm.config import Config, dump_config, format_duration
 from climlstm.errors import ConfigError, TrainingError
 from climlstm.model.saving import load_forecaster, save_forecaster
 from climlstm.training import checkpoint
+from climlstm.training.agreement import Agreement, Decision
 from climlstm.training.checkpoint import Position, Standing
 from climlstm.training.learner import Learner
 from climlstm.training.parallel import Workers, workers
 from climlstm.training.progress import JOURNAL, Journal, Observe, Record
+from climlstm.training.storage import RunStorage, given_up, opened_run, persistently
 from climlstm.training.task import Task, build_forecaster, open_task
 from climlstm.training.validation import validate
 
 logger = logging.getLogger(__name__)
 
-Report = Callable[[dict[str, Any], Path | None], None]
-"""Takes metrics, and the folder of a finished checkpoint or None."""
+Report = Callable[[dict[str, Any]], None]
+"""Takes the metrics of a checkpoint that is kept; every worker calls it equally often."""
+
+Leave = Callable[[], str | None]
+"""Why this worker's training should end now with a checkpoint, if it should."""
+
+WRITING = ".writing-"
+"""Begins the name of a folder in which a checkpoint is being written."""
 
 SECONDS_BETWEEN_RECORDS = 2.0
-STEPS_BETWEEN_DECISIONS = 10
-"""After so many steps the workers agree whether it is time to save, or to stop; with an outer
-optimiser, whenever they meet."""
+SECONDS_BETWEEN_PUBLICATIONS = 15.0
+"""Of the records, to a store in which each time the whole file is written."""
+
+STOPPED = "stopped as asked"
 
 
 def train(
@@ -50,52 +61,48 @@ def train(
 ) -> None:
     """Train the forecaster that a run file describes.
 
-    report: as above; by default checkpoints go into the folder of the run.
+    report: as above.
     resume_from: a checkpoint of the same run.
     observe: is shown each record of the first worker as it is made.
     Raises a ClimLSTMError where data, run file or checkpoint do not fit together, TrainingError
-    where the loss is no longer finite.
+    where the loss is no longer finite, StorageError where a checkpoint cannot be kept.
     """
-    with prepare_training(
-        config, report=report, resume_from=resume_from, observe=observe
-    ) as training:
+    with (
+        opened_run(config) as storage,
+        prepare_training(
+            config, storage, report=report, resume_from=resume_from, observe=observe
+        ) as training,
+    ):
         training.run()
 
 
 @contextmanager
 def prepare_training(
     config: Config,
+    storage: RunStorage,
     *,
     report: Report | None = None,
     resume_from: Path | None = None,
     observe: Observe | None = None,
+    leave: Leave = lambda: None,
 ) -> "Iterator[Training]":
-    """A training that is ready to run; arguments and errors as `train`.
+    """A training that is ready to run; other arguments and errors as `train`.
 
     Whatever is wrong with run file, data or checkpoint shows here, and alike on every worker.
     """
-    run = run_folder(config)
-    report = report or local_report(run, keep=config.training.keep)
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     with workers(gpu=config.cluster.gpu) as group, open_task(config, group) as task:
-        yield Training(config, group, task, report, resume_from, observe, run)
-
-
-def run_folder(config: Config) -> Path:
-    """The folder of a run: checkpoints, journal, run file."""
-    return Path(config.cluster.storage) / config.name
-
-
-def local_report(run: Path, *, keep: int) -> Report:
-    """Checkpoints into the folder of the run, and only the best and the latest kept."""
-
-    def report(metrics: dict[str, Any], directory: Path | None) -> None:
-        if directory is not None:
-            checkpoint.commit(directory, run, checkpoint.name_of(Position(step=metrics["step"])))
-            checkpoint.prune(run, keep)
-
-    return report
+        yield Training(
+            config,
+            group,
+            task,
+            storage,
+            report or (lambda metrics: None),
+            resume_from,
+            observe,
+            leave,
+        )
 
 
 @dataclass
@@ -116,18 +123,14 @@ class Training:
         config: Config,
         group: Workers,
         task: Task,
+        storage: RunStorage,
         report: Report,
         resume_from: Path | None,
         observe: Observe | None,
-        run: Path,
+        leave: Leave,
     ) -> None:
-        self.config, self.group, self.task, self.report, self.run_dir = (
-            config,
-            group,
-            task,
-            report,
-            run,
-        )
+        self.config, self.group, self.task, self.storage = config, group, task, storage
+        self.report, self.leave = report, leave
         settings = config.training
         self.steps = settings.epochs * task.plan.batches_per_epoch
         self.precision = choose_precision(settings.precision, group.device)
@@ -142,33 +145,42 @@ class Training:
             workers=group,
         )
         self.standing = Standing()
+        self.kept: str | None = None
+        """The last checkpoint that is kept."""
         if resume_from is not None:
             self.standing = self._load(resume_from)
-        self.observers = self._observers(observe) if group.is_first else []
+            self.kept = f"{storage.location}/{resume_from.name}"
+        self._check_same_start()
+        self._published = float("-inf")
+        self.observers = self._observers(observe, resume_from) if group.is_first else []
+        self.agreement = Agreement(group, self.standing.position.step)
+        self._waited = task.waited_seconds
         self.began = time.monotonic()
         self.saved = self.began
 
-    def run(self) -> None:
-        """Train until the last epoch, until nothing improves, or until asked to stop."""
+    def run(self) -> str:
+        """Train until the last epoch, until nothing improves, or until asked to; says which."""
         self._note_start()
-        reason = "finished"
+        reason: str | None = None
         with _stop_requested() as stop_requested:
             for epoch in range(self.standing.position.epoch, self.config.training.epochs):
                 if self._out_of_patience():
                     reason = "no better for the given patience"
+                else:
+                    reason = self._train_epoch(epoch, stop_requested)
+                if reason:
                     break
-                if self._train_epoch(epoch, stop_requested):
-                    reason = "stopped as asked"
-                    break
+        reason = reason or "finished"
         self._observe(
             "end",
             reason=reason,
             seconds=time.monotonic() - self.began,
             best_loss=self.standing.best_loss,
         )
+        return reason
 
-    def _train_epoch(self, epoch: int, stop_requested: threading.Event) -> bool:
-        """Whether the run was asked to stop before the epoch was over."""
+    def _train_epoch(self, epoch: int, stop_requested: threading.Event) -> str | None:
+        """Why the training is to end before its last epoch, if it is."""
         settings = self.config.training
         first = self.standing.position.batch
         total = self.task.plan.batches_per_epoch
@@ -189,21 +201,35 @@ class Training:
                 self._record_training(epoch, meter)
                 meter = self._new_meter()
             every = settings.validate_every or total
-            if done == total or (step + 1) % every == 0:
+            validated = done == total or (step + 1) % every == 0
+            if validated:
                 self._record_training(epoch, meter)
                 self._validate()
                 self._save()
                 meter = self._new_meter()
                 if self._out_of_patience():
-                    return False
-            elif met and (settings.outer or (step + 1) % STEPS_BETWEEN_DECISIONS == 0):
-                if self.group.any(stop_requested.is_set()):
+                    return None
+            if met and self.agreement.is_due(step + 1):
+                decision = self._meet(stop_requested)
+                if (decision.leave or decision.save) and not validated:
                     self._save()
-                    return True
-                due = time.monotonic() - self.saved > 60 * settings.checkpoint_minutes
-                if self.group.agree(due):
-                    self._save()
-        return self.group.any(stop_requested.is_set()) and epoch + 1 < settings.epochs
+                if decision.leave and step + 1 < self.steps:
+                    return decision.leave
+        return None
+
+    def _meet(self, stop_requested: threading.Event) -> Decision:
+        """Agree with the other workers on whether to save, and whether to stop."""
+        waited = self.task.waited_seconds
+        decision = self.agreement.meet(
+            self.standing.position.step,
+            leave=STOPPED if stop_requested.is_set() else self.leave(),
+            save=time.monotonic() - self.saved > 60 * self.config.training.checkpoint_minutes,
+            busy_s=self.learner.stopwatch.read() + waited - self._waited,
+        )
+        self._waited = waited
+        if decision.remark:
+            self._observe("note", text=decision.remark)
+        return decision
 
     def _validate(self) -> None:
         """Loss and skill on the validation period, by the averaged weights."""
@@ -218,7 +244,7 @@ class Training:
         if not math.isfinite(result.loss):
             raise TrainingError(
                 f"The validation loss at step {self.standing.position.step} is {result.loss}. "
-                f"Resume from the last checkpoint in {self.run_dir} with a smaller "
+                f"Resume from the last checkpoint in {self.storage.location} with a smaller "
                 "training.learning_rate."
             )
         best = result.loss < self.standing.best_loss
@@ -235,23 +261,41 @@ class Training:
         self._observe("valid", best=best, **result.record(leads))
 
     def _save(self) -> None:
-        """Write a checkpoint and report it; every worker comes here."""
-        metrics = {
-            "step": self.standing.position.step,
-            "epoch": self.standing.position.epoch,
-            "valid_loss": self.standing.valid_loss,
-        }
+        """Keep a checkpoint; every worker comes here.
+
+        Storage that fails is tried again for half the time that the other workers wait.
+        """
+        name = checkpoint.name_of(self.standing.position)
+        seconds = self.config.cluster.timeout.total_seconds() / 2
         tensors = self.learner.tensors()
-        if not self.group.is_first:
-            self.report(metrics, None)
-        else:
-            self.run_dir.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self.run_dir, prefix=".writing-") as folder:
-                directory = Path(folder) / "checkpoint"
-                directory.mkdir()
-                self._write(directory, tensors)
-                self.report(metrics, directory)
+        failure = None
+        if self.group.is_first:
+            what = f"the checkpoint {name} cannot be kept in {self.storage.location}"
+            cause = persistently(partial(self._keep, name, tensors), seconds=seconds, what=what)
+            if cause is not None:
+                failure = given_up(self.storage, name, last=self.kept, seconds=seconds, cause=cause)
+        failure = self.group.exchange(failure)[0]
+        if failure is not None:
+            raise failure
+        self.kept = f"{self.storage.location}/{name}"
+        self.report(
+            {
+                "step": self.standing.position.step,
+                "epoch": self.standing.position.epoch,
+                "valid_loss": self.standing.valid_loss,
+            }
+        )
         self.saved = time.monotonic()
+
+    def _keep(self, name: str, tensors: dict[str, torch.Tensor]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            dir=self.folder, prefix=WRITING, ignore_cleanup_errors=True
+        ) as folder:
+            directory = Path(folder) / "checkpoint"
+            directory.mkdir()
+            self._write(directory, tensors)
+            self.storage.commit(directory, name, keep=self.config.training.keep)
 
     def _write(self, directory: Path, tensors: dict[str, torch.Tensor]) -> None:
         averaged = self.learner.averaged
@@ -263,8 +307,7 @@ class Training:
         save_forecaster(directory, averaged.spec, averaged.state_dict(), provenance)
         checkpoint.write_training(directory, self.standing, tensors)
         (directory / "run.yaml").write_text(dump_config(self.config), encoding="utf-8")
-        journal = self.run_dir / JOURNAL
-        (directory / JOURNAL).write_bytes(journal.read_bytes())
+        (directory / JOURNAL).write_bytes((self.folder / JOURNAL).read_bytes())
 
     def _load(self, directory: Path) -> Standing:
         standing, tensors = checkpoint.read_training(directory)
@@ -278,9 +321,43 @@ class Training:
         self.learner.load(tensors, forecaster.state_dict())
         return standing
 
-    def _observers(self, observe: Observe | None) -> list[Observe]:
-        journal = Journal(self.run_dir / JOURNAL, until_step=self.standing.position.step)
-        return [journal, *([observe] if observe else [])]
+    def _check_same_start(self) -> None:
+        """Raises TrainingError where workers found different checkpoints."""
+        steps = self.group.exchange(self.standing.position.step)
+        if len({*steps}) > 1:
+            raise TrainingError(
+                f"The workers found checkpoints of different steps {steps} in "
+                f"{self.storage.location}. cluster.storage must be a folder that all hosts share, "
+                "or a URL such as s3://bucket/runs."
+            )
+
+    @property
+    def folder(self) -> Path:
+        """Where the first worker writes."""
+        return self.storage.folder
+
+    def _observers(self, observe: Observe | None, resume_from: Path | None) -> list[Observe]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob(f"{WRITING}*"):  # by a worker that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        path = self.folder / JOURNAL
+        if resume_from is not None and not path.exists():
+            path.write_bytes((resume_from / JOURNAL).read_bytes())
+        journal = Journal(path, until_step=self.standing.position.step)
+        return [journal, *([observe] if observe else []), self._publish]
+
+    def _publish(self, record: Record) -> None:
+        """Records that others read in an object store; without them the training goes on."""
+        now = time.monotonic()
+        if record["event"] == "train" and now - self._published < SECONDS_BETWEEN_PUBLICATIONS:
+            return
+        self._published = now
+        try:
+            self.storage.publish_journal()
+        except Exception as error:  # each store has its own errors
+            logger.warning(
+                "the records cannot be put into %s now: %s", self.storage.location, error
+            )
 
     def _observe(self, event: str, **content: Any) -> None:
         record: Record = {
@@ -321,7 +398,8 @@ class Training:
         if not math.isfinite(loss):
             raise TrainingError(
                 f"The training loss is {loss} near step {self.standing.position.step}. Resume "
-                f"from the last checkpoint in {self.run_dir} with a smaller training.learning_rate."
+                f"from the last checkpoint in {self.storage.location} with a smaller "
+                "training.learning_rate."
             )
         step = self.standing.position.step
         self._observe(

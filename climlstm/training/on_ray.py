@@ -6,10 +6,8 @@ when one is lost. Nothing of it is called inside a training step.
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -17,14 +15,19 @@ import yaml
 
 from climlstm import errors
 from climlstm.config import Config, dump_config, parse_config
-from climlstm.errors import ClimLSTMError, ConfigError, TrainingError, missing_extra
+from climlstm.errors import (
+    ClimLSTMError,
+    ConfigError,
+    StorageError,
+    TrainingError,
+    missing_extra,
+)
 from climlstm.ray_cluster import connected
-from climlstm.training import checkpoint
-from climlstm.training.checkpoint import Position
-from climlstm.training.loop import prepare_training, run_folder
-from climlstm.training.progress import JOURNAL, Observe, following
+from climlstm.training.loop import prepare_training
+from climlstm.training.progress import Observe, following
+from climlstm.training.storage import ObjectStorage, RunStorage, opened_run
 
-# Read by Ray when it is imported: by default a report waits up to 2 s for the controller to look.
+# Read by Ray when it is imported: how often the controller looks after the workers.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 # By default a group that waits for a host that is gone tries for 60 s before it is made smaller.
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")
@@ -32,9 +35,14 @@ os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")
 try:
     import ray
     import ray.train
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
     from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2._internal.execution.context import get_train_context
 except ImportError as error:
     raise missing_extra("Training under Ray", "ray", error) from error
+
+HOST_GOES = "a host is to go"
+"""Why a training ends before its end, to go on elsewhere."""
 
 SECONDS_BETWEEN_RESIZES = 30.0
 """After which a run with a range of workers looks whether hosts have joined."""
@@ -43,59 +51,57 @@ logger = logging.getLogger(__name__)
 
 
 def train_on_ray(
-    config: Config,
-    *,
-    resume_from: Path | None = None,
-    address: str | None = None,
-    observe: Observe | None = None,
+    config: Config, *, address: str | None = None, observe: Observe | None = None
 ) -> None:
-    """Train with the workers that the run file asks for.
+    """Train with the workers that the run file asks for, from the run's last checkpoint on.
 
-    Ray restarts workers that are lost, but not a group whose processes cannot find each other
-    because one was lost just then; that is done here, and Ray then goes on from its last
-    checkpoint of this run name.
+    Ray restarts workers that are lost. Two things are done here instead: to start a group anew
+    whose processes could not find each other, because one was lost just then, and to start it
+    elsewhere when a host is to go.
 
-    resume_from: a checkpoint of the same run.
     address: of a running cluster ('auto', or 'host:port'); None: a local Ray, for this run only.
-    observe: is shown the first worker's records as they are made, where the run's folder can be
-       read from here.
+    observe: is shown the first worker's records as they are made.
     Raises what `train` raises, and TrainingError where workers are lost more often than
     `cluster.max_failures`.
     """
-    with (
-        connected(address) as cpus,
-        following(run_folder(config) / JOURNAL, observe or (lambda record: None)),
-    ):
-        scaling = _scaling(config, cpus, may_grow=address is not None)
-        for failures_left in reversed(range(config.cluster.max_failures + 1)):
-            try:
-                refusal = _fit(config, scaling, resume_from)
-                break
-            except ray.train.WorkerGroupError as failure:
-                raise _explained(failure) from failure
-            except ray.train.ControllerError as failure:
-                if not failures_left:
-                    raise _given_up(config, failure) from failure
-                logger.warning(
-                    "starting the workers anew, %d tries left: %s", failures_left, failure
-                )
-    if refusal is not None:
-        raise getattr(errors, refusal["error"])(refusal["message"])
+    with opened_run(config) as storage, connected(address) as cpus:
+        interval_s = 5.0 if isinstance(storage, ObjectStorage) else 0.5
+        with following(storage.journal, observe or (lambda record: None), interval_s=interval_s):
+            scaling = _scaling(config, cpus, may_grow=address is not None)
+            _fit_to_the_end(config, scaling, storage)
 
 
-def _fit(
-    config: Config, scaling: ray.train.ScalingConfig, resume_from: Path | None
-) -> dict[str, str] | None:
-    """Let the workers train, and return what the user must put right, if anything."""
+def _fit_to_the_end(config: Config, scaling: ray.train.ScalingConfig, storage: RunStorage) -> None:
+    failures_left = config.cluster.max_failures
+    while True:
+        try:
+            ending = _fit(config, scaling, storage)
+        except ray.train.WorkerGroupError as failure:
+            raise _explained(failure) from failure
+        except ray.train.ControllerError as failure:
+            if not failures_left:
+                raise _given_up(config, failure) from failure
+            failures_left -= 1
+            logger.warning("starting the workers anew, %d tries left: %s", failures_left, failure)
+            continue
+        if "error" in ending:
+            raise getattr(errors, ending["error"])(ending["message"])
+        if ending["reason"] != HOST_GOES:
+            return
+        logger.warning("a host is to go: the training goes on elsewhere")
+
+
+def _fit(config: Config, scaling: ray.train.ScalingConfig, storage: RunStorage) -> dict[str, str]:
+    """Let the workers train, and return why they ended, or what the user must put right."""
+    timeout_s = int(config.cluster.timeout.total_seconds())
+    # Ray reads it where it starts the controller: a worker that does not even answer is lost, too.
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(timeout_s)
     trainer = TorchTrainer(
         _train_worker,  # type: ignore[arg-type]
-        train_loop_config={
-            "config": dump_config(config),
-            "resume_from": str(resume_from) if resume_from else None,
-        },
-        torch_config=PinnedTorchConfig(timeout_s=int(config.cluster.timeout.total_seconds())),
+        train_loop_config={"config": dump_config(config)},
+        torch_config=PinnedTorchConfig(timeout_s=timeout_s),
         scaling_config=scaling,
-        run_config=_run_config(config),
+        run_config=_run_config(config, storage),
     )
     return trainer.fit().return_value  # type: ignore[attr-defined]
 
@@ -104,6 +110,11 @@ class _PinnedBackend(TorchConfig().backend_cls):  # type: ignore[misc]
     def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
         worker_group.execute(_pin_interface)
         super().on_start(worker_group, backend_config)
+
+    def on_shutdown(self, worker_group: Any, backend_config: TorchConfig) -> None:
+        # A worker that hangs does not leave the group either; Ray would wait 30 s for it.
+        os.environ.setdefault("TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S", "5")
+        super().on_shutdown(worker_group, backend_config)
 
 
 @dataclass
@@ -137,7 +148,7 @@ def interface_of(address: str) -> str | None:
     return None
 
 
-def _train_worker(settings: dict[str, Any]) -> dict[str, str] | None:
+def _train_worker(settings: dict[str, Any]) -> dict[str, str]:
     """What each worker does; Ray has already joined them in a process group.
 
     What the user must put right is returned: raised, it would be tried again in vain.
@@ -145,41 +156,25 @@ def _train_worker(settings: dict[str, Any]) -> dict[str, str] | None:
     config = parse_config(yaml.safe_load(settings["config"]), where="run file")
     with ExitStack() as stack:
         try:
-            directory = stack.enter_context(_resume_point(settings["resume_from"]))
+            storage = stack.enter_context(opened_run(config))
             training = stack.enter_context(
-                prepare_training(config, report=_report, resume_from=directory)
+                prepare_training(config, storage, resume_from=storage.latest(), leave=_host_goes)
             )
         except ClimLSTMError as error:
             return {"error": type(error).__name__, "message": str(error)}
-        training.run()
-    return None
+        try:
+            return {"reason": training.run()}
+        except StorageError as error:  # all workers have agreed on it
+            return {"error": type(error).__name__, "message": str(error)}
 
 
-@contextmanager
-def _resume_point(given: str | None) -> Iterator[Path | None]:
-    """Ray's last checkpoint after a restart, or the one given at the start, whichever is later."""
-    latest = ray.train.get_checkpoint()
-    start = Path(given) if given else None
-    if latest is None:
-        yield start
-        return
-    with latest.as_directory() as folder:
-        directory = Path(folder)
-        if start and _step(start) > _step(directory):
-            directory = start
-        yield directory
+def _host_goes() -> str | None:
+    """Why to end, where Ray has been told that a host of the workers is to go (a spot machine's).
 
-
-def _step(directory: Path) -> int:
-    return checkpoint.read_standing(directory).position.step
-
-
-def _report(metrics: dict[str, Any], directory: Path | None) -> None:
-    ray.train.report(
-        metrics,
-        checkpoint=ray.train.Checkpoint.from_directory(directory) if directory else None,
-        checkpoint_dir_name=checkpoint.name_of(Position(step=metrics["step"])),
-    )
+    Ray's public `get_preemption_info` waits for all workers; our loop has them agree already.
+    """
+    goes = get_train_context().preemption_context.preemption_info
+    return HOST_GOES if goes else None
 
 
 def _scaling(config: Config, cpus: list[int], *, may_grow: bool) -> ray.train.ScalingConfig:
@@ -215,17 +210,20 @@ def cpu_share(cpus: list[int], workers: int) -> int:
     return next((s for s in shares if sum(c // s for c in cpus) >= workers), 1)
 
 
-def _run_config(config: Config) -> ray.train.RunConfig:
-    storage = config.cluster.storage
+def _run_config(config: Config, storage: RunStorage) -> ray.train.RunConfig:
+    """Checkpoints are kept by the loop itself, with which one process and torchrun have them, too.
+
+    Ray only tests at the start, with a file in the run's folder, that each worker sees the storage.
+    """
+    files, path = None, str(storage.folder.resolve().parent)
+    if isinstance(storage, ObjectStorage):
+        files = PyFileSystem(FSSpecHandler(storage.files))
+        path = storage.root.rpartition("/")[0]
     return ray.train.RunConfig(
         name=config.name,
-        storage_path=storage if "://" in storage else str(Path(storage).resolve()),
+        storage_path=path,
+        storage_filesystem=files,
         failure_config=ray.train.FailureConfig(max_failures=config.cluster.max_failures),
-        checkpoint_config=ray.train.CheckpointConfig(
-            num_to_keep=config.training.keep,
-            checkpoint_score_attribute="valid_loss",
-            checkpoint_score_order="min",
-        ),
         logging_config=ray.train.LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
     )
 

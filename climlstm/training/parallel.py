@@ -4,16 +4,21 @@ The only room with torch.distributed. One process, `torchrun` and Ray Train all 
 started the process group does not matter.
 """
 
+import inspect
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Workers:
         if self.world == 1:
             return module
         devices = [self.device] if self.device.type == "cuda" else None
-        wrapped = DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+        wrapped = DistributedDataParallel(module, device_ids=devices, **_WITHOUT_BUFFERS)
         if precision != torch.float32:
             wrapped.register_comm_hook(precision, _average_rounded)
         return wrapped
@@ -75,13 +80,13 @@ class Workers:
             dist.all_reduce(summed)
         return summed
 
-    def agree(self, flag: bool) -> bool:
-        """Whether the first worker says so: decisions that all must take alike."""
+    def exchange(self, value: T) -> list[T]:
+        """What each worker brings, by rank, the same on each; a small thing that can be pickled."""
         if self.world == 1:
-            return flag
-        decision = torch.tensor([int(flag)], device=self.device)
-        dist.broadcast(decision, src=0)
-        return bool(decision.item())
+            return [value]
+        brought: list[T] = [value] * self.world
+        dist.all_gather_object(brought, value)
+        return brought
 
     def any(self, flag: bool) -> bool:
         """Whether any worker says so."""
@@ -109,6 +114,46 @@ def _average_rounded(precision: torch.dtype, bucket: dist.GradBucket) -> Future[
     travelling = (buffer / dist.get_world_size()).to(precision)
     work = dist.all_reduce(travelling, async_op=True)
     return work.get_future().then(lambda sent: buffer.copy_(sent.value()[0]))
+
+
+# Our buffers are constants, alike on all workers. Before 2.13, torch had another word for it.
+_WITHOUT_BUFFERS: dict[str, Any] = {
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    else "broadcast_buffers": False
+}
+
+
+class Stopwatch:
+    """Seconds that this worker's device spends inside the blocks that are timed with it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._on_gpu = device.type == "cuda"
+        self._seconds = 0.0
+        self._pairs: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    @contextmanager
+    def timing(self) -> Iterator[None]:
+        """On a GPU nothing is waited for: events are put between the kernels."""
+        if self._on_gpu:
+            first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            first.record()
+            yield
+            last.record()
+            self._pairs.append((first, last))
+        else:
+            began = time.perf_counter()
+            yield
+            self._seconds += time.perf_counter() - began
+
+    def read(self) -> float:
+        """Seconds since it was read last."""
+        if self._pairs:
+            self._pairs[-1][1].synchronize()
+            self._seconds += sum(a.elapsed_time(b) for a, b in self._pairs) / 1000
+            self._pairs.clear()
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What a training run says while it runs: records, kept as JSON lines and shown to people."""
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 """One event of a run; its key `event` is start, train, valid, note or end."""
@@ -73,19 +76,31 @@ class Journal:
         kept = [r for r in read_journal(path) if r.get("step", 0) <= until_step]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+        self._waiting = ""
 
     def __call__(self, record: Record) -> None:
-        """record: with its `time`, in seconds since 1970."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        """Add a record; where the disk refuses it now, it is written with a later one.
+
+        record: with its `time`, in seconds since 1970.
+        """
+        self._waiting += json.dumps(record) + "\n"
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(self._waiting)
+        except OSError as error:
+            logger.warning("%s cannot be written now: %s", self.path, error)
+        else:
+            self._waiting = ""
 
 
 def read_journal(path: Path) -> list[Record]:
     """All records; a last line cut short by a kill is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    return parse_journal(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def parse_journal(text: str) -> list[Record]:
+    """The records in the text of a journal."""
+    return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
 
 
 SECONDS_BETWEEN_LINES = 15.0
@@ -135,11 +150,13 @@ class Display:
 
 
 @contextmanager
-def following(path: Path, observe: Observe, *, interval_s: float = 0.5) -> Iterator[None]:
-    """While the block runs, pass on what another process adds to a journal."""
+def following(
+    read: Callable[[], list[Record]], observe: Observe, *, interval_s: float = 0.5
+) -> Iterator[None]:
+    """While the block runs, pass on what other processes add to the journal that `read` gives."""
     stop = threading.Event()
     thread = threading.Thread(
-        target=_follow, args=(path, observe, time.time(), stop, interval_s), daemon=True
+        target=_follow, args=(read, observe, time.time(), stop, interval_s), daemon=True
     )
     thread.start()
     try:
@@ -150,13 +167,22 @@ def following(path: Path, observe: Observe, *, interval_s: float = 0.5) -> Itera
 
 
 def _follow(
-    path: Path, observe: Observe, since: float, stop: threading.Event, interval_s: float
+    read: Callable[[], list[Record]],
+    observe: Observe,
+    since: float,
+    stop: threading.Event,
+    interval_s: float,
 ) -> None:
     """A restarted worker rewrites the journal, so records are told apart by their time."""
     ended = False
     while not ended:
         ended = stop.wait(interval_s)  # one more look after the end
-        for record in read_journal(path):
+        try:
+            records = read()
+        except Exception as error:  # of whatever kind the storage has; training may well go on
+            logger.info("the records cannot be read now: %s", error)
+            continue
+        for record in records:
             if record["time"] > since:
                 observe(record)
                 since = record["time"]

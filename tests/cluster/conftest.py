@@ -21,8 +21,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from climlstm.training.loop import run_folder
 from climlstm.training.progress import JOURNAL, read_journal
+from climlstm.training.storage import run_folder
 
 BIN = Path(sys.executable).parent
 HEAD, PORT = "10.213.77.1", 6379
@@ -34,6 +34,7 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": secrets.token_hex(32),
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # 15 by default, so that all else on this machine goes first
     # As the files in cluster/ have them for hosts on one local network.
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",

@@ -1,0 +1,93 @@
+"""What the workers agree on between steps: whether to save or to stop, and who of them is slow."""
+
+import socket
+import time
+from dataclasses import dataclass
+
+from climlstm.training.parallel import Workers
+
+SECONDS_BETWEEN_MEETINGS = 1.0
+"""A host that is to go within half a minute is heard of in time."""
+SHARE_OF_TIME = 0.01
+"""Most that meetings may take; over long distances they are rarer for it."""
+MOST_SECONDS_BETWEEN_MEETINGS = 10.0
+
+SLOW = 1.5
+"""So many times the median worker's time for a step is worth a remark."""
+JUDGED_OVER_S = 10.0
+SECONDS_BETWEEN_REMARKS = 60.0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The same on every worker."""
+
+    leave: str | None
+    """Why the training is to end now with a checkpoint, if it is."""
+    save: bool
+    remark: str | None
+    """What people should know."""
+
+
+class Agreement:
+    """Meetings of the workers, as one of them takes part."""
+
+    def __init__(self, workers: Workers, step: int) -> None:
+        """step: steps that are done."""
+        self._workers = workers
+        self._hosts = workers.exchange(socket.gethostname())
+        self._met, self._met_at, self._took = step, time.monotonic(), 0.0
+        self._next = step + 1
+        self._busy = [0.0] * workers.world
+        self._judged_at = self._met_at
+        self._remarked_at = float("-inf")
+
+    def is_due(self, step: int) -> bool:
+        """Whether the workers meet after so many steps."""
+        return step >= self._next
+
+    def meet(self, step: int, *, leave: str | None, save: bool, busy_s: float) -> Decision:
+        """Agree; every worker comes here after the same step.
+
+        leave: why this worker wants the training to end, if it does; one suffices.
+        save: whether a checkpoint is due; the first worker's word counts.
+        busy_s: seconds since the last meeting in which this worker waited for no other.
+        """
+        began = time.monotonic()
+        brought = self._workers.exchange((leave, save, busy_s, self._steps_to_next(step, began)))
+        self._met, self._met_at = step, time.monotonic()
+        self._took = self._met_at - began
+        self._next = step + brought[0][3]
+        self._busy = [sum(pair) for pair in zip(self._busy, (b[2] for b in brought), strict=True)]
+        return Decision(
+            leave=next((b[0] for b in brought if b[0]), None),
+            save=brought[0][1],
+            remark=self._remark(),
+        )
+
+    def _steps_to_next(self, step: int, now: float) -> int:
+        seconds_per_step = (now - self._met_at) / max(step - self._met, 1)
+        pause = min(
+            max(SECONDS_BETWEEN_MEETINGS, self._took / SHARE_OF_TIME), MOST_SECONDS_BETWEEN_MEETINGS
+        )
+        return max(1, int(pause / max(seconds_per_step, 1e-3)))
+
+    def _remark(self) -> str | None:
+        """Names the slowest worker, where it holds up the others."""
+        passed = self._met_at - self._judged_at
+        if self._workers.world == 1 or passed < JUDGED_OVER_S:
+            return None
+        busy, self._busy = self._busy, [0.0] * self._workers.world
+        self._judged_at = self._met_at
+        slowest = max(range(len(busy)), key=lambda rank: busy[rank])
+        median = sorted(busy)[(len(busy) - 1) // 2]
+        if busy[slowest] <= SLOW * median or busy[slowest] < 0.1 * passed:
+            return None
+        if self._met_at - self._remarked_at < SECONDS_BETWEEN_REMARKS:
+            return None
+        self._remarked_at = self._met_at
+        times = busy[slowest] / max(median, 1e-9)
+        return (
+            f"worker {slowest} on host {self._hosts[slowest]} is slow: it takes {times:.1f} times "
+            "as long as the median worker for data and forward pass, and all wait for it"
+        )

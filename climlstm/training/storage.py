@@ -1,0 +1,258 @@
+"""Where a run is kept: a folder, or a place in an object store; checkpoints are there whole or not.
+
+The first worker writes a run into a folder. Where `cluster.storage` is a URL (s3://, gs://, or
+what else fsspec opens), that is a temporary one, and each finished checkpoint is copied from there:
+the file that makes it count comes last, and an object is there whole or not at all.
+"""
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import fsspec
+
+from climlstm.config import Config
+from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError, StorageError
+from climlstm.training import checkpoint
+from climlstm.training.progress import JOURNAL, Record, parse_journal, read_journal
+
+logger = logging.getLogger(__name__)
+
+COUNTS = "training.json"
+"""The last file of a checkpoint that is copied to a store, and the first that is deleted there."""
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+"""Between two tries of storage that fails; each pause is twice the one before."""
+
+
+_MISTAKES = (ClimLSTMError, ArithmeticError, AttributeError, LookupError, NameError, TypeError)
+"""Errors that no waiting mends."""
+
+
+class RunStorage(Protocol):
+    """The checkpoints and records of one run."""
+
+    location: str
+    """For people: a path or a URL."""
+    folder: Path
+    """Where the first worker writes."""
+
+    def latest(self) -> Path | None:
+        """Where to go on: a folder here with the last checkpoint that is whole, if there is one."""
+
+    def commit(self, written: Path, name: str, *, keep: int) -> None:
+        """Give a finished checkpoint its name; of all, the `keep` best and the latest stay."""
+
+    def names(self) -> list[str]:
+        """Of the checkpoints that count, oldest first."""
+
+    def publish_journal(self) -> None:
+        """Let others read the records that are written so far."""
+
+    def journal(self) -> list[Record]:
+        """The records as others can read them."""
+
+    def delete(self) -> None:
+        """Remove the run with all that it holds."""
+
+
+class FolderStorage:
+    """A run in a folder; workers on several hosts need it under one path."""
+
+    def __init__(self, folder: Path) -> None:
+        self.location, self.folder = str(folder), folder
+
+    def latest(self) -> Path | None:
+        return checkpoint.latest_checkpoint(self.folder)
+
+    def commit(self, written: Path, name: str, *, keep: int) -> None:
+        checkpoint.commit(written, self.folder, name)
+        checkpoint.prune(self.folder, keep)
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self.folder.glob("step-*"))
+
+    def publish_journal(self) -> None:
+        pass
+
+    def journal(self) -> list[Record]:
+        return read_journal(self.folder / JOURNAL)
+
+    def delete(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class ObjectStorage:
+    """A run in an object store, written by way of a folder on this host."""
+
+    def __init__(self, location: str, folder: Path) -> None:
+        """Raises ConfigError where the store cannot be opened."""
+        self.location, self.folder = location, folder
+        try:
+            self.files, self.root = fsspec.core.url_to_fs(location, use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            raise ConfigError(
+                f"cluster.storage: {location} cannot be opened: {error}. For s3:// and gs://, "
+                "install climlstm[cloud]; otherwise name a folder that all hosts share."
+            ) from error
+
+    def names(self) -> list[str]:
+        with self._answering("listed"):
+            found = self.files.glob(f"{self.root}/step-*/{COUNTS}")
+        return sorted(str(path).split("/")[-2] for path in found)
+
+    def latest(self) -> Path | None:
+        return next(self._whole(reversed(self.names())), None)
+
+    def best(self) -> Path:
+        """The checkpoint with the lowest validation loss, copied here.
+
+        Raises CheckpointError where there is none.
+        """
+        whole = list(self._whole(self.names()))
+        losses = {path: checkpoint.read_standing(path).valid_loss for path in whole}
+        if not losses:
+            raise CheckpointError(f"{self.location} holds no whole checkpoint. Train first.")
+        return min(losses, key=lambda path: losses[path])
+
+    def _whole(self, names: Any) -> Iterator[Path]:
+        for name in names:
+            try:
+                yield self._fetch(name)
+            except CheckpointError as error:
+                logger.warning("leaving out a damaged checkpoint: %s", error)
+
+    def _fetch(self, name: str) -> Path:
+        """Copy a checkpoint here, unless the same is here already; raises CheckpointError."""
+        place = self.folder / name
+        with self._answering("read"):
+            stored = self.files.cat_file(f"{self.root}/{name}/{COUNTS}")
+            if not place.exists() or (place / COUNTS).read_bytes() != stored:
+                shutil.rmtree(place, ignore_errors=True)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=self.folder, prefix=".reading-") as folder:
+                    self.files.get(f"{self.root}/{name}/", f"{folder}/it/", recursive=True)
+                    os.replace(f"{folder}/it", place)
+        checkpoint.check(place)
+        return place
+
+    def commit(self, written: Path, name: str, *, keep: int) -> None:
+        place = f"{self.root}/{name}"
+        self._remove(name)  # the same step again, after resuming from an earlier checkpoint
+        for path in sorted(written.iterdir(), key=lambda path: path.name == COUNTS):
+            self.files.put_file(str(path), f"{place}/{path.name}")
+        checkpoint.commit(written, self.folder, name)
+        self.publish_journal()
+        self._prune(keep)
+
+    def _prune(self, keep: int) -> None:
+        names = self.names()
+        losses = {}
+        for name in names:
+            if not (self.folder / name).exists():
+                (self.folder / name).mkdir()
+                self.files.get_file(
+                    f"{self.root}/{name}/{COUNTS}", str(self.folder / name / COUNTS)
+                )
+            losses[name] = checkpoint.read_standing(self.folder / name).valid_loss
+        stay = {*sorted(names, key=lambda name: losses[name])[:keep], *names[-1:]}
+        for name in {*names} - stay:
+            self._remove(name)
+            shutil.rmtree(self.folder / name)
+
+    def _remove(self, name: str) -> None:
+        place = f"{self.root}/{name}"
+        for path in (f"{place}/{COUNTS}", place):
+            if self.files.exists(path):
+                self.files.rm(path, recursive=True)
+
+    def publish_journal(self) -> None:
+        self.files.put_file(str(self.folder / JOURNAL), f"{self.root}/{JOURNAL}")
+
+    def journal(self) -> list[Record]:
+        try:
+            return parse_journal(self.files.cat_file(f"{self.root}/{JOURNAL}").decode())
+        except FileNotFoundError:
+            return []
+
+    def delete(self) -> None:
+        with self._answering("emptied"):
+            if self.files.exists(self.root):
+                self.files.rm(self.root, recursive=True)
+
+    @contextmanager
+    def _answering(self, what: str) -> Iterator[None]:
+        """Turns whatever a store's client raises into a ConfigError: each has its own errors."""
+        try:
+            yield
+        except CheckpointError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"cluster.storage: {self.location} cannot be {what}: {_told(error)}. Check the "
+                "address and the credentials, as the store's own tools want them."
+            ) from error
+
+
+@contextmanager
+def opened_run(config: Config) -> Iterator[RunStorage]:
+    """The storage of a run; what it keeps on this host for a store is deleted at the end."""
+    if "://" not in config.cluster.storage:
+        yield FolderStorage(run_folder(config))
+        return
+    with tempfile.TemporaryDirectory(prefix=f"climlstm-{config.name}-") as folder:
+        yield ObjectStorage(f"{config.cluster.storage.rstrip('/')}/{config.name}", Path(folder))
+
+
+def run_folder(config: Config) -> Path:
+    """The folder of a run that is kept in one: checkpoints, journal, run file."""
+    return Path(config.cluster.storage) / config.name
+
+
+def fetch_best(location: str) -> Path:
+    """The best checkpoint of a run in an object store, in a folder of the user on this machine.
+
+    Raises ConfigError where the store does not answer, CheckpointError where it has none.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "climlstm"
+    return ObjectStorage(location.rstrip("/"), cache / re.sub(r"\W+", "-", location)).best()
+
+
+def persistently(act: Callable[[], None], *, seconds: float, what: str) -> Exception | None:
+    """Do something with storage; when it fails, try again for so long. The last failure, if any."""
+    until, pause = time.monotonic() + seconds, FIRST_PAUSE_S
+    while True:
+        try:
+            act()
+            return None
+        except _MISTAKES:
+            raise
+        except Exception as error:  # each store has its own errors
+            left = until - time.monotonic()
+            if left <= 0:
+                return error
+            logger.warning("%s: %s. Trying again for %.0f s.", what, _told(error), left)
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def given_up(
+    storage: RunStorage, name: str, *, last: str | None, seconds: float, cause: Exception
+) -> StorageError:
+    """What a user hears when a checkpoint could not be kept; `last` is the one before it."""
+    good = f"The last good checkpoint is {last}." if last else "There is no checkpoint before it."
+    return StorageError(
+        f"The checkpoint {name} could not be kept in {storage.location}, tried for {seconds:.0f} s:"
+        f" {_told(cause)}. {good} Mend the storage, then go on with --resume."
+    )
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(". ")
