@@ -88,38 +88,12 @@ def test_a_resume_leaves_out_what_is_done():
 def test_order_is_the_same_in_every_release():
     """Numbers written down once: resuming under a newer NumPy must find the same order."""
     plan = WindowPlan(np.arange(31), batch_size=2, seed=0, block=7)
-    assert order(plan, 0).ravel().tolist() == [
-        9,
-        4,
-        6,
-        1,
-        8,
-        3,
-        10,
-        5,
-        7,
-        2,
-        13,
-        18,
-        14,
-        19,
-        11,
-        16,
-        12,
-        17,
-        15,
-        20,
-        21,
-        26,
-        23,
-        28,
-        25,
-        30,
-        22,
-        27,
-        24,
-        29,
-    ]
+    strips = [13, 28, 12, 27, 11, 26, 15, 30, 14, 29, 3, 18, 4, 19, 1]  # fmt: skip
+    strips += [16, 2, 17, 5, 20, 6, 21, 8, 23, 10, 25, 7, 22, 9, 24]  # fmt: skip
+    assert order(plan, 0).ravel().tolist() == strips
+    plan = WindowPlan(np.arange(13), batch_size=3, seed=0)
+    free = [0, 7, 8, 3, 4, 10, 1, 6, 11, 2, 5, 12]
+    assert order(plan, 0).ravel().tolist() == free
 
 
 def test_workers_divide_each_batch():
@@ -137,6 +111,27 @@ def test_workers_read_different_strips():
     assert np.intersect1d(*strips).size == 0
 
 
+@pytest.mark.parametrize(("block", "mixed"), [(1, None), (13, 8), (26, 4)])
+def test_each_worker_has_its_own_part_of_the_period_in_all_epochs(block, mixed):
+    """So nothing is read twice on a machine, and what a worker keeps serves it again."""
+    plan = WindowPlan(np.arange(4 * 8 * 13), batch_size=8, seed=0, block=block, mixed=mixed)
+    seen = [
+        np.unique(
+            [np.concatenate(share(plan.groups(epoch), rank=rank, world=2)) for epoch in (0, 1)]
+        )
+        for rank in range(2)
+    ]
+    assert seen[0].max() < seen[1].min()
+    assert seen[0].size == seen[1].size == 2 * 8 * 13
+
+
+@pytest.mark.parametrize("block", [1, 13])
+def test_each_batch_is_spread_over_the_whole_period(block):
+    plan = WindowPlan(np.arange(4 * 8 * 13), batch_size=8, seed=0, block=block)
+    for batch in order(plan, 0):
+        np.testing.assert_array_equal(np.sort(batch) // (4 * 13), np.arange(8))
+
+
 def test_windows_of_a_batch_begin_at_all_hours():
     """Strips of 24 hours would begin at the same hour, and so would all windows of a batch."""
     block, mixed = choose_strips(
@@ -149,7 +144,7 @@ def test_windows_of_a_batch_begin_at_all_hours():
     assert np.mean([np.unique(batch).size for batch in hours]) > 8
 
 
-@pytest.mark.parametrize("memory", [5 * 10**8, 10**9, 3 * 10**9, 10**10, None])
+@pytest.mark.parametrize("memory", [6 * 10**8, 10**9, 3 * 10**9, 10**10, None])
 def test_two_groups_fit_into_memory(memory):
     length, batch_size, step_bytes = 8, 24, 10**6
     block, mixed = choose_strips(
@@ -165,7 +160,7 @@ def test_two_groups_fit_into_memory(memory):
 def test_a_cube_that_fits_is_shuffled_freely():
     settings = {"length": 6, "batch_size": 32, "step_bytes": 10_000}
     assert choose_strips(4000, memory=10**8, **settings) == (1, 32)
-    block, mixed = choose_strips(4000, memory=4 * 10**7, **settings)
+    block, mixed = choose_strips(4000, memory=5 * 10**7, **settings)
     assert block > 1
     assert mixed == 32
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from climlstm.config import DataConfig
 from climlstm.data.cube import CubePlan, plan_cube
 from climlstm.data.forcing import forcing_fields
+from climlstm.data.parts import StoredPart
 from climlstm.data.plan import WindowPlan, in_order, plan_windows, share
 from climlstm.data.stream import WindowStream, lay_out
 from climlstm.errors import DataError
@@ -318,6 +319,55 @@ def test_small_cube_is_read_once(monkeypatch):
             for _ in stream.windows(plan.groups(epoch)):
                 pass
     assert sorted(read) == list(range(60))
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("kept", [True, False])
+def test_nothing_is_decoded_twice_on_a_node(tmp_path, monkeypatch, workers, kept):
+    """Workers together decode what one alone does, but for the chunks in which two of them meet."""
+    monkeypatch.setattr("climlstm.data.parts.UNIT_BYTES", 1)  # a task for each chunk
+    make_cube(steps=604, chunk=4).rename(t850="u10", msl="v10").to_zarr(
+        tmp_path / "a.zarr", consolidated=False
+    )
+    source = xr.open_zarr(tmp_path / "a.zarr", chunks={}, consolidated=False)
+    for name in ("u10", "v10"):
+        source[name].attrs["units"] = "m s-1"
+    plan = plan_of(source, state=("u10", "v10"))
+    block = 1 if kept else 25
+    order = WindowPlan(np.arange(600), batch_size=6, seed=0, block=block)
+    decoded = []
+    read = StoredPart.read
+    monkeypatch.setattr(
+        StoredPart,
+        "read",
+        lambda part, steps: (decoded.extend(np.unique(steps // 4)), read(part, steps))[1],
+    )
+
+    def count(world: int, epoch: int) -> int:
+        """Chunks that the workers of a node decode in an epoch."""
+        decoded.clear()
+        for rank in range(world):
+            mine = share(order.groups(epoch), rank=rank, world=world)
+            for _ in streams[rank].windows(mine):
+                pass
+        return len(decoded)
+
+    for world in (1, workers):
+        memory = (604 // world + 60) * 160 if kept else 4 * 35 * 6 * 160 // world
+        streams = [
+            open_stream(plan.cube(), plan=plan, memory=memory, channels=("u10", "v10"))
+            for _ in range(world)
+        ]
+        counts = [count(world, epoch) for epoch in range(2)]
+        for stream in streams:
+            stream.close()
+        if kept:
+            assert 2 * 151 <= counts[0] <= 2 * (151 + 2 * (world - 1))
+            assert counts[1] <= 2 * 4 * world  # windows that were left out of the first epoch
+        elif world == 1:
+            alone = counts
+        else:
+            assert np.all(np.array(counts) <= 1.02 * np.array(alone))
 
 
 def test_cells_never_observed_become_the_mean():

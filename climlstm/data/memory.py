@@ -80,13 +80,15 @@ class Buffers:
         """An array whose values are undefined."""
         size = int(np.prod(shape))
         free = [i for i in range(len(self._buffers)) if _holders(self._buffers, i) == NOBODY]
-        fitting = [i for i in free if size <= self._buffers[i].size <= max(2 * size, 1 << 18)]
-        if fitting:
-            return self._buffers[fitting[0]][:size].reshape(shape)
         for i in reversed(free):
-            del self._buffers[i]
-        self._buffers.append(np.empty(size, dtype="float32"))
-        return self._buffers[-1].reshape(shape)
+            if self._buffers[i].size < size:
+                del self._buffers[i]
+                free = [j - (j > i) for j in free if j != i]
+        if not free:
+            self._buffers.append(np.empty(size, dtype="float32"))
+            return self._buffers[-1].reshape(shape)
+        tightest = min(free, key=lambda i: self._buffers[i].size)
+        return self._buffers[tightest][:size].reshape(shape)
 
     @property
     def nbytes(self) -> int:

@@ -23,6 +23,9 @@ ORDER_BATCHES = 6
 """Bytes, and batches that are to fit at least, where a run file names no memory. Not what is free
 on some machine, so that the order of training is the same on every one."""
 
+RESERVE = 64 * 2**20
+"""Bytes that reading takes besides blocks and batches: chunks being decoded, and the libraries."""
+
 
 def valid_starts(
     times: NDArray[np.datetime64],
@@ -54,12 +57,17 @@ def valid_starts(
 class WindowPlan:
     """The order of the training windows: a pure function of its fields and the epoch.
 
-    Consecutive starts are cut into strips of about `block` windows, so that a strip is read and
-    decoded once for all of its windows. Strips are dealt at random into groups of `mixed`, and a
-    group is used up before the next: each of its batches takes as many windows from every strip,
-    at shuffled offsets. What is left over (shorter strips at gaps, the last incomplete group)
-    makes shuffled batches of its own, and those come among the groups at random. Windows that do
-    not fill a last batch are left out: other ones in each epoch.
+    The period is divided into as many stretches as there are lanes, and each batch takes as many
+    windows from every stretch: a stratified sample, spread evenly over the years. Workers divide
+    a batch by its lanes, so each reads its own part of the period, in all epochs.
+
+    With a block of 1 the windows of each stretch are shuffled freely. Otherwise they are cut into
+    strips of about `block` consecutive windows, so that a strip is read and decoded once for all
+    of its windows. A group mixes one strip from each stretch, in random order, and is used up
+    before the next: its batches take the same, shuffled offsets of all its strips. What is left
+    over (shorter strips at gaps, strips that fill no group) makes shuffled batches of its own, and
+    those come among the groups at random. Windows that do not fill a last batch are left out:
+    other ones in each epoch.
     """
 
     starts: Starts
@@ -125,21 +133,35 @@ class WindowPlan:
         batch into consecutive parts read different strips.
         """
         draw = _Draw(self.seed, epoch)
+        groups = self._free(draw) if self.block == 1 else self._in_strips(draw)
+        return _skip([groups[i] for i in draw.permutation(len(groups))], first)
+
+    def _free(self, draw: "_Draw") -> list[Starts]:
+        """Batches of one window from each stretch, each a group of its own."""
+        whole = self.batches_per_epoch * self.batch_size
+        kept = np.sort(self.starts[draw.permutation(self.starts.size)[:whole]])
+        stretches = kept.reshape(self.batch_size, -1)
+        shuffled = [stretch[draw.permutation(stretch.size)] for stretch in stretches]
+        return list(np.stack(shuffled, axis=1)[:, None])
+
+    def _in_strips(self, draw: "_Draw") -> list[Starts]:
+        """Groups of one strip from each stretch, and batches of what is left over."""
         runs = np.split(self.starts, np.flatnonzero(np.diff(self.starts) != 1) + 1)
         size = self.strip
         strips = [
             strip for run in runs for strip in _cut(run, size, draw.below(run.size % size + 1))
         ]
-        strips = [strips[i] for i in draw.permutation(len(strips))]
         full = [strip for strip in strips if strip.size == size]
-        grouped = len(full) // self.lanes * self.lanes
-        groups = [
-            self._columns(np.stack(full[i : i + self.lanes]), draw)
-            for i in range(0, grouped, self.lanes)
-        ]
-        rest = [strip for strip in strips if strip.size < size] + full[grouped:]
-        groups += self._shuffled([rest[i] for i in draw.permutation(len(rest))], draw)
-        return _skip([groups[i] for i in draw.permutation(len(groups))], first)
+        number = len(full) // self.lanes
+        over = set(draw.permutation(len(full))[number * self.lanes :].tolist())
+        dealt = [strip for i, strip in enumerate(full) if i not in over]
+        rest = [strip for strip in strips if strip.size < size] + [full[i] for i in sorted(over)]
+        groups = []
+        if number:
+            stretches = np.stack(dealt).reshape(self.lanes, number, size)
+            mixed = np.stack([each[draw.permutation(number)] for each in stretches], axis=1)
+            groups = [self._columns(group, draw) for group in mixed]
+        return groups + self._shuffled([rest[i] for i in draw.permutation(len(rest))], draw)
 
     def _columns(self, group: Starts, draw: "_Draw") -> Starts:
         """Batches of a group (strip, offset): the same few offsets from each of its strips."""
@@ -188,7 +210,7 @@ def choose_strips(
     batch = batch_size * length * step_bytes
     if memory is None:
         memory = max(ORDER_MEMORY, ORDER_BATCHES * batch)
-    steps = (memory - 2 * batch) // step_bytes
+    steps = (memory - min(RESERVE, memory // 4) - 2 * batch) // step_bytes
     if windows + length - 1 <= steps:
         return 1, batch_size
     vain = length - 1 + chunk - 1
@@ -199,7 +221,7 @@ def choose_strips(
         block = min(8 * vain, fitting) // per_lane * per_lane
         if block >= max(least, per_lane):
             return block, mixed
-    needed = 2 * batch + 2 * (batch_size + length - 1) * step_bytes
+    needed = RESERVE + 2 * batch + 2 * (batch_size + length - 1) * step_bytes
     raise DataError(
         f"A memory of {memory / 2**30:.2f} GiB does not hold two batches of "
         f"{batch / 2**30:.2f} GiB and the steps that they come from; {needed / 2**30:.2f} GiB are "

@@ -8,7 +8,7 @@ them wherever the plan allows.
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -135,26 +135,21 @@ class WindowStream:
         keep = self.keeps(groups)
         if keep and self._kept is None:
             self._kept = KeptBlocks(self.reader)
-        layouts = (lay_out(group, self.length) for group in groups)
-        following = next(layouts, None)
-        waiting: deque[tuple[Layout, Future[Tensor]]] = deque()
+        ahead = _Ahead(
+            (lay_out(group, self.length) for group in groups),
+            start=lambda layout: self._thread.submit(self._read, layout.steps, keep),
+            fits=self._fit,
+        )
         try:
-            while waiting or following is not None:
-                if not waiting and following is not None:
-                    waiting.append(self._start(following, keep))
-                    following = next(layouts, None)
-                current, future = waiting.popleft()
-                while following is not None and self._fits([current, following], waiting, keep):
-                    waiting.append(self._start(following, keep))
-                    following = next(layouts, None)
+            while (taken := ahead.take()) is not None:
+                current, future = taken
                 block = self._wait_for(future)
-                del future
                 for starts in current.group:
                     yield self._cut(block, current.rows(starts), starts)
-                del block
+                    ahead.start_more(current)  # by now, the block before this one is free
+                del taken, future, block
         finally:
-            for _, future in waiting:
-                future.cancel()
+            ahead.cancel()
 
     @property
     def length(self) -> int:
@@ -172,23 +167,16 @@ class WindowStream:
         largest = max((group.size for group in groups), default=0) * self.length
         return (int(needed.sum()) + largest) * self.reader.step_bytes <= self.memory
 
-    def _start(self, layout: "Layout", keep: bool) -> "tuple[Layout, Future[Tensor]]":
-        return layout, self._thread.submit(self._read, layout.steps, keep)
+    def _fit(self, blocks: "list[Layout]") -> bool:
+        """Whether blocks are within the budget, with the batches that may be copied out of them.
 
-    def _fits(
-        self,
-        layouts: "list[Layout]",
-        waiting: "deque[tuple[Layout, Future[Tensor]]]",
-        keep: bool,
-    ) -> bool:
-        """Whether more blocks, besides those that are read already, are within the budget."""
-        blocks = [*layouts, *(layout for layout, _ in waiting)]
-        steps = sum(layout.steps.size for layout in blocks)
-        if keep and self._kept is not None:
+        Memory is used again for any block that fits into it, so each counts like the largest.
+        """
+        steps = len(blocks) * max(layout.steps.size for layout in blocks)
+        steps += 2 * blocks[0].group.shape[1] * self.length
+        if self._kept is not None:
             steps += int(self._kept.here.sum())
-        batches = 2 * layouts[0].group.shape[1] * self.length  # may be copied out of the blocks
-        size = (steps + batches) * self.reader.step_bytes
-        return len(blocks) <= GROUPS_AHEAD and size <= self.memory
+        return steps * self.reader.step_bytes <= self.memory
 
     def _read(self, steps: Steps, keep: bool) -> Tensor:
         """A block (step, C + F, H, W) on the device."""
@@ -247,6 +235,45 @@ class WindowStream:
             batch = torch.from_numpy(self._batches.take(shape))
             torch.index_select(block, 0, index, out=batch)
         return batch.view(-1, self.length, *self.reader.shape)
+
+
+class _Ahead:
+    """Blocks that are read before they are needed."""
+
+    def __init__(
+        self,
+        layouts: "Iterator[Layout]",
+        *,
+        start: "Callable[[Layout], Future[Tensor]]",
+        fits: "Callable[[list[Layout]], bool]",
+    ):
+        self._layouts = layouts
+        self._start = start
+        self._fits = fits
+        self._next = next(layouts, None)
+        self._waiting: deque[tuple[Layout, Future[Tensor]]] = deque()
+
+    def take(self) -> "tuple[Layout, Future[Tensor]] | None":
+        """The next block, read already or not yet; None after the last."""
+        if not self._waiting and self._next is not None:
+            self._start_next(self._next)
+        return self._waiting.popleft() if self._waiting else None
+
+    def start_more(self, in_use: "Layout") -> None:
+        """Start to read further blocks, as far as they fit beside those in use or waiting."""
+        while self._next is not None and len(self._waiting) < GROUPS_AHEAD:
+            if not self._fits([in_use, self._next, *(layout for layout, _ in self._waiting)]):
+                return
+            self._start_next(self._next)
+
+    def _start_next(self, layout: "Layout") -> None:
+        self._waiting.append((layout, self._start(layout)))
+        self._next = next(self._layouts, None)
+
+    def cancel(self) -> None:
+        """Give up what is not being read yet."""
+        for _, future in self._waiting:
+            future.cancel()
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,7 +74,7 @@ class Task:
 
     def validation_windows(self) -> Iterator[tuple[Window, Tensor]]:
         """This worker's part, with the normalised climatology (B, L, C, H, W) of the targets."""
-        mine = self.validation[self.workers.rank :: self.workers.world]
+        mine = np.array_split(self.validation, self.workers.world)[self.workers.rank]
         size = max(1, self.config.training.batch_size // self.workers.world)
         for window in self.stream.windows(in_order(mine, batch_size=size)):
             yield window, self._climatology(window)
