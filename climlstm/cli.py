@@ -152,10 +152,12 @@ def print_audit(found: Any) -> None:
                     soft_wrap=True,
                 )
     verdict = "passed" if found.passed else "failed"
+    errors, findings = len(found.errors), len(found.findings)
     console.print(
-        f"{verdict}: {len(found.errors)} errors, {len(found.findings)} findings; "
-        f"{found.steps_read} steps read ({found.bytes_read / 2**20:.1f} MiB decoded), "
-        f"data {(found.digest or 'unknown')[:12]}"
+        f"{verdict}: {errors} error{'s' * (errors != 1)}, {findings} finding"
+        f"{'s' * (findings != 1)}; {found.steps_read} steps read "
+        f"({found.bytes_read / 2**20:.1f} MiB decoded), data {(found.digest or 'unknown')[:12]}",
+        soft_wrap=True,
     )
 
 

@@ -149,7 +149,7 @@ def cannot_be_read(config: Config, error: ClimLSTMError) -> Finding:
         str(error).rstrip("."),
         f"source '{config.data.source}' of {config.data.catalog}",
         type(error).__name__,
-        "See the message.",
+        "Correct the source, its catalog or the keys under 'data', as the message says.",
     )
 
 

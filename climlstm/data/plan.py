@@ -13,10 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from climlstm.config import format_duration
 from climlstm.errors import DataError
 
 Starts = NDArray[np.int64]
 """Positions on the time axis of a cube at which windows begin."""
+
+MINUTES = "%Y-%m-%d %H:%M"
 
 ORDER_MEMORY = 2 * 2**30
 ORDER_BATCHES = 6
@@ -249,10 +252,13 @@ def plan_windows(
     position = np.flatnonzero(inside)
     starts = valid_starts(times[inside], length=history + horizon, step=step, unusable=unusable)
     if starts.size == 0:
+        first, last = pd.Timestamp(times[0]), pd.Timestamp(times[-1])
+        interval = format_duration(pd.Timedelta(step).to_pytimedelta())
         raise DataError(
-            f"The period {period[0]} to {period[1]} holds no window of {history} + {horizon} steps "
-            f"of {pd.Timedelta(step)}: of the {times.size} times from {times[0]} to {times[-1]}, "
-            f"{position.size} lie in it. Change the period, or shorten history or horizon."
+            f"The period {period[0]:{MINUTES}} to {period[1]:{MINUTES}} holds no window of "
+            f"{history} + {horizon} steps of {interval}: of the {times.size} times from "
+            f"{first:{MINUTES}} to {last:{MINUTES}}, {position.size} lie in it. Change the period, "
+            "or shorten history or horizon."
         )
     return position[starts]
 
