@@ -29,8 +29,9 @@ from pydantic import (
 from climlstm import plugins
 from climlstm.channels import channel, plugins_of
 from climlstm.errors import ConfigError, PluginError, nearest
+from climlstm.options import options_of
 from climlstm.plain_yaml import MAX_BYTES, PlainLoader, load_yaml
-from climlstm.plugins import Kind, Plugin
+from climlstm.plugins import Kind, Plugin, Variable
 
 
 class Section(BaseModel):
@@ -166,6 +167,14 @@ class CacheConfig(Section):
     """What it holds at most; what was not used for the longest time goes first."""
 
 
+def _name_of_an_object(value: object) -> object:
+    return plugins.name_of(value) if isinstance(value, type | Variable) else value
+
+
+PluginName = Annotated[str, BeforeValidator(_name_of_an_object)]
+"""In Python also a class, or a Variable."""
+
+
 class DataConfig(Section):
     """What is forecast, from which data, over which periods."""
 
@@ -175,7 +184,7 @@ class DataConfig(Section):
     """The entry in it."""
     parameters: dict[str, Any] = {}
     """Values for the parameters of the entry."""
-    state: Annotated[tuple[str, ...], Field(min_length=1)]
+    state: Annotated[tuple[PluginName, ...], Field(min_length=1)]
     """Channels that are forecast: `t2m`, `msl`, `z500`."""
     forcing: tuple[Literal["cos_zenith", "season", "day"], ...] = ()
     """What follows from time and place alone."""
@@ -205,16 +214,28 @@ class DataConfig(Section):
 
 
 class PluginChoice(Section):
-    """A plugin by name, with its options."""
+    """A plugin by name, with its options; in Python also the object itself, `Huber(delta=2)`."""
 
     name: str
     options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_object(cls, value: Any) -> Any:
+        if callable(value) or hasattr(value, "score"):
+            return {"name": plugins.name_of(value), "options": options_of(value)}
+        return value
+
+    @property
+    def label(self) -> str:
+        """Its name without the distribution or module that has it."""
+        return self.name.rpartition(":")[2]
 
 
 class ModelConfig(Section):
     """The network."""
 
-    name: str = "convlstm"
+    name: PluginName = "convlstm"
     """A plugin of the group climlstm.models."""
     history: Annotated[int, Field(ge=1)] = 2
     """Known steps before a forecast."""
@@ -304,6 +325,17 @@ class EvaluationConfig(Section):
     regions: tuple[str, ...] = ("global",)
     """Named parts of the globe, scored one by one."""
 
+    @model_validator(mode="after")
+    def _once_each(self) -> "EvaluationConfig":
+        labels = [choice.label for choice in self.evaluators]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(
+                f"evaluators named more than once: {', '.join(twice)}; their scores would have "
+                "one name. Score a second time with 'climlstm evaluate'"
+            )
+        return self
+
 
 def _parse_workers(value: object) -> int | tuple[int, int]:
     numbers = [int(n) for n in re.findall(r"-?\d+", str(value))]
@@ -346,15 +378,21 @@ class Config(Section):
     cluster: ClusterConfig = ClusterConfig()
 
 
-def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+def load_config(
+    path: str | Path, overrides: Iterable[str] = (), *, values: Mapping[str, Any] | None = None
+) -> Config:
     """Read a run file, apply overrides ('training.epochs=2') and check all that needs no data.
 
+    values: overrides as Python has them, {"training.epochs": 2}; an object that is to be a plugin
+        stands for itself, {"training.loss": Mine(power=3)}.
     Raises ConfigError with the file, the key, the value, and what was expected.
     """
     path = Path(path)
     content = _read_yaml(path)
     for override in overrides:
         _apply_override(content, override)
+    for key, value in (values or {}).items():
+        _set(content, key, value)
     config = parse_config(content, where=str(path))
     folder = path.resolve().parent
     return config.model_copy(
@@ -430,16 +468,20 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         raise ConfigError(
             f"--set {override}: expected KEY=VALUE with a key such as training.epochs."
         )
+    try:
+        _set(content, key, load_yaml(value, _Loader))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
+
+
+def _set(content: dict[str, Any], key: str, value: Any) -> None:
     *sections, last = key.split(".")
     place = content
     for section in sections:
         place = place.setdefault(section, {})
         if not isinstance(place, dict):
-            raise ConfigError(f"--set {override}: '{section}' is a value, not a section.")
-    try:
-        place[last] = load_yaml(value, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
+            raise ConfigError(f"{key}: '{section}' is a value, not a section.")
+    place[last] = value
 
 
 def _from_folder(folder: Path, location: str) -> str:
@@ -479,9 +521,14 @@ def _check_plugins(config: Config) -> list[str]:
     wrong = []
     for place, kind, name, options in _choices(config):
         try:
-            plugins.check_options(kind, name, options)
+            plugins.load(kind, name)
         except PluginError as error:
             wrong.append(f"{place}: {error}")
+            continue
+        try:
+            plugins.check_options(kind, name, options)
+        except PluginError as error:
+            wrong.append(f"{place}.options: {error}")
     for place, names in (("data.state", config.data.state), ("data.static", config.data.static)):
         for name in names:
             try:

@@ -4,22 +4,21 @@ A plugin is an entry point in one of the groups below. Listing reads metadata on
 imported when a run file, a command or a checkpoint names it.
 """
 
-import dataclasses
 import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import packages_distributions, version
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import pandas as pd
 import xarray as xr
-from pydantic import TypeAdapter, ValidationError
 
 from climlstm.discovery import BUILT_IN as BUILT_IN
 from climlstm.discovery import SINGULAR, Kind, Plugin, discover
 from climlstm.errors import PluginError, nearest
+from climlstm.options import validate
 
 API_VERSION = 1
 """Version of this contract. A plugin may state the one it was written for as `api_version`."""
@@ -119,10 +118,19 @@ def find(kind: Kind, name: str) -> Plugin:
 
 def identify(kind: Kind, name: str) -> Plugin:
     """Whose plugin a name means, for the record; as `find`, and `module:attribute` besides."""
+    meant = _meant(kind, name)
+    if meant.distribution:
+        return meant
+    distribution, release = _owner(meant.value.partition(":")[0].partition(".")[0])
+    return replace(meant, distribution=distribution, version=release)
+
+
+def _meant(kind: Kind, name: str) -> Plugin:
+    """As `identify`, but of a `module:attribute` it is left open which distribution has it."""
     module, _, attribute = name.partition(":")
-    if not (attribute and _is_module(module, kind)):
-        return find(kind, name)
-    return Plugin(kind, name, name, *_owner(module.partition(".")[0]))
+    if attribute and _is_module(module, kind):
+        return Plugin(kind, name, name, "", "")
+    return find(kind, name)
 
 
 def _owner(package: str) -> tuple[str, str]:
@@ -142,10 +150,7 @@ def load(kind: Kind, name: str) -> Any:
     not packaged yet; `__main__:Mine` in a notebook.
     Raises PluginError, naming group, plugin, distribution, version and cause.
     """
-    module, _, attribute = name.partition(":")
-    if attribute and _is_module(module, kind):
-        return load_found(Plugin(kind, name, name, "", ""))
-    return load_found(find(kind, name))
+    return load_found(_meant(kind, name))
 
 
 def load_found(plugin: Plugin) -> Any:
@@ -269,29 +274,7 @@ def check_options(kind: Kind, name: str, options: Mapping[str, Any]) -> dict[str
     or pydantic model that it names as `Options`. Raises PluginError with the wrong key.
     """
     loaded = load(kind, name)
-    schema = getattr(loaded, "Options", loaded)
-    known = field_names(schema)
-    if known is None:
-        raise PluginError(
-            f"The {SINGULAR[kind]} '{name}' is neither a dataclass nor has one called 'Options', "
-            "so its options cannot be validated. Make it a frozen dataclass."
-        )
-    for key in options:
-        if key not in known:
-            raise PluginError(
-                f"The {SINGULAR[kind]} '{name}' has no option '{key}'.{nearest(key, known)} "
-                f"It knows: {', '.join(known) or 'no options'}."
-            )
-    try:
-        checked = TypeAdapter(schema).validate_python(dict(options))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise PluginError(
-            f"Option '{where}' of the {SINGULAR[kind]} '{name}' is {first.get('input')!r}: "
-            f"{first['msg']}."
-        ) from error
-    return {key: getattr(checked, key) for key in known}
+    return validate(getattr(loaded, "Options", loaded), options, whose=str(_meant(kind, name)))
 
 
 def create(kind: Literal["losses", "evaluators"], name: str, options: Mapping[str, Any]) -> Any:
@@ -299,10 +282,29 @@ def create(kind: Literal["losses", "evaluators"], name: str, options: Mapping[st
     return load(kind, name)(**check_options(kind, name, options))
 
 
-def field_names(schema: Any) -> list[str] | None:
-    """Names of the options that a dataclass or pydantic model has; None for anything else."""
-    if dataclasses.is_dataclass(schema):
-        return [f.name for f in dataclasses.fields(schema) if f.init]
-    if hasattr(schema, "model_fields"):
-        return list(schema.model_fields)
-    return None
+def name_of(thing: Any) -> str:
+    """The `module:attribute` under which an object that Python code has at hand is found again.
+
+    thing: a class, an instance of one, or a Variable that a module holds.
+    Raises PluginError for what is defined inside a function, where nobody else can reach it.
+    """
+    if isinstance(thing, Variable):
+        return _place_of(thing)
+    kind = thing if isinstance(thing, type) else type(thing)
+    if "<locals>" in kind.__qualname__:
+        raise PluginError(
+            f"{kind.__qualname__} is defined inside a function, where no other process can find "
+            "it. Define it at the top level of the notebook or module."
+        )
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _place_of(variable: Variable) -> str:
+    for home in ("__main__", getattr(variable.derive, "__module__", None)):
+        for attribute, value in vars(sys.modules.get(home or "", object)).items():
+            if value is variable:
+                return f"{home}:{attribute}"
+    raise PluginError(
+        f"The variable '{variable.name}' is found neither in __main__ nor in the module of its "
+        "derive(). Assign it to a name at the top level of the notebook or module."
+    )

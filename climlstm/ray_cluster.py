@@ -3,22 +3,30 @@
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from climlstm.errors import ConfigError, missing_extra
+from climlstm import plugins
+from climlstm.errors import ConfigError, PluginError, missing_extra
+from climlstm.plugins import Plugin
 
 # Read by Ray when it is imported.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default
 
 try:
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError as error:
     raise missing_extra("Working on a Ray cluster", "ray", error) from error
 
 REACH_SECONDS = 10.0
 """After which a head that does not answer counts as absent."""
+
+ANSWER_SECONDS = 60.0
+"""How long a host may take to say which plugins it has: it starts a process, and imports."""
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -54,6 +62,40 @@ def connected(address: str | None) -> Iterator[list[int]]:
         yield _cpus_of_hosts()
     finally:
         ray.shutdown()
+
+
+def check_hosts(used: Sequence[Plugin]) -> None:
+    """Raises PluginError unless every host of the cluster has the plugins of a run, as here.
+
+    used: from `used_plugins`. Hosts that join later are not asked.
+    """
+    ask = ray.remote(num_cpus=0, max_retries=0)(differences)
+    asked = []
+    for node in ray.nodes():
+        if node["Alive"]:
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            answer = ask.options(scheduling_strategy=there).remote(list(used))
+            asked.append((f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})", answer))
+    wrong = []
+    for host, answer in asked:
+        try:
+            wrong += [f"{host}: {message}" for message in ray.get(answer, timeout=ANSWER_SECONDS)]
+        except ray.exceptions.RayTaskError as error:  # not even this climlstm is there
+            wrong.append(f"{host}: climlstm cannot be used there: {error.cause!r}")
+        except ray.exceptions.RayError as error:
+            logger.warning("%s did not say which plugins it has: %s", host, error)
+    if wrong:
+        listed = "\n".join(f"- {message}" for message in wrong)
+        raise PluginError(
+            f"Not every host of the cluster has the plugins of this run:\n{listed}\n"
+            "Install the same packages on all hosts, or send them along with 'climlstm submit "
+            "--ship WHEEL'."
+        )
+
+
+def differences(used: Sequence[Plugin]) -> list[str]:
+    """What of a run's plugins is missing here, or has another version; best empty."""
+    return plugins.missing(used) + plugins.changed(used)
 
 
 def _cpus_of_hosts() -> list[int]:

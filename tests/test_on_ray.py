@@ -1,11 +1,13 @@
 """The loop under Ray Train: the same losses as in one process, and what users must put right."""
 
+import os
+
 import pytest
 import torch
 
 pytest.importorskip("ray", reason="needs climlstm[ray]")
 
-from climlstm.errors import ConfigError, DataError
+from climlstm.errors import ConfigError, DataError, PluginError
 from climlstm.model.saving import load_forecaster
 from climlstm.runs import train_run
 from climlstm.training.on_ray import cpu_share, interface_of, train_on_ray
@@ -58,6 +60,40 @@ def test_what_the_user_must_put_right_comes_back_as_such_and_is_not_tried_again(
 def test_no_cluster_at_the_address(small_run):
     with pytest.raises(ConfigError, match="No Ray cluster answers"):
         train_on_ray(small_run(), address="127.0.0.1:1")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_hosts_without_the_plugins_of_a_run_are_named_before_it_starts(
+    small_run, monkeypatch, tmp_path
+):
+    import ray
+    from ray.cluster_utils import Cluster
+
+    info = tmp_path / "one_host-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: one-host\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[climlstm.losses]\ntolerant = climlstm.model.losses:Huber\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1, env_vars={"CLIMLSTM_PLUGINS": ""})
+        config = small_run("training.loss={name: tolerant}", "cluster.workers=2")
+        with (
+            ray.init(address=cluster.address),
+            pytest.raises(PluginError, match="Not every host") as refused,
+        ):
+            train_on_ray(config)
+        lines = [line for line in str(refused.value).splitlines() if line.startswith("- ")]
+        assert len(lines) == 1
+        assert "loss 'tolerant' of one-host 1.0" in lines[0]
+        assert "pip install 'one-host==1.0'" in lines[0]
+        assert not list(run_folder(config).glob("step-*"))
+    finally:
+        cluster.shutdown()
 
 
 @pytest.mark.parametrize(

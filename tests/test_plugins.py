@@ -13,8 +13,10 @@ import tomllib
 import pytest
 
 from climlstm import plugins, scaffold
-from climlstm.config import parse_config, used_plugins
-from climlstm.errors import PluginError
+from climlstm.channels import channel
+from climlstm.config import dump_config, load_config, parse_config, used_plugins
+from climlstm.errors import ConfigError, PluginError
+from climlstm.evaluation.scores import RMSE
 
 
 @pytest.fixture
@@ -102,7 +104,11 @@ def test_an_object_that_is_not_packaged_works_by_module_and_attribute(install):
     [
         ("huberr", {}, "Did you mean 'huber'?"),
         ("huber", {"dleta": 1}, "Did you mean 'delta'?"),
-        ("huber", {"delta": "wide"}, "Option 'delta' of the loss 'huber' is 'wide'"),
+        (
+            "huber",
+            {"delta": "wide"},
+            "model.losses:Huber): option 'delta' is 'wide'",
+        ),
         ("huber", {"delta": 0}, "greater than 0"),
     ],
 )
@@ -254,6 +260,143 @@ def test_asking_again_costs_next_to_nothing():
     for _ in range(100):
         plugins.discover("losses")
     assert time.perf_counter() - began < 0.3  # 30 ms each without having kept it
+
+
+NESTED = """
+from dataclasses import dataclass, field
+
+@dataclass(frozen=True)
+class Band:
+    first: int = 1
+    last: int = 9
+
+@dataclass(frozen=True)
+class Loss:
+    bands: tuple[Band, ...] = ()
+    main: Band | None = None
+    names: dict[str, int] = field(default_factory=dict)
+    def __post_init__(self):
+        {}["no such key"] if self.names else None
+    def __call__(self, prediction, target, *, weight, channels):
+        return (weight * (prediction - target) ** 2).mean()
+"""
+
+
+def test_keys_are_checked_inside_of_options_too(install):
+    install("deep", NESTED, "[climlstm.losses]\nbanded = deep_module:Loss\n")
+    options = {"main": {"frist": 2}, "bands": [{"first": 1}, {"lst": 5}]}
+    with pytest.raises(PluginError) as refused:
+        plugins.check_options("losses", "banded", options)
+    said = str(refused.value)
+    assert "loss 'banded' of deep 1.0" in said
+    assert "no option 'main.frist'. Did you mean 'first'?" in said
+    assert "no option 'bands.1.lst'. Did you mean 'last'?" in said
+    made = plugins.create("losses", "banded", {"main": {"first": 2}, "bands": [{"last": 3}]})
+    assert (made.main.first, made.bands[0].last) == (2, 3)
+    with pytest.raises(PluginError, match=r"refuses the options .*KeyError: 'no such key'"):
+        plugins.check_options("losses", "banded", {"names": {"a": 1}})
+
+
+def test_a_pydantic_model_is_a_schema_too_and_what_is_missing_is_named(install):
+    module = """
+    from pydantic import BaseModel, ConfigDict
+
+    class Loss(BaseModel):
+        model_config = ConfigDict(frozen=True)
+        power: float
+        def __call__(self, prediction, target, *, weight, channels):
+            return (weight * (prediction - target).abs() ** self.power).mean()
+    """
+    install("modelled", module, "[climlstm.losses]\nmodelled = modelled_module:Loss\n")
+    assert plugins.create("losses", "modelled", {"power": 3}).power == 3.0
+    with pytest.raises(PluginError, match="it needs the option 'power'"):
+        plugins.check_options("losses", "modelled", {})
+
+
+def test_an_annotation_that_no_run_file_can_hold_is_its_authors_mistake(install):
+    module = LOSS.replace("power: float = 2.0", "power: 'Nothing' = 2.0")
+    install("odd", module, "[climlstm.losses]\nodd = odd_module:Loss\n")
+    with pytest.raises(
+        PluginError, match=r"(?s)loss 'odd' of odd 1\.0 .*cannot be validated: .*Nothing"
+    ):
+        plugins.check_options("losses", "odd", {"power": 1})
+
+
+def test_a_run_file_is_told_everything_that_is_wrong_with_its_plugins_and_where():
+    content = RUN | {
+        "data": RUN["data"] | {"state": ["t2n", "z500"]},
+        "model": {"name": "convlstm", "options": {"hiden": [8]}},
+        "training": {"loss": {"name": "hubr"}},
+        "evaluation": {"evaluators": [{"name": "rmse"}, {"name": "acc", "options": {"x": 1}}]},
+    }
+    with pytest.raises(ConfigError) as refused:
+        parse_config(content, where="run.yaml")
+    said = str(refused.value)
+    for part in (
+        "run.yaml: ",
+        "model.options: The model 'convlstm' of climlstm",
+        "no option 'hiden'. Did you mean 'hidden'?",
+        "training.loss: There is no loss 'hubr' installed. Did you mean 'huber'?",
+        "evaluation.evaluators.1.options: The evaluator 'acc' of climlstm",
+        "data.state: There is no channel 't2n'. Did you mean 't2m'?",
+    ):
+        assert part in said
+
+
+def test_one_name_of_two_variables_is_settled_by_the_distribution(install):
+    module = """
+    from climlstm.plugins import Variable
+    SKT = Variable("skt", "skin temperature", "{}", aliases=("skt",), on_levels={})
+    """
+    entry = "[climlstm.variables]\nskt = {}_module:SKT\n"
+    install("first", module.format("K", False), entry.format("first"))
+    install("second", module.format("m", True), entry.format("second"))
+    with pytest.raises(PluginError, match=r"'first:skt' \(1\.0\) or 'second:skt' \(1\.0\)"):
+        channel("skt")
+    assert channel("first:skt").variable.units == "K"
+    on_level = channel("second:skt500")
+    assert (on_level.name, on_level.variable.units, on_level.level) == ("second:skt500", "m", 500)
+    with pytest.raises(PluginError, match="'second:skt500'"):
+        channel("second:skt")
+    with pytest.raises(PluginError, match=r"no channel 'first:skd'\. Did you mean 'skt'"):
+        channel("first:skd")
+    assert channel("second_module:SKT850").level == 850
+    assert channel("first_module:SKT").variable.units == "K"
+
+
+def test_an_object_that_python_has_at_hand_goes_into_the_run_itself(install, tmp_path):
+    module = LOSS + (
+        "\nfrom climlstm.plugins import Variable\n"
+        "GUST = Variable('gust', 'gust', 'm s-1', inputs=('u10',), derive=lambda ds: ds['u10'])\n"
+    )
+    install("notebook", module, "")
+    import notebook_module as mine
+
+    file = tmp_path / "run.yaml"
+    file.write_text(json.dumps(RUN | {"data": RUN["data"] | {"state": ["t2m"]}}))
+    values = {
+        "training.loss": mine.Loss(power=3.0),
+        "data.state": ["t2m", mine.GUST],
+        "evaluation.evaluators": [RMSE()],
+    }
+    run = load_config(file, ["training.epochs=2"], values=values)
+    assert (run.training.loss.name, run.training.epochs) == ("notebook_module:Loss", 2)
+    assert run.training.loss.options == {"power": 3.0}
+    assert run.data.state == ("t2m", "notebook_module:GUST")
+    file.write_text(dump_config(run))
+    again = load_config(file)
+    assert plugins.create("losses", again.training.loss.name, again.training.loss.options) == (
+        mine.Loss(power=3.0)
+    )
+
+    class Local(mine.Loss):
+        pass
+
+    with pytest.raises(PluginError, match="Define it at the top level"):
+        load_config(file, values={"training.loss": Local()})
+    loose = plugins.Variable("gust", "gust", "m s-1")
+    with pytest.raises(PluginError, match="Assign it to a name"):
+        load_config(file, values={"data.state": [loose]})
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from climlstm import plugins
 from climlstm.errors import ClimLSTMError
+from climlstm.options import field_names
 from climlstm.plugins import SINGULAR, Kind
 
 
@@ -105,7 +106,7 @@ def expect(condition: object, message: str) -> None:
 def expect_options(subject: type) -> None:
     """Options must be a dataclass or pydantic model, else a run file cannot be validated."""
     schema = getattr(subject, "Options", subject)
-    known = plugins.field_names(schema)
+    known = field_names(schema)
     expect(
         known is not None,
         f"{subject.__name__} is neither a dataclass nor has one called 'Options': make it a frozen "

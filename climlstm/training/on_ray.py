@@ -14,7 +14,7 @@ import psutil
 import yaml
 
 from climlstm import errors
-from climlstm.config import Config, dump_config, parse_config
+from climlstm.config import Config, dump_config, parse_config, used_plugins
 from climlstm.errors import (
     ClimLSTMError,
     ConfigError,
@@ -22,7 +22,7 @@ from climlstm.errors import (
     TrainingError,
     missing_extra,
 )
-from climlstm.ray_cluster import connected
+from climlstm.ray_cluster import check_hosts, connected
 from climlstm.training.loop import prepare_training
 from climlstm.training.progress import Observe, following
 from climlstm.training.storage import ObjectStorage, RunStorage, opened_run
@@ -65,6 +65,8 @@ def train_on_ray(
     `cluster.max_failures`.
     """
     with opened_run(config) as storage, connected(address) as cpus:
+        if address is not None or len(cpus) > 1:
+            check_hosts(used_plugins(config))
         interval_s = 5.0 if isinstance(storage, ObjectStorage) else 0.5
         with following(storage.journal, observe or (lambda record: None), interval_s=interval_s):
             scaling = _scaling(config, cpus, may_grow=address is not None)
@@ -153,9 +155,9 @@ def _train_worker(settings: dict[str, Any]) -> dict[str, str]:
 
     What the user must put right is returned: raised, it would be tried again in vain.
     """
-    config = parse_config(yaml.safe_load(settings["config"]), where="run file")
     with ExitStack() as stack:
         try:
+            config = parse_config(yaml.safe_load(settings["config"]), where="run file")
             storage = stack.enter_context(opened_run(config))
             training = stack.enter_context(
                 prepare_training(config, storage, resume_from=storage.latest(), leave=_host_goes)
