@@ -129,9 +129,12 @@ def check(
 ) -> None:
     """Audit a run before it starts: leaks, gaps, units, cost of reading; status 1 on errors."""
     from climlstm.config import load_config
-    from climlstm.runs import check_run
+    from climlstm.runs import check_reading, check_run
 
-    found = check_run(load_config(run_file, set_))
+    config = load_config(run_file, set_)
+    found = check_run(config)
+    if found.passed:
+        found = found.having([check_reading(config)])
     if as_json:
         console.print_json(data=found.to_dict())
     else:

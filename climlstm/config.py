@@ -83,6 +83,15 @@ def _parse_size(value: object) -> int:
     return int(float(match[1]) * UNITS[unit])
 
 
+def format_size(number: float) -> str:
+    """'1.5 GiB', '12 MiB': three digits at most."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 999.5:
+            return f"{number:.3g} {unit}"
+        number /= 1024
+    return f"{number:.3g} TiB"
+
+
 Size = Annotated[int, BeforeValidator(_parse_size)]
 """Bytes."""
 

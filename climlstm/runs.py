@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -21,9 +22,11 @@ from climlstm.config import Config, DataConfig, PluginChoice, parse_config
 from climlstm.data.audit import Audit, audit, cannot_be_read, check_source
 from climlstm.data.catalog import open_source, write_entry
 from climlstm.data.climatology import climatology
+from climlstm.data.cost import reading_cost
 from climlstm.data.cube import CubePlan, plan_cube
-from climlstm.data.findings import errors_of
+from climlstm.data.findings import Finding, errors_of
 from climlstm.data.leaks import check_scoring
+from climlstm.data.plan import plan_windows
 from climlstm.data.prepare import Estimate, Progress, check_free, prepare, restrict
 from climlstm.data.statistics import compute_statistics
 from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError, DataError, missing_extra
@@ -32,9 +35,10 @@ from climlstm.forecasting import Times, possible_inits, write_forecasts
 from climlstm.model.saving import load_forecaster, read_json
 from climlstm.training.checkpoint import best_checkpoint
 from climlstm.training.loop import choose_precision, train
+from climlstm.training.parallel import Workers
 from climlstm.training.progress import Observe
 from climlstm.training.storage import fetch_best, opened_run
-from climlstm.training.task import statistics_folder
+from climlstm.training.task import open_windows, order_windows, statistics_folder
 
 logger = logging.getLogger(__name__)
 
@@ -250,6 +254,35 @@ def check_run(config: Config) -> Audit:
         return audit(config, plan, parameters=parameters)
     except ClimLSTMError as error:
         return check_source(config, source, error)
+
+
+def check_reading(config: Config) -> Finding:
+    """What reading the training windows will cost; some of them are read, and a step is tried.
+
+    Where the run asks for a GPU and this machine has none, the time of a step is left open.
+    Raises a ClimLSTMError where source and run file do not fit.
+    """
+    import torch
+
+    from climlstm.training.speed import seconds_per_batch
+
+    plan = plan_of(config.data)
+    cube, channels = plan.cube(), len(config.data.state)
+    starts = plan_windows(
+        cube["time"].values,
+        period=config.data.periods.bounds("train"),
+        history=config.model.history,
+        horizon=config.training.horizon,
+        step=np.timedelta64(config.data.step),
+    )
+    alone = Workers(0, 1, torch.device("cpu"))
+    with open_windows(
+        config, plan, alone, mean=np.zeros(channels), std=np.ones(channels)
+    ) as stream:
+        cost = reading_cost(stream, order_windows(config, starts, stream))
+    here = torch.cuda.is_available() or not config.cluster.gpu
+    seconds = seconds_per_batch(config, cube) if here else None
+    return cost.finding(config.training.batch_size, seconds)
 
 
 def plan_preparation(config: Config, out: Path) -> CubePlan:

@@ -1,5 +1,6 @@
 """The command line as a user meets it: results, and one clear message for each mistake."""
 
+import json
 import subprocess
 import sys
 
@@ -72,13 +73,22 @@ def test_the_whole_way_by_commands(climlstm, run_file, tmp_path):
     assert picture.stat().st_size > 50_000
 
 
+def test_check_says_what_reading_costs(climlstm, run_file):
+    status, said, complaint = climlstm("check", run_file)
+    assert status == 0, complaint
+    assert "note What reading will cost (chunks decoded by zarrs: 1.30 bytes decoded" in said
+    assert "(steps of" in said
+    status, said, _ = climlstm("check", run_file, "--json")
+    assert json.loads(said)["findings"][-1]["rule"].startswith("reading")
+
+
 def test_a_prepared_store_is_trained_from(climlstm, run_file, tmp_path):
     """As the command itself says; the store is half as fine, so that options have to change."""
     out = tmp_path / "prepared" / "coarse.zarr"
     arguments = ("prepare", run_file, "--out", out, "--set", "data.coarsen=2")
     status, said, _ = climlstm(*arguments, "--estimate")
     assert status == 0
-    assert "3.89 MB in memory, about" in said  # 5 channels, 380 steps, 16 x 32 cells
+    assert "3.71 MiB in memory, about" in said  # 5 channels, 380 steps, 16 x 32 cells
     assert not out.parent.exists()
     status, said, complaint = climlstm(*arguments)
     assert status == 0, complaint

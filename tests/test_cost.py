@@ -1,5 +1,7 @@
 """What reading costs, by numbers that one can count."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -105,3 +107,22 @@ def test_what_is_not_zarr_should_be_prepared(stream_of):
     cost = reading_cost(stream, WindowPlan(np.arange(97), batch_size=1, seed=0, block=7))
     assert cost.advice is not None
     assert "not plain Zarr" in cost.advice
+
+
+def test_the_audit_warns_where_reading_is_slower_than_training(stream_of):
+    stream = stream_of((10, 6, 8), memory=4 * 10 * PLANE)
+    cost = reading_cost(stream, WindowPlan(np.arange(97), batch_size=1, seed=0, block=7))
+    cost = replace(cost, windows_per_second=100.0)
+    slow = cost.finding(8, seconds_per_batch=0.04)
+    assert (slow.severity, slow.rule) == ("warning", "reading-slow")
+    assert (
+        "reading supplies 100 samples/s, one worker uses 200 (steps of 0.04 s here)" in slow.value
+    )
+    assert f"{cost.ratio:.2f} bytes decoded for each one used" in slow.value
+    assert "2 chunks a block, 17 blocks" in slow.value
+    assert "'climlstm prepare' writes" in slow.fix
+    assert slow.where == "chunks decoded by zarrs"
+    fast = cost.finding(8, seconds_per_batch=0.16)
+    assert (fast.severity, fast.fix) == ("note", "Reading keeps up with training.")
+    unknown = cost.finding(8, seconds_per_batch=None)
+    assert (unknown.severity, unknown.fix) == ("warning", cost.advice)

@@ -145,7 +145,7 @@ def test_nothing_is_overwritten(plan, tmp_path):
 def test_a_disk_too_small_is_refused_before_anything_is_written(plan, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-    with pytest.raises(DataError, match=r"has only 0\.0 GB free"):
+    with pytest.raises(DataError, match=r"has only 0\.977 KiB free"):
         prepare(plan, tmp_path / "place" / "cube.zarr")
     assert not list((tmp_path / "place").iterdir())
 

@@ -105,11 +105,13 @@ class BlockReader:
         return max(part.chunk_steps for part in self.parts)
 
     def describe(self) -> str:
-        """How the channels are read, for the log."""
-        return "; ".join(
-            f"{', '.join(self.channels[i] for i in part.channels)}: {part.how}"
-            for part in self.parts
-        )
+        """How the channels are read, for people."""
+        ways: dict[str, list[str]] = {}
+        for part in self.parts:
+            ways.setdefault(part.how, []).extend(self.channels[i] for i in part.channels)
+        if len(ways) == 1:
+            return next(iter(ways))
+        return "; ".join(f"{', '.join(names)}: {how}" for how, names in ways.items())
 
     def close(self) -> None:
         """End at once; a read that is under way fails."""

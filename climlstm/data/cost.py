@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from climlstm.data.findings import Finding
 from climlstm.data.plan import WindowPlan
 from climlstm.data.stream import Layout, WindowStream, lay_out
 
@@ -34,6 +35,8 @@ class ReadingCost:
     """Of batches that are read together; the first batch waits for the first group."""
     windows_per_second: float
     """That reading can supply, as measured on a sample; copying and training come on top."""
+    how: str
+    """What decodes the channels."""
     advice: str | None
     """The one change that would help most, if any would help much."""
 
@@ -41,6 +44,34 @@ class ReadingCost:
     def ratio(self) -> float:
         """Bytes decoded over bytes used."""
         return self.decoded_bytes / max(self.used_bytes, 1)
+
+    def finding(self, batch_size: int, seconds_per_batch: float | None) -> Finding:
+        """What the audit says of it, beside the time that training takes for a batch if known."""
+        rate = self.windows_per_second
+        said = f"{self.ratio:.2f} bytes decoded for each one used, "
+        if self.kept:
+            said += f"{self.chunks:,} chunks, in the first epoch only, since all fits into memory; "
+        else:
+            said += f"{self.chunks / self.groups:,.0f} chunks a block, {self.groups:,} blocks; "
+        said += f"reading supplies {rate:,.0f} samples/s"
+        slow = False
+        if seconds_per_batch is not None:
+            wanted = batch_size / seconds_per_batch
+            slow = rate < wanted
+            said += f", one worker uses {wanted:,.3g} (steps of {seconds_per_batch:.2g} s here)"
+        elif self.advice:
+            slow = True
+        fix = self.advice or "No other layout would help much."
+        if not slow and seconds_per_batch is not None:
+            fix = "Reading keeps up with training."
+        return Finding(
+            "reading-slow" if slow else "reading",
+            "warning" if slow else "note",
+            "Reading will be slower than training" if slow else "What reading will cost",
+            self.how,
+            said,
+            fix,
+        )
 
 
 def reading_cost(stream: WindowStream, plan: WindowPlan, *, epoch: int = 0) -> ReadingCost:
@@ -61,6 +92,7 @@ def reading_cost(stream: WindowStream, plan: WindowPlan, *, epoch: int = 0) -> R
         chunks=chunks,
         groups=len(groups),
         windows_per_second=windows * _speed(stream, layouts[0]) / max(decoded, 1),
+        how=stream.reader.describe(),
         advice=None,
     )
     return replace(cost, advice=_advice(cost, stream))

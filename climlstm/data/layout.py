@@ -140,18 +140,23 @@ def check_chunks(plan: CubePlan, wanted: NDArray[np.int64]) -> Iterator[Finding]
 
     wanted: positions among the plan's times that some period holds.
     """
+    alike: dict[tuple[tuple[str, tuple[int, int]], ...], list[str]] = {}
     for variable, dims in reading(plan, wanted).items():
-        ratio = float(np.prod([decoded / used for decoded, used in dims.values()]))
+        if str(plan.axes.dims[0]) in dims:  # others are read once
+            alike.setdefault(tuple(dims.items()), []).append(variable)
+    for sizes, variables in alike.items():
+        ratio = float(np.prod([decoded / used for _, (decoded, used) in sizes]))
         if ratio >= IN_VAIN:
-            worst = max(dims, key=lambda dim: dims[dim][0] / dims[dim][1])
+            worst = max(sizes, key=lambda size: size[1][0] / size[1][1])[0]
+            names = "'" + "', '".join(variables) + "'"
             yield Finding(
                 "chunks-in-vain",
                 "warning",
-                f"Of '{variable}' far more is decoded than used",
-                f"variable '{variable}' of the source, mostly along '{worst}'",
+                f"Of {names} far more is decoded than used",
+                f"variables of the source, mostly along '{worst}'",
                 f"{ratio:.1f} times as much: "
-                + ", ".join(f"{d} of which {u} along {n}" for n, (d, u) in dims.items() if d > u),
-                f"Store it in smaller chunks along '{worst}', or choose more of it.",
+                + ", ".join(f"{d} of which {u} along {n}" for n, (d, u) in sizes if d > u),
+                "'climlstm prepare' writes a store of what is used; or choose more of the source.",
             )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from climlstm.config import format_duration
+from climlstm.config import format_duration, format_size
 from climlstm.errors import DataError
 
 Starts = NDArray[np.int64]
@@ -224,10 +224,11 @@ def choose_strips(
         block = min(8 * vain, fitting) // per_lane * per_lane
         if block >= max(least, per_lane):
             return block, mixed
-    needed = RESERVE + 2 * batch + 2 * (batch_size + length - 1) * step_bytes
+    least = 2 * batch + 2 * (batch_size + length - 1) * step_bytes
+    needed = least + min(RESERVE, least // 3)
     raise DataError(
-        f"A memory of {memory / 2**30:.2f} GiB does not hold two batches of "
-        f"{batch / 2**30:.2f} GiB and the steps that they come from; {needed / 2**30:.2f} GiB are "
+        f"A memory of {format_size(memory)} does not hold two batches of {format_size(batch)} "
+        f"and the steps that they come from; {format_size(needed)} are "
         "needed. Increase data.memory, or reduce training.batch_size, horizon or the number of "
         "channels."
     )

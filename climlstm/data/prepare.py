@@ -31,7 +31,7 @@ from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-from climlstm.config import DataConfig, format_duration
+from climlstm.config import DataConfig, format_duration, format_size
 from climlstm.data.axes import Selection
 from climlstm.data.cube import DIMS, CubePlan, plan_cube
 from climlstm.data.parts import Part, make_parts
@@ -86,15 +86,10 @@ class Estimate:
     def __str__(self) -> str:
         taken = timedelta(seconds=max(1, round(self.seconds)))
         return (
-            f"{_size(self.decoded)} in memory, about {_size(self.stored)} on disk in {self.files} "
-            f"files; about {format_duration(taken)} on the {CPU_COUNT} processors of this machine"
+            f"{format_size(self.decoded)} in memory, about {format_size(self.stored)} on disk in "
+            f"{self.files} files; about {format_duration(taken)} on the {CPU_COUNT} processors of "
+            "this machine"
         )
-
-
-def _size(number: int) -> str:
-    units = ("B", "kB", "MB", "GB", "TB")
-    power = min(int(np.log10(max(number, 1)) // 3), len(units) - 1)
-    return f"{number / 1000**power:.3g} {units[power]}"
 
 
 def choose_layout(plane: tuple[int, int], steps: int) -> Layout:
@@ -292,8 +287,8 @@ def _check_disk(folder: Path, expected: Estimate) -> None:
     free = shutil.disk_usage(folder).free
     if expected.stored * MARGIN > free:
         raise DataError(
-            f"About {expected.stored / 1e9:.1f} GB are to be written, but '{folder}' has only "
-            f"{free / 1e9:.1f} GB free. Choose another place, a shorter period, a smaller region "
+            f"About {format_size(expected.stored)} are to be written, but '{folder}' has only "
+            f"{format_size(free)} free. Choose another place, a shorter period, a smaller region "
             "or fewer channels."
         )
 

@@ -15,11 +15,11 @@ import xarray as xr
 from torch import Tensor
 
 from climlstm.channels import channel
-from climlstm.config import Config
+from climlstm.config import Config, DataConfig
 from climlstm.data.audit import Audit, audit, bounds_of, check_task, what_was_seen
 from climlstm.data.catalog import open_source
 from climlstm.data.climatology import climatology, climatology_at, period_of
-from climlstm.data.cube import plan_cube
+from climlstm.data.cube import CubePlan, plan_cube
 from climlstm.data.forcing import forcing_channels
 from climlstm.data.memory import memory_budget
 from climlstm.data.plan import (
@@ -110,11 +110,10 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
     found = audit(config, cube_plan, parameters=count_parameters(config, cube))
     found.require(config.name)
     bounds = bounds_of(config)
-    remote_cache = Cache(Path(data.cache.folder), data.cache.size) if data.cache else None
     once: dict[str, Any] = {
         "plan": cube_plan,
         "cache": statistics_folder(config),
-        "remote_cache": remote_cache,
+        "remote_cache": _remote_cache(data),
     }
     statistics = compute_statistics(
         cube,
@@ -149,31 +148,15 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
     found.require(config.name)
     if workers.is_first:
         _warn(found)
-    stream = WindowStream(
-        cube,
-        channels=data.state,
-        history=config.model.history,
-        horizon=training.horizon,
+    stream = open_windows(
+        config,
+        cube_plan,
+        workers,
         mean=statistics.mean,
         std=statistics.std,
         observed=statistics.observed,
-        forcing=data.forcing,
-        plan=cube_plan,
-        memory=memory_budget(data.memory, part=_part(training.batch_size, workers.neighbours)),
-        remote_cache=remote_cache,
-        device=workers.device,
     )
-    block, mixed = choose_strips(
-        starts.size,
-        length=stream.length,
-        batch_size=training.batch_size,
-        step_bytes=stream.reader.step_bytes,
-        chunk=stream.reader.chunk_steps,
-        memory=data.memory,
-    )
-    plan = WindowPlan(
-        starts, batch_size=training.batch_size, seed=training.seed, block=block, mixed=mixed
-    )
+    plan = order_windows(config, starts, stream)
     with stream:
         yield Task(
             config=config,
@@ -200,6 +183,45 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
                 "versions": versions(),
             },
         )
+
+
+def open_windows(
+    config: Config, plan: CubePlan, workers: Workers, **normalisation: Any
+) -> WindowStream:
+    """The stream of a run's windows; normalisation: mean, std and observed, as WindowStream's."""
+    data, batch_size = config.data, config.training.batch_size
+    return WindowStream(
+        plan.cube(),
+        channels=data.state,
+        history=config.model.history,
+        horizon=config.training.horizon,
+        forcing=data.forcing,
+        plan=plan,
+        memory=memory_budget(data.memory, part=_part(batch_size, workers.neighbours)),
+        remote_cache=_remote_cache(data),
+        device=workers.device,
+        **normalisation,
+    )
+
+
+def order_windows(config: Config, starts: Starts, stream: WindowStream) -> WindowPlan:
+    """The order of a run's training windows; it does not depend on the machine."""
+    batch_size = config.training.batch_size
+    block, mixed = choose_strips(
+        starts.size,
+        length=stream.length,
+        batch_size=batch_size,
+        step_bytes=stream.reader.step_bytes,
+        chunk=stream.reader.chunk_steps,
+        memory=config.data.memory,
+    )
+    return WindowPlan(
+        starts, batch_size=batch_size, seed=config.training.seed, block=block, mixed=mixed
+    )
+
+
+def _remote_cache(data: DataConfig) -> Cache | None:
+    return Cache(Path(data.cache.folder), data.cache.size) if data.cache else None
 
 
 def statistics_folder(config: Config) -> Path:

@@ -1,0 +1,72 @@
+"""How long training takes for a batch on this machine, tried on random numbers."""
+
+import time
+
+import torch
+import xarray as xr
+
+from climlstm import plugins
+from climlstm.config import Config
+from climlstm.model.forecaster import Forecaster
+from climlstm.training.loop import choose_precision
+from climlstm.training.task import describe
+
+LONGEST = 10.0
+"""Seconds that a whole batch may take, about; of longer ones a single window is timed."""
+
+LARGEST = 1 << 30
+"""Bytes of a batch beyond which a single window is timed."""
+
+
+def seconds_per_batch(config: Config, cube: xr.Dataset) -> float:
+    """Forecast over the whole horizon and gradient, by one worker on the device of the run file.
+
+    Where a batch takes long, one window is timed, and the time multiplied. The random generator
+    is left alone.
+    """
+    device = torch.device("cuda" if config.cluster.gpu else "cpu")
+    with torch.random.fork_rng(devices=[]):
+        forecaster = _untrained(config, cube, device)
+        _try(forecaster, config, 1, device)  # compiles what has to be compiled
+        one, batch = _try(forecaster, config, 1, device), config.training.batch_size
+        spec = forecaster.spec
+        steps = config.model.history + config.training.horizon
+        cells = len(spec.latitude) * len(spec.longitude)
+        size = 4 * batch * steps * (len(spec.channels) + len(spec.forcing)) * cells
+        if batch == 1 or one * batch > LONGEST or size > LARGEST:
+            return one * batch
+        return _try(forecaster, config, batch, device)
+
+
+def _untrained(config: Config, cube: xr.Dataset, device: torch.device) -> Forecaster:
+    spec = describe(config, cube)
+    ones = torch.ones(len(spec.channels))
+    return Forecaster(
+        spec,
+        mean=0 * ones,
+        std=ones,
+        tendency_std=ones,
+        static=torch.zeros(len(spec.static), len(spec.latitude), len(spec.longitude)),
+        precision=choose_precision(config.training.precision, device),
+    ).to(device)
+
+
+def _try(forecaster: Forecaster, config: Config, batch: int, device: torch.device) -> float:
+    """Seconds for a batch of random windows."""
+    spec, horizon = forecaster.spec, config.training.horizon
+    plane = (len(spec.latitude), len(spec.longitude))
+    state = torch.randn(batch, spec.history + horizon, len(spec.channels), *plane, device=device)
+    known = (batch, spec.history - 1 + horizon, len(spec.forcing), *plane)
+    forcing = torch.randn(*known, device=device)
+    loss = plugins.create("losses", config.training.loss.name, config.training.loss.options)
+    weight = torch.ones(len(spec.channels), *plane, device=device)
+    begun = time.perf_counter()
+    prediction = forecaster(state[:, : spec.history], forcing)
+    target = state[:, spec.history :]
+    value = loss(prediction, target, weight=weight, channels=forecaster.channels)
+    value.backward()
+    value.item()  # waits for a GPU
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    forecaster.zero_grad()
+    return time.perf_counter() - begun
