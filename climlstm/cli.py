@@ -3,19 +3,21 @@
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from climlstm.errors import ClimLSTMError, PluginError
+from climlstm.errors import ClimLSTMError, PluginError, Stopped
 from climlstm.plugin_commands import app as plugins_app
 
 console = Console()
@@ -232,6 +234,10 @@ def train(
     run_file: RunFile,
     resume: Annotated[bool, typer.Option(help="Go on from the latest checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Delete an earlier run of this name.")] = False,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="CHECKPOINT", help="Start from another run's weights."),
+    ] = None,
     address: Annotated[
         str | None, typer.Option(help="A running Ray cluster: 'auto' or HOST:PORT.")
     ] = None,
@@ -247,6 +253,9 @@ def train(
     from climlstm.training.progress import Display
 
     overrides = [*set_, *([f"cluster.workers={workers}"] if workers else [])]
+    if from_ is not None:
+        start = from_ if "://" in from_ else Path(from_).resolve()
+        overrides.append(f"training.start_from='{start}'")
     config = load_config(run_file, overrides)
     with Display(console) as display:
         checkpoint = train_run(
@@ -495,15 +504,56 @@ def main() -> None:
     # Idle OpenMP threads that spin slow each other down tenfold where other processes want the
     # cores too; this is read when torch is imported, here and in Ray's local workers.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    try:
-        app()
-    except ClimLSTMError as error:
-        _complain(str(error))
-    except OSError as error:
-        if error.errno is None or isinstance(error, BrokenPipeError):
+    with _interrupted_by_signals() as caught:
+        try:
+            app()
+        except Stopped as stopped:
+            _end(caught, str(stopped))
+        except ClimLSTMError as error:
+            _complain(str(error))
+        except OSError as error:
+            if error.errno is None or isinstance(error, BrokenPipeError):
+                raise
+            place = f" ({error.filename})" if error.filename else ""
+            _complain(f"{error.strerror}{place}. What was finished before is kept.")
+        except SystemExit:  # typer's, also after a KeyboardInterrupt
+            if caught:
+                _end(caught, "What was finished is kept; the same command goes on or starts anew.")
             raise
-        place = f" ({error.filename})" if error.filename else ""
-        _complain(f"{error.strerror}{place}. What was finished before is kept.")
+
+
+SECONDS_TO_UNWIND = 8.0
+"""For threads that read or write when a command is interrupted."""
+
+
+@contextmanager
+def _interrupted_by_signals() -> Iterator[list[int]]:
+    """SIGTERM interrupts as SIGINT does, and a command that then hangs is ended; yields which came.
+
+    Training has handlers of its own, to save its state first.
+    """
+    caught: list[int] = []
+
+    def interrupt(number: int, _: Any) -> None:
+        caught.append(number)
+        watch = threading.Timer(SECONDS_TO_UNWIND, os._exit, [128 + number])
+        watch.daemon = True
+        watch.start()
+        raise KeyboardInterrupt
+
+    before = {n: signal.signal(n, interrupt) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(caught: Sequence[int], message: str) -> NoReturn:
+    """The status that shells give to a process ended by a signal; nobody waits for its threads."""
+    complaints.print(message, highlight=False, soft_wrap=True)
+    sys.stdout.flush()
+    os._exit(128 + (caught[0] if caught else signal.SIGTERM))
 
 
 def _complain(message: str) -> None:

@@ -266,6 +266,9 @@ class OuterConfig(Section):
 class TrainingConfig(Section):
     """How the network learns."""
 
+    start_from: str | None = None
+    """A checkpoint, or a run of which the best one is taken, to start from instead of random
+    weights: its weights and normalisation are kept, and what it has seen counts as seen."""
     horizon: PositiveInt = 4
     """Lead steps predicted in training, at its end."""
     ramp: Annotated[float, Field(ge=0, le=1)] = 0.6
@@ -413,6 +416,12 @@ def load_config(
                     and config.data.cache.model_copy(
                         update={"folder": _from_folder(folder, config.data.cache.folder)}
                     ),
+                }
+            ),
+            "training": config.training.model_copy(
+                update={
+                    "start_from": config.training.start_from
+                    and _from_folder(folder, config.training.start_from)
                 }
             ),
             "cluster": config.cluster.model_copy(

@@ -41,6 +41,10 @@ class TrainingError(ClimLSTMError, RuntimeError):
     """A training run that cannot go on."""
 
 
+class Stopped(ClimLSTMError, RuntimeError):
+    """A run that ended early because it was asked to; what it had done is kept."""
+
+
 class MissingExtraError(ClimLSTMError, ImportError):
     """An optional library that this command needs is not installed."""
 

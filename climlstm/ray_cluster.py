@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from climlstm import plugins
@@ -48,11 +48,12 @@ def connected(address: str | None) -> Iterator[list[int]]:
     if address is not None:
         _check_reachable(address)
     try:
-        ray.init(
-            **(local if address is None else {"address": address}),
-            logging_level=logging.ERROR,
-            log_to_driver=address is not None,
-        )
+        with _on_loopback() if address is None else nullcontext():
+            ray.init(
+                **(local if address is None else {"address": address}),
+                logging_level=logging.ERROR,
+                log_to_driver=address is not None,
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"No Ray cluster answers at '{address}': {error}. Start one with 'ray start --head', "
@@ -96,6 +97,26 @@ def check_hosts(used: Sequence[Plugin]) -> None:
 def differences(used: Sequence[Plugin]) -> list[str]:
     """What of a run's plugins is missing here, or has another version; best empty."""
     return plugins.missing(used) + plugins.changed(used)
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """A Ray that is started meanwhile listens on 127.0.0.1 alone: its ports run what they are sent.
+
+    Ray has no argument for it, but does so where it is told to make no clusters. Its processes read
+    the environment, and this one has read it when Ray was imported.
+    """
+    name, constants = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", ray._private.ray_constants
+    before = os.environ.get(name), constants.ENABLE_RAY_CLUSTER
+    os.environ[name], constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before[1]
+        if before[0] is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before[0]
 
 
 def _cpus_of_hosts() -> list[int]:

@@ -78,6 +78,13 @@ def small_run(run_file) -> Callable[..., Config]:
     return lambda *overrides: load_config(run_file, overrides)
 
 
+@pytest.fixture(scope="module")
+def small_run_of_module(weather, tmp_path_factory) -> Callable[..., Config]:
+    """As `small_run`, in a folder that lasts for the tests of a module."""
+    path = _write_run(weather, tmp_path_factory.mktemp("runs"))
+    return lambda *overrides: load_config(path, overrides)
+
+
 @pytest.fixture(scope="session")
 def trained(weather, tmp_path_factory):
     """The small run, trained in this process."""

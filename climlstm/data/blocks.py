@@ -116,9 +116,10 @@ class BlockReader:
     def close(self) -> None:
         """End at once; a read that is under way fails."""
         self._closed.set()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        for part in self.parts:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for part in self.parts:  # whoever waits for what is fetched is told
             part.close()
+        self._pool.shutdown(wait=True)
 
     def covering(self, steps: Steps) -> Steps:
         """All steps that are decoded in any case if these are read, increasing."""

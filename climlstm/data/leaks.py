@@ -163,20 +163,13 @@ def check_scoring(
     scored = np.unique((init_times[:, None] + lead_times[None, :]).ravel())
     for name, deed in (("train", "trained"), ("valid", "validated")):
         spans = [periods[name], *([seen[name]] if name in seen else [])]
-        known = scored[np.logical_or.reduce([_within(scored, span) for span in spans])]
-        if known.size:
-            findings.append(
-                Finding(
-                    "scored-on-seen",
-                    "error",
-                    f"The forecasts are scored on times that their forecaster was {deed} on",
-                    f"period '{name}' of the checkpoint",
-                    f"{known.size} of {scored.size} valid times, {_moment(known.min())} to "
-                    f"{_moment(known.max())}",
-                    f"Forecast from {max(span[1] for span in spans)} on, or before "
-                    f"{min(span[0] for span in spans)}.",
-                )
-            )
+        findings += _seen_before(
+            scored, spans, f"their forecaster was {deed} on", f"period '{name}' of the checkpoint"
+        )
+    for ancestor, spans in spans_of_ancestors(provenance.get("lineage", [])):
+        findings += _seen_before(
+            scored, spans, f"{ancestor}, from which their forecaster started, has seen", ancestor
+        )
     if climatology is not None and _within(scored, climatology).any():
         findings.append(
             Finding(
@@ -189,6 +182,63 @@ def check_scoring(
             )
         )
     return findings
+
+
+def check_lineage(
+    lineage: Sequence[Mapping[str, Any]], periods: Mapping[str, Period]
+) -> Iterator[Finding]:
+    """Validation and test periods that a forecaster, from which a run starts, has seen before.
+
+    lineage: of the run's provenance.
+    """
+    for ancestor, spans in spans_of_ancestors(lineage):
+        for name in ("valid", "test"):
+            first, last = periods[name]
+            if any(start <= last and stop >= first for start, stop in spans):
+                yield Finding(
+                    "ancestor-has-seen",
+                    "warning",
+                    f"The period '{name}' was trained or validated on by {ancestor}, from which "
+                    "this run starts, so scores there are too good",
+                    f"data.periods.{name}",
+                    f"seen {min(s for s, _ in spans)} to {max(s for _, s in spans)}",
+                    "Choose a period outside, or another checkpoint to start from.",
+                )
+
+
+def spans_of_ancestors(
+    lineage: Sequence[Mapping[str, Any]],
+) -> Iterator[tuple[str, list[Period]]]:
+    """For each forecaster of a lineage what it is called, and what it was trained or validated on.
+
+    Raises DataError where a lineage does not say so.
+    """
+    for ancestor in lineage:
+        name = f"'{ancestor.get('run')}' ({str(ancestor.get('digest'))[:12]})"
+        try:
+            named = [ancestor["data"]["periods"], ancestor["seen"]]
+            spans = [_period(which[key]) for which in named for key in ("train", "valid")]
+        except (KeyError, TypeError, ValidationError) as error:
+            raise DataError(
+                f"The lineage does not say what {name} has seen ({error!r}), so nobody can tell "
+                "what scores are worth. Train again from a checkpoint of this climlstm."
+            ) from error
+        yield name, spans
+
+
+def _seen_before(scored: Times, spans: Sequence[Period], who: str, where: str) -> Iterator[Finding]:
+    known = scored[np.logical_or.reduce([_within(scored, span) for span in spans])]
+    if known.size:
+        yield Finding(
+            "scored-on-seen",
+            "error",
+            f"The forecasts are scored on times that {who}",
+            where,
+            f"{known.size} of {scored.size} valid times, {_moment(known.min())} to "
+            f"{_moment(known.max())}",
+            f"Forecast from {max(span[1] for span in spans)} on, or before "
+            f"{min(span[0] for span in spans)}.",
+        )
 
 
 def periods_of(provenance: Mapping[str, Any]) -> dict[str, Period]:

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,6 +93,10 @@ class Mirror:
     def close(self) -> None:
         """Delete all local copies that are not in a cache; also done when the mirror is lost."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            waited_for = list(self._arrivals.values())
+        for arrival in waited_for:
+            _tell(arrival, RuntimeError("the store was closed while it was read"))
         self._deleted()
 
     async def _fetch_all(self, keys: Sequence[str]) -> None:
@@ -111,9 +115,9 @@ class Mirror:
                     content = await self._get(key)
                     await asyncio.to_thread(self._keep, key, place, content)
         except Exception as error:  # whoever waits is told, whatever it was
-            arrival.set_exception(error)
+            _tell(arrival, error)
         else:
-            arrival.set_result(None)
+            _tell(arrival, None)
         with self._lock:
             if key not in self._readers:  # released while it was on its way
                 place.unlink(missing_ok=True)
@@ -146,6 +150,15 @@ class Mirror:
             write_whole(place, content)
         else:
             self._shelf.put(key, place, content)
+
+
+def _tell(arrival: Future[None], error: Exception | None) -> None:
+    """End a future, unless closing has ended it before."""
+    with contextlib.suppress(InvalidStateError):
+        if error is None:
+            arrival.set_result(None)
+        else:
+            arrival.set_exception(error)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -26,6 +26,9 @@ from climlstm.data.plan import Starts
 from climlstm.data.remote import Cache
 
 logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOOKS = 0.5
+"""While windows are waited for."""
 
 GROUPS_AHEAD = 8
 """At most so many groups are read ahead, however small they are."""
@@ -81,6 +84,8 @@ class WindowStream:
     ):
         self.history = history
         self.horizon = horizon
+        self.give_up: Callable[[], bool] = lambda: False
+        """Asked while windows are waited for; once it says yes, `windows` ends."""
         self.waited_seconds = 0.0
         """Time in which somebody waited for windows that were not ready."""
         self.reader = BlockReader(
@@ -144,6 +149,8 @@ class WindowStream:
             while (taken := ahead.take()) is not None:
                 current, future = taken
                 block = self._wait_for(future)
+                if block is None:
+                    return
                 for starts in current.group:
                     yield self._cut(block, current.rows(starts), starts)
                     ahead.start_more(current)  # by now, the block before this one is free
@@ -199,8 +206,13 @@ class WindowStream:
             self._pinned = torch.empty(size, pin_memory=True)
         return self._pinned[:size].view(shape)
 
-    def _wait_for(self, future: "Future[Tensor]") -> Tensor:
+    def _wait_for(self, future: "Future[Tensor]") -> Tensor | None:
+        """A block, or None where it was given up before it came."""
         begun = time.perf_counter()
+        while not future.done() and not self.give_up():
+            wait([future], timeout=SECONDS_BETWEEN_LOOKS)
+        if not future.done():
+            return None
         block = future.result()
         self.waited_seconds += time.perf_counter() - begun
         if block.is_cuda:

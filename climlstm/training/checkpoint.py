@@ -10,7 +10,7 @@ metrics.jsonl          the records up to here
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,6 +27,9 @@ from climlstm.model.saving import (
 )
 
 logger = logging.getLogger(__name__)
+
+WRITING, DELETING = ".writing-", ".deleting-"
+"""What names of folders begin with that are not whole yet, or no longer."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Standing:
     best_loss: float = float("inf")
     since_best: int = 0
     """Validations since then."""
+    unvalidated: bool = False
+    """Whether the run was stopped before the validation that is due at this position."""
 
 
 def write_training(directory: Path, standing: Standing, tensors: dict[str, Tensor]) -> None:
@@ -96,9 +101,28 @@ def commit(written: Path, run: Path, name: str) -> Path:
     """
     place = run / name
     if place.exists():  # the same step again, after resuming from an earlier checkpoint
-        shutil.rmtree(place)
+        _delete(place)
     os.replace(written, place)
+    handle = os.open(run, os.O_RDONLY)
+    try:
+        os.fsync(handle)  # so that the name outlives a power failure, too
+    finally:
+        os.close(handle)
     return place
+
+
+def _delete(directory: Path) -> None:
+    """Under another name first, so that nothing half deleted looks whole."""
+    aside = directory.with_name(f"{DELETING}{uuid.uuid4().hex}")
+    os.replace(directory, aside)
+    shutil.rmtree(aside)
+
+
+def tidy(run: Path) -> None:
+    """Delete what a killed process left half written or half deleted. Nobody else writes there."""
+    for prefix in (WRITING, DELETING):
+        for directory in run.glob(f"{prefix}*"):
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -138,12 +162,9 @@ def best_checkpoint(run: Path) -> Path:
 
 
 def prune(run: Path, keep: int) -> None:
-    """Delete all checkpoints but the `keep` best and the latest."""
-    checkpoints = sorted(run.glob("step-*"))
+    """Delete all checkpoints but the `keep` best and the latest; damaged ones go, too."""
+    checkpoints = list_checkpoints(run)
     by_loss = sorted(checkpoints, key=lambda c: read_standing(c).valid_loss)
-    for directory in _without(checkpoints[:-1], by_loss[:keep]):
-        shutil.rmtree(directory)
-
-
-def _without(directories: Sequence[Path], kept: Sequence[Path]) -> list[Path]:
-    return [d for d in directories if d not in kept]
+    kept = {*checkpoints[-1:], *by_loss[:keep]}
+    for directory in set(run.glob("step-*")) - kept:
+        _delete(directory)

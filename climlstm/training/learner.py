@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -145,6 +145,7 @@ class Learner:
         Raises CheckpointError where they belong to another network.
         """
         try:
+            self._check_shapes(tensors, prefixes=("weight.", "exp_avg.", "exp_avg_sq."))
             self.averaged.load_state_dict(dict(averaged))
             for name, parameter in self.forecaster.named_parameters():
                 parameter.data.copy_(tensors[f"weight.{name}"])
@@ -158,11 +159,47 @@ class Learner:
             self._load_own([tensors[n] for n in _in_order(tensors, "worker.")])
             if self.outer is not None:
                 self.outer.load(tensors)
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"The checkpoint belongs to another network than the run file's: {error}. "
                 "Resume with the run file that it was made with, or start a run of another name."
             ) from error
+
+    def start_from(self, state: Mapping[str, Tensor]) -> None:
+        """Take the weights of another forecaster, a `state_dict`, and nothing else of it.
+
+        Raises CheckpointError where they belong to another network.
+        """
+        try:
+            self._check_shapes(state, prefixes=("",))
+        except ValueError as error:
+            raise CheckpointError(
+                f"A run cannot start from weights of another network: {error}. Make the run's "
+                "model and channels like those of the checkpoint."
+            ) from error
+        for module in (self.forecaster, self.averaged):
+            for name, parameter in module.named_parameters():
+                parameter.data.copy_(state[name])
+        if self.outer is not None:
+            self.outer.load({})
+
+    def _check_shapes(self, tensors: Mapping[str, Tensor], *, prefixes: Sequence[str]) -> None:
+        """Raises ValueError unless each parameter has its tensor; copying would broadcast others.
+
+        prefixes: of names; a tensor with any but the first may be absent.
+        """
+        for name, parameter in self.forecaster.named_parameters():
+            for prefix in prefixes:
+                found = tensors.get(prefix + name)
+                if found is None and prefix != prefixes[0]:
+                    continue
+                shape = None if found is None else tuple(found.shape)
+                if found is None or shape != tuple(parameter.shape):
+                    raise ValueError(
+                        f"'{prefix}{name}' has the shape {shape}, expected {tuple(parameter.shape)}"
+                    )
+                if not found.is_floating_point():
+                    raise ValueError(f"'{prefix}{name}' holds {found.dtype}, expected numbers")
 
     def _own(self) -> list[Tensor]:
         """Weights and moments of this worker, in a fixed order."""

@@ -6,8 +6,6 @@ asks about once a second whether to end with a checkpoint, and `resume_from`.
 
 import logging
 import math
-import shutil
-import signal
 import tempfile
 import threading
 import time
@@ -22,14 +20,16 @@ import torch
 
 from climlstm import plugins
 from climlstm.config import Config, dump_config, format_duration
-from climlstm.errors import ConfigError, TrainingError
+from climlstm.errors import ConfigError, DataError, Stopped, TrainingError
 from climlstm.model.saving import load_forecaster, save_forecaster
 from climlstm.training import checkpoint
 from climlstm.training.agreement import Agreement, Decision
 from climlstm.training.checkpoint import Position, Standing
 from climlstm.training.learner import Learner
+from climlstm.training.lineage import find_parent
 from climlstm.training.parallel import Workers, workers
 from climlstm.training.progress import JOURNAL, Journal, Observe, Record
+from climlstm.training.stopping import stop_on_signals
 from climlstm.training.storage import RunStorage, given_up, opened_run, persistently
 from climlstm.training.task import Task, build_forecaster, open_task
 from climlstm.training.validation import validate
@@ -41,9 +41,6 @@ Report = Callable[[dict[str, Any]], None]
 
 Leave = Callable[[], str | None]
 """Why this worker's training should end now with a checkpoint, if it should."""
-
-WRITING = ".writing-"
-"""Begins the name of a folder in which a checkpoint is being written."""
 
 SECONDS_BETWEEN_RECORDS = 2.0
 SECONDS_BETWEEN_PUBLICATIONS = 15.0
@@ -65,7 +62,8 @@ def train(
     resume_from: a checkpoint of the same run.
     observe: is shown each record of the first worker as it is made.
     Raises a ClimLSTMError where data, run file or checkpoint do not fit together, TrainingError
-    where the loss is no longer finite, StorageError where a checkpoint cannot be kept.
+    where the loss is no longer finite, StorageError where a checkpoint cannot be kept, Stopped
+    after SIGTERM or SIGINT, with the state saved.
     """
     with (
         opened_run(config) as storage,
@@ -73,7 +71,15 @@ def train(
             config, storage, report=report, resume_from=resume_from, observe=observe
         ) as training,
     ):
-        training.run()
+        if training.run() == STOPPED:
+            raise stopped_as_asked(storage)
+
+
+def stopped_as_asked(storage: RunStorage) -> Stopped:
+    """What a user hears who has stopped a run."""
+    return Stopped(
+        f"Stopped as asked, with a checkpoint in {storage.location}. Go on with --resume."
+    )
 
 
 @contextmanager
@@ -92,7 +98,8 @@ def prepare_training(
     """
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    with workers(gpu=config.cluster.gpu) as group, open_task(config, group) as task:
+    parent = find_parent(config, resume_from)
+    with workers(gpu=config.cluster.gpu) as group, open_task(config, group, parent) as task:
         yield Training(
             config,
             group,
@@ -150,6 +157,8 @@ class Training:
         if resume_from is not None:
             self.standing = self._load(resume_from)
             self.kept = f"{storage.location}/{resume_from.name}"
+        elif task.parent is not None:
+            self.learner.start_from(task.parent.state)
         self._check_same_start()
         self._published = float("-inf")
         self.observers = self._observers(observe, resume_from) if group.is_first else []
@@ -157,20 +166,19 @@ class Training:
         self._waited = task.waited_seconds
         self.began = time.monotonic()
         self.saved = self.began
+        self.stop = threading.Event()
 
-    def run(self) -> str:
-        """Train until the last epoch, until nothing improves, or until asked to; says which."""
+    def run(self, stop: threading.Event | None = None) -> str:
+        """Train until the last epoch, until nothing improves, or until asked to; says which.
+
+        stop: set by whoever asks; SIGTERM and SIGINT do where this is the main thread.
+        """
+        self.stop = stop or self.stop
+        if self.group.world == 1:  # others would wait for this one
+            self.task.stream.give_up = self.stop.is_set
         self._note_start()
-        reason: str | None = None
-        with _stop_requested() as stop_requested:
-            for epoch in range(self.standing.position.epoch, self.config.training.epochs):
-                if self._out_of_patience():
-                    reason = "no better for the given patience"
-                else:
-                    reason = self._train_epoch(epoch, stop_requested)
-                if reason:
-                    break
-        reason = reason or "finished"
+        with stop_on_signals(self.stop):
+            reason = self._train_epochs()
         self._observe(
             "end",
             reason=reason,
@@ -179,7 +187,24 @@ class Training:
         )
         return reason
 
-    def _train_epoch(self, epoch: int, stop_requested: threading.Event) -> str | None:
+    def _train_epochs(self) -> str:
+        """Why the training ended."""
+        if self.standing.unvalidated and not self._validate_and_save():
+            return STOPPED
+        for epoch in range(self.standing.position.epoch, self.config.training.epochs):
+            if self._out_of_patience():
+                return "no better for the given patience"
+            try:
+                reason = self._train_epoch(epoch)
+            except DataError:  # while the next windows were read, so between two steps
+                if self.group.world == 1:
+                    self._save()
+                raise
+            if reason:
+                return reason
+        return "finished"
+
+    def _train_epoch(self, epoch: int) -> str | None:
         """Why the training is to end before its last epoch, if it is."""
         settings = self.config.training
         first = self.standing.position.batch
@@ -204,25 +229,28 @@ class Training:
             validated = done == total or (step + 1) % every == 0
             if validated:
                 self._record_training(epoch, meter)
-                self._validate()
-                self._save()
+                if not self._validate_and_save():
+                    return STOPPED
                 meter = self._new_meter()
                 if self._out_of_patience():
                     return None
             if met and self.agreement.is_due(step + 1):
-                decision = self._meet(stop_requested)
+                decision = self._meet()
                 if (decision.leave or decision.save) and not validated:
                     self._save()
                 if decision.leave and step + 1 < self.steps:
                     return decision.leave
-        return None
+        if self.standing.position.epoch > epoch:
+            return None
+        self._save()  # the stream gave up waiting
+        return STOPPED
 
-    def _meet(self, stop_requested: threading.Event) -> Decision:
+    def _meet(self) -> Decision:
         """Agree with the other workers on whether to save, and whether to stop."""
         waited = self.task.waited_seconds
         decision = self.agreement.meet(
             self.standing.position.step,
-            leave=STOPPED if stop_requested.is_set() else self.leave(),
+            leave=STOPPED if self.stop.is_set() else self.leave(),
             save=time.monotonic() - self.saved > 60 * self.config.training.checkpoint_minutes,
             busy_s=self.learner.stopwatch.read() + waited - self._waited,
         )
@@ -231,8 +259,15 @@ class Training:
             self._observe("note", text=decision.remark)
         return decision
 
-    def _validate(self) -> None:
-        """Loss and skill on the validation period, by the averaged weights."""
+    def _validate_and_save(self) -> bool:
+        """False where the run was asked to stop; it validates when it goes on, then."""
+        validated = self._validate()
+        self.standing = replace(self.standing, unvalidated=not validated)
+        self._save()
+        return validated
+
+    def _validate(self) -> bool:
+        """Loss and skill on the validation period, by the averaged weights; False if stopped."""
         result = validate(
             self.learner.averaged,
             self.task.validation_windows(),
@@ -240,7 +275,10 @@ class Training:
             loss=self.loss,
             weight=self.learner.weight,
             workers=self.group,
+            stop=self.stop.is_set,
         )
+        if result is None:
+            return False
         if not math.isfinite(result.loss):
             raise TrainingError(
                 f"The validation loss at step {self.standing.position.step} is {result.loss}. "
@@ -259,6 +297,7 @@ class Training:
             for lead in range(1, self.config.training.horizon + 1)
         ]
         self._observe("valid", best=best, **result.record(leads))
+        return True
 
     def _save(self) -> None:
         """Keep a checkpoint; every worker comes here.
@@ -271,7 +310,8 @@ class Training:
         failure = None
         if self.group.is_first:
             what = f"the checkpoint {name} cannot be kept in {self.storage.location}"
-            cause = persistently(partial(self._keep, name, tensors), seconds=seconds, what=what)
+            keep = partial(self._keep, name, tensors)
+            cause = persistently(keep, seconds=seconds, what=what, stop=self.stop)
             if cause is not None:
                 failure = given_up(self.storage, name, last=self.kept, seconds=seconds, cause=cause)
         failure = self.group.exchange(failure)[0]
@@ -290,7 +330,7 @@ class Training:
     def _keep(self, name: str, tensors: dict[str, torch.Tensor]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
-            dir=self.folder, prefix=WRITING, ignore_cleanup_errors=True
+            dir=self.folder, prefix=checkpoint.WRITING, ignore_cleanup_errors=True
         ) as folder:
             directory = Path(folder) / "checkpoint"
             directory.mkdir()
@@ -338,8 +378,7 @@ class Training:
 
     def _observers(self, observe: Observe | None, resume_from: Path | None) -> list[Observe]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for left in self.folder.glob(f"{WRITING}*"):  # by a worker that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        checkpoint.tidy(self.folder)
         path = self.folder / JOURNAL
         if resume_from is not None and not path.exists():
             path.write_bytes((resume_from / JOURNAL).read_bytes())
@@ -428,20 +467,3 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
     else:
         gains = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if gains else torch.float32
-
-
-@contextmanager
-def _stop_requested() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set, so that the loop ends with a checkpoint."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # signals reach the main thread only; Ray's workers train in another one
-        return
-    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-    for number in before:
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

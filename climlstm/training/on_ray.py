@@ -18,13 +18,15 @@ from climlstm.config import Config, dump_config, parse_config, used_plugins
 from climlstm.errors import (
     ClimLSTMError,
     ConfigError,
+    DataError,
     StorageError,
     TrainingError,
     missing_extra,
 )
 from climlstm.ray_cluster import check_hosts, connected
-from climlstm.training.loop import prepare_training
+from climlstm.training.loop import STOPPED, prepare_training, stopped_as_asked
 from climlstm.training.progress import Observe, following
+from climlstm.training.ray_stopping import heard_wish, held_wish, run_until_stopped
 from climlstm.training.storage import ObjectStorage, RunStorage, opened_run
 
 # Read by Ray when it is imported: how often the controller looks after the workers.
@@ -88,6 +90,8 @@ def _fit_to_the_end(config: Config, scaling: ray.train.ScalingConfig, storage: R
             continue
         if "error" in ending:
             raise getattr(errors, ending["error"])(ending["message"])
+        if ending["reason"] == STOPPED:
+            raise stopped_as_asked(storage)
         if ending["reason"] != HOST_GOES:
             return
         logger.warning("a host is to go: the training goes on elsewhere")
@@ -98,14 +102,15 @@ def _fit(config: Config, scaling: ray.train.ScalingConfig, storage: RunStorage) 
     timeout_s = int(config.cluster.timeout.total_seconds())
     # Ray reads it where it starts the controller: a worker that does not even answer is lost, too.
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(timeout_s)
-    trainer = TorchTrainer(
-        _train_worker,  # type: ignore[arg-type]
-        train_loop_config={"config": dump_config(config)},
-        torch_config=PinnedTorchConfig(timeout_s=timeout_s),
-        scaling_config=scaling,
-        run_config=_run_config(config, storage),
-    )
-    return trainer.fit().return_value  # type: ignore[attr-defined]
+    with held_wish() as wish:
+        trainer = TorchTrainer(
+            _train_worker,  # type: ignore[arg-type]
+            train_loop_config={"config": dump_config(config), "wish": wish},
+            torch_config=PinnedTorchConfig(timeout_s=timeout_s),
+            scaling_config=scaling,
+            run_config=_run_config(config, storage),
+        )
+        return run_until_stopped(trainer.fit, wish).return_value  # type: ignore[attr-defined]
 
 
 class _PinnedBackend(TorchConfig().backend_cls):  # type: ignore[misc]
@@ -163,11 +168,20 @@ def _train_worker(settings: dict[str, Any]) -> dict[str, str]:
                 prepare_training(config, storage, resume_from=storage.latest(), leave=_host_goes)
             )
         except ClimLSTMError as error:
-            return {"error": type(error).__name__, "message": str(error)}
+            return _refusal(error)
+        stop = stack.enter_context(heard_wish(settings["wish"]))
         try:
-            return {"reason": training.run()}
+            return {"reason": training.run(stop)}
         except StorageError as error:  # all workers have agreed on it
-            return {"error": type(error).__name__, "message": str(error)}
+            return _refusal(error)
+        except DataError as error:
+            if training.group.world > 1:  # Ray has to end the others
+                raise
+            return _refusal(error)
+
+
+def _refusal(error: ClimLSTMError) -> dict[str, str]:
+    return {"error": type(error).__name__, "message": str(error)}
 
 
 def _host_goes() -> str | None:

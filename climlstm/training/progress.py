@@ -4,8 +4,9 @@ import json
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,9 @@ class Journal:
         self.path = path
         kept = [r for r in read_journal(path) if r.get("step", 0) <= until_step]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+        aside = path.with_name(f".{path.name}")
+        aside.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+        aside.replace(path)
         self._waiting = ""
 
     def __call__(self, record: Record) -> None:
@@ -94,13 +97,21 @@ class Journal:
 
 
 def read_journal(path: Path) -> list[Record]:
-    """All records; a last line cut short by a kill is left out."""
-    return parse_journal(path.read_text(encoding="utf-8")) if path.exists() else []
+    """All records; lines cut short, by a kill or a full disk, are left out."""
+    return parse_journal(path.read_text("utf-8", "replace")) if path.exists() else []
 
 
 def parse_journal(text: str) -> list[Record]:
     """The records in the text of a journal."""
-    return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+    return [record for line in text.splitlines() if (record := _parse(line))]
+
+
+def _parse(line: str) -> Record | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "event" in record else None
 
 
 SECONDS_BETWEEN_LINES = 15.0
@@ -135,8 +146,8 @@ class Display:
     def __call__(self, record: Record) -> None:
         if record["event"] == "train" and self.console.is_terminal:
             self._move(record)
-        elif record["event"] != "train" or record["time"] >= self._next_line:
-            self._next_line = record["time"] + SECONDS_BETWEEN_LINES
+        elif record["event"] != "train" or time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
             self.console.print(describe(record), highlight=False, soft_wrap=True)
 
     def _move(self, record: Record) -> None:
@@ -154,9 +165,12 @@ def following(
     read: Callable[[], list[Record]], observe: Observe, *, interval_s: float = 0.5
 ) -> Iterator[None]:
     """While the block runs, pass on what other processes add to the journal that `read` gives."""
+    known: Counter[str] = Counter()
+    with suppress(Exception):  # a store that cannot be read now is, later
+        known.update(map(json.dumps, read()))
     stop = threading.Event()
     thread = threading.Thread(
-        target=_follow, args=(read, observe, time.time(), stop, interval_s), daemon=True
+        target=_follow, args=(read, observe, known, stop, interval_s), daemon=True
     )
     thread.start()
     try:
@@ -169,11 +183,14 @@ def following(
 def _follow(
     read: Callable[[], list[Record]],
     observe: Observe,
-    since: float,
+    known: Counter[str],
     stop: threading.Event,
     interval_s: float,
 ) -> None:
-    """A restarted worker rewrites the journal, so records are told apart by their time."""
+    """A restarted worker rewrites the journal, and clocks jump: new is what was not there before.
+
+    known: the records that are passed over.
+    """
     ended = False
     while not ended:
         ended = stop.wait(interval_s)  # one more look after the end
@@ -182,7 +199,11 @@ def _follow(
         except Exception as error:  # of whatever kind the storage has; training may well go on
             logger.info("the records cannot be read now: %s", error)
             continue
+        left = known.copy()
         for record in records:
-            if record["time"] > since:
+            line = json.dumps(record)
+            if left[line] > 0:
+                left[line] -= 1
+            else:
+                known[line] += 1
                 observe(record)
-                since = record["time"]

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -225,8 +226,13 @@ def fetch_best(location: str) -> Path:
     return ObjectStorage(location.rstrip("/"), cache / re.sub(r"\W+", "-", location)).best()
 
 
-def persistently(act: Callable[[], None], *, seconds: float, what: str) -> Exception | None:
-    """Do something with storage; when it fails, try again for so long. The last failure, if any."""
+def persistently(
+    act: Callable[[], None], *, seconds: float, what: str, stop: threading.Event
+) -> Exception | None:
+    """Do something with storage; when it fails, try again for so long. The last failure, if any.
+
+    stop: once it is set, nothing is tried again.
+    """
     until, pause = time.monotonic() + seconds, FIRST_PAUSE_S
     while True:
         try:
@@ -236,10 +242,10 @@ def persistently(act: Callable[[], None], *, seconds: float, what: str) -> Excep
             raise
         except Exception as error:  # each store has its own errors
             left = until - time.monotonic()
-            if left <= 0:
+            if left <= 0 or stop.is_set():
                 return error
             logger.warning("%s: %s. Trying again for %.0f s.", what, _told(error), left)
-            time.sleep(min(pause, left))
+            stop.wait(min(pause, left))
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
 

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ import xarray as xr
 from torch import Tensor
 
 from climlstm.channels import channel
-from climlstm.config import Config, DataConfig
+from climlstm.config import Config, DataConfig, used_plugins
 from climlstm.data.audit import Audit, audit, bounds_of, check_task, what_was_seen
 from climlstm.data.catalog import open_source
 from climlstm.data.climatology import climatology, climatology_at, period_of
 from climlstm.data.cube import CubePlan, plan_cube
 from climlstm.data.forcing import forcing_channels
+from climlstm.data.leaks import check_lineage
 from climlstm.data.memory import memory_budget
 from climlstm.data.plan import (
     Starts,
@@ -34,9 +35,10 @@ from climlstm.data.plan import (
 from climlstm.data.remote import Cache
 from climlstm.data.statistics import Statistics, compute_statistics
 from climlstm.data.stream import Window, WindowStream
-from climlstm.environment import versions
+from climlstm.environment import environment, versions
 from climlstm.grid import cell_area_weights
 from climlstm.model.forecaster import Forecaster, Spec
+from climlstm.training.lineage import Parent
 from climlstm.training.parallel import Workers
 
 logger = logging.getLogger(__name__)
@@ -64,6 +66,7 @@ class Task:
     """(C, H, W), mean 1: cell area where a channel is observed, zero elsewhere."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """What a forecaster trained on it has seen, and with which versions: plain JSON."""
+    parent: Parent | None = None
 
     def batches(self, epoch: int, first: int) -> Iterator[tuple[Window, float]]:
         """This worker's part of each batch from `first` on, and which share of the batch it is."""
@@ -98,9 +101,10 @@ class Task:
 
 
 @contextmanager
-def open_task(config: Config, workers: Workers) -> Iterator[Task]:
+def open_task(config: Config, workers: Workers, parent: Parent | None = None) -> Iterator[Task]:
     """Open the source, take its statistics over the training period, and plan the windows.
 
+    parent: the forecaster to start from, whose normalisation is kept.
     Raises a ClimLSTMError where catalog, data and run file do not fit together, and DataError
     where the audit finds an error.
     """
@@ -146,6 +150,10 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
         )
     )
     found.require(config.name)
+    if parent is not None:
+        parent.require_fit(describe(config, cube))
+        found = found.having(check_lineage(parent.lineage, bounds))
+        statistics = parent.normalise(statistics)
     if workers.is_first:
         _warn(found)
     stream = open_windows(
@@ -181,7 +189,11 @@ def open_task(config: Config, workers: Workers) -> Iterator[Task]:
                 ),
                 "audit": found.to_dict(),
                 "versions": versions(),
-            },
+                "environment": environment(),
+                "plugins": [asdict(plugin) for plugin in used_plugins(config)],
+            }
+            | ({} if parent is None else {"lineage": parent.lineage}),
+            parent=parent,
         )
 
 

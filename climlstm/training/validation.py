@@ -1,6 +1,6 @@
 """How good the forecaster is on the validation period, beside persistence and climatology."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +45,9 @@ def validate(
     loss: Loss,
     weight: Tensor,
     workers: Workers,
-) -> Validation:
-    """Score this worker's windows, and add up over the workers.
+    stop: Callable[[], bool] = lambda: False,
+) -> Validation | None:
+    """Score this worker's windows, and add up over the workers; None, once any has to stop.
 
     windows: each with the climatology at its target's times, (B, L, C, H, W), normalised.
     weight: (C, H, W) with mean 1.
@@ -54,6 +55,8 @@ def validate(
     shape = (5, horizon, len(forecaster.channels))
     sums = torch.zeros(shape, dtype=torch.float64, device=workers.device)
     for window, climatology in windows:
+        if stop():
+            break
         prediction = forecaster(window.history, window.forcing)
         batch = window.history.shape[0]
         value = loss(prediction, window.target, weight=weight, channels=forecaster.channels)
@@ -64,6 +67,8 @@ def validate(
         ]
         ones = torch.ones_like(errors[0])
         sums += torch.stack([*errors, ones * value * batch, ones * batch])
+    if workers.any(stop()):
+        return None
     model, persistence, climatology, losses, count = workers.total(sums)
     return Validation(
         loss=float((losses / count)[0, 0]),

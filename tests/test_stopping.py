@@ -1,0 +1,126 @@
+"""Asked to stop, at any stage: within seconds, with the state saved, and nothing half written."""
+
+import threading
+
+import pytest
+import torch
+
+from climlstm.errors import DataError
+from climlstm.model.saving import load_forecaster
+from climlstm.training import agreement, checkpoint, loop
+from climlstm.training.loop import STOPPED, prepare_training, train
+from climlstm.training.progress import JOURNAL, read_journal
+from climlstm.training.storage import FolderStorage, run_folder
+
+SETTINGS = ["training.validate_every=9", "training.epochs=2"]
+
+
+def state(config):
+    """All tensors of the latest checkpoint, and the validation losses so far."""
+    run = run_folder(config)
+    latest = checkpoint.latest_checkpoint(run)
+    forecaster, _ = load_forecaster(latest)
+    losses = [r["valid_loss"] for r in read_journal(run / JOURNAL) if r["event"] == "valid"]
+    return {**forecaster.state_dict(), **checkpoint.read_training(latest)[1]}, losses
+
+
+@pytest.fixture(autouse=True)
+def always_agreeing(monkeypatch):
+    monkeypatch.setattr(agreement, "SECONDS_BETWEEN_MEETINGS", 0.0)
+    monkeypatch.setattr(agreement, "SHARE_OF_TIME", 1e9)
+
+
+def prepared(config):
+    return prepare_training(config, FolderStorage(run_folder(config)))
+
+
+@pytest.fixture(scope="module")
+def unbroken(small_run_of_module):
+    config = small_run_of_module("name=unbroken", *SETTINGS)
+    train(config)
+    return state(config)
+
+
+def assert_goes_on_exactly(config, unbroken):
+    train(config, resume_from=checkpoint.latest_checkpoint(run_folder(config)))
+    tensors, losses = state(config)
+    assert losses == unbroken[1]
+    assert tensors.keys() == unbroken[0].keys()
+    assert all(torch.equal(tensors[name], unbroken[0][name]) for name in tensors)
+
+
+def stop_when(monkeypatch, module, name, number):
+    """Set the event when a function is called for the n-th time."""
+    stop, calls, called = threading.Event(), [], getattr(module, name)
+
+    def counting(*arguments, **options):
+        calls.append(name)
+        if len(calls) == number:
+            stop.set()
+        return called(*arguments, **options)
+
+    monkeypatch.setattr(module, name, counting)
+    return stop
+
+
+@pytest.mark.parametrize(
+    ("stage", "module", "name", "number", "step", "unvalidated"),
+    [
+        ("step", loop.Learner, "learn", 13, 13, False),
+        ("step before a validation", loop.Learner, "learn", 9, 9, True),
+        ("validation", loop.Training, "_validate", 2, 18, True),
+        ("checkpoint", loop.Training, "_write", 1, 9, False),
+        ("first step", loop.Learner, "learn", 1, 1, False),
+    ],
+)
+def test_a_run_stops_at_once_and_goes_on_exactly(
+    small_run, unbroken, monkeypatch, stage, module, name, number, step, unvalidated
+):
+    config = small_run("name=stopped", *SETTINGS)
+    with prepared(config) as training, monkeypatch.context() as patched:
+        stop = stop_when(patched, module, name, number)
+        assert training.run(stop) == STOPPED
+    standing = checkpoint.read_standing(checkpoint.latest_checkpoint(run_folder(config)))
+    assert (standing.position.step, standing.unvalidated) == (step, unvalidated), stage
+    assert not list(run_folder(config).glob(".*"))
+    assert_goes_on_exactly(config, unbroken)
+
+
+def test_a_run_that_waits_for_data_stops_nevertheless(small_run, monkeypatch):
+    """A store that never answers: the wish to stop is heard while windows are waited for."""
+    config = small_run("name=waiting", *SETTINGS)
+    hung, stop = threading.Event(), threading.Event()
+    with prepared(config) as training, monkeypatch.context() as patched:
+        read = training.task.stream.reader.read
+
+        def hanging(*arguments, **options):
+            stop.set()
+            hung.wait(60)
+            return read(*arguments, **options)
+
+        patched.setattr(training.task.stream.reader, "read", hanging)
+        try:
+            assert training.run(stop) == STOPPED
+        finally:
+            hung.set()
+
+
+def test_data_that_cannot_be_read_in_mid_epoch_end_the_run_with_a_checkpoint(
+    small_run, unbroken, monkeypatch
+):
+    config = small_run("name=broken", *SETTINGS)
+    with prepared(config) as training, monkeypatch.context() as patched:
+        batches = training.task.batches
+
+        def failing(task, epoch, first):
+            for number, batch in enumerate(batches(epoch, first)):
+                if number == 12:
+                    raise DataError("the line is dead")
+                yield batch
+
+        patched.setattr(type(training.task), "batches", failing)
+        with pytest.raises(DataError, match="the line is dead"):
+            training.run()
+    latest = checkpoint.latest_checkpoint(run_folder(config))
+    assert checkpoint.read_standing(latest).position.step == 12
+    assert_goes_on_exactly(config, unbroken)
