@@ -368,7 +368,12 @@ def forecast(
 @app.command()
 def evaluate(
     store: Annotated[Path, typer.Argument(help="A forecast store.")],
-    out: Annotated[Path, typer.Option(help="Folder for tables and curves.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for tables and curves.", show_default=False)
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="One HTML page to pass on.", show_default=False)
+    ] = None,
     evaluator: Annotated[
         list[str], typer.Option(help="Evaluator; by default those of the run file.")
     ] = [],  # noqa: B006
@@ -383,20 +388,29 @@ def evaluate(
     from climlstm.config import PluginChoice
     from climlstm.evaluation.tables import write_scores
     from climlstm.forecasting import open_forecasts
-    from climlstm.runs import config_of, evaluate_run, other_data
+    from climlstm.runs import config_of, evaluate_run, open_cube, other_data
 
     forecasts = open_forecasts(store)
+    config = config_of(forecasts)
+    data = other_data(config.data, catalog=catalog, source=source)
+    chosen = [PluginChoice(name=name) for name in evaluator] or list(config.evaluation.evaluators)
+    if report is not None:
+        from climlstm.report import with_spectra, write_report
+
+        chosen = with_spectra(chosen)
     with console.status("scoring"):
         evaluation = evaluate_run(
-            forecasts,
-            data=other_data(config_of(forecasts).data, catalog=catalog, source=source),
-            evaluators=[PluginChoice(name=name) for name in evaluator] or None,
-            regions=region or None,
-            allow_seen=allow_seen,
+            forecasts, data=data, evaluators=chosen, regions=region or None, allow_seen=allow_seen
         )
     print_scores(evaluation.scores)
-    for path in [*write_scores(evaluation, out), *_draw_curves(evaluation.scores, out)]:
-        console.print(f"wrote {path}")
+    if out is not None:
+        for path in [*write_scores(evaluation, out), *_draw_curves(evaluation.scores, out)]:
+            console.print(f"wrote {path}")
+    if report is not None:
+        with console.status("drawing the report"):
+            truth = open_cube(data or config.data)
+            write_report(report, forecasts, evaluation, truth, config=config, evaluators=chosen)
+        console.print(f"wrote {report}")
 
 
 def print_scores(scores: Any) -> None:

@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from climlstm import plugins
+from climlstm import html, plugins
 from climlstm.channels import channel, plugins_of
 from climlstm.errors import ConfigError, PluginError, nearest
 from climlstm.options import options_of
@@ -388,6 +388,26 @@ class Config(Section):
     forecast: ForecastConfig = ForecastConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: ClusterConfig = ClusterConfig()
+
+    def _repr_html_(self) -> str:
+        """What was set, section by section, for notebooks; defaults in a box that opens."""
+        chosen = self.model_dump(mode="json", exclude_unset=True)
+        sections = [
+            html.table((name, ""), [(key, _in_line(value)) for key, value in content.items()])
+            for name, content in chosen.items()
+            if isinstance(content, dict)
+        ]
+        return html.fragment(
+            f'<div class="name">run {html.text(self.name)}</div>',
+            *sections,
+            html.details("complete, with defaults", f"<pre>{html.text(dump_config(self))}</pre>"),
+        )
+
+
+def _in_line(value: Any) -> str:
+    """A value of the run file as it can be written there, in one line."""
+    written = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000)
+    return written.removesuffix("...\n").strip()
 
 
 def load_config(

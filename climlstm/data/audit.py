@@ -14,11 +14,12 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from climlstm import html
 from climlstm.config import Config
 from climlstm.data import layout, leaks, plausibility
 from climlstm.data.axes import find_axes
 from climlstm.data.cube import CubePlan, reading
-from climlstm.data.findings import Finding, errors_of
+from climlstm.data.findings import Finding, errors_of, findings_table
 from climlstm.data.forcing import CHANNELS, forcing_channels, forcing_fields
 from climlstm.data.plan import plan_windows
 from climlstm.data.statistics import Period, Statistics
@@ -70,6 +71,18 @@ class Audit:
             "bytes_read": self.bytes_read,
             "findings": [finding.to_dict() for finding in self.findings],
         }
+
+    def _repr_html_(self) -> str:
+        """The verdict and what was found, for notebooks."""
+        verdict = "passed" if self.passed else "failed"
+        said = (
+            f"{len(self.errors)} errors, {len(self.findings)} findings; "
+            f"{self.steps_read} steps read, data {(self.digest or 'unknown')[:12]}"
+        )
+        return html.fragment(
+            f'<div><span class="name">audit</span> {html.badge(verdict, verdict)} {said}</div>',
+            findings_table(self.findings),
+        )
 
     def require(self, name: str) -> None:
         """Raises DataError, naming all errors, unless the audit of the run `name` passed."""

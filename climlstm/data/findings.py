@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from climlstm import html
+
 Severity = Literal["error", "warning", "note"]
 
 
@@ -33,3 +35,15 @@ class Finding:
 def errors_of(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Those for which a run must not start, or a score must not be believed."""
     return tuple(finding for finding in findings if finding.severity == "error")
+
+
+def findings_table(findings: Iterable[Finding]) -> html.Markup:
+    """What was found as HTML, errors first; nothing where nothing was."""
+    order = ("error", "warning", "note")
+    rows = [
+        (html.badge(f.severity, f.severity), f.what, f"{f.where}: {f.value}", f.fix)
+        for f in sorted(findings, key=lambda f: order.index(f.severity))
+    ]
+    if not rows:
+        return html.Markup("")
+    return html.table(("", "what", "where", "what to do"), rows)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from climlstm import html
 from climlstm.channels import channel
 from climlstm.data.units import conversion
 from climlstm.errors import DataError, PluginError, nearest
@@ -39,6 +40,19 @@ class Evaluation:
     """Summaries of the other evaluators, by their names: columns of their own, and `model`."""
     cases: dict[str, pd.DataFrame]
     """What each evaluator, by its name, gave for each `model` and `init_time`."""
+
+    def _repr_html_(self) -> str:
+        """The scores of whole days, metric by metric and region by region, for notebooks."""
+        from climlstm.evaluation.tables import score_table
+
+        pairs = self.scores[["metric", "region"]].drop_duplicates()
+        tables: list[str] = []
+        for metric, region in pairs.itertuples(index=False):
+            heading, rows = score_table(self.scores, metric, region=region)
+            drawn = html.table(heading, rows, numbers_from=1)
+            tables.append(html.details(f"{metric}, {region}", drawn, opened=not tables))
+        others = [f"{name}: {len(table)} rows in .tables" for name, table in self.tables.items()]
+        return html.fragment(*tables, *map(html.quiet, others))
 
 
 def evaluate(
@@ -166,7 +180,8 @@ def _score_table(parts: list[pd.DataFrame], units: Mapping[str, str]) -> pd.Data
         split = {name: _variable_and_level(name) for name in whole["variable"].unique()}
         whole["level"] = whole["variable"].map({n: level for n, (_, level) in split.items()})
         whole["variable"] = whole["variable"].map({n: short for n, (short, _) in split.items()})
-    return whole.astype({"level": "Float64", "n": "Int64"})[SCORE_COLUMNS]
+    numbers = dict.fromkeys(("value", "ci_low", "ci_high"), "float64")  # empty parts have none
+    return whole.astype({"level": "Float64", "n": "Int64", **numbers})[SCORE_COLUMNS]
 
 
 def _variable_and_level(name: str) -> tuple[str, float | None]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from climlstm import grid, plugins
+from climlstm import grid, html, plugins
 from climlstm.errors import CheckpointError, ConfigError
 from climlstm.model.normaliser import Normaliser
 from climlstm.model.padding import Geometry
@@ -201,6 +201,25 @@ class Forecaster(nn.Module):
     def denormalise(self, state: Tensor) -> Tensor:
         """(..., C, H, W) to physical units, with NaN in missing cells."""
         return self.normaliser.denormalise(state).masked_fill(self.missing, torch.nan)
+
+    def _repr_html_(self) -> str:
+        """What it forecasts from what, for notebooks."""
+        spec = self.spec
+        number = sum(weights.numel() for weights in self.network.parameters())
+        latitude, longitude = spec.latitude, spec.longitude
+        options = ", ".join(f"{name} {value}" for name, value in spec.options.items())
+        pairs = [
+            ("network", f"{spec.network}, {number:,} parameters" + f"; {options}" * bool(options)),
+            ("forecasts", ", ".join(map("{} ({})".format, spec.channels, spec.units))),
+            ("from", f"{spec.history} step{'s' if spec.history > 1 else ''} of {spec.step}"),
+            ("known besides", ", ".join([*spec.forcing, *spec.static]) or "nothing"),
+            (
+                "grid",
+                f"{len(latitude)} × {len(longitude)}, latitude {latitude[0]:g} to "
+                f"{latitude[-1]:g}, longitude {longitude[0]:g} to {longitude[-1]:g}",
+            ),
+        ]
+        return html.fragment('<div class="name">forecaster</div>', html.facts(pairs))
 
     def _check(self, shape: tuple[int, int]) -> None:
         channels = len(self.spec.channels)

@@ -14,10 +14,12 @@ try:
     )
     from climlstm.plots.explorer import ForecastView, require_series
     from climlstm.plots.maps import plot_field
-    from climlstm.plots.panels import plot_forecast, plot_strip
+    from climlstm.plots.panels import plot_forecast, plot_panels, plot_strip
     from climlstm.plots.projections import PROJECTIONS, REGIONS
     from climlstm.plots.selection import channel, choose_init
-    from climlstm.plots.sheet import save
+    from climlstm.plots.sheet import save, svg_of
+    from climlstm.plots.spectra import plot_spectra
+    from climlstm.plots.styles import look_of_channel
     from climlstm.plots.tracks import plot_tracks
 except ImportError as error:
     if (error.name or "").split(".")[0] not in ("cartopy", "matplotlib", "shapely", "PIL"):
@@ -32,11 +34,14 @@ __all__ = [
     "channel",
     "choose_init",
     "fetch",
+    "look_of_channel",
     "plot_field",
     "plot_forecast",
+    "plot_panels",
     "plot_probability",
     "plot_scores",
     "plot_spaghetti",
+    "plot_spectra",
     "plot_spread",
     "plot_stamps",
     "plot_strip",
@@ -44,4 +49,5 @@ __all__ = [
     "require_series",
     "save",
     "status",
+    "svg_of",
 ]

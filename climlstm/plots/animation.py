@@ -1,5 +1,6 @@
 """A forecast as it unfolds: GIF by Pillow, MP4 by ffmpeg where that is installed."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -74,7 +75,8 @@ def animate(
     except OSError as error:
         raise DataError(f"{target}: the animation cannot be written: {error}.") from error
     finally:
-        arriving.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # also where its folder is a file
+            arriving.unlink(missing_ok=True)
     return target
 
 

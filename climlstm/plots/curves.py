@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from climlstm.errors import DataError, nearest
-from climlstm.plots.sheet import DPI, QUIET, TEXT, Picture
+from climlstm.plots.sheet import DPI, QUIET, RULE, TEXT, Picture
 from climlstm.plots.styles import look_of_channel
 
 REQUIRED = ("variable", "lead_time", "metric", "model", "value")
@@ -17,7 +17,7 @@ REQUIRED = ("variable", "lead_time", "metric", "model", "value")
 _BASELINES: dict[str, dict[str, Any]] = {
     "persistence": {"color": "#8c8c8c", "linestyle": (0, (5, 2)), "linewidth": 1.3},
     "climatology": {"color": "#8c8c8c", "linestyle": (0, (1, 1.4)), "linewidth": 1.5},
-    "perfect model": {"color": "#1a1a1a", "linestyle": (0, (6, 1.5, 1, 1.5)), "linewidth": 1.2},
+    "perfect model": {"color": TEXT, "linestyle": (0, (6, 1.5, 1, 1.5)), "linewidth": 1.2},
 }
 """What models are measured against, in greys: known by their dashes."""
 
@@ -66,10 +66,11 @@ def plot_scores(
         figure.legend(
             handles,
             labels,
-            loc="outside upper right",
+            loc="outside upper right" if min(columns, len(names)) > 1 else "outside lower center",
             ncols=len(labels),
             frameon=False,
             fontsize=8.5,
+            labelcolor=TEXT,
         )
         where = str(chosen["region"].iloc[0]) if "region" in chosen else ""
         figure.suptitle(
@@ -77,7 +78,7 @@ def plot_scores(
             x=0.01, ha="left", size=12, weight="bold", color=TEXT,
         )  # fmt: skip
     else:
-        panels[0].legend(frameon=False, fontsize=8)
+        panels[0].legend(frameon=False, fontsize=8, labelcolor=TEXT)
     return figure
 
 
@@ -181,16 +182,21 @@ def _draw_panel(
 
 
 def _dress(ax: Axes, title: str, metric: str, units: str) -> None:
-    ax.set_title(title, loc="left", size=9.5, weight="bold", color=TEXT)
-    if units:
-        ax.set_title(units, loc="right", size=8, color=QUIET)
+    dress_axes(ax, title, units)
     ax.set_xlim(left=0)
     if metric == "acc":
         ax.set_ylim(top=1.0)
     elif ax.dataLim.y0 >= 0:
         ax.set_ylim(bottom=0)
-    ax.grid(color="#e6e6e6", linewidth=0.6)
+
+
+def dress_axes(ax: Axes, title: str, units: str) -> None:
+    """Title on the left, unit on the right, a quiet frame and grid."""
+    ax.set_title(title, loc="left", size=9.5, weight="bold", color=TEXT)
+    if units:
+        ax.set_title(units, loc="right", size=8, color=QUIET)
+    ax.grid(color=RULE, linewidth=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set(linewidth=0.6, color=QUIET)
-    ax.tick_params(labelsize=8, color=QUIET, labelcolor=TEXT, width=0.6, length=3)
+    ax.tick_params(which="both", labelsize=8, color=QUIET, labelcolor=TEXT, width=0.6, length=3)

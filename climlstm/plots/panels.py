@@ -93,6 +93,39 @@ def plot_forecast(
     return figure
 
 
+def plot_panels(
+    forecast: xr.Dataset,
+    variable: str,
+    *,
+    truth: xr.Dataset,
+    init_time: Any = None,
+    lead_time: Lead | None = None,
+    contours: str | None = None,
+    projection: str | ccrs.Projection | None = None,
+    region: str | tuple[float, float, float, float] | None = None,
+    coastlines: Coastlines = "auto",
+    width: float = 4.6,
+) -> tuple[Figure, Figure, Figure]:
+    """Forecast, truth and error as figures of their own, in one scale, for pages that set them.
+
+    Arguments as in `plot_forecast`; width: of each figure, inches.
+    """
+    lead = choose_lead(forecast, lead_time)
+    case = choose_case(forecast, truth, variable, init_time, lead, contours=contours)
+    scale = _Scale.of([case], look_of(case.forecast), None, None)
+    shown = view(bounds_of(case.forecast), projection=projection, region=region)
+    sheets = [new_sheet(shown, width=width) for _ in range(3)]
+    maps = [sheet.maps[0][0] for sheet in sheets]
+    images = _draw_case(case, maps, scale, shading="smooth", coastlines=coastlines)
+    notes = ("", "", _rmse_note(case, scale.look, shown.bounds))
+    for panel, title, note in zip(maps, ("Forecast", "Truth", "Error"), notes, strict=True):
+        set_titles(panel, title, note)
+    for sheet, image in zip(sheets[:2], images[:2], strict=True):
+        add_colorbar(image, sheet.bars[0], scale.look.label_with_units, extend=scale.extend)
+    add_colorbar(images[2], sheets[2].bars[0], scale.error_label, extend=scale.error_extend)
+    return sheets[0].figure, sheets[1].figure, sheets[2].figure
+
+
 def plot_strip(
     forecast: xr.Dataset,
     variable: str,
@@ -155,6 +188,10 @@ class _Scale:
     extend: Any
     error_extend: Any
 
+    @property
+    def error_label(self) -> str:
+        return f"Error ({self.look.units})" if self.look.units else "Error"
+
     @classmethod
     def of(
         cls,
@@ -212,18 +249,17 @@ def _add_bars(
 ) -> None:
     """Colour bars in the axes made for them, or beside the maps that were given."""
     look = scale.look
-    error_label = f"error ({look.units})" if look.units else "error"
     if bars:
         add_colorbar(images[0], bars[0], look.label_with_units, extend=scale.extend)
         if len(images) == 3:
-            add_colorbar(images[2], bars[1], _capital(error_label), extend=scale.error_extend)
+            add_colorbar(images[2], bars[1], scale.error_label, extend=scale.error_extend)
         return
     figure = maps[0].figure
     assert figure is not None
     figure.colorbar(images[0], ax=list(maps[:2]), shrink=0.7, label=look.units, extend=scale.extend)
     if len(images) == 3:
         figure.colorbar(
-            images[2], ax=maps[2], shrink=0.7, label=error_label, extend=scale.error_extend
+            images[2], ax=maps[2], shrink=0.7, label=scale.error_label, extend=scale.error_extend
         )
 
 
@@ -241,7 +277,3 @@ def checked_maps(ax: Sequence[GeoAxes], count: int) -> list[GeoAxes]:
     if len(maps) != count:
         raise DataError(f"ax has {len(maps)} maps, but {count} panels are drawn.")
     return maps
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

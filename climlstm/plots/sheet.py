@@ -1,11 +1,14 @@
 """Figures without pyplot: sheets of maps with room for titles and colour bars, saved whole."""
 
+import contextlib
 import io
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import matplotlib
 import numpy as np
 from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.axes import Axes
@@ -19,6 +22,8 @@ from climlstm.plots.projections import View
 DPI = 150
 TEXT = "#222222"
 QUIET = "#6b6b6b"
+RULE = "#e6e6e6"
+"""Letters, those of less weight, and lines of grids; pages may give them other colours."""
 
 _MARGIN, _TITLE, _BAR, _BAR_THICK, _GAP = 0.15, 0.3, 0.5, 0.11, 0.16
 """Inches: around the sheet, above each map, for a colour bar and its labels, the bar itself,
@@ -33,6 +38,9 @@ class Picture(Figure):
         self.savefig(buffer, format="png")
         return buffer.getvalue()
 
+
+_PIXELS_BELOW = 2.9
+"""Order of drawing below which an SVG has pixels: colours and coasts, but no lines over them."""
 
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, bottom, width and height, as parts of the figure's."""
@@ -156,8 +164,32 @@ def save(picture: Figure | Axes, path: str | os.PathLike[str], *, dpi: float | N
     except OSError as error:
         raise DataError(f"{target}: the picture cannot be written: {error}.") from error
     finally:
-        arriving.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # also where its folder is a file
+            arriving.unlink(missing_ok=True)
     return target
+
+
+def svg_of(picture: Figure | Axes, *, dpi: float = 150) -> str:
+    """A figure (or that of an axes) as SVG to stand in a page, whose colours its letters take.
+
+    Letters, ticks and grids have the colours `--ink`, `--quiet` and `--rule` of the page, so that
+    one picture suits light and dark ones. Images and coasts are pixels, which keeps it small. The
+    same figure gives the same text.
+    """
+    figure = picture if isinstance(picture, Figure) else picture.get_figure(root=True)
+    assert figure is not None
+    for ax in figure.axes:
+        if isinstance(ax, GeoAxes):
+            ax.set_rasterization_zorder(_PIXELS_BELOW)
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "climlstm", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", dpi=dpi, transparent=True, metadata={"Date": None})
+    drawn = buffer.getvalue()
+    drawn = drawn[drawn.index("<svg") :]
+    for colour, name in ((TEXT, "ink"), (QUIET, "quiet"), (RULE, "rule")):
+        drawn = drawn.replace(colour, f"var(--{name})")
+    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
+    return re.sub(r'<g id="[^"]*">', "<g>", drawn)  # names that would come twice on a page
 
 
 def image_of(figure: Figure) -> np.ndarray:

@@ -1,0 +1,78 @@
+"""A report: what was run, whether to trust it, how good it is, and how it looks, on one page."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import xarray as xr
+
+from climlstm import __version__
+from climlstm.config import Config, PluginChoice
+from climlstm.errors import DataError
+from climlstm.evaluation.evaluate import Evaluation
+from climlstm.report import page, sections
+from climlstm.report.verdict import best_known, headline
+
+SPECTRA = PluginChoice(name="power_spectrum")
+"""The evaluator whose table becomes the report's spectra."""
+
+
+def with_spectra(evaluators: Sequence[PluginChoice]) -> list[PluginChoice]:
+    """These evaluators, and the one that a report needs besides."""
+    return [*evaluators, *([] if any(c.name == SPECTRA.name for c in evaluators) else [SPECTRA])]
+
+
+def write_report(
+    path: str | Path,
+    forecasts: xr.Dataset,
+    evaluation: Evaluation,
+    truth: xr.Dataset,
+    *,
+    config: Config,
+    evaluators: Sequence[PluginChoice],
+    model: str | None = None,
+) -> Path:
+    """Write one HTML page that needs nothing but itself; the path.
+
+    forecasts: of a store that climlstm wrote, with its provenance.
+    evaluation: of these forecasts by these evaluators, as from `evaluate_run`.
+    truth: the cube that they were scored against.
+    model: what the forecasts are called in the evaluation; by default the name of the network.
+    Raises DataError where the page cannot be written.
+    """
+    target = Path(path)
+    with _as_data_error(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    provenance = json.loads(forecasts.attrs["climlstm_provenance"])
+    name = model or config.model.name
+    typical, worst = best_known(evaluation, forecasts, name)
+    parts = [
+        ("What was run", sections.what_was_run(forecasts, config, provenance)),
+        ("Audit", sections.audit(provenance)),
+        ("Scores", sections.scores(evaluation, name)),
+        ("Maps", sections.maps(forecasts, truth, typical, worst)),
+        ("Storms", sections.storms(evaluation, truth, evaluators, name, typical)),
+        ("Spectra", sections.spectra(evaluation, name)),
+        ("Run file", sections.run_file(config)),
+    ]
+    written = page.page(
+        f"{config.name}: forecasts by {name}",
+        lead=headline(evaluation, forecasts, config, provenance, name),
+        sections=parts,
+        foot=f"Made with climlstm {__version__}. Coastlines: Natural Earth, public domain.",
+    )
+    with _as_data_error(target):
+        arriving = target.with_name(f".{target.name}.part")
+        arriving.write_text(written, encoding="utf-8")
+        os.replace(arriving, target)
+    return target
+
+
+@contextmanager
+def _as_data_error(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{target}: the report cannot be written: {error}.") from error

@@ -1,0 +1,289 @@
+"""The sections of a report, each from what it is about to HTML; empty where there is nothing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from climlstm import html, plots, plugins
+from climlstm.config import Config, PluginChoice, dump_config, format_duration
+from climlstm.data.findings import Finding, findings_table
+from climlstm.evaluation.evaluate import Evaluation
+from climlstm.evaluation.tables import DEFINITIONS, score_table
+from climlstm.html import Markup
+from climlstm.report import page
+from climlstm.report.verdict import Chosen, favourites
+
+TABLE_LEADS = ("1D", "3D", "5D", "7D", "10D")
+"""Of the short table of scores; the others can be opened."""
+
+SHOWN = 6
+"""Variables of which curves and spectra are shown at once."""
+
+
+def what_was_run(forecasts: xr.Dataset, config: Config, provenance: dict[str, Any]) -> Markup:
+    """Source, grid, periods, network, checkpoint."""
+    data, spans = config.data, provenance.get("seen", {})
+    rows, columns = forecasts.sizes["latitude"], forecasts.sizes["longitude"]
+    periods = data.periods
+    pairs: list[tuple[str, Any]] = [
+        ("Data", f"source '{data.source}' of {data.catalog}"),
+        ("Grid", f"{rows} × {columns} points, {_extent(forecasts)}"),
+        ("Forecast", ", ".join(data.state)),
+        ("Known besides", ", ".join([*data.forcing, *data.static]) or "nothing"),
+        ("Step", format_duration(data.step)),
+        ("Trained on", _span(spans.get("train") or periods.train)),
+        ("Chosen on", _span(spans.get("valid") or periods.valid)),
+        ("Tested on", _span(periods.test)),
+        ("Network", f"{config.model.name}, {_settings(config)}"),
+        ("Training", _training(config, provenance)),
+        ("Checkpoint", f"{provenance.get('checkpoint')} (step {provenance.get('step')})"),
+        ("Its digest", Markup(f"<code>{html.text(str(provenance.get('digest'))[:16])}…</code>")),
+        ("Software", ", ".join(f"{k} {v}" for k, v in provenance.get("versions", {}).items())),
+    ]
+    return page.scrolling(html.facts(pairs))
+
+
+def audit(provenance: dict[str, Any]) -> Markup:
+    """The verdict of the audit before training, and all that it found."""
+    found = provenance.get("audit")
+    if not found:
+        return page.paragraph("The forecasts do not say that an audit was made before training.")
+    findings = [Finding(**finding) for finding in found["findings"]]
+    passed = found["passed"]
+    verdict = Markup(
+        f"{html.badge('passed' if passed else 'failed', 'passed' if passed else 'failed')} "
+        f"{len(findings) or 'No'} finding{'' if len(findings) == 1 else 's'}. It looked for leaks "
+        "between the periods and into statistics and climatology, for gaps, doubled times, wrong "
+        f"units and implausible values, on {found['steps_read']} steps of the data "
+        f"<code>{html.text(str(found['digest'])[:12])}</code>."
+    )
+    return Markup(page.paragraph(verdict) + page.scrolling(findings_table(findings)))
+
+
+def scores(evaluation: Evaluation, model: str) -> Markup:
+    """Curves and tables with intervals, beside the baselines."""
+    table = evaluation.scores
+    parts = [
+        page.paragraph(
+            "Bands and brackets are intervals of 95 %, from a bootstrap of blocks of "
+            "initialisations: neighbouring forecasts resemble one another."
+        )
+    ]
+    for metric in ("rmse", "acc"):
+        if (table["metric"] == metric).any():
+            parts += [page.subheading(f"{_name(metric)} against lead time"), _curves(table, metric)]
+    for metric in dict.fromkeys(table["metric"]):
+        if metric in DEFINITIONS:
+            parts.append(_tables(table, metric))
+    return Markup("".join(parts))
+
+
+def _curves(table: pd.DataFrame, metric: str) -> Markup:
+    chosen = table[table["metric"] == metric]
+    level = chosen["level"].map(lambda value: "" if pd.isna(value) else f"{value:g}")
+    names = favourites(dict.fromkeys(chosen["variable"].astype(str) + level))
+    drawn = [
+        page.picture(
+            plots.svg_of(plots.plot_scores(table, metric=metric, variables=[name], width=4.6)),
+            f"{_name(metric)} of {_label(name)} against lead time, beside the baselines",
+        )
+        for name in names
+    ]
+    more = html.details("more variables", page.row(drawn[SHOWN:])) if drawn[SHOWN:] else ""
+    return Markup(page.row(drawn[:SHOWN]) + more)
+
+
+def _tables(table: pd.DataFrame, metric: str) -> Markup:
+    """A few lead times at once, all the others in a box that opens; region by region."""
+    chosen = table = _readable(table[table["metric"] == metric])
+    parts = []
+    for region in dict.fromkeys(chosen["region"]):
+        here = chosen[chosen["region"] == region]
+        leads = [pd.Timedelta(lead) for lead in TABLE_LEADS]
+        leads = [lead for lead in leads if (here["lead_time"] == lead).any()]
+        short = score_table(table, metric, region=region, leads=leads or None)
+        whole = score_table(table, metric, region=region, leads=list(here["lead_time"].unique()))
+        caption = Markup(f"{html.text(_name(metric))}, {html.text(region)}")
+        parts.append(
+            page.scrolling(html.table(short[0], short[1], caption=caption, numbers_from=1))
+        )
+        if len(whole[1]) > len(short[1]):
+            every = page.scrolling(html.table(whole[0], whole[1], numbers_from=1))
+            parts.append(html.details("every lead time", every))
+    said = html.quiet(f"{_name(metric)}: {DEFINITIONS[metric]}.")
+    body = Markup(f"<p>{said}</p>" + "".join(parts))
+    return body if metric == "rmse" else html.details(f"{_name(metric)} in numbers", body)
+
+
+def _readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Scores in the units that people read."""
+    parts = []
+    for (variable, level, units), rows in table.groupby(
+        ["variable", "level", "units"], dropna=False, sort=False
+    ):
+        name = f"{variable}{'' if pd.isna(level) else format(level, 'g')}"
+        look = plots.look_of_channel(name, None if pd.isna(units) else units)
+        numbers = {n: rows[n] * look.conversion.scale for n in ("value", "ci_low", "ci_high")}
+        parts.append(rows.assign(**numbers, units=look.units or "1"))
+    return pd.concat(parts)
+
+
+def maps(forecasts: xr.Dataset, truth: xr.Dataset, typical: Chosen, worst: Chosen | None) -> Markup:
+    """Forecast, truth and error of the median case in two variables, and of the worst."""
+    second = [n for n in favourites(forecasts.data_vars) if n[0] != typical.variable[0]][:1]
+    chosen = [typical, *([worst] if worst else [])]
+    chosen[1:1] = [Chosen(n, typical.init_time, typical.lead_time, typical.why) for n in second]
+    return Markup("".join(_maps(forecasts, truth, each) for each in chosen))
+
+
+def _maps(forecasts: xr.Dataset, truth: xr.Dataset, case: Chosen) -> Markup:
+    figures = plots.plot_panels(
+        forecasts,
+        case.variable,
+        truth=truth,
+        init_time=case.init_time,
+        lead_time=case.lead_time,
+    )
+    names = ("forecast", "truth", "error")
+    when = f"from {_moment(case.init_time)}, {_hours(case.lead_time)} ahead"
+    drawn = [
+        page.picture(plots.svg_of(figure), f"Map of the {name} of {_label(case.variable)}, {when}")
+        for figure, name in zip(figures, names, strict=True)
+    ]
+    return Markup(page.subheading(f"{_label(case.variable)} {when}: {case.why}") + page.row(drawn))
+
+
+def storms(
+    evaluation: Evaluation,
+    truth: xr.Dataset,
+    evaluators: Sequence[PluginChoice],
+    model: str,
+    typical: Chosen,
+) -> Markup:
+    """Tracks and scores of each evaluator that finds tracks; nothing where none did."""
+    return Markup(
+        "".join(_storms(evaluation, truth, choice, model, typical) for choice in evaluators)
+    )
+
+
+def _storms(
+    evaluation: Evaluation, truth: xr.Dataset, choice: PluginChoice, model: str, typical: Chosen
+) -> Markup:
+    tracker = plugins.create("evaluators", choice.name, choice.options)
+    if not hasattr(tracker, "tracks") or choice.name not in evaluation.cases:
+        return Markup("")
+    cases = evaluation.cases[choice.name]
+    tracks = tracker.tracks(cases[cases["model"] == model].drop(columns="model"))
+    predicted = tracks[tracks["source"] != "truth"]
+    predicted = predicted[predicted["init_time"] == pd.Timestamp(typical.init_time)]
+    parts = [_storm_scores(evaluation.scores, getattr(tracker, "headline", ()), model)]
+    if len(predicted):
+        figure = plots.plot_tracks(
+            predicted,
+            truth=tracks[tracks["source"] == "truth"],
+            field=truth["msl"].sel(time=typical.init_time) if "msl" in truth else None,
+            init_time=typical.init_time,
+        )
+        caption = f"Tracks forecast from {_moment(typical.init_time)}, and the true ones."
+        parts.append(page.picture(plots.svg_of(figure), "Map of storm tracks", caption, wide=True))
+    return Markup("".join(parts))
+
+
+def _storm_scores(table: pd.DataFrame, metrics: Sequence[str], model: str) -> Markup:
+    """A row for each lead time, a column for each of the evaluator's headline metrics."""
+    rows: dict[str, list[str]] = {}
+    shown = [metric for metric in metrics if (table["metric"] == metric).any()]
+    for place, metric in enumerate(shown):
+        region = table[table["metric"] == metric]["region"].iloc[0]
+        heading, found = score_table(table, metric, region=region)
+        column = heading.index(model) if model in heading else 2
+        for row in found:
+            rows.setdefault(row[1], ["–"] * len(shown))[place] = row[column]
+    if not rows:
+        return Markup("")
+    units = {m: table[table["metric"] == m]["units"].iloc[0] for m in shown}
+    names = [f"{_name(m)}{f' ({u})' if u not in (None, '1') else ''}" for m, u in units.items()]
+    body = [(lead, *values) for lead, values in rows.items()]
+    return page.scrolling(html.table(("lead", *names), body, numbers_from=1))
+
+
+def spectra(evaluation: Evaluation, model: str) -> Markup:
+    """Power by wavelength, where the evaluator has run."""
+    table = evaluation.tables.get("power_spectrum")
+    if table is None or table.empty:
+        return Markup("")
+    said = (
+        "Variance by wavelength along latitude circles between 30° and 60°. A forecast whose line "
+        "falls below the truth at short waves has become smooth: it hedges. One whose line stays "
+        "above it makes noise."
+    )
+    names = favourites(table["variable"].unique())
+    drawn = [
+        page.picture(
+            plots.svg_of(plots.plot_spectra(table, name, model=model)),
+            f"Power spectrum of {_label(name)}, forecast and truth",
+        )
+        for name in names
+    ]
+    more = html.details("more variables", page.row(drawn[SHOWN:])) if drawn[SHOWN:] else ""
+    return Markup(page.paragraph(said) + page.row(drawn[:SHOWN]) + more)
+
+
+def run_file(config: Config) -> Markup:
+    """The run file, complete with defaults."""
+    return html.details(
+        "The run file, complete with defaults", page.preformatted(dump_config(config))
+    )
+
+
+def _label(channel: str) -> str:
+    """'500 hPa geopotential'"""
+    return plots.look_of_channel(channel, None).label
+
+
+def _name(metric: str) -> str:
+    """'RMSE', 'Position error'."""
+    words = metric.split("_")
+    short = ("rmse", "mae", "acc", "crps", "pod", "far")
+    first = words[0].upper() if words[0] in short else words[0].capitalize()
+    return " ".join([first, *words[1:]])
+
+
+def _extent(forecasts: xr.Dataset) -> str:
+    latitude, longitude = forecasts["latitude"].values, forecasts["longitude"].values
+    return (
+        f"{latitude.min():g} to {latitude.max():g}° north, "
+        f"{longitude[0]:g} to {longitude[-1]:g}° east"
+    )
+
+
+def _span(span: Sequence[Any]) -> str:
+    first, last = (pd.Timestamp(moment) for moment in span)
+    return f"{first:%Y-%m-%d} to {last:%Y-%m-%d}"
+
+
+def _settings(config: Config) -> str:
+    options = [f"{name} {value}" for name, value in config.model.options.items()]
+    return ", ".join([f"history {config.model.history}", *options])
+
+
+def _training(config: Config, provenance: dict[str, Any]) -> str:
+    t = config.training
+    loss = provenance.get("valid_loss")
+    found = "" if loss is None else f"; validation loss {loss:.4g}"
+    return (
+        f"{t.epochs} epoch{'s' if t.epochs > 1 else ''}, batches of {t.batch_size}, "
+        f"loss {t.loss.name} over {t.horizon} steps, seed {t.seed}{found}"
+    )
+
+
+def _moment(time: np.datetime64) -> str:
+    stamp = pd.Timestamp(time)
+    return f"{stamp.day} {stamp:%b %Y %H} UTC"
+
+
+def _hours(lead: np.timedelta64) -> str:
+    return f"{pd.Timedelta(lead) / pd.Timedelta(hours=1):g} h"

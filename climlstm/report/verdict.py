@@ -1,0 +1,132 @@
+"""What a report says first: the answer in a sentence and a few numbers, and the cases it shows."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from climlstm.config import Config
+from climlstm.evaluation.evaluate import Evaluation
+from climlstm.evaluation.tables import useful_lead
+from climlstm.html import Markup, badge, text
+from climlstm.report import page
+
+FAVOURITES = ("msl", "z500", "t2m", "t850")
+"""Variables that people look at first."""
+
+USEFUL_ACC = 0.6
+"""Anomaly correlation above which a forecast is held useful (Hollingsworth et al. 1980)."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A forecast that the report shows, and why this one."""
+
+    variable: str
+    init_time: np.datetime64
+    lead_time: np.timedelta64
+    why: str
+
+
+def favourites(names: Any) -> list[str]:
+    """Channels in the order in which people look at them."""
+    known = [str(name) for name in names]
+    return [n for n in FAVOURITES if n in known] + [n for n in known if n not in FAVOURITES]
+
+
+def best_known(
+    evaluation: Evaluation, forecasts: xr.Dataset, model: str
+) -> tuple[Chosen, Chosen | None]:
+    """The median and the worst forecast of the best known variable at two days.
+
+    By the error that the evaluator `rmse` found; without it, the one in the middle of the period.
+    """
+    variable = favourites(forecasts.data_vars)[0]
+    leads = forecasts["lead_time"].values
+    within = leads[leads <= np.timedelta64(2, "D")]
+    lead = within[-1] if within.size else leads[0]
+    inits = forecasts["init_time"].values
+    cases = evaluation.cases.get("rmse")
+    if cases is None or "mse" not in cases:
+        middle = inits[inits.size // 2]
+        return Chosen(variable, middle, lead, "in the middle of the period"), None
+    cases = cases[(cases["model"] == model) & (cases["variable"] == variable)]
+    cases = cases[cases["lead_time"] == pd.Timedelta(lead)]
+    cases = cases[cases["region"] == cases["region"].iloc[0]].sort_values("mse")
+    ordered = cases["init_time"].to_numpy("datetime64[ns]")
+    typical = Chosen(
+        variable, ordered[ordered.size // 2], lead, "the median case: half are better, half worse"
+    )
+    return typical, Chosen(variable, ordered[-1], lead, f"the worst of {ordered.size}")
+
+
+def headline(
+    evaluation: Evaluation,
+    forecasts: xr.Dataset,
+    config: Config,
+    provenance: dict[str, Any],
+    model: str,
+) -> str:
+    """The first screen of the page."""
+    inits = pd.DatetimeIndex(forecasts["init_time"].values)
+    span = f"{_day(inits[0])} to {_day(inits[-1])}"
+    longest = pd.Timedelta(forecasts["lead_time"].values[-1])
+    passed = provenance.get("audit", {}).get("passed")
+    seen = "audit passed" if passed else "no audit" if passed is None else "audit failed"
+    numbers = [
+        (f"{inits.size}", f"forecasts from {span}, up to {_days(longest)} ahead"),
+        *_skill(evaluation, model),
+    ]
+    return (
+        f'<p class="over">climlstm report</p><h1>{text(config.name)}</h1>'
+        f"<p>{text(_sentence(evaluation, config, model))} "
+        f"{badge(seen, 'passed' if passed else 'failed')}</p>"
+        f"{page.cards(numbers)}"
+    )
+
+
+def _sentence(evaluation: Evaluation, config: Config, model: str) -> Markup | str:
+    number = len(config.data.state)
+    return (
+        f"Forecasts of {number} variable{'s' if number > 1 else ''} by {model}, scored on times "
+        "that it was neither trained nor validated on, beside persistence and climatology."
+    )
+
+
+def _skill(evaluation: Evaluation, model: str) -> list[tuple[str, str]]:
+    """How long the forecasts are better than each baseline, and than an ACC of 0.6."""
+    scores = evaluation.scores
+    found = []
+    for metric, threshold, what in (
+        ("rmse_skill_vs_persistence", 0.0, "RMSE below persistence"),
+        ("rmse_skill_vs_climatology", 0.0, "RMSE below climatology"),
+        ("acc", USEFUL_ACC, f"anomaly correlation above {USEFUL_ACC}"),
+    ):
+        if not (scores["metric"] == metric).any():
+            continue
+        leads = useful_lead(scores, metric, threshold)
+        leads = leads[leads["model"] == model]
+        leads = leads[leads["region"] == leads["region"].iloc[0]]
+        found.append((_range(leads), f"{what}, from the first variable to lose it to the last"))
+    return found
+
+
+def _range(leads: pd.DataFrame) -> str:
+    """'4.0 to 4.8 days', '> 7 days'."""
+    days = leads["useful_lead"] / pd.Timedelta(days=1)
+    if not leads["ended"].any():
+        return f"> {days.min():.3g} days"
+    low, high = (f"{number:.1f}" for number in (days.min(), days.max()))
+    more = "" if leads["ended"].all() else "> "
+    return f"{low} days" if low == high else f"{low} to {more}{high} days"
+
+
+def _day(time: pd.Timestamp) -> str:
+    return f"{time.day} {time:%b %Y}"
+
+
+def _days(lead: pd.Timedelta) -> str:
+    days = lead / pd.Timedelta(days=1)
+    return f"{days:g} day{'' if days == 1 else 's'}"

@@ -1,0 +1,228 @@
+"""The report: one file, that says what was run and found, and asks nothing of the network."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from climlstm import plots
+from climlstm.config import PluginChoice
+from climlstm.errors import DataError
+from climlstm.forecasting import open_forecasts
+from climlstm.html import Markup, details, facts, table
+from climlstm.report import sections, with_spectra, write_report
+from climlstm.report.verdict import best_known
+from climlstm.runs import evaluate_run, forecast_run, open_cube
+
+pytest.importorskip("cartopy")
+
+EVALUATORS = with_spectra([PluginChoice(name="rmse"), PluginChoice(name="acc")])
+
+
+@pytest.fixture(scope="module")
+def forecasts(trained, tmp_path_factory):
+    store = tmp_path_factory.mktemp("report") / "forecasts.zarr"
+    inits = pd.date_range("2001-03-12", periods=5, freq="2D").to_numpy()
+    forecast_run(trained, store, init_times=inits, steps=8)
+    return open_forecasts(store)[["msl", "t850"]]
+
+
+@pytest.fixture(scope="module")
+def evaluation(forecasts):
+    return evaluate_run(forecasts, evaluators=EVALUATORS)
+
+
+@pytest.fixture(scope="module")
+def written(forecasts, evaluation, trained, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "new" / "report.html"
+    truth = open_cube(trained.config.data)
+    write_report(
+        path, forecasts, evaluation, truth, config=trained.config, evaluators=EVALUATORS
+    )  # fmt: skip
+    return path.read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """What stands in a page: tags that are open, text by heading, attributes."""
+
+    VOID = ("meta", "br", "path", "use", "image", "rect", "link", "hr")
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.wrong, self.section = [], [], ""
+        self.text, self.attributes = {"": ""}, []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag == "section":
+            self.section = dict(attrs)["id"]
+            self.text[self.section] = ""
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        if tag in self.VOID:
+            return
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.text[self.section] += f"{data} "
+
+
+def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(written):
+    page = Page(written)
+    assert not page.wrong
+    assert not page.open
+    assert "script" not in {tag for tag, _, _ in page.attributes}
+    assert "<script" not in written.lower()
+    outside = [
+        (tag, name, value[:60])
+        for tag, name, value in page.attributes
+        if name in ("src", "href", "xlink:href", "action") and not value.startswith(("#", "data:"))
+    ]
+    assert outside == []
+    assert not [place for place in re.findall(r"url\(([^)]*)\)", written) if place[0] != "#"]
+    assert "@import" not in written
+
+
+def test_it_says_what_was_run_and_found(written, forecasts, evaluation, trained):
+    text = Page(written).text
+    assert list(text) == ["", "what-was-run", "audit", "scores", "maps", "spectra", "run-file"]
+    provenance = json.loads(forecasts.attrs["climlstm_provenance"])
+    assert provenance["digest"][:16] in text["what-was-run"]
+    assert str(trained.checkpoint) in text["what-was-run"]
+    assert "2001-01-01 to 2001-02-15" in text["what-was-run"]
+    verdict = "passed" if provenance["audit"]["passed"] else "failed"
+    assert verdict in text["audit"]
+    for finding in provenance["audit"]["findings"]:
+        assert finding["fix"].split(".")[0] in " ".join(text["audit"].split())
+    assert "patience" in text["run-file"]  # with defaults
+
+
+def test_scores_stand_beside_the_baselines_in_readable_units(written, evaluation):
+    scores = evaluation.scores
+    chosen = scores[(scores["metric"] == "rmse") & (scores["variable"] == "msl")]
+    day = chosen[chosen["lead_time"] == pd.Timedelta("1D")].set_index("model")["value"] / 100
+    text = " ".join(Page(written).text["scores"].split())
+    models = ("convlstm", "persistence", "climatology")
+    numbers = r"( \[[^]]*\])? ".join(f"{day[model]:.3g}" for model in models)
+    assert re.search(rf"msl \(hPa\) 24h {numbers}", text)
+    assert "persistence climatology" in text
+
+
+def test_maps_are_of_the_median_and_the_worst_case(written, evaluation):
+    cases = evaluation.cases["rmse"]
+    cases = cases[(cases["model"] == "convlstm") & (cases["variable"] == "msl")]
+    cases = cases[cases["lead_time"] == pd.Timedelta("48h")].sort_values("mse")
+    median, worst = (pd.Timestamp(cases["init_time"].iloc[n]) for n in (2, 4))
+    text = Page(written).text["maps"]
+    assert f"Mean sea level pressure from {median.day} Mar 2001 00 UTC, 48 h ahead: the med" in text
+    assert f"Mean sea level pressure from {worst.day} Mar 2001 00 UTC, 48 h ahead: the wor" in text
+    labels = [value for _, name, value in Page(written).attributes if name == "aria-label"]
+    assert len([label for label in labels if label.startswith("Map of the error")]) == 3
+
+
+def test_pictures_take_the_colours_of_the_page(evaluation):
+    drawn = plots.svg_of(plots.plot_scores(evaluation.scores, variables=["msl"]))
+    assert drawn.startswith("<svg")
+    assert "var(--ink)" in drawn
+    assert "#222222" not in drawn
+    again = plots.svg_of(plots.plot_scores(evaluation.scores, variables=["msl"]))
+    assert again == drawn
+
+
+def test_panels_share_one_scale(forecasts, trained):
+    truth = open_cube(trained.config.data)
+    figures = plots.plot_panels(forecasts, "msl", truth=truth, lead_time="12h")
+    images = [figure.axes[0].images[0] for figure in figures]
+    assert images[0].norm.vmin == images[1].norm.vmin
+    assert images[2].norm.vmin == -images[2].norm.vmax
+    assert "RMSE" in figures[2].axes[0].get_title(loc="right")
+
+
+def test_storm_tracks_where_an_evaluator_tracks(forecasts, trained):
+    pytest.importorskip("climlstm_storms")
+    storms = [PluginChoice(name="storms")]
+    few = forecasts.isel(init_time=[0, 1])
+    found = evaluate_run(few, evaluators=storms, baselines=())
+    truth = open_cube(trained.config.data)
+    typical, worst = best_known(found, few, "convlstm")
+    assert (worst, typical.init_time) == (None, few["init_time"].values[1])
+    drawn = sections.storms(found, truth, storms, "convlstm", typical)
+    assert "Position error (km)" in drawn
+    assert "Tracks forecast from 14 Mar 2001 00 UTC" in drawn
+    assert sections.storms(found, truth, EVALUATORS, "convlstm", typical) == ""
+
+
+def test_a_report_that_cannot_be_written_says_so(forecasts, evaluation, trained, tmp_path):
+    (tmp_path / "file").write_text("")
+    truth = open_cube(trained.config.data)
+    with pytest.raises(DataError, match="cannot be written"):
+        write_report(
+            tmp_path / "file" / "report.html", forecasts, evaluation, truth,
+            config=trained.config, evaluators=EVALUATORS,
+        )  # fmt: skip
+
+
+def test_what_comes_from_outside_is_escaped():
+    evil = "<script>alert(1)</script>"
+    shown = table((evil,), [(evil, 1)], caption=evil) + facts([(evil, evil)]) + details(evil)
+    assert "<script" not in shown
+    assert shown.count("&lt;script&gt;") == 6
+    assert table(("",), [(Markup("<b>1</b>"),)]).count("<b>1</b>") == 1
+
+
+def test_notebooks_show_config_forecaster_audit_and_scores(trained, evaluation):
+    from climlstm.model.saving import load_forecaster
+    from climlstm.runs import check_run
+
+    forecaster, _ = load_forecaster(trained.checkpoint)
+    audit = check_run(trained.config)
+    number = sum(weights.numel() for weights in forecaster.network.parameters())
+    for thing, words in (
+        (trained.config, ("run small", "state", "[t850, msl, u10, v10, z500]", "patience")),
+        (forecaster, (f"{number:,} parameters", "msl (Pa)", "32 × 64", "2 steps of 6:00:00")),
+        (audit, ("passed" if audit.passed else "failed", (audit.digest or "")[:12])),
+        (evaluation, ("rmse, global", "persistence", "power_spectrum")),
+    ):
+        shown = thing._repr_html_()
+        page = Page(shown)
+        assert not page.wrong
+        assert "<script" not in shown
+        text = " ".join("".join(page.text.values()).split())
+        for word in words:
+            assert word in text, word
+
+
+def test_a_failed_audit_shows_its_findings_first_errors():
+    from climlstm.data.audit import Audit
+    from climlstm.data.findings import Finding
+
+    note = Finding("some-note", "note", "Chunks are small", "source", "1 MiB", "Prepare it.")
+    error = Finding("some-error", "error", "Periods overlap", "data", "a < b", "Part them.")
+    shown = Audit((note, error))._repr_html_()
+    assert shown.index("Periods overlap") < shown.index("Chunks are small")
+    assert "a &lt; b" in shown
+    assert "1 errors, 2 findings" in shown
+
+
+def test_no_number_is_lost_where_a_variable_has_no_level():
+    """A regression: a table of one variable without level kept its rows when grouped."""
+    from climlstm.report.sections import _readable
+
+    rows = pd.DataFrame(
+        {"variable": ["t2m", "z"], "level": pd.array([None, 500], "Float64"), "units": ["K", None],
+         "value": [1.0, 98.0665], "ci_low": np.nan, "ci_high": np.nan}
+    )  # fmt: skip
+    found = _readable(rows)
+    assert list(found["units"]) == ["°C", "dam"]
+    np.testing.assert_allclose(found["value"], [1.0, 1.0])
