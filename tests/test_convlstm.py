@@ -267,10 +267,7 @@ def test_compiled_gates_are_the_plain_ones(dtype):
     z = randn(2, 4 * 19, 3, 5).to(dtype).mul(4).contiguous(memory_format=torch.channels_last)
     compiled = kernel.gates_for(z, torch.ones(1), fused=True)
     assert compiled is not kernel.PLAIN
-    z_hidden, grad_h = (
-        z.flip(0).contiguous(memory_format=torch.channels_last),
-        randn(2, 19, 5, 7).to(dtype),
-    )
+    grad_h = randn(2, 19, 5, 7).to(dtype)
     grad_h = interior(grad_h.contiguous(memory_format=torch.channels_last), 1)
     before, grad_c = (
         randn(2, 19, 3, 5).contiguous(memory_format=torch.channels_last) for _ in "12"
@@ -280,7 +277,7 @@ def test_compiled_gates_are_the_plain_ones(dtype):
     for gates in (compiled, kernel.PLAIN):
         c, grad, opened = before.clone(), grad_c.clone(), z.clone()
         kept, h, of_z = c.to(dtype), torch.empty_like(grad_h), torch.empty_like(z)
-        gates.forward(opened, z_hidden, c, peephole, kept, h)
+        gates.forward(opened, None, c, peephole, kept, h)
         torch.testing.assert_close(kept, c.to(dtype))
         gates.backward(opened, before.to(dtype), kept, grad_h, peephole, grad, of_z)
         results.append((opened, c, h, grad, of_z))
@@ -295,10 +292,26 @@ def test_what_is_not_a_number_stays_so_and_infinities_saturate(fused, dtype):
     z = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0])
     z = z.expand(4, 4).reshape(1, 4, 1, 4).to(dtype).contiguous(memory_format=torch.channels_last)
     c, h = torch.ones(1, 1, 1, 4), torch.empty(1, 1, 1, 4, dtype=dtype)
-    kept, z_hidden = c.to(dtype), torch.zeros_like(z)
-    kernel.gates_for(z, c, fused=fused).forward(z, z_hidden, c, None, kept, h)
+    kept = c.to(dtype)
+    kernel.gates_for(z, c, fused=fused).forward(z, None, c, None, kept, h)
     assert torch.stack([c, kept.float(), h.float()])[..., 0].isnan().all()
     torch.testing.assert_close(c[0, 0, 0, 1:], torch.tensor([2.0, 0.0, 0.5]), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_hidden_state_may_be_convolved_apart(fused):
+    """As on devices where adding it while convolving gains nothing."""
+    z, z_hidden = (4 * randn(2, 1, 12, 2, 3)).contiguous()
+    c, results = randn(1, 3, 2, 3), []
+    for given in ((z + z_hidden, None), (z, z_hidden)):
+        both = [
+            None if part is None else part.clone(memory_format=torch.channels_last)
+            for part in given
+        ]
+        state, kept, h = (c.clone(memory_format=torch.channels_last) for _ in range(3))
+        kernel.gates_for(z, c, fused=fused).forward(*both, state, None, kept, h)
+        results.append((both[0], state, h))
+    torch.testing.assert_close(*results)
 
 
 def test_missing_compiler_is_said_aloud_and_does_not_stop_training(monkeypatch, caplog):

@@ -29,11 +29,12 @@ def update_state(z: Tensor, c: Tensor, peephole: Tensor | None) -> tuple[Tensor,
 
 
 def plain_forward(
-    z: Tensor, z_hidden: Tensor, c: Tensor, peephole: Tensor | None, kept: Tensor, h: Tensor
+    z: Tensor, z_hidden: Tensor | None, c: Tensor, peephole: Tensor | None, kept: Tensor, h: Tensor
 ) -> None:
     """`update_state` of z + z_hidden: writes the gates over z, the new cell state over c and, in
     the precision of z, into kept, and the hidden state into h."""
-    i, f, o, g = (z.to(c.dtype) + z_hidden).chunk(4, dim=1)
+    total = z.to(c.dtype) if z_hidden is None else z.to(c.dtype) + z_hidden
+    i, f, o, g = total.chunk(4, dim=1)
     if peephole is not None:
         i = i + peephole[0] * c
         f = f + peephole[1] * c

@@ -1,9 +1,9 @@
 /* The loops of gates.c, for one TYPE of convolved fields. */
 
-/* z: in, the convolved input; out, the gates. c: in, before the step; out, after it; kept: a copy. */
+/* z: in, the convolved input and hidden state; out, the gates. c: in, before the step; out, after it; kept: a copy. */
 void NAME(forward)(
-    TYPE *restrict z, const TYPE *restrict z_hidden, float *restrict c,
-    const float *restrict peephole, TYPE *restrict kept, TYPE *restrict h,
+    TYPE *restrict z, float *restrict c, const float *restrict peephole,
+    TYPE *restrict kept, TYPE *restrict h,
     long batch, long rows, long columns, long C,
     long stride_b, long stride_y, long stride_x, int threads) {
 #pragma omp parallel for collapse(2) num_threads(threads)
@@ -12,16 +12,14 @@ void NAME(forward)(
             for (long x = 0; x < columns; x++) {
                 const long point = (b * rows + y) * columns + x;
                 TYPE *restrict zp = z + 4 * C * point;
-                const TYPE *restrict zh = z_hidden + 4 * C * point;
                 float *restrict cp = c + C * point;
                 TYPE *restrict kp = kept + C * point;
                 TYPE *restrict hp = h + b * stride_b + y * stride_y + x * stride_x;
 #pragma omp simd
                 for (long k = 0; k < C; k++) {
-                    float zi = READ(zp[k]) + READ(zh[k]);
-                    float zf = READ(zp[C + k]) + READ(zh[C + k]);
-                    float zo = READ(zp[2 * C + k]) + READ(zh[2 * C + k]);
-                    const float zg = READ(zp[3 * C + k]) + READ(zh[3 * C + k]);
+                    float zi = READ(zp[k]), zf = READ(zp[C + k]);
+                    float zo = READ(zp[2 * C + k]);
+                    const float zg = READ(zp[3 * C + k]);
                     zi += peephole[k] * cp[k];
                     zf += peephole[C + k] * cp[k];
                     const float i = sigmoid_of(zi), f = sigmoid_of(zf), g = tanh_of(zg);

@@ -36,7 +36,7 @@ class Forward(Protocol):
     def __call__(
         self,
         z: Tensor,
-        z_hidden: Tensor,
+        z_hidden: Tensor | None,
         c: Tensor,
         peephole: Tensor | None,
         kept: Tensor,
@@ -88,10 +88,17 @@ def _compiled(precision: str) -> Gates | None:
     c_backward = getattr(library, f"backward_{precision}")
 
     def forward(
-        z: Tensor, z_hidden: Tensor, c: Tensor, peephole: Tensor | None, kept: Tensor, h: Tensor
+        z: Tensor,
+        z_hidden: Tensor | None,
+        c: Tensor,
+        peephole: Tensor | None,
+        kept: Tensor,
+        h: Tensor,
     ) -> None:
+        if z_hidden is not None:
+            z.add_(z_hidden)
         given = _or_zeros(peephole, c)
-        pointers = _pointers(z, z_hidden, c, given, kept, h)
+        pointers = _pointers(z, c, given, kept, h)
         c_forward(*pointers, *_extent(c, h))
 
     def backward(

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from climlstm.errors import ConfigError
+from climlstm.model.blocks import empty_channels_last
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,9 @@ def empty_with_halo(like: Tensor, shape: tuple[int, ...], width: int) -> Tensor:
     shape: (..., C, H, W). The channels of a point lie side by side in memory, as the convolution
     libraries like it best.
     """
-    *batch, channels, rows, columns = shape
-    last = (*batch, rows + 2 * width, columns + 2 * width, channels)
-    field = like.new_empty(last).movedim(-1, -3)
+    *before, rows, columns = shape
+    whole = (*before, rows + 2 * width, columns + 2 * width)
+    field = empty_channels_last(like, whole, like.dtype)
     for rim in (slice(None, width), slice(field.shape[-2] - width, None)):
         field[..., rim, :] = 0
     for rim in (slice(None, width), slice(field.shape[-1] - width, None)):

@@ -1,9 +1,10 @@
 """A ConvLSTM layer over consecutive steps as one operation, with its backward pass by hand.
 
 What costs time and memory in the loop is done once, or not at all: the input is convolved for many
-steps in one call; the hidden state is written straight into a field that has its halo, so that
-nothing is copied for padding; the gates overwrite the convolution that they are made of; gradients
-of weights are taken for many steps in one call and summed in float32.
+steps in one call, and the hidden state onto it; the gates overwrite the convolution that they are
+made of; the hidden state is written straight into a field that has its halo, so that nothing is
+copied for padding; gradients of weights are taken for many steps in one call and summed in float32;
+memory is used again from one training step to the next.
 """
 
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from climlstm.model.blocks import empty_channels_last
+from climlstm.model.convolution import add_convolution, gradients
 from climlstm.model.kernel import gates_for
 from climlstm.model.padding import Geometry, empty_with_halo, fill_halo, fold_halo, interior
 
 HOISTED_BYTES = {"cpu": 2**25, "cuda": 2**30}
-"""Steps are convolved together as long as the result stays below this. On CPUs more gains nothing,
-and glibc takes blocks larger than this from the system anew each time, page by page."""
+"""Steps are convolved together as long as the result stays below this; on CPUs more gains nothing,
+but takes memory."""
 
 
 @dataclass(frozen=True)
@@ -79,21 +82,22 @@ class Recurrence(torch.autograd.Function):
         weights: Weights,
         plan: Plan,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        x = _channels_last(x)
         steps, batch, _, *padded = x.shape
         shape = (batch, of_hidden.shape[1], *(size - 2 * plan.width for size in padded))
         run = Run(x, h, empty_with_halo(x, (steps, *shape), plan.width), weights, plan)
         last = of_hidden.new_zeros(shape) if c is None else c
         last = last.clone(memory_format=torch.channels_last)
-        cells = [last.to(x.dtype, copy=True)]
-        gates = []
+        cells = empty_channels_last(x, (steps + 1, *shape), x.dtype)
+        cells[0].copy_(last)
+        gates = None if plan.recompute else run.empty_gates(steps)
         for span in run.spans():
-            of_span = run.advance(span, last, cells)
-            if not plan.recompute:
-                gates.append(of_span)
-        ctx.plan, ctx.precision, ctx.number_of_gates = plan, last.dtype, len(gates)
+            of_span = run.empty_gates(len(span)) if gates is None else gates[span.start : span.stop]
+            run.advance(span, of_span, last, cells)
+        ctx.plan, ctx.precision = plan, last.dtype
         ctx.save_for_backward(
             *(x, h, run.states, weights.of_input, weights.of_hidden, weights.bias),
-            *(weights.peephole, *gates, *cells),
+            *(weights.peephole, gates, cells),
         )
         ctx.set_materialize_grads(False)
         return run.states, run.states[-1], last
@@ -103,31 +107,34 @@ class Recurrence(torch.autograd.Function):
     def backward(
         ctx: Any, grad_states: Tensor | None, grad_h: Tensor | None, grad_c: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        x, h, states, of_input, of_hidden, bias, peephole, *kept = ctx.saved_tensors
+        x, h, states, of_input, of_hidden, bias, peephole, gates, cells = ctx.saved_tensors
         run = Run(x, h, states, Weights(of_input, of_hidden, bias, peephole), ctx.plan)
-        gates_kept, cells = kept[: ctx.number_of_gates], kept[ctx.number_of_gates :]
-        grads_x: list[Tensor] | None = [] if ctx.needs_input_grad[0] else None
+        spans = run.spans()
+        grad_x = (
+            empty_channels_last(x, tuple(x.shape), x.dtype) if ctx.needs_input_grad[0] else None
+        )
         sums = Sums(ctx.precision)
         through_c = torch.empty_like(cells[0], dtype=ctx.precision)
         through_c.zero_() if grad_c is None else through_c.copy_(grad_c)
-        for number, span in reversed(list(enumerate(run.spans()))):
+        arriving = torch.empty_like(states[0])
+        grads_z = run.empty_gates(len(spans[0]))
+        if ctx.plan.recompute:
+            gates = run.empty_gates(len(spans[0]))
+        for span in reversed(spans):
             if ctx.plan.recompute:
-                c = cells[span.start].to(ctx.precision, copy=True)
-                gates = run.advance(span, c, None)
+                of_span, c = gates[: len(span)], cells[span.start].to(ctx.precision, copy=True)
+                run.advance(span, of_span, c, None)
             else:
-                gates = gates_kept[number]
-            grad_z = torch.empty_like(gates)
+                of_span = gates[span.start : span.stop]
+            grad_z = grads_z[: len(span)]
             for k, t in reversed(list(enumerate(span))):
-                arriving = run.arriving(t, grad_states, grad_h)
-                run.retreat(gates[k], cells[t : t + 2], arriving, through_c, grad_z[k])
+                run.collect(arriving, t, grad_states, grad_h)
+                run.retreat(of_span[k], cells[t : t + 2], arriving, through_c, grad_z[k])
                 grad_h = run.grad_before(t, grad_z[k])
-            run.add_gradients(span, grad_z, cells[span.start :], sums, grads_x)
+            run.add_gradients(span, grad_z, cells[span.start :], sums, grad_x)
         grad_state = (grad_h, through_c) if h is not None else (None, None)
         if sums.of_hidden is None:  # one step from zeros
             sums.add("of_hidden", torch.zeros_like(of_hidden))
-        grad_x = None
-        if grads_x:
-            grad_x = grads_x[0] if len(grads_x) == 1 else torch.cat(grads_x[::-1])
         of_weights = (sums.of_input, sums.of_hidden, sums.bias, sums.peephole)
         return grad_x, *grad_state, *of_weights, None, None
 
@@ -168,86 +175,97 @@ class Run:
         together = max(1, HOISTED_BYTES.get(self.states.device.type, 2**25) // bytes_of_gates)
         return [range(t, min(t + together, steps)) for t in range(0, steps, together)]
 
+    def empty_gates(self, steps: int) -> Tensor:
+        """Memory for the gates of so many steps, (steps, B, 4 C, H, W)."""
+        inside = interior(self.states[0], self.plan.width)
+        batch, channels, *grid = inside.shape
+        return empty_channels_last(inside, (steps, batch, 4 * channels, *grid), inside.dtype)
+
     def before(self, t: int) -> Tensor | None:
         """The hidden state that step t starts from."""
         return self.states[t - 1] if t else self.h
 
-    def advance(self, span: range, c: Tensor, cells: list[Tensor] | None) -> Tensor:
-        """The gates of a span (len(span), B, 4 C, H, W); c is carried from its start to its end.
+    def advance(self, span: range, gates: Tensor, c: Tensor, cells: Tensor | None) -> None:
+        """Write the gates of a span (len(span), B, 4 C, H, W); c is carried from its start to its
+        end.
 
-        Writes states, and appends cell states in the precision of x to cells; None: the states
-        are known already, and only the gates are wanted.
+        Writes states, and cell states in the precision of x into cells (T + 1, B, C, H, W); None:
+        they are known already, and only the gates are wanted.
         """
-        inputs = self.x[span.start : span.stop]
-        z = F.conv2d(inputs.flatten(0, 1), self.weights.of_input, self.weights.bias)
-        z = z.contiguous(memory_format=torch.channels_last).unflatten(0, inputs.shape[:2])
-        forward = gates_for(z, c, fused=self.plan.fused).forward
-        scratch = torch.empty_like(self.states[0])
-        for t, z_of_input in zip(span, z, strict=True):
-            h = scratch if cells is None else self.states[t]
-            kept = torch.empty_like(c, dtype=self.x.dtype)
-            inside = interior(h, self.plan.width)
-            z_of_hidden = self._convolve_hidden(t, z_of_input)
-            forward(z_of_input, z_of_hidden, c, self.weights.peephole, kept, inside)
-            if cells is not None:
+        gates.copy_(self.weights.bias[:, None, None].expand_as(gates))
+        inputs = self.x[span.start : span.stop].flatten(0, 1)
+        add_convolution(gates.flatten(0, 1), inputs, self.weights.of_input)
+        forward = gates_for(gates, c, fused=self.plan.fused).forward
+        scratch = None if cells is not None else torch.empty_like(self.states[0])
+        for t, z in zip(span, gates, strict=True):
+            h = self.states[t] if scratch is None else scratch
+            kept = torch.empty_like(c, dtype=self.x.dtype) if cells is None else cells[t + 1]
+            z_hidden = self._convolve_hidden(t, z)
+            forward(z, z_hidden, c, self.weights.peephole, kept, interior(h, self.plan.width))
+            if scratch is None:
                 fill_halo(h, self.plan.width, self.plan.geometry)
-                cells.append(kept)
-        return z
 
-    def _convolve_hidden(self, t: int, like: Tensor) -> Tensor:
+    def _convolve_hidden(self, t: int, z: Tensor) -> Tensor | None:
+        """Convolve the hidden state before step t, onto z where that costs less than later."""
         before = self.before(t)
         if before is None:
-            return torch.zeros_like(like)
-        z = F.conv2d(before, self.weights.of_hidden)
-        return z.contiguous(memory_format=torch.channels_last)
+            return None
+        if z.device.type == "cpu":
+            add_convolution(z, before, self.weights.of_hidden)
+            return None
+        z_hidden = F.conv2d(before, self.weights.of_hidden)
+        return z_hidden.contiguous(memory_format=torch.channels_last)
 
-    def arriving(self, t: int, grad_states: Tensor | None, grad_h: Tensor | None) -> Tensor:
-        """Gradient of the hidden state after step t: from above and from step t + 1, folded."""
-        total = torch.empty_like(self.states[t])
+    def collect(
+        self, arriving: Tensor, t: int, grad_states: Tensor | None, grad_h: Tensor | None
+    ) -> None:
+        """Write into arriving the gradient of the hidden state after step t, from above and from
+        step t + 1, folded."""
         from_above = None if grad_states is None else grad_states[t]
         if from_above is None:
-            total.zero_() if grad_h is None else total.copy_(grad_h)
+            arriving.zero_() if grad_h is None else arriving.copy_(grad_h)
         elif grad_h is None:
-            total.copy_(from_above)
+            arriving.copy_(from_above)
         else:
-            torch.add(from_above, grad_h, out=total)
-        fold_halo(total, self.plan.width, self.plan.geometry)
-        return interior(total, self.plan.width)
+            torch.add(from_above, grad_h, out=arriving)
+        fold_halo(arriving, self.plan.width, self.plan.geometry)
 
     def retreat(
-        self, gates: Tensor, cells: list[Tensor], grad_h: Tensor, grad_c: Tensor, grad_z: Tensor
+        self, gates: Tensor, cells: Tensor, grad_h: Tensor, grad_c: Tensor, grad_z: Tensor
     ) -> None:
         """One step back: grad_c from after to before it, and grad_z.
 
         cells: kept from before and after the step.
+        grad_h: of the hidden state after it, with halo.
         """
         backward = gates_for(gates, grad_c, fused=self.plan.fused).backward
-        backward(gates, cells[0], cells[1], grad_h, self.weights.peephole, grad_c, grad_z)
+        inside = interior(grad_h, self.plan.width)
+        backward(gates, cells[0], cells[1], inside, self.weights.peephole, grad_c, grad_z)
 
     def grad_before(self, t: int, grad_z: Tensor) -> Tensor | None:
         """Gradient of the hidden state that step t starts from, with its halo."""
         before = self.before(t)
         if before is None:
             return None
-        return _gradients(grad_z, before, self.weights.of_hidden, (True, False, False))[0]
+        return gradients(grad_z, before, self.weights.of_hidden, (True, False, False))[0]
 
     def add_gradients(
         self,
         span: range,
         grad_z: Tensor,
-        cells: list[Tensor],
+        cells: Tensor,
         sums: Sums,
-        grads_x: list[Tensor] | None,
+        grad_x: Tensor | None,
     ) -> None:
-        """Add the gradients of a span to those of the weights, and append that of its input."""
-        inputs, wanted = self.x[span.start : span.stop], (grads_x is not None, True, True)
-        of_x, of_input, of_bias = _gradients(
+        """Add the gradients of a span to those of the weights, and write that of its input."""
+        inputs, wanted = self.x[span.start : span.stop], (grad_x is not None, True, True)
+        of_x, of_input, of_bias = gradients(
             grad_z.flatten(0, 1), inputs.flatten(0, 1), self.weights.of_input, wanted
         )
         sums.add("of_input", of_input)
         sums.add("bias", of_bias)
-        if grads_x is not None:
-            grads_x.append(of_x.unflatten(0, inputs.shape[:2]))
+        if grad_x is not None:
+            grad_x[span.start : span.stop] = of_x.unflatten(0, inputs.shape[:2])
         first = max(span.start, 1)
         if span.start == 0 and self.h is not None:
             sums.add("of_hidden", self._of_hidden(grad_z[:1], self.h[None]))
@@ -255,7 +273,7 @@ class Run:
             behind = self.states[first - 1 : span.stop - 1]
             sums.add("of_hidden", self._of_hidden(grad_z[first - span.start :], behind))
         if self.weights.peephole is not None:
-            for step, before, after in zip(grad_z, cells, cells[1:], strict=False):
+            for step, before, after in zip(grad_z, cells[:-1], cells[1:], strict=False):
                 i, f, o, _ = step.to(sums.dtype).chunk(4, dim=1)
                 products = torch.stack([i * before, f * before, o * after])
                 sums.add("peephole", products.sum(dim=(1, 3, 4))[:, :, None, None])
@@ -263,14 +281,9 @@ class Run:
     def _of_hidden(self, grad_z: Tensor, states: Tensor) -> Tensor:
         weight = self.weights.of_hidden
         wanted = (False, True, False)
-        return _gradients(grad_z.flatten(0, 1), states.flatten(0, 1), weight, wanted)[1]
+        return gradients(grad_z.flatten(0, 1), states.flatten(0, 1), weight, wanted)[1]
 
 
-def _gradients(
-    grad: Tensor, field: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Of a convolution without padding, with respect to field, weight and bias."""
-    gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
-        grad, field, weight, [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, wanted
-    )
-    return gradients
+def _channels_last(x: Tensor) -> Tensor:
+    """x (T, B, C, H, W) with the channels of a point side by side in memory."""
+    return x.movedim(-3, -1).contiguous().movedim(-1, -3)

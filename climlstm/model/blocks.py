@@ -1,0 +1,81 @@
+"""Memory of the time loop that is used again in the next training step.
+
+The system clears fresh memory page by page, which costs more than all arithmetic of the gates: 5 ms
+for the 4 MB that one step of 8192 points and 64 channels keeps, whose gates take 1 ms.
+"""
+
+import math
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+SMALL = 2**20
+"""Bytes below which the allocator of PyTorch does as well."""
+
+
+def empty_channels_last(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Uninitialised tensor (..., C, H, W) on the device of another one, with the channels of a
+    point side by side in memory, as the convolution libraries like it best."""
+    *batch, channels, rows, columns = shape
+    last = (*batch, rows, columns, channels)
+    if like.device.type != "cpu":
+        return torch.empty(last, dtype=dtype, device=like.device).movedim(-1, -3)
+    return _of_this_thread().take(last, dtype).movedim(-1, -3)
+
+
+class Blocks:
+    """Blocks of memory that are handed out again, in the same size, when no tensor uses them.
+
+    References are counted, so nobody gives anything back, and who keeps a tensor keeps its values.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: list[NDArray[np.uint8]] = []
+
+    def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """A contiguous tensor whose values are undefined."""
+        size = math.prod(shape) * dtype.itemsize
+        if size < SMALL:
+            return torch.empty(shape, dtype=dtype)
+        free = [i for i in range(len(self._blocks)) if _holders(self._blocks, i) == NOBODY]
+        fitting = next((i for i in free if self._blocks[i].size == size), None)
+        if fitting is None:
+            self._drop(free)
+            self._blocks.append(np.empty(size, dtype="uint8"))
+            fitting = len(self._blocks) - 1
+        return torch.from_numpy(self._blocks[fitting]).view(dtype).view(shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all blocks, whether in use or not."""
+        return sum(block.size for block in self._blocks)
+
+    def _drop(self, free: list[int]) -> None:
+        """Let go of blocks that nobody uses, if they are more than those in use."""
+        unused = sum(self._blocks[i].size for i in free)
+        if unused > self.nbytes - unused:
+            for i in reversed(free):
+                del self._blocks[i]
+
+
+def _holders(objects: list[Any], index: int) -> int:
+    """References to an object in a list, those of this call included."""
+    return sys.getrefcount(objects[index])
+
+
+NOBODY = _holders([object()], 0)
+"""What `_holders` counts if nobody but the list holds an object."""
+
+_threads = threading.local()
+
+
+def _of_this_thread() -> Blocks:
+    if not hasattr(_threads, "blocks"):
+        _threads.blocks = Blocks()
+    blocks: Blocks = _threads.blocks
+    return blocks
