@@ -21,6 +21,15 @@ def add_convolution(z: Tensor, field: Tensor, weight: Tensor) -> None:
         z.add_(F.conv2d(field, weight))
 
 
+def convolve_into(z: Tensor, field: Tensor, weight: Tensor, bias: Tensor) -> None:
+    """z = the convolution of a field, as `add_convolution`, and the bias (outputs,)."""
+    if z.device.type == "cpu":
+        z.copy_(bias[:, None, None].expand_as(z))
+        add_convolution(z, field, weight)
+    else:
+        z.copy_(F.conv2d(field, weight, bias))
+
+
 @functools.cache
 def _adds_in_place(dtype: torch.dtype) -> bool:
     """Whether this PyTorch has the operation that its own compiler uses for a convolution whose

@@ -1,7 +1,8 @@
-"""The gates fused into one pass over memory: gates.c, compiled for this machine when first needed.
+"""The gates fused into one pass over memory: on GPUs in Triton, on CPUs in C.
 
-Compiling takes half a second and needs gcc; the library lives as long as the process. Where that
-fails, a warning says so and why, and the gates run as plain PyTorch operations.
+gates.c is compiled for this machine when first needed, which takes half a second and needs gcc;
+the library lives as long as the process. Where that fails, or Triton is missing, a warning says so
+and why, and the gates run as plain PyTorch operations.
 """
 
 import ctypes
@@ -74,9 +75,28 @@ def gates_for(z: Tensor, c: Tensor, *, fused: bool) -> Gates:
 
     fused: False for the plain ones anyway.
     """
-    if not fused or z.device.type != "cpu" or z.dtype not in NAMES or c.dtype != torch.float32:
+    if not fused or c.dtype != torch.float32:
         return PLAIN
-    return _compiled(NAMES[z.dtype]) or PLAIN
+    if z.device.type == "cuda":
+        return _triton() or PLAIN
+    if z.device.type == "cpu" and z.dtype in NAMES:
+        return _compiled(NAMES[z.dtype]) or PLAIN
+    return PLAIN
+
+
+@functools.cache
+def _triton() -> Gates | None:
+    """The gates in Triton, which comes with PyTorch for NVIDIA GPUs; or None with a warning."""
+    try:
+        from climlstm.model import kernel_triton
+    except ImportError as error:
+        log.warning(
+            "The fused ConvLSTM gates need Triton, so that training on this GPU takes longer. "
+            "Install it with: pip install triton. %s",
+            error,
+        )
+        return None
+    return Gates(kernel_triton.forward, kernel_triton.backward)
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from climlstm.model.blocks import empty_channels_last
-from climlstm.model.convolution import add_convolution, gradients
+from climlstm.model.convolution import add_convolution, convolve_into, gradients
 from climlstm.model.kernel import gates_for
 from climlstm.model.padding import Geometry, empty_with_halo, fill_halo, fold_halo, interior
 
@@ -192,9 +192,8 @@ class Run:
         Writes states, and cell states in the precision of x into cells (T + 1, B, C, H, W); None:
         they are known already, and only the gates are wanted.
         """
-        gates.copy_(self.weights.bias[:, None, None].expand_as(gates))
         inputs = self.x[span.start : span.stop].flatten(0, 1)
-        add_convolution(gates.flatten(0, 1), inputs, self.weights.of_input)
+        convolve_into(gates.flatten(0, 1), inputs, self.weights.of_input, self.weights.bias)
         forward = gates_for(gates, c, fused=self.plan.fused).forward
         scratch = None if cells is not None else torch.empty_like(self.states[0])
         for t, z in zip(span, gates, strict=True):
