@@ -84,6 +84,10 @@ DashboardAddress = Annotated[
         show_default=False,
     ),
 ]
+ClusterAddress = Annotated[
+    str | None,
+    typer.Option("--address", help="Spread over a running Ray cluster: 'auto' or HOST:PORT."),
+]
 Catalog = Annotated[str | None, typer.Option(help="Another catalog than the run's.")]
 Source = Annotated[str | None, typer.Option(help="Another source than the run's.")]
 
@@ -347,6 +351,7 @@ def forecast(
     catalog: Catalog = None,
     source: Source = None,
     gpu: Annotated[bool, typer.Option(help="Compute on the GPU.")] = False,
+    address: ClusterAddress = None,
 ) -> None:
     """Forecast into one Zarr store in WeatherBench's layout."""
     from climlstm.runs import find_trained, forecast_run, other_data, parse_times
@@ -360,6 +365,7 @@ def forecast(
             init_times=parse_times(init) if init else None,
             steps=steps,
             gpu=gpu,
+            address=address,
             progress=lambda done: status.update(f"forecasting: {done} initialisations"),
         )
     console.print(f"{number} forecasts in {out}")
@@ -383,6 +389,7 @@ def evaluate(
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Score what was trained or validated on, too.")
     ] = False,
+    address: ClusterAddress = None,
 ) -> None:
     """Score forecasts beside persistence and climatology."""
     from climlstm.config import PluginChoice
@@ -398,9 +405,15 @@ def evaluate(
         from climlstm.report import with_spectra, write_report
 
         chosen = with_spectra(chosen)
-    with console.status("scoring"):
+    with console.status("scoring") as status:
         evaluation = evaluate_run(
-            forecasts, data=data, evaluators=chosen, regions=region or None, allow_seen=allow_seen
+            forecasts,
+            data=data,
+            evaluators=chosen,
+            regions=region or None,
+            allow_seen=allow_seen,
+            address=address,
+            progress=lambda share: status.update(f"scoring: {share:.0%}"),
         )
     print_scores(evaluation.scores)
     if out is not None:

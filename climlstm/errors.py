@@ -45,6 +45,10 @@ class Stopped(ClimLSTMError, RuntimeError):
     """A run that ended early because it was asked to; what it had done is kept."""
 
 
+class ClusterError(ClimLSTMError, ConnectionError):
+    """A cluster that loses work faster than it can be done again."""
+
+
 class MissingExtraError(ClimLSTMError, ImportError):
     """An optional library that this command needs is not installed."""
 

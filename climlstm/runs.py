@@ -7,6 +7,7 @@ its checkpoint.
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -122,6 +123,7 @@ def forecast_run(
     steps: int | None = None,
     every: timedelta | None = None,
     gpu: bool = False,
+    address: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> int:
     """Forecast into a new store `out`, and return how many initialisations there are.
@@ -129,13 +131,13 @@ def forecast_run(
     data: where initial states come from, if not from the data that it was trained on.
     init_times: by default the test period, `every` so often.
     steps, every: by default as the run file has them.
+    address: of a Ray cluster over which the initialisations are spread; None: this process.
     """
     import torch
 
     config = trained.config
     device = torch.device("cuda" if gpu else "cpu")
-    precision = choose_precision(config.training.precision, device)
-    forecaster, provenance = load_forecaster(trained.checkpoint, precision=precision)
+    forecaster, provenance = load_forecaster(trained.checkpoint)
     cube = open_cube(data or config.data)
     if init_times is None:
         init_times = possible_inits(
@@ -145,17 +147,37 @@ def forecast_run(
             every=every or config.forecast.every,
         )
     digest = read_json(trained.checkpoint / "forecaster.json")["sha256"]
-    write_forecasts(
-        out,
-        forecaster.to(device),
-        cube,
-        init_times=init_times,
-        steps=steps or config.forecast.steps,
-        provenance=provenance | {"checkpoint": str(trained.checkpoint), "digest": digest},
-        batch_size=config.forecast.batch_size,
-        progress=progress,
-    )
+    with _spread_over(address, gpu=gpu) as executor:
+        wanted = config.training.precision
+        if executor is None:
+            precision = choose_precision(wanted, device)
+        else:  # of a host that computes; this one may have no GPU
+            precision = executor.submit(choose_precision, wanted, device).result()
+        write_forecasts(
+            out,
+            load_forecaster(trained.checkpoint, precision=precision)[0],
+            cube,
+            init_times=init_times,
+            steps=steps or config.forecast.steps,
+            provenance=provenance | {"checkpoint": str(trained.checkpoint), "digest": digest},
+            batch_size=config.forecast.batch_size,
+            progress=progress,
+            executor=executor,
+            device=str(device),
+        )
     return len(init_times)
+
+
+@contextmanager
+def _spread_over(address: str | None, *, gpu: bool = False) -> Iterator[Executor | None]:
+    """An executor on a Ray cluster; none without an address."""
+    if address is None:
+        yield None
+        return
+    from climlstm.ray_tasks import tasks
+
+    with tasks(address, gpu=gpu) as executor:
+        yield executor
 
 
 def evaluate_run(
@@ -167,6 +189,8 @@ def evaluate_run(
     model: str | None = None,
     baselines: Sequence[str] = ("persistence", "climatology"),
     allow_seen: bool = False,
+    address: str | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> Evaluation:
     """Score forecasts of a store beside persistence and the climatology of their training period.
 
@@ -174,6 +198,8 @@ def evaluate_run(
     evaluators, regions: by default as the run file has them.
     model: what the forecasts are called; by default the name of their network.
     allow_seen: score also what the forecaster was trained or validated on.
+    address: of a Ray cluster over which the initialisations are spread; None: this process.
+    progress: is told the share of initialisations that have been scored.
     Raises DataError where it was, unless that is allowed.
     """
     config = config_of(forecasts)
@@ -198,26 +224,29 @@ def evaluate_run(
         {axis: trained_on[axis] for axis in ("latitude", "longitude")},
     )
     truth = open_cube(data) if data else trained_on
-    return evaluate(
-        forecasts,
-        truth,
-        evaluators={
-            choice.name: plugins.create("evaluators", choice.name, choice.options)
-            for choice in (evaluators or config.evaluation.evaluators)
-        },
-        climatology=climatology(
-            trained_on,
-            bounds["train"],
-            channels=config.data.state,
+    with _spread_over(address) as executor:
+        return evaluate(
+            forecasts,
+            truth,
+            evaluators={
+                choice.name: plugins.create("evaluators", choice.name, choice.options)
+                for choice in (evaluators or config.evaluation.evaluators)
+            },
+            climatology=climatology(
+                trained_on,
+                bounds["train"],
+                channels=config.data.state,
+                unusable=statistics.unusable,
+                **once,
+            ),
+            regions=regions or config.evaluation.regions,
+            observed=observed,
             unusable=statistics.unusable,
-            **once,
-        ),
-        regions=regions or config.evaluation.regions,
-        observed=observed,
-        unusable=statistics.unusable,
-        baselines=baselines,
-        model=model or config.model.name,
-    )
+            baselines=baselines,
+            model=model or config.model.name,
+            progress=progress,
+            executor=executor,
+        )
 
 
 def _refuse_seen(forecasts: xr.Dataset, *, allow: bool) -> None:

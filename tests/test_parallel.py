@@ -12,7 +12,8 @@ import torch
 from climlstm.config import OuterConfig
 from climlstm.model.saving import load_forecaster
 from climlstm.training import checkpoint
-from climlstm.training.loop import local_report, run_folder, train
+from climlstm.training.loop import train
+from climlstm.training.storage import run_folder
 from climlstm.training.outer import OuterOptimiser
 from climlstm.training.parallel import Workers
 from climlstm.training.progress import JOURNAL, read_journal
@@ -50,7 +51,8 @@ import sys
 import torch
 from climlstm.config import load_config
 from climlstm.training import checkpoint
-from climlstm.training.loop import local_report, run_folder, train
+from climlstm.training.loop import train
+from climlstm.training.storage import run_folder
 
 class Killed(Exception):
     pass
@@ -64,11 +66,7 @@ for run in runs:
     mark, *overrides = run.split(" ")
     config = load_config(path, overrides)
     resume_from = checkpoint.latest_checkpoint(run_folder(config)) if mark == "again" else None
-    save = local_report(run_folder(config), keep=9)
-
-    def report(metrics, directory):
-        save(metrics, directory)
-        torch.distributed.barrier()
+    def report(metrics):
         if mark == "killed":
             raise Killed
 
@@ -179,10 +177,8 @@ def test_one_worker_with_an_outer_optimiser_resumes_exactly_within_a_round(small
     settings = OUTER.split()
     unbroken, broken = small_run("name=unbroken", *settings), small_run("name=broken", *settings)
     train(unbroken)
-    save = local_report(run_folder(broken), keep=2)
 
-    def killing(metrics, directory):
-        save(metrics, directory)
+    def killing(metrics):
         raise Killed
 
     with pytest.raises(Killed):

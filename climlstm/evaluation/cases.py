@@ -139,7 +139,7 @@ def read_cases(
     memory: bytes of forecasts read together.
     Raises DataError where a value is NaN that should be there, and where there is no truth at all.
     """
-    usable = truth.indexes["time"].difference(pd.DatetimeIndex(list(unusable)))
+    usable = _usable(truth, unusable)
     available = _available(forecast, usable, persistence="persistence" in baselines)
     steps = _Steps(lambda times: truth.sel(time=times), "cube", observed)
     normals = None
@@ -170,6 +170,18 @@ def read_cases(
                     forecasts[baseline] = normal
             done += 1
             yield Case(forecasts, steps.at(when), normal, share=done / kept.size)
+
+
+def scorable_inits(
+    forecast: xr.Dataset, truth: xr.Dataset, unusable: Iterable[np.datetime64], persistence: bool
+) -> NDArray[np.intp]:
+    """Positions of the initialisations that can be scored at one lead time at least."""
+    available = _available(forecast, _usable(truth, unusable), persistence=persistence)
+    return np.flatnonzero(available.any(axis=1))
+
+
+def _usable(truth: xr.Dataset, unusable: Iterable[np.datetime64]) -> pd.DatetimeIndex:
+    return truth.indexes["time"].difference(pd.DatetimeIndex(list(unusable)))
 
 
 def _valid_times(forecast: xr.Dataset) -> Times:

@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from climlstm import html
 from climlstm.channels import channel
 from climlstm.data.units import conversion
 from climlstm.errors import DataError, PluginError, nearest
-from climlstm.evaluation.cases import Case, on_grid, orient, read_cases
+from climlstm.evaluation.cases import Case, on_grid, orient, read_cases, scorable_inits
 from climlstm.evaluation.regions import region_weights
 from climlstm.plugins import Evaluator
 
@@ -25,6 +27,9 @@ SCORE_COLUMNS = [
     *("variable", "level", "lead_time", "region", "metric", "model"),
     *("value", "ci_low", "ci_high", "n", "units"),
 ]
+
+INITS_OF_A_TASK = 16
+"""Scored by one call of an executor: seconds of work, so that starting it does not count."""
 
 Found = dict[tuple[str, pd.Timestamp], pd.DataFrame]
 """Tables by model and init_time."""
@@ -68,6 +73,7 @@ def evaluate(
     model: str = "forecast",
     memory: int = 512 * 2**20,
     progress: Callable[[float], None] | None = None,
+    executor: Executor | None = None,
 ) -> Evaluation:
     """Score forecasts, and baselines beside them, against a cube.
 
@@ -83,6 +89,8 @@ def evaluate(
     model: what the forecasts are called in the tables.
     memory: bytes of forecasts read together.
     progress: is told the share of initialisations that have been scored.
+    executor: scores some initialisations with each call, on hosts that see forecasts and cube
+        under the same names; None: this process.
 
     Pairs of init_time and lead_time without truth are left out for all models alike; n counts
     the initialisations that remain. Raises DataError for data that do not fit together.
@@ -92,25 +100,73 @@ def evaluate(
     truth = _counterpart(forecast, cube, "cube")
     normal = None if climatology is None else _counterpart(forecast, climatology, "climatology")
     weight = region_weights(forecast.latitude, forecast.longitude, regions)
-    cases = read_cases(
-        forecast,
-        truth,
-        normal,
-        None if observed is None else _mask(observed, forecast),
+    unusable = tuple(unusable)
+    score = partial(
+        _score_cases,
+        truth=truth,
+        climatology=normal,
+        observed=None if observed is None else _mask(observed, forecast),
+        evaluators=evaluators,
+        weight=weight,
         unusable=unusable,
         model=model,
         baselines=baselines,
         memory=memory,
     )
+    if executor is None:
+        found = score(forecast, progress=progress)
+    else:
+        groups = _groups(forecast, truth, unusable, persistence="persistence" in baselines)
+        found = {name: {} for name in evaluators}
+        for number, part in enumerate(executor.map(score, groups), start=1):
+            found = {name: found[name] | part[name] for name in evaluators}
+            if progress is not None:
+                progress(number / len(groups))
+    tables = {name: _labelled(tables) for name, tables in found.items()}
+    units = {str(name): array.attrs["units"] for name, array in forecast.items()}
+    return _summarise(evaluators, tables, [model, *baselines], units)
+
+
+def _groups(
+    forecast: xr.Dataset, truth: xr.Dataset, unusable: Iterable[np.datetime64], *, persistence: bool
+) -> list[xr.Dataset]:
+    """The forecasts that can be scored, some neighbours in time together: they share the truth."""
+    scorable = forecast.isel(init_time=scorable_inits(forecast, truth, unusable, persistence))
+    starts = range(0, scorable.sizes["init_time"], INITS_OF_A_TASK)
+    return [scorable.isel(init_time=slice(s, s + INITS_OF_A_TASK)) for s in starts]
+
+
+def _score_cases(
+    forecast: xr.Dataset,
+    *,
+    truth: xr.Dataset,
+    climatology: xr.Dataset | None,
+    observed: xr.Dataset | None,
+    evaluators: Mapping[str, Evaluator],
+    weight: xr.DataArray,
+    unusable: Iterable[np.datetime64],
+    model: str,
+    baselines: Sequence[str],
+    memory: int,
+    progress: Callable[[float], None] | None = None,
+) -> dict[str, Found]:
+    """What each evaluator says of forecasts and baselines, one initialisation after another."""
     found: dict[str, Found] = {name: {} for name in evaluators}
-    for case in cases:
+    for case in read_cases(
+        forecast,
+        truth,
+        climatology,
+        observed,
+        unusable=unusable,
+        model=model,
+        baselines=baselines,
+        memory=memory,
+    ):
         for name, evaluator in evaluators.items():
             found[name] |= _score(evaluator, case, weight)
         if progress is not None:
             progress(case.share)
-    tables = {name: _labelled(tables) for name, tables in found.items()}
-    units = {str(name): array.attrs["units"] for name, array in forecast.items()}
-    return _summarise(evaluators, tables, [model, *baselines], units)
+    return found
 
 
 def _score(evaluator: Evaluator, case: Case, weight: xr.DataArray) -> Found:

@@ -9,7 +9,10 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, as_completed
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +59,17 @@ def write_forecasts(
     provenance: dict[str, Any],
     batch_size: int = 16,
     progress: Callable[[int], None] | None = None,
+    executor: Executor | None = None,
+    device: str = "cpu",
 ) -> None:
     """Forecast into one Zarr in WeatherBench's layout, which appears when it is complete.
 
     Until then it grows in `STORE.part`, one region an initialisation; the same call after an
     interruption goes on there.
     progress: is told how many initialisations have been written, of all.
+    executor: forecasts a batch with each call, in any order, on hosts that see the store and the
+        cube's source under the same names; None: this process.
+    device: of the network, there.
     Raises DataError where the store exists already.
     """
     if store.exists():
@@ -80,16 +88,33 @@ def write_forecasts(
     if done:
         logger.info("going on with %s: %d of %d are there", part, len(done), len(init_times))
     left = np.array([t for t in init_times if str(t) not in done], dtype=init_times.dtype)
-    for forecasts in forecast(
-        forecaster, cube, init_times=left, steps=steps, batch_size=batch_size
-    ):
-        _write_region(part, forecasts, init_times)
-        done |= {str(t) for t in forecasts["init_time"].values}
-        if progress:
-            progress(len(done))
+    batches = [left[first : first + batch_size] for first in range(0, left.size, batch_size)]
+    write = partial(_write_batch, part.resolve(), forecaster.cpu(), cube, init_times, steps, device)
+    with _finished(executor, write, batches) as finished:
+        for batch in finished:
+            _note(part, batch)
+            done |= {str(t) for t in batch}
+            if progress:
+                progress(len(done))
     for marker in (REQUEST, DONE):
         (part / marker).unlink(missing_ok=True)
     os.replace(part, store)
+
+
+@contextmanager
+def _finished(
+    executor: Executor | None, write: Callable[[Times], Times], batches: Sequence[Times]
+) -> Iterator[Iterator[Times]]:
+    """Batches as they are written, here or by an executor; what is not begun is given up."""
+    if executor is None:
+        yield map(write, batches)
+        return
+    futures = [executor.submit(write, batch) for batch in batches]
+    try:
+        yield (future.result() for future in as_completed(futures))
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def open_forecasts(store: str | Path) -> xr.Dataset:
@@ -106,7 +131,8 @@ def open_forecasts(store: str | Path) -> xr.Dataset:
             )
         raise DataError(f"There is no forecast store {store}. Check the path.")
     try:
-        stored = xr.open_zarr(store, decode_timedelta=True)
+        place = store if "://" in str(store) else Path(store).resolve()  # also for other processes
+        stored = xr.open_zarr(place, decode_timedelta=True)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{store} cannot be opened as Zarr: {error}.") from error
     if "prediction_timedelta" not in stored.dims:
@@ -215,8 +241,25 @@ def _write_skeleton(
     stored.to_zarr(part, compute=False, zarr_format=2, consolidated=True, encoding=encoding)
 
 
+def _write_batch(
+    part: Path,
+    forecaster: Forecaster,
+    cube: xr.Dataset,
+    init_times: Times,
+    steps: int,
+    device: str,
+    batch: Times,
+) -> Times:
+    """Forecast from a batch of the initial times into a store; returns the batch."""
+    [forecasts] = forecast(
+        forecaster.to(device), cube, init_times=batch, steps=steps, batch_size=batch.size
+    )
+    _write_region(part, forecasts, init_times)
+    return batch
+
+
 def _write_region(part: Path, forecasts: xr.Dataset, init_times: Times) -> None:
-    """Some initialisations, and then, one by one, the note that they are there."""
+    """Some initialisations, each in chunks of its own."""
     for init in forecasts["init_time"].values:
         position = int(np.flatnonzero(init_times == init)[0])
         one = to_weatherbench(forecasts.sel(init_time=[init]))
@@ -224,8 +267,12 @@ def _write_region(part: Path, forecasts: xr.Dataset, init_times: Times) -> None:
         one.drop_vars([*coordinates, "time"]).to_zarr(
             part, region={"time": slice(position, position + 1)}, zarr_format=2
         )
-        with (part / DONE).open("a", encoding="utf-8") as file:
-            file.write(f"{init}\n")
+
+
+def _note(part: Path, inits: Times) -> None:
+    """That initialisations are there; one process only notes, whoever writes them."""
+    with (part / DONE).open("a", encoding="utf-8") as file:
+        file.writelines(f"{init}\n" for init in inits)
 
 
 def _done(part: Path) -> set[str]:
