@@ -13,10 +13,10 @@ from climlstm.config import OuterConfig
 from climlstm.model.saving import load_forecaster
 from climlstm.training import checkpoint
 from climlstm.training.loop import train
-from climlstm.training.storage import run_folder
 from climlstm.training.outer import OuterOptimiser
 from climlstm.training.parallel import Workers
 from climlstm.training.progress import JOURNAL, read_journal
+from climlstm.training.storage import run_folder
 
 ONE = Workers(rank=0, world=1, device=torch.device("cpu"))
 
