@@ -1,6 +1,7 @@
 """The command line: parse, call one public function, print."""
 
 import importlib
+import json
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ from typer.core import TyperGroup
 
 from climlstm.errors import ClimLSTMError, PluginError, Stopped
 from climlstm.plugin_commands import app as plugins_app
+from climlstm.secrets import redact
 
 console = Console()
 complaints = Console(stderr=True)
@@ -395,7 +397,7 @@ def evaluate(
     from climlstm.config import PluginChoice
     from climlstm.evaluation.tables import write_scores
     from climlstm.forecasting import open_forecasts
-    from climlstm.runs import config_of, evaluate_run, open_cube, other_data
+    from climlstm.runs import audit_scoring, config_of, evaluate_run, open_cube, other_data
 
     forecasts = open_forecasts(store)
     config = config_of(forecasts)
@@ -416,8 +418,12 @@ def evaluate(
             progress=lambda share: status.update(f"scoring: {share:.0%}"),
         )
     print_scores(evaluation.scores)
+    print_audit(audit := audit_scoring(forecasts))
     if out is not None:
-        for path in [*write_scores(evaluation, out), *_draw_curves(evaluation.scores, out)]:
+        paths = [*write_scores(evaluation, out), *_draw_curves(evaluation.scores, out)]
+        verdict = out / "audit.json"
+        verdict.write_text(json.dumps(audit.to_dict(), indent=1), encoding="utf-8")
+        for path in [*paths, verdict]:
             console.print(f"wrote {path}")
     if report is not None:
         with console.status("drawing the report"):
@@ -521,9 +527,18 @@ def maps_fetch(
 def _options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show log messages.")] = False,
 ) -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Discreet("%(levelname)s: %(message)s"))
     if verbose:
         logging.getLogger("climlstm").setLevel(logging.INFO)
+
+
+class _Discreet(logging.Formatter):
+    """Hides passwords and tokens, whoever logs them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
 
 
 def main() -> None:
@@ -584,7 +599,9 @@ def _end(caught: Sequence[int], message: str) -> NoReturn:
 
 
 def _complain(message: str) -> None:
-    complaints.print(f"[bold red]Error:[/] {_escape(message)}", highlight=False, soft_wrap=True)
+    complaints.print(
+        f"[bold red]Error:[/] {_escape(redact(message))}", highlight=False, soft_wrap=True
+    )
     sys.exit(1)
 
 

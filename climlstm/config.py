@@ -32,6 +32,7 @@ from climlstm.errors import ConfigError, PluginError, nearest
 from climlstm.options import options_of
 from climlstm.plain_yaml import MAX_BYTES, PlainLoader, load_yaml
 from climlstm.plugins import Kind, Plugin, Variable
+from climlstm.secrets import redact, secret_in
 
 
 class Section(BaseModel):
@@ -184,6 +185,12 @@ PluginName = Annotated[str, BeforeValidator(_name_of_an_object)]
 """In Python also a class, or a Variable."""
 
 
+_NO_SECRETS = (
+    "{} is a secret, and a run file is copied into every checkpoint. Put it into the environment, "
+    "and name it in the catalog's storage_options as '{{{{ env(NAME) }}}}'"
+)
+
+
 class DataConfig(Section):
     """What is forecast, from which data, over which periods."""
 
@@ -212,6 +219,13 @@ class DataConfig(Section):
     and 0.4 of the memory that is free may be filled."""
     cache: CacheConfig | None = None
     """Keeps what was fetched from a remote store; without, it is fetched anew in each epoch."""
+
+    @model_validator(mode="after")
+    def _without_secrets(self) -> "DataConfig":
+        found = secret_in({"catalog": self.catalog}) or secret_in(self.parameters)
+        if found is not None:
+            raise ValueError(_NO_SECRETS.format(found))
+        return self
 
     @model_validator(mode="after")
     def _once_each(self) -> "DataConfig":
@@ -375,6 +389,13 @@ class ClusterConfig(Section):
     """Restarts from the last checkpoint when workers are lost."""
     timeout: Duration = timedelta(minutes=10)
     """Longest wait of one worker for the others; a worker that hangs counts as lost after it."""
+
+    @model_validator(mode="after")
+    def _without_secrets(self) -> "ClusterConfig":
+        found = secret_in({"address": self.storage})
+        if found is not None:
+            raise ValueError(_NO_SECRETS.format(found))
+        return self
 
 
 class Config(Section):
@@ -585,7 +606,7 @@ def _explain(error: Any) -> str:
     if error["type"] == "missing":
         return f"'{key}' is missing"
     message = error["msg"].removeprefix("Value error, ")
-    return f"'{key}' is {error['input']!r}: {message}" if error["loc"] else message
+    return f"'{key}' is {redact(repr(error['input']))}: {message}" if error["loc"] else message
 
 
 def _keys_at(location: tuple[Any, ...]) -> list[str]:

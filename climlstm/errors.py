@@ -49,6 +49,10 @@ class ClusterError(ClimLSTMError, ConnectionError):
     """A cluster that loses work faster than it can be done again."""
 
 
+class BusyError(ClimLSTMError, BlockingIOError):
+    """Something that another process is writing just now."""
+
+
 class MissingExtraError(ClimLSTMError, ImportError):
     """An optional library that this command needs is not installed."""
 

@@ -6,9 +6,10 @@ its checkpoint.
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,23 +23,32 @@ from climlstm import plugins
 from climlstm.config import Config, DataConfig, PluginChoice, parse_config
 from climlstm.data.audit import Audit, audit, cannot_be_read, check_source
 from climlstm.data.catalog import open_source, write_entry
-from climlstm.data.climatology import climatology
+from climlstm.data.climatology import climatology, period_of
 from climlstm.data.cost import reading_cost
 from climlstm.data.cube import CubePlan, plan_cube
-from climlstm.data.findings import Finding, errors_of
+from climlstm.data.findings import Finding
 from climlstm.data.leaks import check_scoring
 from climlstm.data.plan import plan_windows
 from climlstm.data.prepare import Estimate, Progress, check_free, prepare, restrict
 from climlstm.data.statistics import compute_statistics
-from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError, DataError, missing_extra
+from climlstm.errors import (
+    CheckpointError,
+    ClimLSTMError,
+    ConfigError,
+    DataError,
+    PluginError,
+    missing_extra,
+)
 from climlstm.evaluation.evaluate import Evaluation, evaluate
+from climlstm.exclusive import exclusive
 from climlstm.forecasting import Times, possible_inits, write_forecasts
 from climlstm.model.saving import load_forecaster, read_json
+from climlstm.plugins import Plugin
 from climlstm.training.checkpoint import best_checkpoint
 from climlstm.training.loop import choose_precision, train
 from climlstm.training.parallel import Workers
 from climlstm.training.progress import Observe
-from climlstm.training.storage import fetch_best, opened_run
+from climlstm.training.storage import RunStorage, fetch_best, opened_run
 from climlstm.training.task import open_windows, order_windows, statistics_folder
 
 logger = logging.getLogger(__name__)
@@ -60,7 +70,7 @@ def train_run(
     under_ray: with the workers of the run file; otherwise in this process, or as torchrun has it.
     Raises ConfigError where the run has been trained before and neither is asked for.
     """
-    with opened_run(config) as storage:
+    with opened_run(config) as storage, _kept_to_one(storage, config.name):
         if overwrite:
             storage.delete()
         kept = storage.names()
@@ -78,6 +88,13 @@ def train_run(
             train(config, resume_from=storage.latest(), observe=observe)
         location = storage.location
     return fetch_best(location) if "://" in location else best_checkpoint(Path(location))
+
+
+def _kept_to_one(storage: RunStorage, name: str) -> AbstractContextManager[None]:
+    """Two processes in one run would delete each other's checkpoints. Of torchrun's, one asks."""
+    if "://" in storage.location or int(os.environ.get("RANK", "0")) > 0:
+        return nullcontext()
+    return exclusive(storage.folder, f"The run '{name}' is being trained")
 
 
 @dataclass(frozen=True)
@@ -110,8 +127,26 @@ def find_trained(place: str | Path) -> Trained:
             f"{checkpoint}/forecaster.json does not say which run made it ({error!r}). "
             "Use another checkpoint."
         ) from error
+    try:
+        _require_plugins(provenance)
+    except PluginError as error:
+        raise CheckpointError(f"{checkpoint} cannot be used here: {error}") from error
     config = parse_config(content, where=f"{checkpoint}/forecaster.json")
     return Trained(checkpoint, config, provenance)
+
+
+def _require_plugins(provenance: Mapping[str, Any]) -> None:
+    """Raises PluginError, naming all that are missing and how to install each, unless the plugins
+    of a run are here. Other versions are told in the log."""
+    try:
+        recorded = [Plugin(**plugin) for plugin in provenance.get("plugins", ())]
+        missing, changed = plugins.missing(recorded), plugins.changed(recorded)
+    except (TypeError, AttributeError, ValueError, KeyError) as error:
+        raise PluginError(f"its record of plugins is damaged ({error!r}).") from error
+    if missing:
+        raise PluginError("\n".join(["it was made with plugins that are not here.", *missing]))
+    for message in changed:
+        logger.warning("Not as it was made: %s", message)
 
 
 def forecast_run(
@@ -147,7 +182,10 @@ def forecast_run(
             every=every or config.forecast.every,
         )
     digest = read_json(trained.checkpoint / "forecaster.json")["sha256"]
-    with _spread_over(address, gpu=gpu) as executor:
+    with (
+        exclusive(out, f"The forecast {out} is being written"),
+        _spread_over(address, gpu=gpu) as executor,
+    ):
         wanted = config.training.precision
         if executor is None:
             precision = choose_precision(wanted, device)
@@ -191,6 +229,7 @@ def evaluate_run(
     allow_seen: bool = False,
     address: str | None = None,
     progress: Callable[[float], None] | None = None,
+    normal: xr.Dataset | None = None,
 ) -> Evaluation:
     """Score forecasts of a store beside persistence and the climatology of their training period.
 
@@ -200,10 +239,11 @@ def evaluate_run(
     allow_seen: score also what the forecaster was trained or validated on.
     address: of a Ray cluster over which the initialisations are spread; None: this process.
     progress: is told the share of initialisations that have been scored.
-    Raises DataError where it was, unless that is allowed.
+    normal: a climatology, if not that of the training period; as `climatology` gives it.
+    Raises DataError where scores would say nothing of skill (see `audit_scoring`), unless allowed.
     """
     config = config_of(forecasts)
-    _refuse_seen(forecasts, allow=allow_seen)
+    _refuse_seen(audit_scoring(forecasts, normal), allow=allow_seen)
     bounds = {name: config.data.periods.bounds(name) for name in ("train", "valid", "test")}
     plan = plan_of(config.data)
     trained_on = plan.cube()
@@ -224,6 +264,14 @@ def evaluate_run(
         {axis: trained_on[axis] for axis in ("latitude", "longitude")},
     )
     truth = open_cube(data) if data else trained_on
+    if normal is None:
+        normal = climatology(
+            trained_on,
+            bounds["train"],
+            channels=config.data.state,
+            unusable=statistics.unusable,
+            **once,
+        )
     with _spread_over(address) as executor:
         return evaluate(
             forecasts,
@@ -232,13 +280,7 @@ def evaluate_run(
                 choice.name: plugins.create("evaluators", choice.name, choice.options)
                 for choice in (evaluators or config.evaluation.evaluators)
             },
-            climatology=climatology(
-                trained_on,
-                bounds["train"],
-                channels=config.data.state,
-                unusable=statistics.unusable,
-                **once,
-            ),
+            climatology=normal,
             regions=regions or config.evaluation.regions,
             observed=observed,
             unusable=statistics.unusable,
@@ -249,18 +291,27 @@ def evaluate_run(
         )
 
 
-def _refuse_seen(forecasts: xr.Dataset, *, allow: bool) -> None:
-    """Raises DataError where forecasts are of times that their forecaster has seen."""
-    errors = errors_of(
-        check_scoring(
-            json.loads(forecasts.attrs["climlstm_provenance"]),
-            forecasts["init_time"].values,
-            forecasts["lead_time"].values,
-        )
+def audit_scoring(forecasts: xr.Dataset, normal: xr.Dataset | None = None) -> Audit:
+    """What would make scores of forecasts worthless; its digest is that of the data trained on.
+
+    normal: the climatology to compare with; by default that of the training period.
+    """
+    config = config_of(forecasts)
+    provenance = json.loads(forecasts.attrs["climlstm_provenance"])
+    taken_from = config.data.periods.bounds("train") if normal is None else period_of(normal)
+    findings = check_scoring(
+        provenance,
+        forecasts["init_time"].values,
+        forecasts["lead_time"].values,
+        climatology=taken_from,
     )
-    if not errors:
+    return Audit(tuple(findings), digest=provenance.get("audit", {}).get("digest"))
+
+
+def _refuse_seen(found: Audit, *, allow: bool) -> None:
+    if found.passed:
         return
-    listed = "\n".join(f"- {finding}" for finding in errors)
+    listed = "\n".join(f"- {finding}" for finding in found.errors)
     if not allow:
         raise DataError(
             f"These scores would say nothing of skill:\n{listed}\n"
@@ -338,7 +389,10 @@ def prepare_run(
     scheduler: of Dask, whose workers see `out` under the same name; see `prepare`.
     Returns the catalog, and what `--set` takes for a run to train from the store.
     """
-    prepare(plan, out, data=config.data, expected=expected, scheduler=scheduler, progress=progress)
+    with exclusive(out, f"The store {out} is being written"):
+        prepare(
+            plan, out, data=config.data, expected=expected, scheduler=scheduler, progress=progress
+        )
     name = out.name.removesuffix(".zarr")
     catalog = out.with_name(f"{name}.catalog.yaml")
     write_entry(catalog, name, out, like=(config.data.catalog, config.data.source))
@@ -378,7 +432,10 @@ def config_of(forecasts: xr.Dataset) -> Config:
     """
     try:
         provenance = json.loads(forecasts.attrs["climlstm_provenance"])
+        _require_plugins(provenance)
         return parse_config(provenance["config"], where="provenance of the forecasts")
+    except PluginError as error:
+        raise DataError(f"The forecasts cannot be scored here: {error}") from error
     except (KeyError, ValueError) as error:
         raise DataError(
             "The forecasts do not say which run made them (attribute climlstm_provenance): "

@@ -20,6 +20,7 @@ import yaml
 from climlstm.data.declarations import Metadata, declare
 from climlstm.data.entries import Entry, check_parameters, parse_entry, read_catalog
 from climlstm.errors import CatalogError, missing_extra, nearest
+from climlstm.secrets import redact
 
 CLOUD_LIBRARIES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 
@@ -186,7 +187,7 @@ def _read(
     except Exception as error:  # Intake, xarray, the engine and the storage each have their own
         hint = " Is it reachable from here, with these storage_options?" if "://" in urls[0] else ""
         raise CatalogError(
-            f"{where} cannot be opened: {_cause(error)} ({urls[0]}).{hint}"
+            f"{where} cannot be opened: {_cause(error)} ({redact(urls[0])}).{hint}"
         ) from error
 
 
@@ -203,9 +204,10 @@ def _options(
     else:
         options.setdefault("decode_timedelta", False)
     if engine == "netcdf4" and any("://" in url and "::" not in url for url in urls):
+        url = redact(urls[0])
         raise CatalogError(
-            f"{where}: NetCDF cannot be read from '{urls[0]}' piece by piece. Write the urlpath as "
-            f"'simplecache::{urls[0]}', which downloads it first, and set 'open_local: true'."
+            f"{where}: NetCDF cannot be read from '{url}' piece by piece. Write the urlpath as "
+            f"'simplecache::{url}', which downloads it first, and set 'open_local: true'."
         )
     if len(urls) > 1 or "*" in urls[0]:
         parts = {"data_vars": "minimal", "coords": "minimal", "compat": "equals", "join": "exact"}
@@ -313,4 +315,4 @@ def _quiet() -> Iterator[None]:
 
 def _cause(error: BaseException) -> str:
     text = str(error).strip().rstrip(".") or "no further message"
-    return f"{type(error).__name__}: {text[:600]}"
+    return f"{type(error).__name__}: {redact(text[:600])}"

@@ -23,6 +23,7 @@ from climlstm.data.axes import (
 from climlstm.data.matching import make_recipe
 from climlstm.data.recipes import Array, Cells, Field, Recipe
 from climlstm.errors import ClimLSTMError, DataError
+from climlstm.secrets import redact
 
 DIMS = ("time", "latitude", "longitude")
 
@@ -67,9 +68,10 @@ def reading(what: str) -> Iterator[None]:
     except ClimLSTMError:
         raise
     except (OSError, ValueError, RuntimeError) as error:
+        cause = f"{type(error).__name__}: {redact(str(error)[:300])}"
         raise DataError(
-            f"{what} cannot be read: {type(error).__name__}: {str(error)[:300]}. A file of the "
-            "source is damaged or out of reach; copy it anew, or choose periods without it."
+            f"{what} cannot be read: {cause}. A file of the source is damaged or out of reach; "
+            "copy it anew, or choose periods without it."
         ) from error
 
 

@@ -34,6 +34,11 @@ class Part(Protocol):
         ...
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of the channels."""
+        ...
+
+    @property
     def units(self) -> Steps:
         """For each step of the cube, the unit that one task reads."""
         ...
@@ -110,6 +115,7 @@ class LazyPart:
     units: Steps
     chunk_steps: int
     arrays: tuple[Any, ...]
+    names: tuple[str, ...]
     how: str = "computed by Dask"
 
     def decoded(self, steps: Steps) -> tuple[int, int]:
@@ -134,7 +140,8 @@ def _lazy_part(cube: xr.Dataset, channels: Sequence[str], group: tuple[int, ...]
     chosen = [cube[channels[i]].transpose(*dims) for i in group]
     arrays = tuple(a.data if a.chunks else a.chunk().data for a in chosen)
     sizes = arrays[0].chunks[0]
-    return LazyPart(group, np.repeat(np.arange(len(sizes)), sizes), max(sizes), arrays)
+    names = tuple(channels[i] for i in group)
+    return LazyPart(group, np.repeat(np.arange(len(sizes)), sizes), max(sizes), arrays, names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,6 +215,10 @@ class StoredPart:
     fields: tuple[tuple[tuple[int, tuple[int, ...]], ...], ...]
     """For each field of each recipe: which input, and where on its other dimensions."""
     scratch: "Scratch"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(recipe.channel.name for recipe in self.recipes)
 
     def decoded(self, steps: Steps) -> tuple[int, int]:
         each = [one.decoded(self.plan.times.indices[steps]) for one in self.inputs]

@@ -11,6 +11,7 @@ import dask.threaded
 import numpy as np
 from numpy.typing import NDArray
 
+from climlstm.data.cube import reading
 from climlstm.data.parts import Part, Steps
 from climlstm.data.remote import REQUESTS
 from climlstm.data.stored import Fetched
@@ -32,14 +33,17 @@ def read_jobs(
 ) -> list[T]:
     """What `use` makes of each job's number and values, in order.
 
-    The values hold during the call only. Whatever a task raises ends the reading.
+    The values hold during the call only. Whatever a task raises ends the reading; a DataError
+    names the channels whose stored values cannot be read.
     """
     ahead = _Ahead(jobs)
 
     def one(number: int) -> T:
         part, steps = jobs[number]
         with ahead.fetched(number):
-            return use(number, part.read(steps))
+            with reading(f"Channel {', '.join(map(repr, part.names))}"):
+                values = part.read(steps)
+            return use(number, values)
 
     graph = {("read", number): (partial(one, number),) for number in range(len(jobs))}
     try:

@@ -27,6 +27,7 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, MemoryStore, ZipStore
 
 from climlstm.errors import DataError
+from climlstm.secrets import redact
 
 logger = logging.getLogger(__name__)
 
@@ -130,14 +131,15 @@ class Mirror:
                     self._prefix + key, prototype=default_buffer_prototype()
                 )
             except Exception as error:  # each library has errors of its own for a lost connection
+                told = redact(f"{type(error).__name__}: {error}")
                 if attempt + 1 == TRIES:
                     raise DataError(
-                        f"'{self._prefix}{key}' of {self._store} cannot be read; the last of "
-                        f"{TRIES} tries gave {type(error).__name__}: {error}. Check the network "
-                        "and the credentials, then resume."
+                        f"'{self._prefix}{key}' of {redact(str(self._store))} cannot be read; the "
+                        f"last of {TRIES} tries gave {told}. Check the network and the "
+                        "credentials, then resume."
                     ) from error
                 pause = PAUSE * 2**attempt * random.uniform(0.5, 1.5)
-                logger.warning("%s%s: %r; again in %.1f s", self._prefix, key, error, pause)
+                logger.warning("%s%s: %s; again in %.1f s", self._prefix, key, told, pause)
                 await asyncio.sleep(pause)
             else:
                 return None if found is None else found.to_bytes()

@@ -21,6 +21,7 @@ import fsspec
 
 from climlstm.config import Config
 from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError, StorageError
+from climlstm.secrets import redact
 from climlstm.training import checkpoint
 from climlstm.training.progress import JOURNAL, Record, parse_journal, read_journal
 
@@ -261,4 +262,4 @@ def given_up(
 
 
 def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(". ")
+    return redact(f"{type(error).__name__}: {error}".rstrip(". "))
