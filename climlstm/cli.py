@@ -350,6 +350,10 @@ def forecast(
         list[str], typer.Option(help="Initial time; by default the whole test period.")
     ] = [],  # noqa: B006
     steps: Annotated[int | None, typer.Option(help="Lead steps.", min=1)] = None,
+    members: Annotated[int | None, typer.Option(help="Members of an ensemble.", min=1)] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the members' noise and perturbations.", min=0)
+    ] = None,
     catalog: Catalog = None,
     source: Source = None,
     gpu: Annotated[bool, typer.Option(help="Compute on the GPU.")] = False,
@@ -366,6 +370,8 @@ def forecast(
             data=other_data(trained.config.data, catalog=catalog, source=source),
             init_times=parse_times(init) if init else None,
             steps=steps,
+            members=members,
+            seed=seed,
             gpu=gpu,
             address=address,
             progress=lambda done: status.update(f"forecasting: {done} initialisations"),

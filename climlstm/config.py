@@ -262,6 +262,9 @@ class ModelConfig(Section):
     """A plugin of the group climlstm.models."""
     history: Annotated[int, Field(ge=1)] = 2
     """Known steps before a forecast."""
+    noise: NonNegativeInt = 0
+    """Fields of white noise that enter each transition, so that the network forecasts ensembles;
+    then `training.members` is 2 or more, and the loss one of ensembles, such as `crps`."""
     options: dict[str, Any] = {}
 
 
@@ -288,6 +291,8 @@ class TrainingConfig(Section):
     ramp: Annotated[float, Field(ge=0, le=1)] = 0.6
     """Share of the training over which the horizon grows from 1 to its full length."""
     loss: PluginChoice = PluginChoice(name="mse")
+    members: PositiveInt = 1
+    """Forecasts of each window, with noise of their own, that the loss compares."""
     balance: Literal["state", "tendency"] = "tendency"
     """What makes channels weigh alike in the loss: errors in standard deviations of the state, or,
     halfway to those of its change over a step, so that slow channels are not neglected."""
@@ -336,7 +341,14 @@ class ForecastConfig(Section):
     every: Duration = timedelta(hours=24)
     """Between initialisations."""
     batch_size: PositiveInt = 16
-    """Initialisations forecast together."""
+    """Forecasts computed together; of an ensemble, each member counts."""
+    members: PositiveInt = 1
+    """Of the ensemble; 1: a single forecast."""
+    perturbation: NonNegativeFloat | None = None
+    """Of the initial states of members, as a share of the climatological standard deviation; None:
+    0.1, but nothing for a network with noise."""
+    seed: NonNegativeInt = 0
+    """Of noise and perturbations."""
 
 
 class EvaluationConfig(Section):
@@ -481,6 +493,7 @@ def parse_config(content: Mapping[str, Any], *, where: str) -> Config:
     wrong = _check_plugins(config)
     if wrong:
         raise ConfigError(f"{where}: " + "\n".join(wrong))
+    _check_ensemble(config, where)
     return config
 
 
@@ -595,6 +608,27 @@ def _check_plugins(config: Config) -> list[str]:
             except PluginError as error:
                 wrong.append(f"{place}: {error}")
     return wrong
+
+
+def _check_ensemble(config: Config, where: str) -> None:
+    """Noise, members and a loss that compares them: all of it or nothing."""
+    noise, members, loss = config.model.noise, config.training.members, config.training.loss.name
+    if (noise > 0) != (members > 1):
+        consequence = (
+            "a loss that sees one member would teach the network to ignore its noise"
+            if noise
+            else "without noise all members are alike"
+        )
+        raise ConfigError(
+            f"{where}: 'model.noise' is {noise} and 'training.members' is {members}: "
+            f"{consequence}. Set both (such as noise 2, members 2), or leave both out."
+        )
+    if noise and not getattr(plugins.load("losses", loss), "ensemble", False):
+        raise ConfigError(
+            f"{where}: 'training.loss' is '{loss}', which is no loss of ensembles, but "
+            f"'training.members' is {members}. Choose 'crps', or leave out model.noise and "
+            "training.members."
+        )
 
 
 def _explain(error: Any) -> str:

@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pandas as pd
 import xarray as xr
 
 from climlstm import plugins
-from climlstm.config import Config, DataConfig, PluginChoice, parse_config
+from climlstm.config import Config, DataConfig, ForecastConfig, PluginChoice, parse_config
 from climlstm.data.audit import Audit, audit, cannot_be_read, check_source
 from climlstm.data.catalog import open_source, write_entry
 from climlstm.data.climatology import climatology, period_of
@@ -30,7 +31,7 @@ from climlstm.data.findings import Finding
 from climlstm.data.leaks import check_scoring
 from climlstm.data.plan import plan_windows
 from climlstm.data.prepare import Estimate, Progress, check_free, prepare, restrict
-from climlstm.data.statistics import compute_statistics
+from climlstm.data.statistics import Statistics, compute_statistics
 from climlstm.errors import (
     CheckpointError,
     ClimLSTMError,
@@ -41,7 +42,15 @@ from climlstm.errors import (
 )
 from climlstm.evaluation.evaluate import Evaluation, evaluate
 from climlstm.exclusive import exclusive
-from climlstm.forecasting import Times, possible_inits, write_forecasts
+from climlstm.forecasting import (
+    Ensemble,
+    Perturbations,
+    Times,
+    histories,
+    possible_inits,
+    write_forecasts,
+)
+from climlstm.model.forecaster import Spec
 from climlstm.model.saving import load_forecaster, read_json
 from climlstm.plugins import Plugin
 from climlstm.training.checkpoint import best_checkpoint
@@ -52,6 +61,11 @@ from climlstm.training.storage import RunStorage, fetch_best, opened_run
 from climlstm.training.task import open_windows, order_windows, statistics_folder
 
 logger = logging.getLogger(__name__)
+
+OF_ENSEMBLES = ("crps", "spread_skill", "rank_histogram")
+"""Evaluators of ensembles."""
+PERTURBATION = 0.1
+"""Amplitude for networks without noise, where the run file names none."""
 
 
 def train_run(
@@ -157,6 +171,8 @@ def forecast_run(
     init_times: Times | None = None,
     steps: int | None = None,
     every: timedelta | None = None,
+    members: int | None = None,
+    seed: int | None = None,
     gpu: bool = False,
     address: str | None = None,
     progress: Callable[[int], None] | None = None,
@@ -165,12 +181,14 @@ def forecast_run(
 
     data: where initial states come from, if not from the data that it was trained on.
     init_times: by default the test period, `every` so often.
-    steps, every: by default as the run file has them.
+    steps, every, members, seed: by default as the run file has them.
     address: of a Ray cluster over which the initialisations are spread; None: this process.
     """
     import torch
 
     config = trained.config
+    asked = {"members": members, "seed": seed}
+    chosen = config.forecast.model_copy(update={k: v for k, v in asked.items() if v is not None})
     device = torch.device("cuda" if gpu else "cpu")
     forecaster, provenance = load_forecaster(trained.checkpoint)
     cube = open_cube(data or config.data)
@@ -199,6 +217,7 @@ def forecast_run(
             steps=steps or config.forecast.steps,
             provenance=provenance | {"checkpoint": str(trained.checkpoint), "digest": digest},
             batch_size=config.forecast.batch_size,
+            ensemble=_ensemble(config, forecaster.spec, chosen),
             progress=progress,
             executor=executor,
             device=str(device),
@@ -218,6 +237,26 @@ def _spread_over(address: str | None, *, gpu: bool = False) -> Iterator[Executor
         yield executor
 
 
+def _ensemble(config: Config, spec: Spec, wanted: ForecastConfig) -> Ensemble:
+    """The ensemble of a forecast section; perturbations are drawn from the training period."""
+    amplitude = wanted.perturbation
+    if amplitude is None:
+        amplitude = 0.0 if spec.noise else PERTURBATION
+    if wanted.members == 1 or amplitude == 0:
+        return Ensemble(wanted.members, wanted.seed)
+    plan = plan_of(config.data)
+    cube = plan.cube()
+    times = possible_inits(
+        cube,
+        spec,
+        period=config.data.periods.bounds("train"),
+        every=config.data.step,
+        unusable=_statistics(config, plan).unusable,
+    )
+    drawn = Perturbations(amplitude, times, partial(histories, spec, cube))
+    return Ensemble(wanted.members, wanted.seed, drawn)
+
+
 def evaluate_run(
     forecasts: xr.Dataset,
     *,
@@ -234,7 +273,7 @@ def evaluate_run(
     """Score forecasts of a store beside persistence and the climatology of their training period.
 
     data: the truth, if not the data that the forecaster was trained on.
-    evaluators, regions: by default as the run file has them.
+    evaluators, regions: by default as the run file has them, and for an ensemble its scores too.
     model: what the forecasts are called; by default the name of their network.
     allow_seen: score also what the forecaster was trained or validated on.
     address: of a Ray cluster over which the initialisations are spread; None: this process.
@@ -244,18 +283,9 @@ def evaluate_run(
     """
     config = config_of(forecasts)
     _refuse_seen(audit_scoring(forecasts, normal), allow=allow_seen)
-    bounds = {name: config.data.periods.bounds(name) for name in ("train", "valid", "test")}
     plan = plan_of(config.data)
     trained_on = plan.cube()
-    here = Path(config.cluster.storage).is_dir()  # or else it was trained on another machine
-    once: dict[str, Any] = {"plan": plan, "cache": statistics_folder(config) if here else None}
-    statistics = compute_statistics(
-        trained_on,
-        channels=config.data.state,
-        train=bounds["train"],
-        others=(bounds["valid"], bounds["test"]),
-        **once,
-    )
+    statistics = _statistics(config, plan)
     observed = xr.Dataset(
         {
             name: (("latitude", "longitude"), mask)
@@ -267,10 +297,11 @@ def evaluate_run(
     if normal is None:
         normal = climatology(
             trained_on,
-            bounds["train"],
+            config.data.periods.bounds("train"),
             channels=config.data.state,
             unusable=statistics.unusable,
-            **once,
+            plan=plan,
+            cache=_cache(config),
         )
     with _spread_over(address) as executor:
         return evaluate(
@@ -278,7 +309,7 @@ def evaluate_run(
             truth,
             evaluators={
                 choice.name: plugins.create("evaluators", choice.name, choice.options)
-                for choice in (evaluators or config.evaluation.evaluators)
+                for choice in (evaluators or _evaluators(config, forecasts))
             },
             climatology=normal,
             regions=regions or config.evaluation.regions,
@@ -289,6 +320,33 @@ def evaluate_run(
             progress=progress,
             executor=executor,
         )
+
+
+def _evaluators(config: Config, forecasts: xr.Dataset) -> list[PluginChoice]:
+    """Those of the run file, and what there is to say of an ensemble."""
+    chosen = list(config.evaluation.evaluators)
+    if forecasts.sizes.get("realization", 1) > 1:
+        named = {choice.name for choice in chosen}
+        chosen += [PluginChoice(name=name) for name in OF_ENSEMBLES if name not in named]
+    return chosen
+
+
+def _statistics(config: Config, plan: CubePlan) -> Statistics:
+    """Of what a run was trained on."""
+    bounds = {name: config.data.periods.bounds(name) for name in ("train", "valid", "test")}
+    return compute_statistics(
+        plan.cube(),
+        channels=config.data.state,
+        train=bounds["train"],
+        others=(bounds["valid"], bounds["test"]),
+        plan=plan,
+        cache=_cache(config),
+    )
+
+
+def _cache(config: Config) -> Path | None:
+    """Where statistics are kept; None where it was trained on another machine."""
+    return statistics_folder(config) if Path(config.cluster.storage).is_dir() else None
 
 
 def audit_scoring(forecasts: xr.Dataset, normal: xr.Dataset | None = None) -> Audit:

@@ -1,6 +1,7 @@
 """Forecasts: made from a forecaster and a cube, written and read in WeatherBench's layout."""
 
-from climlstm.forecasting.forecast import Times, check, forecast, possible_inits, rollout
+from climlstm.forecasting.ensemble import Ensemble, Perturbations, Times
+from climlstm.forecasting.forecast import check, forecast, histories, possible_inits, rollout
 from climlstm.forecasting.store import (
     from_weatherbench,
     open_forecasts,
@@ -9,10 +10,13 @@ from climlstm.forecasting.store import (
 )
 
 __all__ = [
+    "Ensemble",
+    "Perturbations",
     "Times",
     "check",
     "forecast",
     "from_weatherbench",
+    "histories",
     "open_forecasts",
     "possible_inits",
     "rollout",

@@ -1,6 +1,6 @@
 """From a trained forecaster and a cube to forecasts in physical units."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 import numpy as np
@@ -14,9 +14,11 @@ from climlstm.channels import channel
 from climlstm.data.forcing import forcing_fields, forcings_of
 from climlstm.data.plan import valid_starts
 from climlstm.errors import DataError
+from climlstm.forecasting.ensemble import Ensemble, Times
 from climlstm.model.forecaster import Forecaster, Spec
+from climlstm.model.noise import draw_noise
 
-Times = NDArray[np.datetime64]
+INIT_DIMS = ("init_time", "realization")
 
 
 def forecast(
@@ -26,32 +28,67 @@ def forecast(
     init_times: Times,
     steps: int,
     batch_size: int = 16,
+    ensemble: Ensemble = Ensemble(members=1),  # noqa: B008 (it is frozen)
 ) -> Iterator[xr.Dataset]:
     """Yield forecasts of a few initialisations at a time, in physical units.
 
     cube: any that has the forecaster's channels, grid and step up to each initialisation.
     steps: lead steps.
-    Raises DataError where the cube does not fit, or an initialisation lacks its history.
+    batch_size: initialisations a time; of so many members at most, one after another.
+    ensemble: with several members there is a dimension `realization`, after `init_time`.
+    Raises DataError where the cube does not fit, or an initialisation lacks its history,
+    ConfigError where all members would be alike.
     """
     check(forecaster.spec, cube)
-    device = forecaster.normaliser.mean.device
+    ensemble.check(forecaster.spec)
     for first in range(0, len(init_times), batch_size):
         inits = init_times[first : first + batch_size]
-        history = torch.from_numpy(_histories(forecaster.spec, cube, inits)).to(device)
-        forcing = torch.from_numpy(_forcings(forecaster.spec, inits, steps)).to(device)
-        states = list(rollout(forecaster, history, forcing))
-        yield labelled(torch.stack(states, dim=1), forecaster.spec, inits)
+        known = histories(forecaster.spec, cube, inits)
+        forcing = _forcings(forecaster.spec, inits, steps)
+        several = max(1, batch_size // len(inits))
+        parts = []
+        for member in range(0, ensemble.members, several):
+            members = np.arange(member, min(member + several, ensemble.members))
+            parts.append(_members(forecaster, known, forcing, inits, members, ensemble))
+        states = torch.cat(parts, dim=1)
+        yield labelled(states if ensemble.members > 1 else states[:, 0], forecaster.spec, inits)
+
+
+def _members(
+    forecaster: Forecaster,
+    known: NDArray[np.float32],
+    forcing: NDArray[np.float32],
+    inits: Times,
+    members: NDArray[np.int_],
+    ensemble: Ensemble,
+) -> Tensor:
+    """Some members of each forecast, (B, M, L, C, H, W), in main memory."""
+    device = forecaster.normaliser.mean.device
+    starts, numbers = np.repeat(inits, members.size), np.tile(members, inits.size)
+    states, fields = (np.repeat(a, members.size, axis=0) for a in (known, forcing))
+    if ensemble.perturbations is not None:
+        states = states + ensemble.perturbations.draw(ensemble.seed, starts, numbers)
+    noise = None
+    if forecaster.spec.noise:
+        shape = (fields.shape[1], forecaster.spec.noise, *states.shape[-2:])
+        noise = draw_noise((ensemble.seed,), starts, numbers.tolist(), shape, device=device)
+    history, given = (torch.from_numpy(a).to(device) for a in (states, fields))
+    leads = [state.cpu() for state in rollout(forecaster, history, given, noise)]
+    return torch.stack(leads, dim=1).unflatten(0, (inits.size, members.size))
 
 
 @torch.inference_mode()
-def rollout(forecaster: Forecaster, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:
+def rollout(
+    forecaster: Forecaster, history: Tensor, forcing: Tensor, noise: Tensor | None = None
+) -> Iterator[Tensor]:
     """Yield the state (B, C, H, W) in physical units, one lead step after another.
 
     history: (B, T, C, H, W), physical units.
     forcing: (B, T - 1 + L, F, H, W), one for each transition, history's included.
+    noise: (B, T - 1 + L, N, H, W), for a network that was trained with it.
     """
     normalised = forecaster.normaliser.normalise(history)
-    for state in forecaster.steps(normalised, forcing):
+    for state in forecaster.steps(normalised, forcing, noise):
         yield forecaster.denormalise(state)
 
 
@@ -61,10 +98,15 @@ def possible_inits(
     *,
     period: tuple[pd.Timestamp, pd.Timestamp],
     every: timedelta,
+    unusable: Iterable[np.datetime64] = (),
 ) -> Times:
-    """Times in a period, `every` so often from its first, whose history the cube holds."""
+    """Times in a period, `every` so often from its first, whose history the cube holds.
+
+    unusable: times that no history may contain.
+    """
     times = cube["time"].values
-    starts = valid_starts(times, length=spec.history, step=np.timedelta64(spec.step))
+    step = np.timedelta64(spec.step)
+    starts = valid_starts(times, length=spec.history, step=step, unusable=unusable)
     inits = times[starts + spec.history - 1]
     inits = inits[(inits >= period[0].to_datetime64()) & (inits <= period[1].to_datetime64())]
     if inits.size == 0:
@@ -102,7 +144,7 @@ def check(spec: Spec, cube: xr.Dataset) -> None:
             )
 
 
-def _histories(spec: Spec, cube: xr.Dataset, inits: Times) -> NDArray[np.float32]:
+def histories(spec: Spec, cube: xr.Dataset, inits: Times) -> NDArray[np.float32]:
     """Known states (B, T, C, H, W) in physical units, each time read once."""
     lags = np.arange(spec.history - 1, -1, -1) * np.timedelta64(spec.step)
     wanted = inits[:, None] - lags
@@ -127,12 +169,13 @@ def _forcings(spec: Spec, inits: Times, steps: int) -> NDArray[np.float32]:
 
 
 def labelled(states: Tensor, spec: Spec, inits: Times) -> xr.Dataset:
-    """(B, L, C, H, W) with names, coordinates and attributes."""
-    leads = np.arange(1, states.shape[1] + 1) * np.timedelta64(spec.step)
+    """(B, L, C, H, W), or (B, M, L, C, H, W), with names, coordinates and attributes."""
+    leads = np.arange(1, states.shape[-4] + 1) * np.timedelta64(spec.step)
     values = states.cpu().numpy()
-    dims = ("init_time", "lead_time", "latitude", "longitude")
+    several = states.dim() == 6
+    dims = (*INIT_DIMS[: 1 + several], "lead_time", "latitude", "longitude")
     fields = {
-        name: (dims, values[:, :, number], attributes(spec, number))
+        name: (dims, values[..., number, :, :], attributes(spec, number))
         for number, name in enumerate(spec.channels)
     }
     coords = {
@@ -141,6 +184,8 @@ def labelled(states: Tensor, spec: Spec, inits: Times) -> xr.Dataset:
         "latitude": np.array(spec.latitude),
         "longitude": np.array(spec.longitude),
     }
+    if several:
+        coords["realization"] = np.arange(states.shape[1], dtype="int32")
     return xr.Dataset(fields, coords)
 
 

@@ -3,13 +3,14 @@
 In memory a forecast has the dimensions (init_time, lead_time, latitude, longitude) and our short
 names. On disk it has WeatherBench's layout (Rasp et al. 2024, doi:10.1029/2023MS004019): dimensions
 time (the initialisation), prediction_timedelta, level, latitude, longitude, and ERA5's long names.
+An ensemble has `realization` after the initialisation, here and there.
 """
 
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from contextlib import contextmanager
 from functools import partial
@@ -24,7 +25,8 @@ import xarray as xr
 from climlstm import __version__, plugins
 from climlstm.channels import Channel, channel
 from climlstm.errors import DataError, PluginError
-from climlstm.forecasting.forecast import Times, attributes, forecast, labelled
+from climlstm.forecasting.ensemble import Ensemble, Times
+from climlstm.forecasting.forecast import forecast, labelled
 from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.plugins import Variable
 
@@ -32,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 LEVELS = "forecast_levels"
 """Attribute of a variable: the levels of the store at which it is forecast; elsewhere it is NaN."""
+
+ALONE = ("time", "realization", "level")
+"""Dimensions along which each place has chunks of its own."""
 
 REQUEST = ".request.json"
 DONE = ".done"
@@ -43,6 +48,7 @@ COORDINATES: dict[str, dict[str, str]] = {
         "standard_name": "forecast_period",
         "long_name": "time since forecast_reference_time",
     },
+    "realization": {"standard_name": "realization", "long_name": "member of the ensemble"},
     "level": {"standard_name": "air_pressure", "units": "hPa", "positive": "down"},
     "latitude": {"standard_name": "latitude", "units": "degrees_north"},
     "longitude": {"standard_name": "longitude", "units": "degrees_east"},
@@ -58,6 +64,7 @@ def write_forecasts(
     steps: int,
     provenance: dict[str, Any],
     batch_size: int = 16,
+    ensemble: Ensemble = Ensemble(members=1),  # noqa: B008 (it is frozen)
     progress: Callable[[int], None] | None = None,
     executor: Executor | None = None,
     device: str = "cpu",
@@ -66,6 +73,7 @@ def write_forecasts(
 
     Until then it grows in `STORE.part`, one region an initialisation; the same call after an
     interruption goes on there.
+    batch_size, ensemble: as in `forecast`.
     progress: is told how many initialisations have been written, of all.
     executor: forecasts a batch with each call, in any order, on hosts that see the store and the
         cube's source under the same names; None: this process.
@@ -79,17 +87,31 @@ def write_forecasts(
         "forecaster": provenance.get("digest"),
         "init_times": [str(t) for t in init_times],
         "steps": steps,
+        "ensemble": ensemble.description,
     }
     if not _is_same_request(part, request):
         shutil.rmtree(part, ignore_errors=True)
-        _write_skeleton(part, forecaster.spec, init_times, steps, provenance, cube)
+        provenance = provenance | {"ensemble": ensemble.description}
+        _write_skeleton(
+            part, forecaster.spec, init_times, steps, provenance, members=ensemble.members
+        )
         (part / REQUEST).write_text(json.dumps(request), encoding="utf-8")
     done = _done(part)
     if done:
         logger.info("going on with %s: %d of %d are there", part, len(done), len(init_times))
     left = np.array([t for t in init_times if str(t) not in done], dtype=init_times.dtype)
     batches = [left[first : first + batch_size] for first in range(0, left.size, batch_size)]
-    write = partial(_write_batch, part.resolve(), forecaster.cpu(), cube, init_times, steps, device)
+    write = partial(
+        _write_batch,
+        part.resolve(),
+        forecaster.cpu(),
+        cube,
+        init_times=init_times,
+        steps=steps,
+        batch_size=batch_size,
+        ensemble=ensemble,
+        device=device,
+    )
     with _finished(executor, write, batches) as finished:
         for batch in finished:
             _note(part, batch)
@@ -155,7 +177,7 @@ def to_weatherbench(forecasts: xr.Dataset) -> xr.Dataset:
     stored = xr.Dataset(
         {name: _on_levels(parts) for name, parts in fields.items()}, attrs=forecasts.attrs
     ).rename(init_time="time", lead_time="prediction_timedelta")
-    order = ("time", "prediction_timedelta", "level", "realization", "latitude", "longitude")
+    order = ("time", "realization", "prediction_timedelta", "level", "latitude", "longitude")
     stored = stored.transpose(*(d for d in order if d in stored.dims))
     for name, described in COORDINATES.items():
         if name in stored.coords:
@@ -215,19 +237,17 @@ def _write_skeleton(
     init_times: Times,
     steps: int,
     provenance: dict[str, Any],
-    cube: xr.Dataset,
+    *,
+    members: int,
 ) -> None:
     """Coordinates and attributes, and no values yet, so that each region can be written alone."""
-    shape = (len(init_times), steps, len(spec.channels), len(spec.latitude), len(spec.longitude))
-    chunks = (1, *shape[1:])
-    lazy = da.full(shape, np.nan, dtype="float32", chunks=chunks)
-    dims = ("init_time", "lead_time", "latitude", "longitude")
-    empty = labelled(torch.empty(1, steps, *shape[2:]), spec, init_times[:1])
+    grid = (len(spec.latitude), len(spec.longitude))
+    starts = (1,) if members == 1 else (1, members)
+    empty = labelled(torch.empty(*starts, steps, len(spec.channels), *grid), spec, init_times[:1])
+    shape = (len(init_times), *starts[1:], steps, *grid)
+    lazy = da.full(shape, np.nan, dtype="float32", chunks=shape)  # never computed
     template = xr.Dataset(
-        {
-            name: (dims, lazy[:, :, number], attributes(spec, number))
-            for number, name in enumerate(spec.channels)
-        },
+        {name: (field.dims, lazy, field.attrs) for name, field in empty.items()},
         empty.coords.to_dataset().drop_vars("init_time").coords,
         attrs={
             "Conventions": "CF-1.11",
@@ -237,7 +257,11 @@ def _write_skeleton(
     ).assign_coords(init_time=init_times)
     stored = to_weatherbench(template)
     part.parent.mkdir(parents=True, exist_ok=True)
-    encoding = {"time": {"units": "seconds since 1970-01-01", "dtype": "int64"}}
+    encoding: dict[Hashable, dict[str, Any]] = {
+        name: {"chunks": [1 if d in ALONE else field.sizes[d] for d in field.dims]}
+        for name, field in stored.items()
+    }
+    encoding["time"] = {"units": "seconds since 1970-01-01", "dtype": "int64"}
     stored.to_zarr(part, compute=False, zarr_format=2, consolidated=True, encoding=encoding)
 
 
@@ -245,14 +269,22 @@ def _write_batch(
     part: Path,
     forecaster: Forecaster,
     cube: xr.Dataset,
+    batch: Times,
+    *,
     init_times: Times,
     steps: int,
+    batch_size: int,
+    ensemble: Ensemble,
     device: str,
-    batch: Times,
 ) -> Times:
     """Forecast from a batch of the initial times into a store; returns the batch."""
     [forecasts] = forecast(
-        forecaster.to(device), cube, init_times=batch, steps=steps, batch_size=batch.size
+        forecaster.to(device),
+        cube,
+        init_times=batch,
+        steps=steps,
+        batch_size=batch_size,
+        ensemble=ensemble,
     )
     _write_region(part, forecasts, init_times)
     return batch

@@ -55,6 +55,8 @@ class Spec:
     """Name of the plugin."""
     options: dict[str, Any] = field(default_factory=dict)
     """Its options, complete."""
+    noise: int = 0
+    """Fields of noise that enter each transition besides the forcing."""
 
     @property
     def geometry(self) -> Geometry:
@@ -91,16 +93,16 @@ class Spec:
     def from_dict(cls, content: Mapping[str, Any]) -> "Spec":
         """Raises CheckpointError where a key is missing or unknown."""
         known = {f.name for f in dataclasses.fields(cls)} - {"step"} | {"step_seconds"}
-        if set(content) != known:
+        given = {"noise": 0, **content}  # forecasters were written before there was noise
+        if set(given) != known:
             raise CheckpointError(
                 "The description of the forecaster does not fit this climlstm: it lacks "
-                f"{sorted(known - set(content)) or 'nothing'} and has in excess "
-                f"{sorted(set(content) - known) or 'nothing'}. "
+                f"{sorted(known - set(given)) or 'nothing'} and has in excess "
+                f"{sorted(set(given) - known) or 'nothing'}. "
                 "Read it with the version that wrote it."
             )
         fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in content.items()
+            key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
         }
         return cls(step=timedelta(seconds=fields.pop("step_seconds")), **fields)
 
@@ -144,7 +146,7 @@ class Forecaster(nn.Module):
         scale = (self.tendency_std / self.normaliser.std)[:, None, None] * ~self.missing
         self.network = plugins.load("models", spec.network)(
             len(spec.channels),
-            len(spec.forcing),
+            len(spec.forcing) + spec.noise,
             len(spec.static),
             history=spec.history,
             geometry=spec.geometry,
@@ -184,19 +186,30 @@ class Forecaster(nn.Module):
         """Names of the state channels, in order."""
         return self.spec.channels
 
-    def forward(self, history: Tensor, forcing: Tensor) -> Tensor:
+    def forward(self, history: Tensor, forcing: Tensor, noise: Tensor | None = None) -> Tensor:
         """The forecast (B, L, C, H, W), normalised; arguments as `steps`."""
-        return torch.stack(list(self.steps(history, forcing)), dim=1)
+        return torch.stack(list(self.steps(history, forcing, noise)), dim=1)
 
-    def steps(self, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:
+    def steps(
+        self, history: Tensor, forcing: Tensor, noise: Tensor | None = None
+    ) -> Iterator[Tensor]:
         """Yield the normalised state (B, C, H, W), one lead step after another.
 
         history: (B, T, C, H, W), normalised; what it holds in missing cells, even NaN, is ignored.
         forcing: (B, T - 1 + L, F, H, W), one for each transition, history's included.
+        noise: (B, T - 1 + L, N, H, W), standard normal, as `model.noise` draws it; None where the
+           spec has none. Raises ConfigError where it does not fit.
         """
+        number = 0 if noise is None else noise.shape[2]
+        if number != self.spec.noise:
+            raise ConfigError(
+                f"The network was made for {self.spec.noise} fields of noise, but got {number}. "
+                "Draw them with climlstm.model.noise.draw_noise."
+            )
         everywhere = history.masked_fill(self.missing, 0.0)
         static = self.static.expand(*forcing.shape[:2], *self.static.shape)
-        return self.network.steps(everywhere, torch.cat([forcing, static], dim=2))
+        fields = [forcing, static] if noise is None else [forcing, noise, static]
+        return self.network.steps(everywhere, torch.cat(fields, dim=2))
 
     def denormalise(self, state: Tensor) -> Tensor:
         """(..., C, H, W) to physical units, with NaN in missing cells."""

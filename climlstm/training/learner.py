@@ -12,6 +12,7 @@ from climlstm.data.stream import Window
 from climlstm.errors import CheckpointError
 from climlstm.model.forecaster import Forecaster
 from climlstm.plugins import Loss
+from climlstm.training.members import predict
 from climlstm.training.outer import OuterOptimiser
 from climlstm.training.parallel import Stopwatch, Workers, apart
 
@@ -67,8 +68,8 @@ class Learner:
         *earlier, last = _parts(window, self.config.micro_batch)
         for part in earlier:
             with apart(self._parallel):
-                total += self._backward(part, window, horizon=self.horizon(step), factor=factor)
-        total += self._backward(last, window, horizon=self.horizon(step), factor=factor)
+                total += self._backward(part, window, step=step, factor=factor)
+        total += self._backward(last, window, step=step, factor=factor)
         nn.utils.clip_grad_norm_(self.forecaster.parameters(), self.config.clip)
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate(step)
@@ -78,19 +79,23 @@ class Learner:
             self._average(step, steps=1)
         return total
 
-    def _backward(self, part: slice, window: Window, *, horizon: int, factor: float) -> Tensor:
+    def _backward(self, part: slice, window: Window, *, step: int, factor: float) -> Tensor:
         """Add the gradient of a part of the windows; returns what they add to the mean loss."""
-        known = window.history.shape[1] - 1
         with self.stopwatch.timing():  # not backward, in which workers wait for each other
-            prediction = self._parallel(
-                window.history[part], window.forcing[part, : known + horizon]
+            horizon = self.horizon(step)
+            prediction = predict(
+                self._parallel,
+                self.forecaster.spec,
+                window,
+                part=part,
+                horizon=horizon,
+                members=self.config.members,
+                seed=(self.config.seed, step),
             )
+            target = window.target[part, :horizon]
             loss = self.loss(
-                prediction,
-                window.target[part, :horizon],
-                weight=self.weight,
-                channels=self.forecaster.channels,
-            ) * (prediction.shape[0] / window.history.shape[0])
+                prediction, target, weight=self.weight, channels=self.forecaster.channels
+            ) * (len(target) / len(window.target))
         (loss * factor).backward()
         return loss.detach()
 

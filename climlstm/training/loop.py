@@ -276,6 +276,8 @@ class Training:
             weight=self.learner.weight,
             workers=self.group,
             stop=self.stop.is_set,
+            members=self.config.training.members,
+            seed=self.config.training.seed,
         )
         if result is None:
             return False

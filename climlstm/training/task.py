@@ -286,6 +286,7 @@ def describe(config: Config, cube: xr.Dataset) -> Spec:
         history=config.model.history,
         network=config.model.name,
         options=config.model.options,
+        noise=config.model.noise,
     )
 
 

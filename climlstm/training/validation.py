@@ -10,6 +10,7 @@ from torch import Tensor
 from climlstm.data.stream import Window
 from climlstm.model.forecaster import Forecaster
 from climlstm.plugins import Loss
+from climlstm.training.members import predict
 from climlstm.training.parallel import Workers
 
 
@@ -45,25 +46,30 @@ def validate(
     loss: Loss,
     weight: Tensor,
     workers: Workers,
+    members: int = 1,
+    seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
 ) -> Validation | None:
     """Score this worker's windows, and add up over the workers; None, once any has to stop.
 
     windows: each with the climatology at its target's times, (B, L, C, H, W), normalised.
     weight: (C, H, W) with mean 1.
+    members, seed: of the ensemble that a network with noise forecasts; its mean is compared.
     """
     shape = (5, horizon, len(forecaster.channels))
     sums = torch.zeros(shape, dtype=torch.float64, device=workers.device)
     for window, climatology in windows:
         if stop():
             break
-        prediction = forecaster(window.history, window.forcing)
+        prediction = predict(
+            forecaster, forecaster.spec, window, horizon=horizon, members=members, seed=(seed,)
+        )
         batch = window.history.shape[0]
         value = loss(prediction, window.target, weight=weight, channels=forecaster.channels)
         persistence = window.history[:, -1:]
         errors = [
             _squared_error(forecast, window.target, weight)
-            for forecast in (prediction, persistence, climatology)
+            for forecast in (_mean(prediction), persistence, climatology)
         ]
         ones = torch.ones_like(errors[0])
         sums += torch.stack([*errors, ones * value * batch, ones * batch])
@@ -76,6 +82,11 @@ def validate(
         persistence=(persistence / count).cpu(),
         climatology=(climatology / count).cpu(),
     )
+
+
+def _mean(prediction: Tensor) -> Tensor:
+    """Of the members, where there are several."""
+    return prediction.mean(dim=0) if prediction.dim() == 6 else prediction
 
 
 def _squared_error(forecast: Tensor, target: Tensor, weight: Tensor) -> Tensor:

@@ -1,0 +1,102 @@
+"""What makes the members of an ensemble differ: noise that the network was trained with, and
+initial states that are perturbed.
+
+The perturbation of a member is the difference of two states of the training period over the square
+root of 2, times an amplitude: a random draw from the climate with that fraction of its standard
+deviation, whose channels and places belong together as they do in nature (Magnusson, Nycander and
+Källén 2009, Tellus A 61, 194-209). Both states are of the hour of the day of the initialisation and
+within 45 days of its season, and lie at least ten days apart.
+
+Members are exchangeable: none is unperturbed, so that fair scores hold for them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climlstm.errors import ConfigError, DataError
+from climlstm.model.forecaster import Spec
+from climlstm.model.noise import pair_seed
+
+Times = NDArray[np.datetime64]
+
+DAY = np.timedelta64(1, "D")
+YEAR_DAYS = 365.2425
+SEASON_DAYS = 45.0
+APART = 10 * DAY
+
+
+@dataclass(frozen=True)
+class Perturbations:
+    """Where the perturbations of initial states come from, and how large they are."""
+
+    amplitude: float
+    """Share of the climatological standard deviation."""
+    times: Times
+    """Of the training period, at which states may be drawn."""
+    states: Callable[[Times], NDArray[np.float32]]
+    """The known states (B, T, C, H, W), in physical units, that end at B of the times."""
+
+    def draw(self, seed: int, init_times: Times, members: NDArray[np.int_]) -> NDArray[np.float32]:
+        """What is added to the known states of B pairs of initialisation and member."""
+        pairs = [
+            self._pair(np.random.default_rng(pair_seed((seed,), init_time, int(member))), init_time)
+            for init_time, member in zip(init_times, members, strict=True)
+        ]
+        drawn = self.states(np.array(pairs, dtype=self.times.dtype).T.ravel())
+        scale = np.float32(self.amplitude / np.sqrt(2))
+        perturbation: NDArray[np.float32] = (drawn[: len(pairs)] - drawn[len(pairs) :]) * scale
+        return perturbation
+
+    def _pair(
+        self, generator: np.random.Generator, init_time: np.datetime64
+    ) -> tuple[np.datetime64, np.datetime64]:
+        alike = self.times[_is_alike(self.times, init_time)]
+        partnered = alike[:0]
+        if alike.size:
+            partnered = alike[(alike - alike.min() >= APART) | (alike.max() - alike >= APART)]
+        if partnered.size == 0:
+            raise DataError(
+                f"Members that start at {init_time} are perturbed by differences of states of that "
+                f"hour and season (within {SEASON_DAYS:g} days) ten days apart, but the training "
+                f"period has {alike.size} of them, none so far apart. Set forecast.perturbation=0 "
+                "and train with model.noise, or train on a longer period."
+            )
+        first = generator.choice(partnered)
+        return first, generator.choice(alike[np.abs(alike - first) >= APART])
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """How many members, and how they differ. The same seed gives the same members."""
+
+    members: int
+    seed: int = 0
+    perturbations: Perturbations | None = None
+
+    @property
+    def description(self) -> dict[str, Any] | None:
+        """What a store says of how its members were made, and by which a request is known again."""
+        if self.members == 1:
+            return None
+        amplitude = 0.0 if self.perturbations is None else self.perturbations.amplitude
+        return {"members": self.members, "seed": self.seed, "perturbation": amplitude}
+
+    def check(self, spec: Spec) -> None:
+        """Raises ConfigError where all members would be alike."""
+        if self.members > 1 and self.perturbations is None and not spec.noise:
+            raise ConfigError(
+                f"{self.members} members would be alike: the network was trained without noise, "
+                "and initial states are not perturbed. Set forecast.perturbation above 0, or train "
+                "with model.noise."
+            )
+
+
+def _is_alike(times: Times, init_time: np.datetime64) -> NDArray[np.bool_]:
+    """Which times are of the same hour of the day and season as another."""
+    days = np.abs(times - init_time) / DAY % YEAR_DAYS
+    in_season = np.minimum(days, YEAR_DAYS - days) <= SEASON_DAYS
+    return in_season & ((times - init_time) % DAY == np.timedelta64(0))

@@ -1,0 +1,41 @@
+"""Noise that makes the members of an ensemble differ.
+
+White noise enters a network as fields beside the forcing, anew at each transition; what a network
+makes of it, it learns by scoring several members at once (Lang et al. 2024, arXiv:2412.15832; Alet
+et al. 2025, arXiv:2506.10772). Any network can be conditioned so: to it, noise is one more forcing.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def draw_noise(
+    seed: Sequence[int],
+    init_times: NDArray[np.datetime64],
+    members: Sequence[int],
+    shape: tuple[int, ...],
+    *,
+    device: torch.device,
+) -> Tensor:
+    """Standard normal deviates (B, *shape), of B pairs of an initialisation and a member.
+
+    Each pair has its own, which depends on nothing else than `seed`: not on the batch that it is
+    in, nor on the worker.
+    seed: one or more integers from 0.
+    """
+    noise = torch.empty(len(init_times), *shape, device=device)
+    for field, init_time, member in zip(noise, init_times, members, strict=True):
+        generator = torch.Generator(device).manual_seed(pair_seed(seed, init_time, member))
+        field.normal_(generator=generator)
+    return noise
+
+
+def pair_seed(seed: Sequence[int], init_time: np.datetime64, member: int) -> int:
+    """A 63-bit seed for one member of one forecast."""
+    seconds = int(init_time.astype("datetime64[s]").astype("int64")) % 2**64  # from 1970, or before
+    state = np.random.SeedSequence([*seed, seconds, member]).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
