@@ -420,15 +420,18 @@ def forecast(network: ConvLSTM, history: torch.Tensor, forcing: torch.Tensor) ->
 HISTORY, FORCING = randn(2, 3, 2, 4, 8), randn(2, 6, 2, 4, 8)
 
 
-@pytest.mark.parametrize("options", [{}, {"patch": 2}, {"shared": False}], ids=str)
+BLOCKS = {"hidden": (3, 3), "blocks": 2}
+
+
+@pytest.mark.parametrize("options", [{}, {"patch": 2}, {"shared": False}, BLOCKS], ids=str)
 def test_untrained_network_forecasts_persistence(options):
-    network = ConvLSTM(2, 1, 1, history=3, geometry=GLOBE, hidden=(3, 2), **options)
+    network = ConvLSTM(2, 1, 1, history=3, geometry=GLOBE, **({"hidden": (3, 2)} | options))
     prediction = forecast(network, HISTORY, FORCING)
     assert prediction.shape == (2, 4, 2, 4, 8)
     assert torch.equal(prediction, HISTORY[:, -1:].expand(-1, 4, -1, -1, -1))
 
 
-@pytest.mark.parametrize("options", [{}, {"kernel": 5}, {"shared": False}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"kernel": 5}, {"shared": False}, BLOCKS], ids=str)
 def test_shifting_the_globe_shifts_the_forecast(options):
     network = network_on(GLOBE, **options)
     shifted = forecast(network, HISTORY.roll(1, dims=-1), FORCING.roll(1, dims=-1))
@@ -442,16 +445,18 @@ def test_turning_the_globe_upside_down_is_not_a_symmetry():
     assert not torch.allclose(flipped, forecast(network, HISTORY, FORCING).flip(-2), atol=1e-3)
 
 
-def test_first_prediction_depends_on_every_known_state_and_forcing_up_to_its_own():
-    network = network_on(GLOBE)
+@pytest.mark.parametrize("options", [{}, BLOCKS], ids=str)
+def test_first_prediction_depends_on_every_known_state_and_forcing_up_to_its_own(options):
+    network = network_on(GLOBE, **options)
     history, forcing = HISTORY.clone().requires_grad_(), FORCING.clone().requires_grad_()
     next(network.steps(history, forcing)).sum().backward()
     assert (history.grad.abs().amax(dim=(0, 2, 3, 4)) > 0).all()
     assert (forcing.grad.abs().amax(dim=(0, 2, 3, 4)) > 0).tolist() == [True] * 3 + [False] * 3
 
 
-def test_prediction_feeds_the_next_step():
-    network = network_on(GLOBE)
+@pytest.mark.parametrize("options", [{}, BLOCKS], ids=str)
+def test_prediction_feeds_the_next_step(options):
+    network = network_on(GLOBE, **options)
     first, second = list(network.steps(HISTORY, FORCING))[:2]
     longer = torch.cat([HISTORY, first[:, None]], dim=1)
     torch.testing.assert_close(next(network.steps(longer, FORCING[:, :4])), second)
@@ -463,6 +468,25 @@ def test_encoder_has_weights_of_its_own_only_if_asked_for():
 
     head = 2 * 5 + 2
     assert count(network_on(GLOBE, shared=False)) - head == 2 * (count(network_on(GLOBE)) - head)
+
+
+def test_blocks_that_start_as_the_identity_leave_the_stack_between_two_convolutions():
+    """Untrained, the blocks pass on what they are given: the embedded state, and with the last
+    hidden state added to it what the head reads."""
+    network = ConvLSTM(2, 1, 1, history=1, geometry=GLOBE, hidden=(3,), blocks=2)
+    torch.nn.init.normal_(network.head.weight)
+    state, forcing = HISTORY[:, :1], FORCING[:, :1]
+    inputs = with_halo(torch.cat([state[:, 0], forcing[:, 0]], dim=1), 1, GLOBE, network.sign)
+    embedded = network.embed(inputs)
+    hidden, _ = network.forecaster.layers[0].reference(with_halo(embedded, 1, GLOBE)[None], None)
+    read = torch.nn.functional.silu(embedded + hidden[0][..., 1:-1, 1:-1])
+    expected = network.head(state[:, 0], [read])
+    torch.testing.assert_close(next(network.steps(state, forcing)), expected)
+
+
+def test_blocks_need_layers_of_one_width():
+    with pytest.raises(ValueError, match=r"hidden is \[3, 2\].* one width"):
+        network_on(GLOBE, blocks=1)
 
 
 def test_bfloat16_network_is_close_to_float32():

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from climlstm.model.head import TendencyHead
 from climlstm.model.padding import Geometry, with_halo
+from climlstm.model.residual import ResidualBlocks, convolve
 
 
 class LSTM(nn.Module):
@@ -129,13 +130,9 @@ class CNN(nn.Module):
         self.geometry = geometry
         self.precision = precision
         self.reach = chosen.kernel // 2
-        geometry.check_width(self.reach)
         width = chosen.hidden
         self.embed = nn.Conv2d(channels * history + forcing + static, width, chosen.kernel)
-        self.first = _convolutions(chosen.blocks, width, chosen.kernel)
-        self.second = _convolutions(chosen.blocks, width, chosen.kernel)
-        for parameter in self.second.parameters():  # each block starts as the identity
-            nn.init.zeros_(parameter)
+        self.blocks = ResidualBlocks(chosen.blocks, width, chosen.kernel, geometry)
         self.head = TendencyHead([width], channels, scale=tendency_scale)
         sign = [*(geometry.sign or (1,) * channels) * history, *(1,) * (forcing + static)]
         self.register_buffer("sign", torch.tensor(sign, dtype=torch.float32), persistent=False)
@@ -147,24 +144,7 @@ class CNN(nn.Module):
             inputs = with_halo(
                 torch.cat([*known, fields], dim=1), self.reach, self.geometry, self.sign
             )
-            x = _convolve(self.embed, inputs.to(self.precision))
-            for first, second in zip(self.first, self.second, strict=True):
-                y = _convolve(first, self._padded(F.silu(x)))
-                x = x + _convolve(second, self._padded(F.silu(y)))
+            x = self.blocks(convolve(self.embed, inputs.to(self.precision)))
             state = self.head(known[-1], [F.silu(x)])
             known = [*known[1:], state]
             yield state
-
-    def _padded(self, x: Tensor) -> Tensor:
-        return with_halo(x, self.reach, self.geometry)
-
-
-def _convolutions(number: int, width: int, kernel: int) -> nn.ModuleList:
-    return nn.ModuleList(nn.Conv2d(width, width, kernel) for _ in range(number))
-
-
-def _convolve(layer: nn.Module, x: Tensor) -> Tensor:
-    """The convolution in the precision of x."""
-    assert isinstance(layer, nn.Conv2d)
-    assert layer.bias is not None
-    return F.conv2d(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))

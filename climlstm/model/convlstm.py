@@ -14,6 +14,7 @@ from climlstm.model.gates import update_state
 from climlstm.model.head import TendencyHead
 from climlstm.model.padding import Geometry, interior, with_halo
 from climlstm.model.recurrence import Plan, Recurrence, Weights
+from climlstm.model.residual import ResidualBlocks, convolve
 
 State = tuple[Tensor, Tensor]
 """Hidden state with its halo, (B, C, H + 2p, W + 2p), and cell state, (B, C, H, W)."""
@@ -34,6 +35,8 @@ class ConvLSTM(nn.Module):
         """Hidden channels of each layer, first to last."""
         kernel: Annotated[int, Field(ge=1)] = 3
         """Width of the convolutions in cells; odd."""
+        blocks: Annotated[int, Field(ge=0)] = 0
+        """Residual blocks of two convolutions each before the layers, and as many after them."""
         patch: Annotated[int, Field(ge=1)] = 1
         """Cells by cells that the layers see as one, with channels for each: for fine grids."""
         peephole: bool = False
@@ -51,6 +54,11 @@ class ConvLSTM(nn.Module):
         def __post_init__(self) -> None:
             if self.kernel % 2 == 0:
                 raise ValueError(f"kernel is {self.kernel}, but has a middle only if it is odd")
+            if self.blocks and len(set(self.hidden)) > 1:
+                raise ValueError(
+                    f"hidden is {list(self.hidden)}, but between residual blocks all layers need "
+                    "one width"
+                )
 
     sign: Tensor
 
@@ -77,11 +85,19 @@ class ConvLSTM(nn.Module):
         chosen = self.Options(**options)  # type: ignore[arg-type]
         self.options = chosen
         self.precision = precision
-        inputs = channels + forcing + static
-        self.forecaster = Stack(inputs, chosen, geometry)
+        coarse, width = geometry.coarsened(chosen.patch), chosen.hidden[-1]
+        inputs = (channels + forcing + static) * chosen.patch**2
+        self.embed = self.before = self.after = None
+        if chosen.blocks:
+            self.embed = nn.Conv2d(inputs, width, chosen.kernel)
+            self.before = ResidualBlocks(chosen.blocks, width, chosen.kernel, coarse)
+            self.after = ResidualBlocks(chosen.blocks, width, chosen.kernel, coarse)
+        read = width if chosen.blocks else inputs
+        self.forecaster = Stack(read, chosen, coarse)
         alone = chosen.shared or history == 1
-        self.encoder = None if alone else Stack(inputs, chosen, geometry)
-        self.head = TendencyHead(chosen.hidden, channels, patch=chosen.patch, scale=tendency_scale)
+        self.encoder = None if alone else Stack(read, chosen, coarse)
+        features = [width] if chosen.blocks else chosen.hidden
+        self.head = TendencyHead(features, channels, patch=chosen.patch, scale=tendency_scale)
         sign = [*(geometry.sign or (1,) * channels), *(1,) * (forcing + static)]
         self.register_buffer("sign", torch.tensor(sign, dtype=torch.float32), persistent=False)
         self.geometry = geometry
@@ -96,20 +112,42 @@ class ConvLSTM(nn.Module):
         states: list[State] | None = None
         if known:
             inputs = torch.cat([history[:, :-1], forcing[:, :known]], dim=2)
-            states = (self.encoder or self.forecaster)(self._patches(inputs), None)
+            states = (self.encoder or self.forecaster)(self._inputs(inputs), None)
         state = history[:, -1]
         weights = self.forecaster.prepared(self.precision)  # once for all steps
         for transition in range(known, forcing.shape[1]):
             inputs = torch.cat([state, forcing[:, transition]], dim=1)[:, None]
-            states = self.forecaster(self._patches(inputs), states, weights)
-            state = self.head(state, [h for h, _ in states], halo=self.options.kernel // 2)
+            x = self._inputs(inputs)
+            states = self.forecaster(x, states, weights)
+            features, halo = self._features(x[-1], states)
+            state = self.head(state, features, halo=halo)
             yield state
+
+    def _inputs(self, fields: Tensor) -> Tensor:
+        """What the stack reads of (B, T, C, H, W): patches, or what the first blocks make of them;
+        time-major with halo."""
+        patches = self._patches(fields)
+        if self.embed is None or self.before is None:
+            return patches
+        steps = patches.shape[:2]
+        embedded = self.before(convolve(self.embed, patches.flatten(0, 1)))
+        return with_halo(embedded, self._reach, self.before.geometry).unflatten(0, steps)
+
+    def _features(self, x: Tensor, states: list[State]) -> tuple[list[Tensor], int]:
+        """What the tendency is read from, and how wide a halo it has."""
+        hidden = [h for h, _ in states]
+        if self.after is None:
+            return hidden, self._reach
+        return [F.silu(self.after(interior(x + hidden[-1], self._reach)))], 0
+
+    @property
+    def _reach(self) -> int:
+        return self.options.kernel // 2
 
     def _patches(self, inputs: Tensor) -> Tensor:
         """(B, T, C, H, W) to time-major patches with halo, (T, B, C patch^2, H', W')."""
         inputs = inputs.transpose(0, 1)
-        reach = self.options.kernel // 2 * self.options.patch
-        padded = with_halo(inputs, reach, self.geometry, self.sign)
+        padded = with_halo(inputs, self._reach * self.options.patch, self.geometry, self.sign)
         return F.pixel_unshuffle(padded, self.options.patch).to(self.precision)
 
 
@@ -118,14 +156,13 @@ class Stack(nn.Module):
 
     def __init__(self, inputs: int, options: ConvLSTM.Options, geometry: Geometry) -> None:
         super().__init__()
-        coarse = geometry.coarsened(options.patch)
-        widths = [inputs * options.patch**2, *options.hidden]
+        widths = [inputs, *options.hidden]
         self.layers = nn.ModuleList(
             ConvLSTMLayer(
                 below,
                 width,
                 kernel=options.kernel,
-                geometry=coarse,
+                geometry=geometry,
                 peephole=options.peephole,
                 recompute=options.recompute,
                 fused=options.fused,
