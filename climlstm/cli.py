@@ -42,7 +42,9 @@ class Commands(TyperGroup):
         if own is not None or not found:
             return own
         try:
-            return typer.main.get_command(found[0].load())
+            command = typer.main.get_command(found[0].load())
+            command.name = cmd_name  # which help shows, and typer leaves to the group
+            return command
         except Exception as error:  # help must not fail because one package is broken
             return typer.main.get_command(_broken(found[0], error))
 

@@ -1,10 +1,14 @@
 """The command line as a user meets it: results, and one clear message for each mistake."""
 
 import json
+import re
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
+from types import SimpleNamespace
 
 import pytest
+import typer
 
 from climlstm import cli
 
@@ -37,6 +41,21 @@ def test_help_names_every_command(climlstm):
         "plugins",
     ):
         assert command in out
+
+
+def test_help_names_the_command_of_a_plugin(climlstm, monkeypatch):
+    """A plugin's typer app needs no name of its own: its entry point has one."""
+    point = EntryPoint("gusts", "tests_of_gusts:app", cli.COMMANDS)
+    app = typer.Typer(help="Gusts of wind.")
+    app.callback()(lambda: None)
+    app.command("find")(lambda: None)
+    monkeypatch.setitem(sys.modules, "tests_of_gusts", SimpleNamespace(app=app))
+    monkeypatch.setattr(
+        cli, "entry_points", lambda group, name="gusts": [point] if name == "gusts" else []
+    )
+    status, out, _ = climlstm("--help")
+    assert status == 0
+    assert re.search(r"gusts +Gusts of wind", out)
 
 
 def test_importing_climlstm_loads_no_heavy_library():
