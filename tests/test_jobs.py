@@ -1,5 +1,7 @@
 """Runs as jobs: what is packed for a cluster, and what a user hears where none answers."""
 
+import re
+import types
 import zipfile
 
 import pytest
@@ -66,13 +68,12 @@ class Endings:
         self.submitted = 0
         monkeypatch.setattr(jobs, "start_job", self.start)
         monkeypatch.setattr(jobs, "_follow_to_the_end", self.follow)
-        monkeypatch.setattr(jobs, "_wait_for_head", lambda address, seconds: None)
 
     def start(self, config, *, address, ship):
         self.submitted += 1
         return f"job-{self.submitted}"
 
-    def follow(self, address, job, say):
+    def follow(self, address, job, say, wait_for_head_s):
         return {"lost": "The head is gone", "well": None}[self.left.pop(0)]
 
 
@@ -90,3 +91,57 @@ def test_tries_are_bounded(monkeypatch, small_run):
     with pytest.raises(TrainingError, match=r"lost 3 times.*The head is gone"):
         jobs.submit_run(small_run(), address="http://head:8265", retries=2, say=lambda text: None)
     assert cluster.submitted == 3
+
+
+class Head:
+    """A head that answers as told each time: 'silent', or with the status of its job."""
+
+    def __init__(self, monkeypatch, *answers):
+        self.answers = list(answers)
+        self.said = []
+        monkeypatch.setattr(jobs, "SECONDS_BETWEEN_LOOKS", 0)
+        monkeypatch.setattr(jobs, "_follow", self.follow)
+        monkeypatch.setattr(jobs, "_client", lambda address: self)
+        monkeypatch.setattr(jobs, "_reach", lambda address: None)
+
+    async def follow(self, address, job, say, shown):
+        return shown
+
+    def get_version(self):
+        if self.answers[0] == "silent":
+            self.answers.pop(0)
+            raise ConnectionError("timed out")
+
+    def get_job_info(self, job):
+        answer = self.answers[0]
+        if answer == "silent":
+            raise ConnectionError("timed out")
+        self.answers.pop(0)
+        if answer == "knows nothing":
+            raise RuntimeError(f"Job {job} does not exist")
+        return types.SimpleNamespace(status=answer, driver_exit_code=-9, message="killed")
+
+    def end(self, seconds=60):
+        return jobs._follow_to_the_end("http://head:8265", "job-1", self.said.append, seconds)
+
+
+def test_a_job_that_ran_on_while_the_way_to_its_head_was_broken_is_not_submitted_twice(monkeypatch):
+    head = Head(monkeypatch, "RUNNING", "silent", "silent", "RUNNING", "SUCCEEDED")
+    assert head.end() is None
+    assert "no longer answers" in "".join(head.said)
+
+
+@pytest.mark.parametrize(
+    ("answers", "ending"),
+    [
+        (["silent", "knows nothing"], "another one and knows no job"),
+        (["RUNNING", "FAILED"], r"driver of job job-1 was lost \(killed"),
+    ],
+)
+def test_a_lost_head_or_driver_is_worth_another_submission(monkeypatch, answers, ending):
+    assert re.search(ending, Head(monkeypatch, *answers).end())
+
+
+def test_a_head_that_does_not_come_back_is_not_waited_for_without_end(monkeypatch):
+    with pytest.raises(TrainingError, match="has not come back"):
+        Head(monkeypatch, *["silent"] * 3).end(seconds=0)

@@ -13,7 +13,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +38,18 @@ WAIT_FOR_HEAD_S = 600.0
 MENDABLE = 1
 """Exit status of a driver that tried and found something to put right: trying again is vain."""
 
-LOST = (ConnectionError, requests.ConnectionError, aiohttp.ClientError, TimeoutError)
+SILENCE_S = 20.0
+"""After which it is asked whether the head is still there."""
+REACH_S = 10.0
+"""After which a head that does not answer counts as gone."""
+
+LOST = (
+    ConnectionError,
+    requests.ConnectionError,
+    requests.Timeout,
+    aiohttp.ClientError,
+    TimeoutError,
+)
 """What Ray's client raises where the head does not answer."""
 
 logger = logging.getLogger(__name__)
@@ -77,13 +88,12 @@ def submit_run(
     for left in reversed(range(retries + 1)):
         job = start_job(config, address=address, ship=ship)
         say(f"job {job} at {address}\n")
-        ending = _follow_to_the_end(address, job, say)
+        ending = _follow_to_the_end(address, job, say, wait_for_head_s)
         if ending is None:
             return job
         if not left:
             break
         say(f"{ending}. Submitting the run again from its last checkpoint; {left} tries left.\n")
-        _wait_for_head(address, wait_for_head_s)
     raise TrainingError(
         f"The run '{config.name}' was lost {retries + 1} times, at last as job {job}: {ending}. "
         f"Once the cluster is well, submit it again: it goes on from its last checkpoint."
@@ -169,18 +179,24 @@ def stop_job(address: str, job: str) -> bool:
         return _client(address).stop_job(job)
 
 
-def _follow_to_the_end(address: str, job: str, say: Callable[[str], None]) -> str | None:
+def _follow_to_the_end(
+    address: str, job: str, say: Callable[[str], None], wait_for_head_s: float
+) -> str | None:
     """None after success; how driver or head were lost, where it is worth trying again.
 
-    Raises TrainingError where it is not.
+    A head that no longer answers is waited for: if only the way to it was broken, the job runs on.
+    Raises TrainingError where trying again is not worth it, or the head does not come back.
     """
     shown = 0
     while True:
         try:
             shown = asyncio.run(_follow(address, job, say, shown))
+            _reach(address)
             details = _client(address).get_job_info(job)
         except LOST as error:
-            return f"The head at {address} no longer answers ({error})"
+            say(f"The head at {address} no longer answers ({error}). Waiting for it.\n")
+            _wait_for_head(address, wait_for_head_s)
+            continue
         except RuntimeError as error:  # Ray's client, for everything that the server answers
             if "does not exist" in str(error):
                 return f"The head at {address} is another one and knows no job {job}"
@@ -199,14 +215,26 @@ def _follow_to_the_end(address: str, job: str, say: Callable[[str], None]) -> st
 
 
 async def _follow(address: str, job: str, say: Callable[[str], None], shown: int) -> int:
-    """Pass on the log after its first `shown` characters; returns how many there are now."""
+    """Pass on the log after its first `shown` characters; returns how many there are now.
+
+    A host that is switched off says nothing, so that a long silence ends it, too.
+    """
+    _reach(address)
     seen = 0
-    async for text in _client(address).tail_job_logs(job):
-        seen += len(text)
-        if seen > shown:
-            say(text[-(seen - shown) :])
-            shown = seen
+    log = aiter(_client(address).tail_job_logs(job))
+    with suppress(StopAsyncIteration, TimeoutError):
+        while True:
+            text = await asyncio.wait_for(anext(log), SILENCE_S)
+            seen += len(text)
+            if seen > shown:
+                say(text[-(seen - shown) :])
+                shown = seen
     return shown
+
+
+def _reach(address: str) -> None:
+    """Raises one of LOST where nobody answers; Ray's own client would wait for minutes."""
+    requests.get(f"{address}/api/version", timeout=REACH_S)
 
 
 def _wait_for_head(address: str, seconds: float) -> None:
@@ -214,6 +242,7 @@ def _wait_for_head(address: str, seconds: float) -> None:
     until = time.monotonic() + seconds
     while True:
         try:
+            _reach(address)
             _client(address).get_version()
             return
         except (*LOST, RuntimeError) as error:
