@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -39,24 +40,40 @@ def connected(address: str | None) -> Iterator[list[int]]:
     if ray.is_initialized():
         yield _cpus_of_hosts()
         return
-    local: dict[str, Any] = {
-        "address": "local",
-        "num_cpus": len(os.sched_getaffinity(0)),
-        "include_dashboard": False,
-        "object_store_memory": 100_000_000,  # bytes; little is put there
-    }
-    if address is not None:
+    if address is None:
+        with _local() as settings, _session(address, **settings, log_to_driver=False) as cpus:
+            yield cpus
+    else:
         _check_reachable(address)
+        with _session(address, address=address) as cpus:
+            yield cpus
+
+
+@contextmanager
+def _local() -> Iterator[dict[str, Any]]:
+    """Settings of a Ray on this machine, whose logs and sockets are deleted at the end."""
+    # Not below a TMPDIR of the user: the path of a socket must not exceed 107 bytes.
+    place = "/tmp" if os.path.isdir("/tmp") else None
+    with tempfile.TemporaryDirectory(
+        prefix="climlstm-ray-", dir=place, ignore_cleanup_errors=True
+    ) as folder:
+        yield {
+            "address": "local",
+            "num_cpus": len(os.sched_getaffinity(0)),
+            "include_dashboard": False,
+            "object_store_memory": 100_000_000,  # bytes; little is put there
+            "_temp_dir": folder,
+        }
+
+
+@contextmanager
+def _session(shown: str | None, **settings: Any) -> Iterator[list[int]]:
     try:
-        with _on_loopback() if address is None else nullcontext():
-            ray.init(
-                **(local if address is None else {"address": address}),
-                logging_level=logging.ERROR,
-                log_to_driver=address is not None,
-            )
+        with _on_loopback() if shown is None else nullcontext():
+            ray.init(logging_level=logging.ERROR, **settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"No Ray cluster answers at '{address}': {error}. Start one with 'ray start --head', "
+            f"No Ray cluster answers at '{shown}': {error}. Start one with 'ray start --head', "
             "or leave --address out to use this machine only."
         ) from error
     try:

@@ -2,6 +2,7 @@
 
 import os
 
+import psutil
 import pytest
 import torch
 
@@ -21,7 +22,15 @@ def losses(config):
 
 
 @pytest.mark.timeout(280)
-def test_two_ray_workers_train_like_one_process_and_are_watched_from_here(small_run):
+def left_behind():
+    """Processes and files of Ray that a training here has started and made."""
+    files = {name for name in os.listdir("/tmp") if name.startswith("climlstm-ray-")}
+    files |= set(os.listdir("/tmp/ray")) if os.path.isdir("/tmp/ray") else set()
+    return {p.name() for p in psutil.Process().children(recursive=True)}, files
+
+
+def test_two_ray_workers_train_like_one_process_and_leave_nothing_behind(small_run):
+    before = left_behind()
     alone = small_run("name=alone")
     train_run(alone, under_ray=False)
 
@@ -36,6 +45,8 @@ def test_two_ray_workers_train_like_one_process_and_are_watched_from_here(small_
     second, _ = load_forecaster(run_folder(alone) / best.name)
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-4)
+    assert left_behind() == before
+    assert not list(run_folder(together).glob(".writing-*"))
 
 
 @pytest.mark.slow
