@@ -90,7 +90,7 @@ def run_demo(
     trained = find_trained(checkpoint)
     forecasts = directory / "forecasts.zarr"
     with _step(console, "forecasting the test period"):
-        _replace_older(forecasts, checkpoint)
+        _replace_older(forecasts, trained.checkpoint)
         if not forecasts.exists():
             forecast_run(trained, forecasts)
     with _step(console, "scoring"):

@@ -57,7 +57,12 @@ from climlstm.training.checkpoint import best_checkpoint
 from climlstm.training.loop import choose_precision, train
 from climlstm.training.parallel import Workers
 from climlstm.training.progress import Observe
-from climlstm.training.storage import RunStorage, fetch_best, opened_run
+from climlstm.training.storage import (
+    RunStorage,
+    best_location,
+    fetch_checkpoint,
+    opened_run,
+)
 from climlstm.training.task import open_windows, order_windows, statistics_folder
 
 logger = logging.getLogger(__name__)
@@ -76,8 +81,8 @@ def train_run(
     under_ray: bool = True,
     address: str | None = None,
     observe: Observe | None = None,
-) -> Path:
-    """Train, and return the best checkpoint.
+) -> Path | str:
+    """Train, and return where the best checkpoint is: its folder or, in an object store, its URL.
 
     resume: go on from the latest checkpoint of the run, if there is one.
     overwrite: delete an earlier run of the same name first.
@@ -94,14 +99,14 @@ def train_run(
                 f"{storage.location}/{kept[-1]}. Go on with --resume, start anew with "
                 "--overwrite, or give it another name."
             )
+        storage.prove()
         if under_ray:
             from climlstm.training.on_ray import train_on_ray
 
             train_on_ray(config, address=address, observe=observe)
         else:
             train(config, resume_from=storage.latest(), observe=observe)
-        location = storage.location
-    return fetch_best(location) if "://" in location else best_checkpoint(Path(location))
+        return best_location(storage)
 
 
 def _kept_to_one(storage: RunStorage, name: str) -> AbstractContextManager[None]:
@@ -123,10 +128,10 @@ class Trained:
 def find_trained(place: str | Path) -> Trained:
     """What lies in a folder: a checkpoint, or a run, of which the best checkpoint is taken.
 
-    place: also the URL of a run in an object store.
+    place: also a URL, of a run or a checkpoint in an object store.
     Raises CheckpointError where it is neither.
     """
-    place = fetch_best(str(place)) if "://" in str(place) else Path(place)
+    place = fetch_checkpoint(str(place)) if "://" in str(place) else Path(place)
     if not place.is_dir():
         raise CheckpointError(
             f"There is no folder {place}. Give the folder of a run or of a checkpoint."

@@ -20,7 +20,7 @@ from climlstm.errors import CheckpointError
 from climlstm.model.forecaster import Spec
 from climlstm.model.saving import load_forecaster, read_json
 from climlstm.training.checkpoint import best_checkpoint
-from climlstm.training.storage import fetch_best
+from climlstm.training.storage import fetch_checkpoint
 
 ALIKE = ("network", "channels", "units", "forcing", "static", "step")
 """What parent and child must share, and the network's options; history and grid may differ."""
@@ -75,7 +75,7 @@ def find_parent(config: Config, resume_from: Path | None) -> Parent | None:
         lineage = list(provenance.get("lineage", []))
         return Parent(resume_from, forecaster.spec, forecaster.state_dict(), lineage)
     location = config.training.start_from
-    given = fetch_best(location) if "://" in location else Path(location)
+    given = fetch_checkpoint(location) if "://" in location else Path(location)
     place = given if (given / "forecaster.json").exists() else best_checkpoint(given)
     forecaster, provenance = load_forecaster(place)
     entry = {

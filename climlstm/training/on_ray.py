@@ -31,8 +31,8 @@ from climlstm.training.storage import ObjectStorage, RunStorage, opened_run
 
 # Read by Ray when it is imported: how often the controller looks after the workers.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-# By default a group that waits for a host that is gone tries for 60 s before it is made smaller.
-os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")
+# How long a group waits for room that was there a moment ago, before it is made smaller.
+os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "10")
 
 try:
     import ray

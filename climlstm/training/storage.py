@@ -5,6 +5,7 @@ what else fsspec opens), that is a temporary one, and each finished checkpoint i
 the file that makes it count comes last, and an object is there whole or not at all.
 """
 
+import json
 import logging
 import os
 import re
@@ -46,6 +47,9 @@ class RunStorage(Protocol):
     folder: Path
     """Where the first worker writes."""
 
+    def prove(self) -> None:
+        """Raises ConfigError where nothing can be written."""
+
     def latest(self) -> Path | None:
         """Where to go on: a folder here with the last checkpoint that is whole, if there is one."""
 
@@ -70,6 +74,16 @@ class FolderStorage:
 
     def __init__(self, folder: Path) -> None:
         self.location, self.folder = str(folder), folder
+
+    def prove(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder) as file:
+                file.write(b"climlstm")
+        except OSError as error:
+            raise ConfigError(
+                f"cluster.storage: {self.folder} cannot be written: {error}. Name another folder."
+            ) from error
 
     def latest(self) -> Path | None:
         return checkpoint.latest_checkpoint(self.folder)
@@ -105,6 +119,11 @@ class ObjectStorage:
                 "install climlstm[cloud]; otherwise name a folder that all hosts share."
             ) from error
 
+    def prove(self) -> None:
+        with self._answering("written"):
+            self.files.pipe_file(f"{self.root}/.written", b"climlstm")
+            self.files.rm_file(f"{self.root}/.written")
+
     def names(self) -> list[str]:
         with self._answering("listed"):
             found = self.files.glob(f"{self.root}/step-*/{COUNTS}")
@@ -113,26 +132,38 @@ class ObjectStorage:
     def latest(self) -> Path | None:
         return next(self._whole(reversed(self.names())), None)
 
-    def best(self) -> Path:
-        """The checkpoint with the lowest validation loss, copied here.
+    def best(self) -> str:
+        """Name of the checkpoint with the lowest validation loss.
 
         Raises CheckpointError where there is none.
         """
-        whole = list(self._whole(self.names()))
-        losses = {path: checkpoint.read_standing(path).valid_loss for path in whole}
+        losses = self._losses()
         if not losses:
             raise CheckpointError(f"{self.location} holds no whole checkpoint. Train first.")
-        return min(losses, key=lambda path: losses[path])
+        return min(losses, key=lambda name: losses[name])
+
+    def _losses(self) -> dict[str, float]:
+        """Validation loss of each checkpoint that counts, oldest first."""
+        with self._answering("read"):
+            return {
+                name: float(
+                    json.loads(self.files.cat_file(f"{self.root}/{name}/{COUNTS}"))["valid_loss"]
+                )
+                for name in self.names()
+            }
 
     def _whole(self, names: Any) -> Iterator[Path]:
         for name in names:
             try:
-                yield self._fetch(name)
+                yield self.fetch(name)
             except CheckpointError as error:
                 logger.warning("leaving out a damaged checkpoint: %s", error)
 
-    def _fetch(self, name: str) -> Path:
-        """Copy a checkpoint here, unless the same is here already; raises CheckpointError."""
+    def fetch(self, name: str) -> Path:
+        """Copy a checkpoint here, unless the same is here already.
+
+        Raises CheckpointError where it is damaged, ConfigError where it cannot be read.
+        """
         place = self.folder / name
         with self._answering("read"):
             stored = self.files.cat_file(f"{self.root}/{name}/{COUNTS}")
@@ -155,19 +186,12 @@ class ObjectStorage:
         self._prune(keep)
 
     def _prune(self, keep: int) -> None:
-        names = self.names()
-        losses = {}
-        for name in names:
-            if not (self.folder / name).exists():
-                (self.folder / name).mkdir()
-                self.files.get_file(
-                    f"{self.root}/{name}/{COUNTS}", str(self.folder / name / COUNTS)
-                )
-            losses[name] = checkpoint.read_standing(self.folder / name).valid_loss
+        losses = self._losses()
+        names = list(losses)
         stay = {*sorted(names, key=lambda name: losses[name])[:keep], *names[-1:]}
         for name in {*names} - stay:
             self._remove(name)
-            shutil.rmtree(self.folder / name)
+            shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def _remove(self, name: str) -> None:
         place = f"{self.root}/{name}"
@@ -194,7 +218,7 @@ class ObjectStorage:
         """Turns whatever a store's client raises into a ConfigError: each has its own errors."""
         try:
             yield
-        except CheckpointError:
+        except ClimLSTMError:
             raise
         except Exception as error:
             raise ConfigError(
@@ -218,13 +242,23 @@ def run_folder(config: Config) -> Path:
     return Path(config.cluster.storage) / config.name
 
 
-def fetch_best(location: str) -> Path:
-    """The best checkpoint of a run in an object store, in a folder of the user on this machine.
+def fetch_checkpoint(location: str) -> Path:
+    """A checkpoint in an object store, copied into the user's cache on this machine.
 
+    location: of a checkpoint, or of a run, of which the best is taken.
     Raises ConfigError where the store does not answer, CheckpointError where it has none.
     """
+    run, name = re.fullmatch(r"(.*?)(?:/(step-\d+))?/*", location).groups()  # type: ignore[union-attr]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "climlstm"
-    return ObjectStorage(location.rstrip("/"), cache / re.sub(r"\W+", "-", location)).best()
+    storage = ObjectStorage(run, cache / re.sub(r"\W+", "-", run))
+    return storage.fetch(name or storage.best())
+
+
+def best_location(storage: RunStorage) -> Path | str:
+    """Folder or URL of the best checkpoint. Raises CheckpointError where there is none."""
+    if isinstance(storage, ObjectStorage):
+        return f"{storage.location}/{storage.best()}"
+    return checkpoint.best_checkpoint(storage.folder)
 
 
 def persistently(
