@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one short training of each kind")
     parser.add_argument("--json", type=Path, help="write the rows here, too")
     arguments = parser.parse_args()
-    rounds, epochs = (1, 1) if arguments.quick else (3, 4)
+    rounds, epochs = (1, 3) if arguments.quick else (2, 5)
     kinds = [("one process", 1), ("ray", 1), ("torchrun", 2), ("ray", 2)]
     with tempfile.TemporaryDirectory(prefix="climlstm-scaling-") as name:
         folder = Path(name)

@@ -60,10 +60,16 @@ cluster: {{max_failures: 0}}
 """
 
 
+@pytest.fixture(scope="session")
+def write_run(weather) -> Callable[[Path], Path]:
+    """Writes a run on the simulated weather that trains in seconds into a folder."""
+    return lambda folder: _write_run(weather, folder)
+
+
 @pytest.fixture
-def run_file(weather, tmp_path) -> Path:
-    """A run on the simulated weather that trains in seconds."""
-    return _write_run(weather, tmp_path)
+def run_file(write_run, tmp_path) -> Path:
+    """The small run, in a folder of this test."""
+    return write_run(tmp_path)
 
 
 def _write_run(weather: Path, folder: Path) -> Path:

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import urllib.request
+from threading import Event
 
 import pytest
 
@@ -39,16 +40,18 @@ def short_pauses(monkeypatch):
 def test_what_fails_for_a_while_is_tried_again(caplog):
     done = []
     act = Failing(lambda: done.append("kept"), times=3)
-    assert persistently(act, seconds=10, what="it cannot be kept") is None
+    assert persistently(act, seconds=10, what="it cannot be kept", stop=Event()) is None
     assert done == ["kept"]
     assert caplog.text.count("it cannot be kept: OSError: [Errno 28] No space left") == 3
 
 
 def test_what_fails_for_good_is_given_up_and_mistakes_are_not_tried_again():
-    failure = persistently(Failing(None, times=9**9), seconds=0.05, what="it cannot be kept")
+    failure = persistently(
+        Failing(None, times=9**9), seconds=0.05, what="it cannot be kept", stop=Event()
+    )
     assert isinstance(failure, OSError)
     with pytest.raises(TypeError):
-        persistently(lambda: len(3), seconds=10, what="a mistake")  # type: ignore[arg-type]
+        persistently(lambda: len(3), seconds=10, what="a mistake", stop=Event())  # type: ignore[arg-type]
 
 
 def test_training_outlasts_a_disk_that_is_full_for_a_while(small_run, monkeypatch, caplog):

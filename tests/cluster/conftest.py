@@ -2,7 +2,7 @@
 
 A host is what `unshare` makes (mount, process and IPC namespace) in a network namespace of its
 own, which a pair of virtual cables joins to a switch. When the first process of a host is killed,
-the kernel kills all others in it, as when somebody pulls the plug.
+the kernel kills all others in it, as when somebody pulls the plug. Cutting a cable tells nobody.
 """
 
 import os
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -35,11 +36,13 @@ ENVIRONMENT = {
     "RAY_AUTH_TOKEN": secrets.token_hex(32),
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",  # 15 by default, so that all else on this machine goes first
-    # As the files in cluster/ have them for hosts on one local network.
+}
+LOCAL_NETWORK = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "3",
 }
+"""As the files in cluster/ have them for hosts on one local network."""
 
 
 @dataclass
@@ -50,6 +53,9 @@ class Host:
     address: str
     folder: Path
     """What it has as /tmp/ray."""
+    switch: str
+    port: str
+    """The end of its cable that is in the switch."""
     process: subprocess.Popen = field(repr=False)
 
     @property
@@ -66,6 +72,26 @@ class Host:
             if "RayTrainWorker" in " ".join(_command(p))
         ]
 
+    def processes(self) -> list[list[str]]:
+        """The command lines of all that runs on the host."""
+        return [_command(p) for p in self.first.children(recursive=True)]
+
+    def cable(self, state: str) -> None:
+        """Cut the cable to the host ('down') or mend it ('up'); nobody is told."""
+        _ip("-n", self.switch, "link", "set", self.port, state)
+
+    def run(self, *command: str | Path) -> str:
+        """What a command prints that runs on the host; fails where it fails."""
+        done = subprocess.run(
+            ["nsenter", f"--target={self.first.pid}", "--net", "--mount", "--pid", "--ipc", "--uts",
+             *map(str, command)],
+            env=os.environ | ENVIRONMENT,
+            capture_output=True,
+            text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def pull_the_plug(self) -> None:
         """End everything on the host at once."""
         first = self.first
@@ -76,26 +102,30 @@ class Host:
 class Command:
     """A running command of climlstm with its output in a file."""
 
-    def __init__(self, arguments: list[str], log: Path) -> None:
+    def __init__(self, arguments: list[str], log: Path, environment: dict[str, str]) -> None:
         self.log = log
         self.began = time.time()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "climlstm", *arguments],
-            env=os.environ | ENVIRONMENT,
+            env=os.environ | environment,
             stdout=log.open("w"),
             stderr=subprocess.STDOUT,
         )
 
-    def finish(self, seconds: float) -> str:
+    def finish(self, seconds: float = 300) -> str:
         """What it printed; fails where it does not succeed in time."""
+        status, output = self.outcome(seconds)
+        assert status == 0, f"exit status {status}\n{output}"
+        return output
+
+    def outcome(self, seconds: float = 300) -> tuple[int | None, str]:
+        """Exit status, or None where it is not over in time, and what it printed."""
         try:
             status = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            status = "none yet"
+            status = None
         self.end()
-        output = self.log.read_text()
-        assert status == 0, f"exit status {status} after {seconds} s\n{output}"
-        return output
+        return status, self.log.read_text()
 
     def end(self) -> None:
         self.process.kill()
@@ -112,10 +142,19 @@ def _command(process: psutil.Process) -> list[str]:
 class Cluster:
     """A switch, and hosts on it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+        """settings: variables of the environment in which Ray is started."""
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self.scratch = folder / "tmp"
+        """What programs have as folder for passing things, so that tests see what is left there."""
+        self.scratch.mkdir()
+        self.environment = (
+            ENVIRONMENT | settings | {"TMPDIR": str(self.scratch), "RAY_TMPDIR": "/tmp"}
+        )
         self.mark = f"cl{os.getpid() % 100000}"
         self.hosts: dict[str, Host] = {}
+        self.networks: set[str] = set()
         self.commands: list[Command] = []
         self.switch = f"{self.mark}sw"
         _ip("netns", "add", self.switch)
@@ -128,24 +167,44 @@ class Cluster:
         _ip("address", "add", "10.213.77.254/24", "dev", self.outside)
         _ip("link", "set", self.outside, "up")
 
-    def climlstm(self, *command: str | Path) -> "Command":
+    def climlstm(self, *command: str | Path, **environment: str) -> "Command":
         """Start a command of ours outside the cluster, as a user does."""
+        log = self.folder / f"command{len(self.commands)}.log"
         arguments = [*map(str, command), "--address", DASHBOARD]
-        self.commands.append(Command(arguments, self.folder / f"command{len(self.commands)}.log"))
+        self.commands.append(Command(arguments, log, self.environment | environment))
         return self.commands[-1]
 
     def wait_for(self, condition: Callable[[], object], *, seconds: float, what: str) -> float:
         """Seconds until something came to pass; fails where it does not, or a command fails."""
         began = time.monotonic()
         while not condition():
-            for command in self.commands:
+            for command in self.commands[-1:]:
                 assert not command.process.poll(), command.log.read_text()
             if time.monotonic() > began + seconds:
                 pytest.fail(f"after {seconds:.0f} s still not: {what}")
             time.sleep(0.3)
         return time.monotonic() - began
 
-    def add(self, number: int, *, cpus: int) -> Host:
+    def host(self, number: int) -> Host:
+        """The host with this number; 1 is the head."""
+        return self.hosts[f"{self.mark}n{number}"]
+
+    def alive(self, number: int) -> bool:
+        """Whether there is such a host, with Ray on it."""
+        host = self.hosts.get(f"{self.mark}n{number}")
+        return host is not None and host.process.poll() is None
+
+    def complete(self) -> None:
+        """Start what is missing of two hosts, and return when both serve."""
+        if not self.alive(1):
+            for host in list(self.hosts.values()):
+                self.remove(host)
+            self.add(1)
+            self.wait_for(dashboard_answers, seconds=180, what="a dashboard that answers")
+        if not self.alive(2):
+            self.add(2)
+
+    def add(self, number: int, *, cpus: int = 1) -> Host:
         """Start a host, and return when Ray runs on it; number 1 is the head.
 
         Ray gives up where its node is not there in 30 s, as on a machine busy with other things.
@@ -168,13 +227,10 @@ class Cluster:
         pytest.fail(f"Ray does not start on host {number}:\n{log.read_text()}")
 
     def _start(self, number: int, *, cpus: int) -> Host:
-        name, address = f"{self.mark}n{number}", f"10.213.77.{number}"
-        _ip("netns", "add", name)
-        _ip("-n", name, "link", "set", "lo", "up")
-        _ip("-n", name, "link", "add", "eth0", "type", "veth", "peer", "name", f"p{number}", "netns", self.switch)  # noqa: E501  # fmt: skip
-        _ip("-n", self.switch, "link", "set", f"p{number}", "master", "br0", "up")
-        _ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
-        _ip("-n", name, "link", "set", "eth0", "up")
+        address = f"10.213.77.{number}"
+        if f"{self.mark}n{number}" in self.hosts:
+            self.remove(self.host(number))
+        name = self.plug_in(number)
         folder = self.folder / f"host{number}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -182,25 +238,39 @@ class Cluster:
         if number == 1:
             place = f"--head --port={PORT} --dashboard-host=0.0.0.0"
         script = (
-            f"mkdir -p /tmp/ray && mount --bind {folder} /tmp/ray && mount -t tmpfs tmpfs /dev/shm"
+            f"hostname {name} && mkdir -p /tmp/ray && mount --bind {folder} /tmp/ray"
+            f" && mount -t tmpfs tmpfs /dev/shm"
             f" && exec {BIN}/ray start --block {place} --node-ip-address={address}"
             f" --num-cpus={cpus} --object-store-memory=100000000 --disable-usage-stats"
         )
         process = subprocess.Popen(
-            ["ip", "netns", "exec", name, "unshare", "--mount", "--pid", "--ipc", "--fork",
-             "--mount-proc", "--kill-child", "bash", "-c", script],
-            env=os.environ | ENVIRONMENT,
+            ["ip", "netns", "exec", name, "unshare", "--mount", "--pid", "--ipc", "--uts",
+             "--fork", "--mount-proc", "--kill-child", "bash", "-c", script],
+            env=os.environ | self.environment,
             stdout=(self.folder / f"host{number}.log").open("w"),
             stderr=subprocess.STDOUT,
         )  # fmt: skip
-        self.hosts[name] = Host(name, address, folder, process)
+        self.hosts[name] = Host(name, address, folder, self.switch, f"p{number}", process)
         return self.hosts[name]
+
+    def plug_in(self, number: int) -> str:
+        """The name of a new network namespace with a cable to the switch."""
+        name = f"{self.mark}n{number}"
+        _ip("netns", "add", name)
+        self.networks.add(name)
+        _ip("-n", name, "link", "set", "lo", "up")
+        _ip("-n", name, "link", "add", "eth0", "type", "veth", "peer", "name", f"p{number}", "netns", self.switch)  # noqa: E501  # fmt: skip
+        _ip("-n", self.switch, "link", "set", f"p{number}", "master", "br0", "up")
+        _ip("-n", name, "address", "add", f"10.213.77.{number}/24", "dev", "eth0")
+        _ip("-n", name, "link", "set", "eth0", "up")
+        return name
 
     def remove(self, host: Host) -> None:
         """Take a host away with all that runs on it."""
         if host.process.poll() is None:
             host.pull_the_plug()
         subprocess.run(["ip", "netns", "delete", host.name], check=False)
+        self.networks.discard(host.name)
         self.hosts.pop(host.name, None)
 
     def close(self) -> None:
@@ -209,6 +279,8 @@ class Cluster:
             command.end()
         for host in list(self.hosts.values()):
             self.remove(host)
+        for name in self.networks:
+            subprocess.run(["ip", "netns", "delete", name], check=False)
         subprocess.run(["ip", "link", "delete", self.outside], check=False)
         subprocess.run(["ip", "netns", "delete", self.switch], check=False)
 
@@ -228,7 +300,9 @@ def why_not() -> str | None:
         return f"network namespaces cannot be made: {made.stderr.strip()}"
     subprocess.run(["ip", "netns", "delete", trial], check=False)
     made = subprocess.run(
-        ["unshare", "--mount", "--pid", "--ipc", "--fork", "true"], capture_output=True, text=True
+        ["unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "true"],
+        capture_output=True,
+        text=True,
     )
     return f"namespaces cannot be made: {made.stderr.strip()}" if made.returncode else None
 
@@ -245,24 +319,47 @@ def dashboard_answers() -> bool:
 
 
 @contextmanager
-def made_cluster(folder: Path) -> Iterator[Cluster]:
-    with ExitStack() as stack:
-        cluster = Cluster(folder)
-        stack.callback(cluster.close)
-        yield cluster
-
-
-@pytest.fixture
-def cluster(tmp_path) -> Iterator[Cluster]:
-    """Two hosts with a CPU each; the first is the head, too."""
+def made_cluster(folder: Path, settings: dict[str, str]) -> Iterator[Cluster]:
+    """A switch; the hosts come with `complete`. Skips where there is no right to make them."""
     pytest.importorskip("ray", reason="needs climlstm[ray]")
     reason = why_not()
     if reason:
         pytest.skip(reason)
-    with made_cluster(tmp_path / "cluster") as cluster:
-        cluster.add(1, cpus=1)
-        cluster.wait_for(dashboard_answers, seconds=180, what="a dashboard that answers")
-        cluster.add(2, cpus=1)
+    with ExitStack() as stack:
+        cluster = Cluster(folder, settings)
+        stack.callback(cluster.close)
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def local_network(tmp_path_factory) -> Iterator[Cluster]:
+    """Two hosts of one local network; see `cluster`."""
+    with made_cluster(tmp_path_factory.mktemp("cluster"), LOCAL_NETWORK) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(local_network) -> Iterator[Cluster]:
+    """Two hosts with a CPU each, with the time-outs of our files; the first is the head, too."""
+    local_network.complete()
+    yield local_network
+    for command in local_network.commands:
+        command.end()
+    local_network.commands.clear()
+
+
+@pytest.fixture
+def far_apart(tmp_path) -> Iterator[Cluster]:
+    """Two hosts with Ray's own time-outs."""
+    with made_cluster(tmp_path / "cluster", {}) as cluster:
+        cluster.complete()
+        yield cluster
+
+
+@pytest.fixture
+def empty_cluster(tmp_path) -> Iterator[Cluster]:
+    """A switch without hosts."""
+    with made_cluster(tmp_path / "cluster", {}) as cluster:
         yield cluster
 
 
@@ -275,3 +372,60 @@ def records() -> Callable:
         return [r for r in journal if event in (None, r["event"])]
 
     return read
+
+
+BRAKE = """
+import os, time
+from dataclasses import dataclass
+
+import torch.distributed as dist
+
+from climlstm.model.losses import MSE
+
+
+@dataclass(frozen=True)
+class Braked(MSE):
+    while_exists: str = ""
+    seconds: float = 0.4
+    slow_rank: int = -1
+
+    def __call__(self, prediction, target, *, weight, channels):
+        if os.path.exists(self.while_exists):
+            slow = dist.is_initialized() and dist.get_rank() == self.slow_rank
+            time.sleep(self.seconds * (4 if slow else 1))
+        return super().__call__(prediction, target, weight=weight, channels=channels)
+"""
+
+
+@dataclass
+class Brake:
+    """A loss that takes its time while a file exists, so that tests need not hurry; a plugin."""
+
+    wheel: Path
+    file: Path
+
+    def settings(self, **options: object) -> list[str]:
+        """Overrides of a run file that make it the run's loss."""
+        given = {"while_exists": str(self.file), **options}
+        listed = ", ".join(f"{key}: {value}" for key, value in given.items())
+        return ["training.loss.name=braked", f"training.loss.options={{{listed}}}"]
+
+    def release(self) -> None:
+        self.file.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def brake(tmp_path) -> Brake:
+    """On from the beginning."""
+    wheel, file = tmp_path / "braked-1.0-py3-none-any.whl", tmp_path / "brake"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("braked.py", BRAKE)
+        about = "Metadata-Version: 2.1\nName: braked\nVersion: 1.0\n"
+        archive.writestr("braked-1.0.dist-info/METADATA", about)
+        archive.writestr(
+            "braked-1.0.dist-info/entry_points.txt", "[climlstm.losses]\nbraked = braked:Braked\n"
+        )
+        archive.writestr("braked-1.0.dist-info/RECORD", "")
+        archive.extractall(tmp_path / "plugins")
+    file.touch()
+    return Brake(wheel, file)
