@@ -89,24 +89,25 @@ def train_run(
     under_ray: with the workers of the run file; otherwise in this process, or as torchrun has it.
     Raises ConfigError where the run has been trained before and neither is asked for.
     """
-    with opened_run(config) as storage, _kept_to_one(storage, config.name):
-        if overwrite:
-            storage.delete()
-        kept = storage.names()
-        if kept and not resume:
-            raise ConfigError(
-                f"The run '{config.name}' has been trained before, up to "
-                f"{storage.location}/{kept[-1]}. Go on with --resume, start anew with "
-                "--overwrite, or give it another name."
-            )
+    with opened_run(config) as storage:
         storage.prove()
-        if under_ray:
-            from climlstm.training.on_ray import train_on_ray
+        with _kept_to_one(storage, config.name):
+            if overwrite:
+                storage.delete()
+            kept = storage.names()
+            if kept and not resume:
+                raise ConfigError(
+                    f"The run '{config.name}' has been trained before, up to "
+                    f"{storage.location}/{kept[-1]}. Go on with --resume, start anew with "
+                    "--overwrite, or give it another name."
+                )
+            if under_ray:
+                from climlstm.training.on_ray import train_on_ray
 
-            train_on_ray(config, address=address, observe=observe)
-        else:
-            train(config, resume_from=storage.latest(), observe=observe)
-        return best_location(storage)
+                train_on_ray(config, address=address, observe=observe)
+            else:
+                train(config, resume_from=storage.latest(), observe=observe)
+            return best_location(storage)
 
 
 def _kept_to_one(storage: RunStorage, name: str) -> AbstractContextManager[None]:
