@@ -200,7 +200,7 @@ class Cluster:
             for host in list(self.hosts.values()):
                 self.remove(host)
             self.add(1)
-            self.wait_for(dashboard_answers, seconds=180, what="a dashboard that answers")
+            self.wait_for(dashboard_answers, seconds=400, what="a dashboard that answers")
         if not self.alive(2):
             self.add(2)
 
@@ -326,6 +326,9 @@ def made_cluster(folder: Path, settings: dict[str, str]) -> Iterator[Cluster]:
     if reason:
         pytest.skip(reason)
     with ExitStack() as stack:
+        # Whoever ends the tests from outside shall not leave hosts behind, either.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        stack.callback(signal.signal, signal.SIGTERM, before)
         cluster = Cluster(folder, settings)
         stack.callback(cluster.close)
         yield cluster

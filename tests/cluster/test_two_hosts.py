@@ -57,7 +57,7 @@ class Submitted:
     def records(self, event=None):
         return self.read(self.config, event)
 
-    def wait_for(self, condition, what, seconds=180):
+    def wait_for(self, condition, what, seconds=400):
         return self.cluster.wait_for(condition, seconds=seconds, what=what)
 
     def kept(self):
@@ -115,7 +115,7 @@ def told(record_property, what, seconds):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_job_trains_on_both_hosts_reading_one_catalog(cluster, submitted, undisturbed):
     run = submitted("cluster.workers=2")
     run.wait_for(lambda: all(h.train_workers() for h in cluster.hosts.values()), "two workers")
@@ -125,7 +125,7 @@ def test_a_job_trains_on_both_hosts_reading_one_catalog(cluster, submitted, undi
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_killed_worker_costs_only_time(cluster, submitted, undisturbed, record_property):
     run = submitted("cluster.workers=2")
 
@@ -141,7 +141,7 @@ def test_a_killed_worker_costs_only_time(cluster, submitted, undisturbed, record
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_killed_host_is_done_without_and_used_again(
     cluster, submitted, undisturbed, record_property
 ):
@@ -158,7 +158,7 @@ def test_a_killed_host_is_done_without_and_used_again(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_link_that_is_cut_and_mended(cluster, submitted, undisturbed, record_property):
     run = submitted("cluster.workers=[1, 2]", seconds=1.0)
     run.wait_for_start(0, workers=2)
@@ -174,7 +174,7 @@ def test_a_link_that_is_cut_and_mended(cluster, submitted, undisturbed, record_p
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_host_that_says_when_it_goes_loses_no_step(
     cluster, submitted, undisturbed, record_property
 ):
@@ -202,7 +202,7 @@ def test_a_host_that_says_when_it_goes_loses_no_step(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_worker_that_hangs_is_noticed_after_the_timeout(
     cluster, submitted, undisturbed, record_property
 ):
@@ -222,7 +222,7 @@ def test_a_worker_that_hangs_is_noticed_after_the_timeout(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_slow_worker_is_named(cluster, submitted, undisturbed):
     run = submitted("cluster.workers=2", slow_rank=1, seconds=0.2)
     run.wait_for(lambda: run.records("note"), "a remark on the slow worker")
@@ -231,7 +231,7 @@ def test_a_slow_worker_is_named(cluster, submitted, undisturbed):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_lost_driver_is_submitted_again(cluster, submitted, undisturbed, record_property):
     run = submitted("cluster.workers=2")
 
@@ -251,7 +251,7 @@ def test_a_lost_driver_is_submitted_again(cluster, submitted, undisturbed, recor
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_lost_head_is_waited_for_and_the_run_goes_on_there_and_on_yet_another_cluster(
     cluster, submitted, undisturbed, record_property
 ):
@@ -304,7 +304,7 @@ def left_behind(cluster):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_many_jobs_leave_no_process_port_or_file_behind(cluster, run_file, small_run):
     number = int(os.environ.get("CLIMLSTM_JOBS", "4"))
 
@@ -342,7 +342,7 @@ def quiet(cluster):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_short_break_in_the_link_costs_only_its_time_with_the_default_timeouts(
     far_apart, run_file, brake, records, undisturbed
 ):
