@@ -19,6 +19,8 @@ LEARNT_BY_HEART = 10.0
 """Parameters for each independent value from which a warning is due. Our rule of thumb: with early
 stopping and averaged weights, networks with a few times as many still generalise."""
 
+FINEST_WEATHER = 0.01
+"""Degrees between rows, about 1 km, below which the two numbers that follow mean nothing."""
 INDEPENDENT_KM = 1000.0
 INDEPENDENT_DAYS = 5.0
 """Size and life of a synoptic system (Holton & Hakim 2013, An Introduction to Dynamic Meteorology,
@@ -110,8 +112,11 @@ def check_length(
 ) -> Iterator[Finding]:
     """A training set too short for the model: far more parameters than values.
 
-    span: time that the training steps cover.
+    span: time that the training steps cover. Of a grid finer than `FINEST_WEATHER`, nothing is
+    known: it is data without geography, or of a street.
     """
+    if latitude.size > 1 and np.abs(np.diff(latitude)).max() < FINEST_WEATHER:
+        return
     days = span / timedelta(days=1)
     values = channels * max(days / INDEPENDENT_DAYS, 1) * _regions(latitude, longitude)
     if parameters > LEARNT_BY_HEART * values:

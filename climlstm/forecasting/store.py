@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 LEVELS = "forecast_levels"
 """Attribute of a variable: the levels of the store at which it is forecast; elsewhere it is NaN."""
+PLACE = "climlstm_variable"
+"""Attribute of a variable that a run names by its place, such as `films:BRIGHTNESS`: that name."""
 
 ALONE = ("time", "realization", "level")
 """Dimensions along which each place has chunks of its own."""
@@ -171,6 +173,10 @@ def to_weatherbench(forecasts: xr.Dataset) -> xr.Dataset:
     for name in forecasts.data_vars:
         found = _channel(str(name))
         field = forecasts[name]
+        if ":" in found.name:
+            level = "" if found.level is None else f"{found.level:g}"
+            place = found.name.removesuffix("hPa").removesuffix(level)
+            field = field.assign_attrs({PLACE: place})
         if found.level is not None:
             field = field.expand_dims(level=[int(found.level)])
         fields.setdefault(found.variable.era5_name or found.variable.name, []).append(field)
@@ -190,7 +196,7 @@ def from_weatherbench(stored: xr.Dataset) -> xr.Dataset:
     names = _short_names()
     forecasts = {}
     for name, field in stored.data_vars.items():
-        short = names.get(str(name), str(name))
+        short = field.attrs.get(PLACE) or names.get(str(name), str(name))
         if "level" not in field.dims:
             forecasts[short] = field
             continue

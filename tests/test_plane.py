@@ -1,0 +1,99 @@
+"""Data without geography, such as a film, from a catalog to scores, with its own variable."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from climlstm.config import load_config
+from climlstm.data.catalog import open_source
+from climlstm.errors import CatalogError
+from climlstm.forecasting import open_forecasts
+from climlstm.forecasting.store import from_weatherbench, to_weatherbench
+from climlstm.model.padding import Geometry
+from climlstm.model.saving import load_forecaster
+from climlstm.runs import check_run, evaluate_run, find_trained, forecast_run, train_run
+
+EXAMPLE = Path(__file__).parents[1] / "catalogs" / "examples" / "film"
+
+
+@pytest.fixture
+def film(tmp_path, monkeypatch):
+    """Folder with the example's files and a film of 300 frames in which a spot goes round."""
+    time, y, x = np.ogrid[:300, :12, :120]
+    angle = 2 * np.pi * time / 25
+    spot = np.exp(-((y - 6 - 3 * np.sin(angle)) ** 2 + (x - 60 - 40 * np.cos(angle)) ** 2 / 25) / 4)
+    xr.Dataset({"brightness": (("frame", "y", "x"), spot.astype("float32"))}).assign_coords(
+        frame=np.arange(300)
+    ).to_netcdf(tmp_path / "film.nc")
+    for file in EXAMPLE.iterdir():
+        if file.is_file():
+            shutil.copy(file, tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def catalog() -> str:
+    return (EXAMPLE / "catalog.yaml").read_text()
+
+
+def test_film_is_forecast_and_scored(film):
+    run = load_config(film / "run.yaml")
+    assert {finding.name for finding in check_run(run).findings} <= {"reading"}
+    train_run(run, under_ray=False)
+    trained = find_trained(film / "runs" / "film")
+    geometry = load_forecaster(trained.checkpoint)[0].spec.geometry
+    assert geometry == Geometry(12, 120, sign=(1,))
+    forecast_run(trained, film / "forecasts.zarr")
+    forecasts = open_forecasts(film / "forecasts.zarr")
+    assert list(forecasts.data_vars) == ["film_variables:BRIGHTNESS"]
+    scores = evaluate_run(forecasts).scores
+    rmse = scores[(scores.metric == "rmse") & (scores.lead_time == scores.lead_time.min())]
+    value = rmse.set_index("model").value
+    assert 0 < value["convlstm"] < value["persistence"]
+
+
+def test_rows_and_columns_lie_as_in_the_file(film):
+    cube = open_source(str(film / "catalog.yaml"), "film")
+    frames = xr.open_dataset(film / "film.nc", engine="netcdf4").brightness
+    np.testing.assert_array_equal(cube.brightness.sortby("latitude", ascending=False), frames)
+    assert (np.diff(cube.latitude) < 0).all()
+    assert (np.diff(cube.longitude) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [("[y, z]", "expected two of its dimensions: frame, y, x"), ("[y, y]", "expected two")],
+)
+def test_plane_of_what_is_not_there_is_refused(film, said, message):
+    (film / "catalog.yaml").write_text(catalog().replace("[y, x]", said))
+    with pytest.raises(CatalogError, match=message):
+        open_source(str(film / "catalog.yaml"), "film")
+
+
+def test_plane_with_geography_is_refused(film):
+    data = xr.open_dataset(film / "film.nc", engine="netcdf4").load()
+    data.assign_coords(latitude=("y", np.arange(12.0))).to_netcdf(film / "other.nc")
+    (film / "catalog.yaml").write_text(catalog().replace("film.nc", "other.nc"))
+    with pytest.raises(CatalogError, match="it has 'latitude'"):
+        open_source(str(film / "catalog.yaml"), "film")
+
+
+def test_variables_named_by_their_place_keep_that_name_in_a_store(film):
+    (film / "own_levels.py").write_text(
+        "from climlstm.plugins import Variable\n"
+        'OZONE = Variable("o3", "Ozone", units="kg kg-1", on_levels=True)\n'
+    )
+    axes = ("init_time", "lead_time", "latitude", "longitude")
+    field = xr.DataArray(np.zeros((1, 1, 2, 2), "float32"), dims=axes)
+    names = ["own_levels:OZONE50", "own_levels:OZONE100", "film_variables:BRIGHTNESS"]
+    forecasts = xr.Dataset({name: field + number for number, name in enumerate(names)})
+    stored = to_weatherbench(forecasts)
+    assert set(stored.data_vars) == {"o3", "brightness"}
+    again = from_weatherbench(stored)
+    assert set(again.data_vars) == set(names)
+    for number, name in enumerate(names):
+        assert again[name].values.max() == number
