@@ -72,20 +72,20 @@ class LossTests(Conformance):
         """The same error costs more in a channel, and in a row, of greater weight."""
         truth = _fields()[1][:, :, :1, :1].expand(SHAPE)
         noise = _fields(seed=7)[0][:, :, :1, :1]
-        for dim, what in ((0, "channel"), (1, "row")):
-            weight = torch.ones(SHAPE[2:])
-            weight.select(dim, 0).mul_(3)
-            weight /= weight.mean()
+        heavy_channel = _weight() * torch.tensor([3.0, 1.0])[:, None, None]
+        for dim, weight, what in ((0, heavy_channel, "channel"), (1, _weight(), "row")):
+            weight = weight / weight.mean()
             nothing = self._loss(truth.clone(), truth, weight)
+            light, heavy = weight.mean(dim=2).sum(dim=1 - dim)[:2].sort().indices.tolist()
             costs = []
-            for place in (0, 1):
+            for place in (heavy, light):
                 prediction = truth.clone()
                 prediction.narrow(dim + 2, place, 1).add_(noise)
                 costs.append((self._loss(prediction, truth, weight) - nothing).item())
             expect(
                 costs[0] > 1.5 * costs[1],
-                f"an error in a {what} of weight 3 costs {costs[0]:.4g}, the same error in one of "
-                f"weight 1 costs {costs[1]:.4g}",
+                f"an error in a {what} of about three times the weight costs {costs[0]:.4g}, the "
+                f"same error in the other {costs[1]:.4g}",
             )
 
     def test_cells_without_weight_do_not_count(self) -> None:
@@ -150,7 +150,9 @@ class LossTests(Conformance):
             prediction, target = (field.to(device) for field in _fields())
             try:
                 value = self._loss(prediction, target, _weight().to(device))
-            except NotImplementedError as error:
+            except RuntimeError as error:  # NotImplementedError is one
+                if device != "meta" or "meta" not in str(error).lower():
+                    raise
                 raise unittest.SkipTest(f"no GPU here, and it looks at numbers: {error}") from error
             expect(value.device.type == device, f"it is on {value.device}, its inputs on {device}")
 

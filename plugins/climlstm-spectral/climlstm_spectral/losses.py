@@ -6,11 +6,13 @@ the weight is zero, whatever the target holds (NaN too) counts for nothing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
+
+from climlstm_spectral.waves import Spectra, total_spectra, zonal_spectra
 
 TINY = 1e-12
 """Variance, of normalised fields, below which a wavenumber counts as empty: roots of zero have no
@@ -19,55 +21,51 @@ gradient."""
 
 @dataclass(frozen=True)
 class AMSE:
-    """Mean squared error with amplitude and phase taken apart, by zonal wavenumber.
+    """Adjusted mean squared error (Subich et al. 2025, arXiv:2501.19374): forecasts stay sharp.
 
     The squared error of a wave is that of its amplitude and that of its phase. The second grows
     with the forecast's amplitude, so that where the phase cannot be foreseen it pays to forecast
-    no wave: a blurred field. Here its factor is the power of the truth, so that the best amplitude
-    is the true one. The idea is that of Subich et al. 2025 (arXiv:2501.19374); this is not their
-    loss: they take total wavenumbers, and the greater of both powers for the factor.
+    no wave: a blurred field. For wavenumber k, with the power spectra X of the forecast and Y of
+    the truth and their coherence R, the paper's loss is the sum over k of
+
+        (√X - √Y)² + 2 max(X, Y) (1 - R),
+
+    which is least for R = 1 and X = Y, whatever can be foreseen. The mean squared error has √(XY)
+    where this has max(X, Y), so this is the mean squared error and, for each k,
+    2 (max(X, Y) - √(XY)) (1 - R) on top, and so it is computed: what the spectra do not see,
+    differences between cells next to a pole, and weights of single cells, is not lost.
     """
 
+    waves: Literal["total", "zonal"] = "total"
+    """`total`: wavenumbers of spherical harmonics, as in the paper, on global grids. `zonal`: along
+    the rows, averaged over these; quicker, and all that there is on a region."""
+    factor: Literal["greater", "truth"] = "greater"
+    """What decorrelation is charged with: the greater of both powers, as in the paper, or that of
+    the truth. Spectra of single fields differ by chance where few waves share a wavenumber, and the
+    greater of two then costs some amplitude; with that of the truth less is lost."""
     blend: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of this loss; the rest is the plain weighted mean squared error."""
 
     def __call__(
         self, prediction: Tensor, target: Tensor, *, weight: Tensor, channels: Sequence[str]
     ) -> Tensor:
-        own, true, cross = zonal_spectra(prediction, target, weight)
-        amplitude = ((own + TINY).sqrt() - (true + TINY).sqrt()).square()
-        coherence = cross / ((own + TINY) * (true + TINY)).sqrt()
-        adjusted = amplitude + 2 * true * (1 - coherence)
-        plain = own + true - 2 * cross  # Parseval: sums up to the weighted mean squared error
-        per_wave = self.blend * adjusted + (1 - self.blend) * plain
-        return per_wave.sum(dim=-1).mean()
+        precise = torch.promote_types(prediction.dtype, torch.float32)  # bfloat16 has no FFT
+        kind = prediction.device.type
+        # Autocast would round the products of the transforms to bfloat16.
+        with torch.autocast(kind if kind in ("cpu", "cuda") else "cpu", enabled=False):
+            own, true = (torch.where(weight > 0, f.to(precise), 0.0) for f in (prediction, target))
+            plain = (weight * (own - true).square()).mean()
+            if self.blend == 0:
+                return plain
+            spectra = (total_spectra if self.waves == "total" else zonal_spectra)(own, true, weight)
+            return plain + self.blend * self._adjustment(spectra).sum(dim=-1).mean()
 
+    def _adjustment(self, spectra: Spectra) -> Tensor:
+        """What the adjusted error of each wavenumber has more than the squared error.
 
-def zonal_spectra(
-    prediction: Tensor, target: Tensor, weight: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Power of prediction and target, and of what they share, by zonal wavenumber: (B, L, C, W // 2
-    + 1) each.
-
-    Weighted means over rows; they sum up over wavenumbers to the weighted mean squares and mean
-    product of the fields. On a region, a wave of number 1 spans the region.
-    """
-    root = weight.sqrt()
-    waves = [
-        torch.fft.rfft(root * _widened(torch.where(weight > 0, f, 0.0)), dim=-1, norm="forward")
-        for f in (prediction, target)
-    ]
-    columns = target.shape[-1]
-    sides = torch.full((columns // 2 + 1,), 2.0, device=weight.device, dtype=weight.dtype)
-    sides[0] = 1  # the mean, and below the shortest wave, stand for themselves alone
-    if columns % 2 == 0:
-        sides[-1] = 1
-    own, true = (wave.real.square() + wave.imag.square() for wave in waves)
-    cross = (waves[0] * waves[1].conj()).real
-    own, true, cross = ((sides * power).mean(dim=-2) for power in (own, true, cross))
-    return own, true, cross
-
-
-def _widened(field: Tensor) -> Tensor:
-    """In float32 at least: squares of bfloat16 lose the small scales, and it has no FFT."""
-    return field.to(torch.promote_types(field.dtype, torch.float32))
+        Zero at the truth, and its gradient too.
+        """
+        own, true, cross = spectra
+        product = ((own + TINY) * (true + TINY)).sqrt()
+        charged = torch.maximum(own, true) if self.factor == "greater" else true
+        return 2 * (charged + TINY - product) * (1 - cross / product)
