@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test check slow clean
 
 demo: $(VENV)/.installed
-	$(BIN)/climlstm demo demo --evaluator storms
+	$(BIN)/climlstm demo demo --evaluator '{name: storms, options: {preset: extratropical}}'
 
 test: $(VENV)/.installed check
 	$(BIN)/pytest -q

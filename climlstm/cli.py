@@ -102,13 +102,16 @@ def demo(
     years: Annotated[int, typer.Option(help="Simulated years to train on.", min=1)] = 4,
     workers: Annotated[int, typer.Option(help="Training processes.", min=1)] = 1,
     evaluator: Annotated[
-        list[str], typer.Option(help="One more evaluator, such as a plugin's.")
+        list[str],
+        typer.Option(help="One more evaluator: its name, or as in a run file, '{name: …}'."),
     ] = [],  # noqa: B006
 ) -> None:
     """Simulated weather to scored forecast and map; nothing to download."""
+    from climlstm.config import PluginChoice
     from climlstm.demo import run_demo
 
-    run_demo(directory, years=years, workers=workers, console=console, evaluators=evaluator)
+    chosen = [PluginChoice.parse(text) for text in evaluator]
+    run_demo(directory, years=years, workers=workers, console=console, evaluators=chosen)
 
 
 @app.command()
@@ -391,7 +394,11 @@ def evaluate(
         Path | None, typer.Option(help="One HTML page to pass on.", show_default=False)
     ] = None,
     evaluator: Annotated[
-        list[str], typer.Option(help="Evaluator; by default those of the run file.")
+        list[str],
+        typer.Option(
+            help="Evaluator, by name or as in a run file, '{name: …, options: {…}}'; by default "
+            "those of the run file."
+        ),
     ] = [],  # noqa: B006
     region: Annotated[list[str], typer.Option(help="Named region.")] = [],  # noqa: B006
     catalog: Catalog = None,
@@ -410,7 +417,7 @@ def evaluate(
     forecasts = open_forecasts(store)
     config = config_of(forecasts)
     data = other_data(config.data, catalog=catalog, source=source)
-    chosen = [PluginChoice(name=name) for name in evaluator] or list(config.evaluation.evaluators)
+    chosen = [PluginChoice.parse(text) for text in evaluator] or list(config.evaluation.evaluators)
     if report is not None:
         from climlstm.report import with_spectra, write_report
 

@@ -249,10 +249,41 @@ class PluginChoice(Section):
             return {"name": plugins.name_of(value), "options": options_of(value)}
         return value
 
+    @classmethod
+    def parse(cls, text: str) -> "PluginChoice":
+        """What a command line says: a name, or '{name: storms, options: {preset: tropical}}'.
+
+        Raises ConfigError where it is neither.
+        """
+        try:
+            content = load_yaml(text, _Loader) if text.lstrip().startswith("{") else {"name": text}
+            return cls.model_validate(content)
+        except (yaml.YAMLError, ValidationError) as error:
+            raise ConfigError(
+                f"'{text}' is no choice of a plugin: give its name, or as in a run file "
+                "'{name: NAME, options: {OPTION: VALUE}}'."
+            ) from error
+
     @property
     def label(self) -> str:
         """Its name without the distribution or module that has it."""
         return self.name.rpartition(":")[2]
+
+
+def chosen_evaluators(choices: Iterable[Any]) -> tuple[PluginChoice, ...]:
+    """Evaluators as choices, from such ones or from the objects themselves.
+
+    Raises ConfigError where two of them would have one name in the tables.
+    """
+    chosen = tuple(PluginChoice.model_validate(choice) for choice in choices)
+    labels = [choice.label for choice in chosen]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ConfigError(
+            f"evaluators named more than once: {', '.join(twice)}. Their scores would have one "
+            "name: score a second time with 'climlstm evaluate'."
+        )
+    return chosen
 
 
 class ModelConfig(Section):
@@ -365,13 +396,7 @@ class EvaluationConfig(Section):
 
     @model_validator(mode="after")
     def _once_each(self) -> "EvaluationConfig":
-        labels = [choice.label for choice in self.evaluators]
-        twice = sorted({label for label in labels if labels.count(label) > 1})
-        if twice:
-            raise ValueError(
-                f"evaluators named more than once: {', '.join(twice)}; their scores would have "
-                "one name. Score a second time with 'climlstm evaluate'"
-            )
+        chosen_evaluators(self.evaluators)
         return self
 
 

@@ -24,6 +24,7 @@ from climlstm.data.simulate import predictability, simulate
 from climlstm.evaluation.evaluate import Evaluation
 from climlstm.evaluation.tables import score_table, useful_lead, write_scores
 from climlstm.forecasting import open_forecasts
+from climlstm.grid import wrap_longitude
 from climlstm.plots import plot_forecast, plot_scores, plot_tracks, save
 from climlstm.plugins import create, load
 from climlstm.runs import evaluate_run, find_trained, forecast_run, open_cube, train_run
@@ -32,6 +33,10 @@ from climlstm.training.progress import Display
 START = 2001
 OURS = "ConvLSTM"
 PERFECT = "perfect model"
+TRACKED = pd.Timedelta("72h")
+"""Time for which the map shows tracks: longer ones cover each other."""
+AROUND = 60.0
+"""Degrees of longitude that it shows on either side of the deepest low."""
 INITIAL_ERROR = 0.01
 """Of the perfect model's reruns, as a share of the climatological standard deviation."""
 
@@ -72,12 +77,12 @@ def run_demo(
     years: int,
     workers: int,
     console: Console,
-    evaluators: Sequence[str] = (),
+    evaluators: Sequence[PluginChoice] = (),
 ) -> None:
     """All steps, each with a line about what it made and how long it took.
 
     years: of training; three months of validation and nine of test follow them.
-    evaluators: names of evaluators besides those of the run file, such as plugins'.
+    evaluators: besides those of the run file, such as plugins'.
     """
     directory.mkdir(parents=True, exist_ok=True)
     config = _write_run(directory, years=years, workers=workers)
@@ -99,8 +104,8 @@ def run_demo(
     _print(evaluation.scores, evaluators, console)
     with _step(console, "drawing"):
         _draw(open_forecasts(forecasts), evaluation.scores, config, directory)
-        for name in evaluators:
-            _draw_tracks(open_forecasts(forecasts), name, evaluation, config, directory)
+        for choice in evaluators:
+            _draw_tracks(open_forecasts(forecasts), choice, evaluation, config, directory)
     console.print(
         f"Look at {directory}/forecast.png and {directory}/rmse.png; the run file is "
         f"{directory}/run.yaml, the forecasts are {forecasts} (WeatherBench layout)."
@@ -134,10 +139,10 @@ def _replace_older(forecasts: Path, checkpoint: Path) -> None:
 
 
 def _evaluate(
-    forecasts: xr.Dataset, store: Path, config: Config, evaluators: Sequence[str]
+    forecasts: xr.Dataset, store: Path, config: Config, evaluators: Sequence[PluginChoice]
 ) -> Evaluation:
     """Scores of the forecasts, of the baselines, and of the model that made the weather itself."""
-    chosen = [*config.evaluation.evaluators, *(PluginChoice(name=name) for name in evaluators)]
+    chosen = [*config.evaluation.evaluators, *evaluators]
     evaluation = evaluate_run(forecasts, evaluators=chosen, model=OURS)
     inits = forecasts["init_time"].values[::3]
     perfect = predictability(
@@ -150,20 +155,36 @@ def _evaluate(
     return replace(evaluation, scores=pd.concat([evaluation.scores, limit.scores]))
 
 
-def _print(scores: pd.DataFrame, evaluators: Sequence[str], console: Console) -> None:
-    """RMSE, and what the further evaluators call their headline."""
-    headlines = [getattr(load("evaluators", name), "headline", ()) for name in evaluators]
-    for metric in ["rmse", *(metric for headline in headlines for metric in headline)]:
-        heading, rows = score_table(scores, metric)
-        table = Table(*heading, title=f"{metric}, test period", title_justify="left", box=None)
+def _print(scores: pd.DataFrame, evaluators: Sequence[PluginChoice], console: Console) -> None:
+    """RMSE, and in one table what each further evaluator calls its headline."""
+    tables = [(*score_table(scores, "rmse"), "rmse")]
+    for choice in evaluators:
+        headline = getattr(load("evaluators", choice.name), "headline", ())
+        tables.append((*_side_by_side(scores, headline), f"{choice.label}, {OURS}"))
+    for heading, rows, title in tables:
+        table = Table(*heading, title=f"{title}, test period", title_justify="left", box=None)
         for row in rows:
             table.add_row(*row)
-        console.print(table)
+        if rows:
+            console.print(table)
     for row in useful_lead(scores, "acc", 0.6).itertuples():
         if row.variable == "z" and row.level == 500 and row.model in (OURS, PERFECT):
             days = row.useful_lead / pd.Timedelta("1D")
             beyond = "" if row.ended else "more than "
             console.print(f"z500: ACC of {row.model} stays above 0.6 for {beyond}{days:.1f} days")
+
+
+def _side_by_side(
+    scores: pd.DataFrame, metrics: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """Metrics of our forecasts as columns, a row for each lead time."""
+    ours = scores[scores["model"] == OURS]
+    columns = {metric: score_table(ours, metric) for metric in metrics}
+    columns = {metric: table for metric, table in columns.items() if table[1]}
+    heading = [name.replace("_", " ") for name in ("lead", *columns)]
+    leads = dict.fromkeys(row[1] for _, rows in columns.values() for row in rows)
+    cells = [{row[1]: row[2] for row in rows} for _, rows in columns.values()]
+    return heading, [[lead, *(column.get(lead, "–") for column in cells)] for lead in leads]
 
 
 def _draw(forecasts: xr.Dataset, scores: pd.DataFrame, config: Config, directory: Path) -> None:
@@ -181,23 +202,46 @@ def _draw(forecasts: xr.Dataset, scores: pd.DataFrame, config: Config, directory
 
 
 def _draw_tracks(
-    forecasts: xr.Dataset, name: str, evaluation: Evaluation, config: Config, directory: Path
+    forecasts: xr.Dataset,
+    choice: PluginChoice,
+    evaluation: Evaluation,
+    config: Config,
+    directory: Path,
 ) -> None:
-    """The forecast and true tracks of one initialisation, of an evaluator that finds tracks."""
-    evaluator = create("evaluators", name, {})
+    """Three days of forecast and true tracks around the deepest low, if an evaluator has tracks."""
+    evaluator = create("evaluators", choice.name, choice.options)
     if not hasattr(evaluator, "tracks"):
         return
-    cases = evaluation.cases[name]
+    cases = evaluation.cases[choice.label]
     tracks = evaluator.tracks(cases[cases["model"] == OURS].drop(columns="model"))
     truth = open_cube(config.data)
     init = _stormiest(truth, forecasts)
+    during = tracks["time"].between(init, pd.Timestamp(init) + TRACKED)
+    started = tracks["init_time"].isna() | (tracks["init_time"] == init)
+    shown = tracks[during & started]
+    true = shown[shown["source"] == "truth"]
+    if true.empty:
+        return
+    deepest = true.loc[true["slp"].idxmin()]
+    south, north = (15, 85) if deepest["lat"] > 0 else (-85, -15)
+    region = (deepest["lon"] - AROUND, deepest["lon"] + AROUND, south, north)
+    near = shown[_passes(shown, deepest["lon"], south, north)]
     figure = plot_tracks(
-        tracks[tracks["source"] != "truth"],
-        truth=tracks[tracks["source"] == "truth"],
+        near[near["source"] != "truth"],
+        truth=near[near["source"] == "truth"],
         field=truth["msl"].sel(time=init),
         init_time=init,
+        region=region,
     )
-    save(figure, directory / f"{name}.png")
+    save(figure, directory / f"{choice.label}.png")
+
+
+def _passes(tracks: pd.DataFrame, longitude: float, south: float, north: float) -> pd.Series:
+    """Which rows belong to tracks that have a point within the map around a longitude."""
+    away = np.abs(wrap_longitude(tracks["lon"].to_numpy() - longitude))
+    inside = (away < AROUND) & tracks["lat"].between(south, north)
+    keys = [tracks["track_id"], tracks["init_time"].fillna(pd.Timestamp(0)), tracks["member"]]
+    return inside.groupby(keys).transform("any")
 
 
 def _stormiest(truth: xr.Dataset, forecasts: xr.Dataset) -> np.datetime64:

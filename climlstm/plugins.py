@@ -73,13 +73,19 @@ class Loss(Protocol):
         """prediction, target: (B, L, C, H, W), normalised; weight: (C, H, W) with mean 1."""
 
 
+NEEDS = ("weight", "climatology", "past")
+"""What an evaluator can ask for besides forecast and truth."""
+
+
 @runtime_checkable
 class Evaluator(Protocol):
     """Scores one forecast at a time into a tidy table, and sums up at the end.
 
     It may declare `needs: ClassVar[tuple[str, ...]]`, of "weight" (region, latitude, longitude; sum
-    1) and "climatology" (like truth): they arrive as keywords of `score`. With a method
-    `compare(scores, reference)` it is also asked how a forecast does against each baseline.
+    1), "climatology" (like truth) and "past" (the truth of the day up to init_time, as lead times
+    up to zero): they arrive as keywords of `score`. With a method
+    `compare(scores, reference)` it is also asked how a forecast does against each baseline, and
+    with `write(scores, folder)`, which returns paths, for files beside the tables.
     """
 
     requires: ClassVar[tuple[str, ...]]

@@ -21,7 +21,14 @@ import pandas as pd
 import xarray as xr
 
 from climlstm import plugins
-from climlstm.config import Config, DataConfig, ForecastConfig, PluginChoice, parse_config
+from climlstm.config import (
+    Config,
+    DataConfig,
+    ForecastConfig,
+    PluginChoice,
+    chosen_evaluators,
+    parse_config,
+)
 from climlstm.data.audit import Audit, audit, cannot_be_read, check_source
 from climlstm.data.catalog import open_source, write_entry
 from climlstm.data.climatology import climatology, period_of
@@ -52,7 +59,7 @@ from climlstm.forecasting import (
 )
 from climlstm.model.forecaster import Spec
 from climlstm.model.saving import load_forecaster, read_json
-from climlstm.plugins import Plugin
+from climlstm.plugins import Evaluator, Plugin
 from climlstm.training.checkpoint import best_checkpoint
 from climlstm.training.loop import choose_precision, train
 from climlstm.training.parallel import Workers
@@ -267,7 +274,7 @@ def evaluate_run(
     forecasts: xr.Dataset,
     *,
     data: DataConfig | None = None,
-    evaluators: Sequence[PluginChoice] | None = None,
+    evaluators: Sequence[PluginChoice | Evaluator] | None = None,
     regions: Sequence[str] | None = None,
     model: str | None = None,
     baselines: Sequence[str] = ("persistence", "climatology"),
@@ -279,7 +286,8 @@ def evaluate_run(
     """Score forecasts of a store beside persistence and the climatology of their training period.
 
     data: the truth, if not the data that the forecaster was trained on.
-    evaluators, regions: by default as the run file has them, and for an ensemble its scores too.
+    evaluators, regions: by default as the run file has them, and for an ensemble its scores too;
+        evaluators also as objects.
     model: what the forecasts are called; by default the name of their network.
     allow_seen: score also what the forecaster was trained or validated on.
     address: of a Ray cluster over which the initialisations are spread; None: this process.
@@ -314,8 +322,8 @@ def evaluate_run(
             forecasts,
             truth,
             evaluators={
-                choice.name: plugins.create("evaluators", choice.name, choice.options)
-                for choice in (evaluators or _evaluators(config, forecasts))
+                choice.label: plugins.create("evaluators", choice.name, choice.options)
+                for choice in chosen_evaluators(evaluators or _evaluators(config, forecasts))
             },
             climatology=normal,
             regions=regions or config.evaluation.regions,

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from climlstm.config import ClusterConfig, dump_config, format_duration, load_config
+from climlstm.config import ClusterConfig, PluginChoice, dump_config, format_duration, load_config
 from climlstm.errors import ConfigError
 
 RUN = """
@@ -148,3 +148,19 @@ def test_workers_are_a_number_or_a_range():
     for wrong in (0, [8, 2], [2], "many"):
         with pytest.raises(ValueError, match=r"or a range such as \[2, 8\]"):
             ClusterConfig(workers=wrong)
+
+
+def test_a_choice_of_a_plugin_on_a_command_line_is_a_name_or_as_in_a_run_file():
+    assert PluginChoice.parse("rmse") == PluginChoice(name="rmse")
+    chosen = PluginChoice.parse("{name: storms, options: {preset: tropical}}")
+    assert (chosen.label, chosen.options) == ("storms", {"preset": "tropical"})
+    assert PluginChoice.parse("climlstm-storms:storms").label == "storms"
+    for wrong in ("{nme: rmse}", "{name: rmse", "{}"):
+        with pytest.raises(ConfigError, match="no choice of a plugin"):
+            PluginChoice.parse(wrong)
+
+
+def test_two_evaluators_of_one_name_would_overwrite_each_other(run_file):
+    twice = "evaluation.evaluators=[{name: rmse}, {name: 'climlstm:rmse'}]"
+    with pytest.raises(ConfigError, match="named more than once: rmse"):
+        load_config(run_file, [twice])

@@ -27,6 +27,9 @@ Times = NDArray[np.datetime64]
 FIELD = ("latitude", "longitude")
 COORDINATES = ("init_time", "lead_time", "valid_time", *FIELD)
 
+PAST = np.timedelta64(24, "h")
+"""How far back an evaluator sees that asks for the past: motion, tendencies, not a history."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -36,6 +39,8 @@ class Case:
     """By model, baselines included; an ensemble has `realization` as its first dimension."""
     truth: xr.Dataset
     climatology: xr.Dataset | None
+    past: xr.Dataset | None
+    """Truth of the day up to init_time, where there is any, as lead times up to zero."""
     share: float
     """Of all initialisations, those read when this one is."""
 
@@ -132,11 +137,13 @@ def read_cases(
     model: str,
     baselines: Sequence[str],
     memory: int,
+    past: bool = False,
 ) -> Iterator[Case]:
     """Yield the initialisations in order of time, all on the grid of the forecasts.
 
     observed: bool (latitude, longitude); values elsewhere are made NaN.
     memory: bytes of forecasts read together.
+    past: whether the cases have the truth before their beginning.
     Raises DataError where a value is NaN that should be there, and where there is no truth at all.
     """
     usable = _usable(truth, unusable)
@@ -152,7 +159,8 @@ def read_cases(
         loaded = forecast.isel(init_time=batch).load()
         valid = _valid_times(loaded)[available[batch]]
         inits = loaded.init_time.values if "persistence" in baselines else valid[:0]
-        steps.hold(np.unique(np.concatenate([valid, inits])))
+        before = {t: _before(t, usable) if past else valid[:0] for t in loaded.init_time.values}
+        steps.hold(np.unique(np.concatenate([valid, inits, *before.values()])))
         if normals is not None:
             normals.hold(np.unique(valid))
         for position, row in enumerate(available[batch]):
@@ -169,7 +177,8 @@ def read_cases(
                 elif normal is not None:
                     forecasts[baseline] = normal
             done += 1
-            yield Case(forecasts, steps.at(when), normal, share=done / kept.size)
+            earlier = steps.at(_ago(when, before[when.init_time.values[()]])) if past else None
+            yield Case(forecasts, steps.at(when), normal, earlier, share=done / kept.size)
 
 
 def scorable_inits(
@@ -182,6 +191,19 @@ def scorable_inits(
 
 def _usable(truth: xr.Dataset, unusable: Iterable[np.datetime64]) -> pd.DatetimeIndex:
     return truth.indexes["time"].difference(pd.DatetimeIndex(list(unusable)))
+
+
+def _before(init_time: np.datetime64, usable: pd.DatetimeIndex) -> Times:
+    """Times with truth, of the day up to an initialisation, in order."""
+    return usable[(usable >= init_time - PAST) & (usable <= init_time)].sort_values().values
+
+
+def _ago(when: xr.Dataset, times: Times) -> xr.Dataset:
+    """The coordinates of one initialisation, for times up to its beginning."""
+    start = when["init_time"]
+    past = when.drop_vars("valid_time").drop_dims("lead_time")
+    past = past.assign_coords(lead_time=("lead_time", times - start.values))
+    return past.assign_coords(valid_time=("lead_time", times))
 
 
 def _valid_times(forecast: xr.Dataset) -> Times:

@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from climlstm.data.units import conversion
 from climlstm.errors import DataError, PluginError, nearest
 from climlstm.evaluation.cases import Case, on_grid, orient, read_cases, scorable_inits
 from climlstm.evaluation.regions import region_weights
-from climlstm.plugins import Evaluator
+from climlstm.plugins import NEEDS, Evaluator
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class Evaluation:
     """Summaries of the other evaluators, by their names: columns of their own, and `model`."""
     cases: dict[str, pd.DataFrame]
     """What each evaluator, by its name, gave for each `model` and `init_time`."""
+    writers: dict[str, Callable[[Path], list[Path]]] = field(default_factory=dict)
+    """Of evaluators that have files of their own: write them into a folder, and name them."""
 
     def _repr_html_(self) -> str:
         """The scores of whole days, metric by metric and region by region, for notebooks."""
@@ -161,6 +164,7 @@ def _score_cases(
         model=model,
         baselines=baselines,
         memory=memory,
+        past=any("past" in _needs(evaluator) for evaluator in evaluators.values()),
     ):
         for name, evaluator in evaluators.items():
             found[name] |= _score(evaluator, case, weight)
@@ -171,7 +175,7 @@ def _score_cases(
 
 def _score(evaluator: Evaluator, case: Case, weight: xr.DataArray) -> Found:
     """What one evaluator says of one initialisation, model by model."""
-    offered = {"weight": weight, "climatology": case.climatology}
+    offered = {"weight": weight, "climatology": case.climatology, "past": case.past}
     wanted: dict[str, Any] = {need: offered[need] for need in _needs(evaluator)}
     init_time = pd.Timestamp(case.truth.init_time.values)
     return {
@@ -196,10 +200,13 @@ def _summarise(
     """Model by model, and where an evaluator can compare, the forecast with each baseline."""
     forecast, *baselines = models
     scores, tables = [], {}
+    writers: dict[str, Callable[[Path], list[Path]]] = {}
     for name, evaluator in evaluators.items():
         by_model = {m: cases[name][cases[name]["model"] == m] for m in models}
         by_model = {m: rows.drop(columns="model") for m, rows in by_model.items() if len(rows)}
         parts = [evaluator.summarise(rows).assign(model=m) for m, rows in by_model.items()]
+        if hasattr(evaluator, "write") and forecast in by_model:
+            writers[name] = partial(evaluator.write, by_model[forecast])
         if hasattr(evaluator, "compare") and forecast in by_model:
             for baseline in [b for b in baselines if b in by_model]:
                 table = evaluator.compare(by_model[forecast], by_model[baseline])
@@ -215,7 +222,7 @@ def _summarise(
             "Confidence intervals: circular block bootstrap, blocks of %s initialisations.",
             f"{blocks[0]} to {blocks[-1]}" if len(blocks) > 1 else blocks[0],
         )
-    return Evaluation(scores=_score_table(scores, units), tables=tables, cases=cases)
+    return Evaluation(_score_table(scores, units), tables, cases, writers)
 
 
 def _score_table(parts: list[pd.DataFrame], units: Mapping[str, str]) -> pd.DataFrame:
@@ -279,11 +286,11 @@ def _check_request(
                 f"{', '.join(map(str, forecast.data_vars))} only. Leave the evaluator out, or "
                 "forecast what it needs."
             )
-        unknown = set(_needs(evaluator)) - {"weight", "climatology"}
+        unknown = set(_needs(evaluator)) - set(NEEDS)
         if unknown:
             raise PluginError(
                 f"The evaluator '{name}' declares that it needs {', '.join(sorted(unknown))}; "
-                "climlstm can hand it 'weight' and 'climatology'."
+                f"climlstm can hand it {', '.join(NEEDS)}."
             )
     using = [f"evaluator '{n}'" for n, e in evaluators.items() if "climatology" in _needs(e)]
     using += ["the baseline 'climatology'"] * ("climatology" in baselines)

@@ -112,6 +112,8 @@ def _hours(lead: pd.Timedelta) -> str:
 def write_scores(evaluation: Evaluation, directory: str | Path) -> list[Path]:
     """Write `scores.csv`, and for each evaluator with a table of its own that and its cases.
 
+    Evaluators that have further files, such as tracks, write these beside them.
+
     Lead times are written as '6h', which `pd.to_timedelta` reads. Each file appears whole or not
     at all. Returns the paths. Raises DataError where the folder cannot be written.
     """
@@ -124,6 +126,8 @@ def write_scores(evaluation: Evaluation, directory: str | Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for path, table in zip(paths, tables.values(), strict=True):
             _write_csv(table, path)
+        for write in evaluation.writers.values():
+            paths += write(folder)
     except OSError as error:
         raise DataError(f"The scores cannot be written to '{folder}': {error}.") from error
     return paths

@@ -173,9 +173,9 @@ def _storms(
     evaluation: Evaluation, truth: xr.Dataset, choice: PluginChoice, model: str, typical: Chosen
 ) -> Markup:
     tracker = plugins.create("evaluators", choice.name, choice.options)
-    if not hasattr(tracker, "tracks") or choice.name not in evaluation.cases:
+    if not hasattr(tracker, "tracks") or choice.label not in evaluation.cases:
         return Markup("")
-    cases = evaluation.cases[choice.name]
+    cases = evaluation.cases[choice.label]
     tracks = tracker.tracks(cases[cases["model"] == model].drop(columns="model"))
     predicted = tracks[tracks["source"] != "truth"]
     predicted = predicted[predicted["init_time"] == pd.Timestamp(typical.init_time)]

@@ -16,9 +16,10 @@ import xarray as xr
 
 from climlstm.channels import channel
 from climlstm.errors import PluginError
+from climlstm.evaluation.cases import PAST
 from climlstm.evaluation.evaluate import Evaluation, evaluate
 from climlstm.evaluation.regions import region_weights
-from climlstm.plugins import Evaluator
+from climlstm.plugins import NEEDS, Evaluator
 from climlstm.testing.checks import Conformance, expect, expect_options, pickled
 from climlstm.testing.variables import SPREAD, TYPICAL
 
@@ -40,8 +41,8 @@ class EvaluatorTests(Conformance):
         """Its options are the fields of a dataclass; what it requires and needs can be had."""
         expect_options(type(self.evaluator))
         expect(isinstance(self.evaluator.requires, tuple), "'requires' is not a tuple of channels")
-        unknown = set(_needs(self.evaluator)) - {"weight", "climatology"}
-        expect(not unknown, f"'needs' names {sorted(unknown)}; there are 'weight', 'climatology'")
+        unknown = set(_needs(self.evaluator)) - set(NEEDS)
+        expect(not unknown, f"'needs' names {sorted(unknown)}; there are {', '.join(NEEDS)}")
 
     def test_tidy_tables(self) -> None:
         """Scores, one row each, with numbers for values; no row twice."""
@@ -214,7 +215,11 @@ class EvaluatorTests(Conformance):
             case = case.assign_coords(valid_time=case.init_time + case.lead_time)
             truth = cube.sel(time=case.valid_time).drop_vars("time")
             normal = cube.mean("time").broadcast_like(truth).transpose(*truth.dims)
-            offered = {"weight": weight, "climatology": normal}
+            past = cube.sel(time=slice(init - PAST, init)).rename(time="lead_time")
+            past = past.assign_coords(
+                init_time=init, lead_time=past.lead_time.values - init, valid_time=past.lead_time
+            )
+            offered = {"weight": weight, "climatology": normal, "past": past}
             yield case, truth, {need: offered[need] for need in _needs(self.evaluator)}
 
     def _single(self) -> tuple[xr.Dataset, xr.Dataset]:

@@ -1,12 +1,15 @@
 """The evaluator `storms`: storm tracks of forecasts, scored against those of the truth."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
 from climlstm_storms.bootstrap import Bootstrap
+from climlstm_storms.ensemble import strike_probability
 from climlstm_storms.formats import read_tracks
 from climlstm_storms.linking import link
 from climlstm_storms.matching import CASE, follow
@@ -19,10 +22,11 @@ from climlstm_storms.scores import (
     summarise,
 )
 from climlstm_storms.search import detect
-from climlstm_storms.selection import RECIPES, Preset, Recipe
+from climlstm_storms.selection import RECIPES, Preset, Recipe, Selection
 from climlstm_storms.sphere import KM_PER_DEGREE
-from climlstm_storms.tracks import NO_LEAD, NO_TIME
+from climlstm_storms.tracks import NO_LEAD, NO_TIME, track_keys
 from climlstm_storms.verification import Region, Rules, Verification, verify
+from climlstm_storms.write import fits_atcf, write_tracks
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Storms:
     """
 
     requires: ClassVar[tuple[str, ...]] = ("msl",)
+    needs: ClassVar[tuple[str, ...]] = ("past",)
     api_version: ClassVar[int] = 1
     headline: ClassVar[tuple[str, ...]] = (
         "position_error",
@@ -63,8 +68,13 @@ class Storms:
     region: Region = field(default_factory=Region)
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
 
-    def score(self, forecast: xr.Dataset, truth: xr.Dataset) -> pd.DataFrame:
+    def score(
+        self, forecast: xr.Dataset, truth: xr.Dataset, *, past: xr.Dataset | None = None
+    ) -> pd.DataFrame:
         """Storm centres of one forecast and of the truth at its valid times, one row each.
+
+        past: the truth of the day up to the start, as lead times up to zero: how storms moved that
+            are there already, for the persistence track.
 
         Columns as from `detect`, and `source`, forecast or truth. NaNs are treated as missing data.
         """
@@ -76,6 +86,8 @@ class Storms:
             if "init_time" not in truth.coords:
                 truth = truth.assign_coords(init_time=forecast["init_time"])
             tables.append(detect(truth, detector).assign(source="truth"))
+            if past is not None and past.sizes["lead_time"]:
+                tables.append(detect(past, detector).assign(source="truth"))
         return pd.concat(tables, ignore_index=True)
 
     def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
@@ -106,10 +118,41 @@ class Storms:
         return score_table(paired_difference(own, other, self.bootstrap), self.region.name)
 
     def tracks(self, scores: pd.DataFrame) -> pd.DataFrame:
-        """Table of all tracks, forecast and true, that are behind the scores."""
+        """Table of the tracks that are scored: true storms, and forecast tracks that either meet
+        the same conditions or are matched with one of them."""
         scores = _plain(scores)
-        tables = [self._forecast_tracks(scores), self._true_tracks(scores)]
-        return pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
+        forecast, truth = self._forecast_tracks(scores), self._true_tracks(scores)
+        truth = truth[truth["time"].between(scores["time"].min(), scores["time"].max())]
+        found = self._verify(scores, forecast, truth)
+        storms = self._selection(scores).choose(truth)
+        matched = track_keys(found.pairs[found.pairs["storm_id"].isin(storms["track_id"])])
+        counted = track_keys(found.alarms)
+        kept = forecast[track_keys(forecast).isin({*matched, *counted})]
+        tables = [kept, storms]
+        whole = pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
+        return whole
+
+    def write(self, scores: pd.DataFrame, folder: Path) -> list[Path]:
+        """Write the table of `tracks` as tracks.csv and tracks.nc (CF trajectories), the forecast
+        ones as an ATCF a-deck, tracks.dat, and of an ensemble strike_probability.nc.
+
+        No deck where initialisations or lead times are no whole hours, which it cannot hold.
+        """
+        tracks = self.tracks(scores)
+        forecast = tracks[tracks["source"] == "forecast"]
+        tables = {"tracks.csv": tracks, "tracks.nc": tracks}
+        if fits_atcf(forecast):
+            tables["tracks.dat"] = forecast
+        for name, table in tables.items():
+            write_tracks(table, folder / name)
+        paths = [folder / name for name in tables]
+        members = int(scores.loc[scores["source"] == "forecast", "member"].nunique())
+        if members > 1:
+            paths.append(folder / "strike_probability.nc")
+            latitude, longitude = np.arange(90.0, -91.0, -1.0), np.arange(-180.0, 180.0)
+            strikes = strike_probability(forecast, latitude, longitude, members=members)
+            strikes.astype("float32").to_netcdf(paths[-1], engine="netcdf4")
+        return paths
 
     def verification(self, scores: pd.DataFrame) -> Verification:
         """Forecast and true tracks, matched, point by point."""
@@ -123,7 +166,7 @@ class Storms:
         rules = Rules(
             max_distance_km=max(self.max_distance_km, spacing * KM_PER_DEGREE),
             min_overlap=self.min_overlap,
-            selection=self._recipe.on_grid(spacing).selection,
+            selection=self._selection(scores),
             region=self.region,
         )
         known = None
@@ -131,6 +174,9 @@ class Storms:
             known = forecast[[*CASE, "track_id"]].drop_duplicates()
             known = known.assign(storm_id=known["track_id"])
         return verify(forecast, truth, rules, cases=_cases(scores), pairs=known)
+
+    def _selection(self, scores: pd.DataFrame) -> Selection:
+        return self._recipe.on_grid(_spacing(scores, "spacing_deg")).selection
 
     @property
     def _recipe(self) -> Recipe:

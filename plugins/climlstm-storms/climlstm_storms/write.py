@@ -135,25 +135,28 @@ def to_atcf(tracks: pd.DataFrame, technique: str = "CLIM") -> str:
     """Forecast tracks as an ATCF a-deck, as NHC and MET-TC read it; one-minute winds in knots.
 
     A track whose id is an ATCF one (AL092021) keeps basin and number; others are numbered from 1
-    in each basin and initialisation. Raises DataError for tracks without initialisation, or with
+    in each basin and initialisation. Members of an ensemble are techniques of their own, CL00,
+    CL01 and so on. Raises DataError for tracks without initialisation, or with
     fractions of an hour, which the deck cannot hold.
     """
     if tracks["init_time"].isna().any():
         raise DataError(
             "An a-deck holds forecasts, but some tracks have no init_time. Write .csv or .nc."
         )
-    hours = tracks["lead_time"] / pd.Timedelta(hours=1)
-    if (hours % 1 != 0).any() or (tracks["init_time"].dt.minute != 0).any():
+    if not fits_atcf(tracks):
         raise DataError("An a-deck holds whole hours only. Write the tracks as .csv or .nc.")
+    hours = tracks["lead_time"] / pd.Timedelta(hours=1)
+    ensemble = tracks["member"].nunique() > 1
     lines = []
     for (basin, cyclone), track in _numbered(tracks):
+        by = f"{technique[:2]}{track['member'].iloc[0] % 100:02d}" if ensemble else technique
         for row, tau in zip(track.itertuples(), hours[track.index], strict=True):
             cells = [
                 basin,
                 f"{cyclone:02d}",
                 f"{row.init_time:%Y%m%d%H}",
                 "03",
-                f"{technique:>4}"[:4],
+                f"{by:>4}"[:4],
                 f"{int(tau):3d}",
                 f"{round(abs(row.lat) * 10):3d}{'N' if row.lat >= 0 else 'S'}",
                 f"{round(abs(row.lon) * 10):4d}{'E' if row.lon >= 0 else 'W'}",
@@ -163,6 +166,12 @@ def to_atcf(tracks: pd.DataFrame, technique: str = "CLIM") -> str:
             ]
             lines.append(", ".join(cells))
     return "".join(line + "\n" for line in lines)
+
+
+def fits_atcf(tracks: pd.DataFrame) -> bool:
+    """Whether all initialisations and lead times are whole hours, as a deck has them."""
+    whole = (tracks["lead_time"] % pd.Timedelta(hours=1) == pd.Timedelta(0)).all()
+    return bool(whole and (tracks["init_time"] == tracks["init_time"].dt.floor("h")).all())
 
 
 def _whole(value: float) -> int:

@@ -20,6 +20,8 @@ from typer.testing import CliRunner
 
 from climlstm import plugins
 from climlstm.errors import ClimLSTMError, DataError, PluginError
+from climlstm.evaluation.evaluate import evaluate
+from climlstm.evaluation.tables import write_scores
 
 STEP = np.timedelta64(6, "h")
 TIMES = np.datetime64("2020-01-01T00", "ns") + np.arange(21) * STEP
@@ -358,3 +360,80 @@ def test_a_forecast_store_of_weatherbench_is_tracked(forecasts, tmp_path):
     assert tracks.groupby("init_time")["track_id"].nunique().eq(len(LOWS)).all()
     write_tracks(tracks, tmp_path / "deck.dat")
     assert read_tracks(tmp_path / "deck.dat")["init_time"].nunique() == 7
+
+
+def before(truth, forecast):
+    """The truth of the day up to the start of a forecast, as the runner hands it over."""
+    init = forecast.init_time.values
+    past = truth.sel(time=slice(init - np.timedelta64(24, "h"), init)).rename(time="lead_time")
+    return past.assign_coords(lead_time=past.lead_time.values - init, init_time=init)
+
+
+def test_storms_that_are_there_at_the_first_start_have_a_persistence_track(truth):
+    """A single forecast: without the past nobody knows how its storms moved."""
+    start = TIMES[2]
+    forecast = truth.sel(time=start + LEADS).rename(time="lead_time")
+    forecast = forecast.assign_coords(lead_time=LEADS, init_time=start)
+    evaluator = Storms()
+    blind = evaluator.summarise(evaluator.score(forecast, forecast))
+    assert "persistence_track_error" not in set(blind["metric"])
+    seeing = evaluator.summarise(evaluator.score(forecast, forecast, past=before(truth, forecast)))
+    rows = seeing[seeing["metric"] == "persistence_track_error"].set_index("lead_time")
+    assert rows["n"].max() == len(LOWS)
+    assert rows["value"][pd.Timedelta(hours=24)] < 60  # these lows keep on as they go
+    assert value(seeing, "pod", 24) == value(blind, "pod", 24)
+
+
+def test_the_runner_hands_over_the_past(forecasts, truth):
+    first = forecasts.isel(init_time=[2])
+    found = evaluate(first, truth, evaluators={"storms": Storms()}, climatology=None, baselines=())
+    assert "persistence_track_error" in set(found.scores["metric"])
+    leads = found.cases["storms"]["lead_time"]
+    assert leads.min() == -pd.Timedelta(hours=24)
+
+
+def test_its_files_are_written_beside_the_scores(forecasts, truth, tmp_path):
+    found = evaluate(
+        forecasts, truth, evaluators={"storms": Storms()}, climatology=None, baselines=()
+    )
+    names = {path.name for path in write_scores(found, tmp_path)}
+    assert names == {"scores.csv", "tracks.csv", "tracks.nc", "tracks.dat"}
+    table = read_tracks(tmp_path / "tracks.csv")
+    assert set(table["source"]) == {"forecast", "truth"}
+    assert table.loc[table["source"] == "truth", "track_id"].nunique() == len(LOWS)
+    assert read_tracks(tmp_path / "tracks.dat")["init_time"].nunique() == 7
+    with xr.open_dataset(tmp_path / "tracks.nc", engine="netcdf4") as trajectories:
+        assert trajectories.attrs["featureType"] == "trajectory"
+
+
+def test_of_an_ensemble_a_strike_probability_and_a_deck_with_members(forecasts, truth, tmp_path):
+    single = forecasts.isel(init_time=[0, 1])
+    members = xr.concat([single, single.roll(longitude=1)], pd.Index([0, 1], name="realization"))
+    found = evaluate(
+        members, truth, evaluators={"storms": Storms()}, climatology=None, baselines=()
+    )
+    paths = {path.name: path for path in write_scores(found, tmp_path)}
+    with xr.open_dataset(paths["strike_probability.nc"], engine="netcdf4") as opened:
+        probability = opened["strike_probability"].load()
+    assert dict(probability.sizes) == {"init_time": 2, "latitude": 181, "longitude": 360}
+    assert set(np.unique(probability)) == {0.0, 0.5, 1.0}
+    techniques = {line.split(",")[4].strip() for line in paths["tracks.dat"].open()}
+    assert techniques == {"CL00", "CL01"}
+
+
+def test_tracks_that_do_not_count_are_not_shown(truth):
+    """A low of six hours beside storms of days."""
+    start = TIMES[2]
+    forecast = truth.sel(time=start + LEADS).rename(time="lead_time")
+    forecast = forecast.assign_coords(lead_time=LEADS, init_time=start).copy(deep=True)
+    brief = Low(-10, 10, 0, 0)
+    spot = moving_lows([brief], LATITUDE, LONGITUDE, TIMES[:1])["msl"].isel(time=0)
+    forecast["msl"][{"lead_time": 1}] += spot - spot.max()
+    table = Storms().score(
+        forecast,
+        truth.sel(time=start + LEADS).rename(time="lead_time").assign_coords(lead_time=LEADS),
+    )
+    linked = Storms()._forecast_tracks(table)
+    shown = Storms().tracks(table)
+    assert linked["track_id"].nunique() == len(LOWS) + 1
+    assert shown.loc[shown["source"] == "forecast", "track_id"].nunique() == len(LOWS)
