@@ -2,13 +2,17 @@
 
 import dataclasses
 import json
+import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from typer.testing import CliRunner
 
+from climlstm.cli import app
 from climlstm.config import Config
 from climlstm.data import audit as audits
 from climlstm.data import layout, leaks, plausibility
@@ -20,7 +24,14 @@ from climlstm.data.plan import plan_windows
 from climlstm.data.statistics import compute_statistics
 from climlstm.errors import DataError
 from climlstm.forecasting import open_forecasts
-from climlstm.runs import check_run, evaluate_run, forecast_run, parse_times
+from climlstm.runs import (
+    audit_scoring,
+    check_run,
+    evaluate_run,
+    forecast_run,
+    open_cube,
+    parse_times,
+)
 
 STEP = np.timedelta64(6, "h")
 PERIODS = {
@@ -530,3 +541,47 @@ def test_training_refuses_what_the_audit_finds(weather, small_run, tmp_path):
     config = small_run(f"data.catalog={tmp_path}/spoilt.yaml")
     with pytest.raises(DataError, match=r"units-contradict-values"):
         train(config)
+
+
+def test_a_climatology_of_the_scored_period_is_caught_when_forecasts_are_scored(trained, tmp_path):
+    forecast_run(trained, tmp_path / "f.zarr", init_times=parse_times(["2001-03-12"]), steps=2)
+    forecasts = open_forecasts(tmp_path / "f.zarr")
+    cube, state = open_cube(trained.config.data), trained.config.data.state
+    bounds = trained.config.data.periods.bounds
+    leaky = climatology(cube, bounds("test"), channels=state)
+    with pytest.raises(DataError, match="climatology that scores compare with was taken from the"):
+        evaluate_run(forecasts, normal=leaky)
+    assert rules(audit_scoring(forecasts, leaky).findings) == {"climatology-of-scored-times"}
+    clean = climatology(cube, bounds("train"), channels=state)
+    assert len(evaluate_run(forecasts, normal=clean).scores)
+    assert audit_scoring(forecasts, clean).passed
+    assert audit_scoring(forecasts).digest == trained.provenance["audit"]["digest"]
+
+
+def test_the_verdict_goes_with_the_scores(trained, tmp_path):
+    forecast_run(trained, tmp_path / "f.zarr", init_times=parse_times(["2001-03-12"]), steps=2)
+    arguments = ["evaluate", str(tmp_path / "f.zarr"), "--out", str(tmp_path / "scores")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "passed: 0 errors" in done.output
+    verdict = json.loads((tmp_path / "scores" / "audit.json").read_text())
+    assert verdict["passed"]
+    assert verdict["digest"] == trained.provenance["audit"]["digest"]
+
+
+def test_every_rule_has_its_test():
+    """Each rule that the audit knows is named by a test of this file or of test_cost.py."""
+    source = Path(audits.__file__).parent
+    modules = ("audit.py", "leaks.py", "plausibility.py", "layout.py", "cost.py")
+    known = {
+        rule
+        for module in modules
+        for rule in re.findall(
+            r'Finding\(\s*"([a-z-]+)",', (source / module).read_text(encoding="utf-8")
+        )
+    }
+    folder = Path(__file__).parent
+    tests = "".join((folder / n).read_text() for n in ("test_audit.py", "test_cost.py"))
+    tests += (folder / "test_lineage.py").read_text()
+    assert len(known) > 15
+    assert {rule for rule in known if rule not in tests} == set()

@@ -1,6 +1,7 @@
 """Starting from another run's checkpoint, and what a checkpoint says of where it comes from."""
 
 import json
+import shutil
 import subprocess
 
 import pandas as pd
@@ -171,3 +172,45 @@ def test_the_state_of_a_checkout(tmp_path):
     (tmp_path / "file").write_text("b")
     git_state.cache_clear()
     assert git_state(str(tmp_path)) == head.stdout.strip() + "-dirty"
+
+
+def test_what_plugins_are_missing_is_said_with_how_to_install_each(trained, tmp_path, caplog):
+    copy = shutil.copytree(trained.checkpoint, tmp_path / trained.checkpoint.name)
+    content = json.loads((copy / "forecaster.json").read_text())
+    of = {"value": "other:It", "distribution": "other-plugins", "version": "1.2"}
+    more = [
+        {"kind": "losses", "name": "quartic"} | of,
+        {"kind": "variables", "name": "haze"} | of,
+        {"kind": "models", "name": "mine:Net"} | dict.fromkeys(("distribution", "version"), ""),
+    ]
+    more[2]["value"] = "mine:Net"
+    recorded = content["provenance"]["plugins"]
+    content["provenance"]["plugins"] = [*recorded, *more]
+    (copy / "forecaster.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError) as error:
+        find_trained(copy)
+    for said in ("loss 'quartic'", "variable 'haze'", "module 'mine'"):
+        assert said in str(error.value)
+    assert str(error.value).count("pip install 'other-plugins==1.2'") == 2
+
+    content["provenance"]["plugins"] = [recorded[0] | {"version": "0.0.1"}, *recorded[1:]]
+    (copy / "forecaster.json").write_text(json.dumps(content))
+    assert find_trained(copy).config.name == "small"
+    assert "Not as it was made" in caplog.text
+
+    content["provenance"]["plugins"] = [{"kind": "losses"}]
+    (copy / "forecaster.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="record of plugins is damaged"):
+        find_trained(copy)
+
+
+def test_forecasts_say_which_plugins_are_missing(trained, tmp_path):
+    store = tmp_path / "f.zarr"
+    forecast_run(trained, store, init_times=parse_times(["2001-03-12"]), steps=1)
+    forecasts = open_forecasts(store)
+    provenance = json.loads(forecasts.attrs["climlstm_provenance"])
+    assert provenance["plugins"] == trained.provenance["plugins"]
+    provenance["plugins"][0] |= {"name": "gone", "distribution": "gone", "version": "3"}
+    forecasts.attrs["climlstm_provenance"] = json.dumps(provenance)
+    with pytest.raises(DataError, match=r"pip install 'gone==3'"):
+        evaluate_run(forecasts)

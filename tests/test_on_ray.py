@@ -1,6 +1,8 @@
 """The loop under Ray Train: the same losses as in one process, and what users must put right."""
 
+import ipaddress
 import os
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -21,6 +23,16 @@ def losses(config):
     return [r["valid_loss"] for r in records if r["event"] == "valid"]
 
 
+def listening():
+    """Addresses at which this process and its descendants, Ray's among them, take connections."""
+    here = psutil.Process()
+    for process in [here, *here.children(recursive=True)]:
+        with suppress(psutil.Error):
+            for connection in process.net_connections(kind="inet"):
+                if connection.status == psutil.CONN_LISTEN:
+                    yield connection.laddr.ip
+
+
 @pytest.mark.timeout(280)
 def left_behind():
     """Processes and files of Ray that a training here has started and made."""
@@ -35,8 +47,15 @@ def test_two_ray_workers_train_like_one_process_and_leave_nothing_behind(small_r
     train_run(alone, under_ray=False)
 
     together = small_run("name=together", "cluster.workers=2")
-    seen = []
-    best = train_run(together, observe=seen.append)
+    seen, addresses = [], set()
+
+    def observe(record):
+        seen.append(record)
+        addresses.update(listening())
+
+    best = train_run(together, observe=observe)
+    assert len(addresses) >= 1
+    assert all(ipaddress.ip_address(a.removeprefix("::ffff:")).is_loopback for a in addresses)
     assert losses(together) == pytest.approx(losses(alone), rel=1e-4)
     assert seen[0]["event"] == "start"
     assert seen[0]["workers"] == 2

@@ -22,6 +22,13 @@ from climlstm.data.entries import Entry, check_parameters, parse_entry, read_cat
 from climlstm.errors import CatalogError, missing_extra, nearest
 from climlstm.secrets import redact
 
+REQUEST_LIMITS = {
+    "retries": {"total_max_attempts": 1},
+    "connect_timeout": 10,
+    "read_timeout": 30,
+}
+"""Of botocore, in seconds: without an answer, or without a byte, for so long."""
+
 CLOUD_LIBRARIES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 
 
@@ -226,7 +233,7 @@ def _intake_reader(
         name,
         entry.description,
         driver,
-        args=dict(entry.args),
+        args=_bounded_in_time(entry.args),
         parameters=[
             UserParameter(key, **parameter.model_dump())
             for key, parameter in entry.parameters.items()
@@ -247,6 +254,21 @@ def _intake_reader(
         raise CatalogError(
             f"{where}: 'args' or 'parameters' do not fit: {_cause(error)}."
         ) from error
+
+
+def _bounded_in_time(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments with which a request to S3 fails soon, unless the entry says otherwise.
+
+    s3fs tries each five times, and remote.py its chunks again; five tries of botocore's within
+    each of those make a store that is down look as if it were slow, for many minutes.
+    """
+    urls = args.get("urlpath", "")
+    first = urls[0] if isinstance(urls, list) and urls else urls
+    if not str(first).startswith(("s3://", "s3a://")):
+        return dict(args)
+    options = dict(args.get("storage_options") or {})
+    options.setdefault("config_kwargs", REQUEST_LIMITS)
+    return dict(args) | {"storage_options": options}
 
 
 def _cfgrib_engine(where: str) -> Any:

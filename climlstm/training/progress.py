@@ -77,8 +77,11 @@ class Journal:
         kept = [r for r in read_journal(path) if r.get("step", 0) <= until_step]
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}")
-        aside.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
-        aside.replace(path)
+        try:
+            aside.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
         self._waiting = ""
 
     def __call__(self, record: Record) -> None:
