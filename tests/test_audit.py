@@ -401,6 +401,7 @@ def test_uneven_coarsening():
     latitude, longitude = np.linspace(88, -88, 12), np.arange(12) * 30.0
     assert rules(layout.check_coarsening(latitude, longitude, 4)) == set()
     [finding] = layout.check_coarsening(latitude[:-1], longitude, 4)
+    assert finding.rule == "coarsening-uneven"
     assert finding.value == "11 latitude rows, blocks of 4: 3 left over"
     [pole] = layout.check_coarsening(np.linspace(90, -75, 12), longitude, 4)
     assert "cells are half as high" in pole.what

@@ -144,14 +144,14 @@ def make_source(days=30, **coords):
     )
 
 
-def run_on(tmp_path, source, *, zarr_format=3, time_chunk=8, **options):
+def run_on(tmp_path, source, *, zarr_format=3, time_chunk=8, chunks=None, **options):
     """A run on a source that is written as Zarr; also the folder of that."""
     store = tmp_path / "s.zarr"
     source.to_zarr(
         store,
         zarr_format=zarr_format,
         consolidated=False,
-        encoding={"t2m": {"chunks": (min(time_chunk, source.sizes["time"]), 8, 16)}},
+        encoding={"t2m": {"chunks": chunks or (min(time_chunk, source.sizes["time"]), 8, 16)}},
         **options,
     )
     (tmp_path / "catalog.yaml").write_text(
@@ -208,6 +208,29 @@ def test_truncated_and_flipped_bytes_are_noticed(tmp_path):
             train(config)
         assert checkpoint.latest_checkpoint(tmp_path / "runs" / "small") is None
     chunk.write_bytes(whole)
+    train(config)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [[10**12, 8, 16], [2**40, 2**20, 2**10], [0, 8, 16], [-1, 8, 16], [3, 8, 16]],
+    ids=["beyond memory", "beyond bytes", "none", "negative", "other than written"],
+)
+def test_chunk_sizes_that_lie(tmp_path, shape):
+    """Nothing of the size that the metadata claim is allocated for what is not there."""
+    config, store = run_on(tmp_path, make_source())
+    path = store / "t2m" / "zarr.json"
+    content = json.loads(path.read_text())
+    content["chunk_grid"]["configuration"]["chunk_shape"] = shape
+    path.write_text(json.dumps(content))
+    with pytest.raises(ClimLSTMError, match=r"cannot be (read|opened)"):
+        train(config)
+    assert not check_run(config).passed
+
+
+@pytest.mark.slow
+def test_a_chunk_for_every_value(tmp_path):
+    config, _ = run_on(tmp_path, make_source(), chunks=(1, 1, 1))
     train(config)
 
 
