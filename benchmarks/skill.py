@@ -1,101 +1,234 @@
-"""What does a ConvLSTM gain? Beside an LSTM and a CNN of about equal size, over several seeds.
+"""What does a ConvLSTM gain? Beside an LSTM, a CNN and an OpenSTL-style ConvLSTM, over seeds.
 
 All train on the same simulated weather, for the same number of windows and with the same loop, and
 are scored on the same initialisations of a year that none has seen, beside persistence, climatology
 and the model that made the weather (its own forecasts from slightly wrong states: the limit).
 
-    python benchmarks/skill.py [--quick] [--json FILE] [--seeds 3] [--years 4] [--epochs 4]
+    python benchmarks/skill.py [--quick] [--json FILE] [--seeds 3] [--years 4] [--epochs N]
+                               [--networks NAME ...] [--days 14]
 
-Printed is the mean over the seeds and, in brackets, the smallest and the largest value.
+Printed are parameters and cost; RMSE, ACC and bias by lead; the lead until which the ACC of z500
+stays above 0.6; and power, the variance of forecasts over that of the truth, of the wavenumber
+bands in which it is least and greatest: 1 in both is sharp and stable. Each number is the mean over
+the seeds and, in brackets, the smallest and the largest value.
 """
 
 import argparse
 import json
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor, nn
 
-from climlstm.config import load_config
+from climlstm.config import PluginChoice, load_config
 from climlstm.data.simulate import predictability, simulate
 from climlstm.demo import CATALOG, INITIAL_ERROR, PERFECT, run_text
+from climlstm.evaluation.evaluate import Evaluation
+from climlstm.evaluation.tables import useful_lead
 from climlstm.forecasting import open_forecasts
+from climlstm.model.convlstm import ConvLSTM, Stack, State
+from climlstm.model.padding import Geometry, interior
 from climlstm.model.saving import load_forecaster
 from climlstm.runs import evaluate_run, find_trained, forecast_run, train_run
 
-LEADS = [pd.Timedelta(hours=h) for h in (12, 24, 48, 72, 120)]
+LEADS = [pd.Timedelta(hours=h) for h in (12, 24, 48, 72, 120, 168, 336)]
 NETWORKS = {
     "ConvLSTM": ["model.name=convlstm", "model.options={hidden: [64, 64], patch: 2}"],
+    "OpenSTL-style": [
+        "model.name=__main__:OneShot",
+        "model.options={hidden: [24, 24, 24, 24], kernel: 5, patch: 2}",
+        "training.loss.name=__main__:Unweighted",
+        "training.balance=state",
+        "training.ramp=0",
+    ],
     "CNN": ["model.name=cnn", "model.options={hidden: 84}"],
     "LSTM": ["model.name=lstm", "model.options={hidden: 120}"],
 }
-"""About half a million weights each; the demo's ConvLSTM has four times as many."""
+"""About half a million weights each; the demo's ConvLSTM has four times as many. The two ConvLSTMs
+multiply equally often, too; the CNN, which works on the full grid, four times as often."""
+
+EVALUATORS = [
+    PluginChoice(name="rmse"),
+    PluginChoice(name="acc"),
+    PluginChoice(name="bias"),
+    PluginChoice(
+        name="power_spectrum",
+        options={"lead_times": [f"{lead / pd.Timedelta('1h'):.0f}h" for lead in LEADS]},
+    ),
+]
+METRICS = ("rmse", "acc", "bias", "least power", "greatest power")
+
+
+class OneShot(nn.Module):
+    """ConvLSTM as in OpenSTL (Tan et al. 2023, arXiv:2306.11249), in our own parts.
+
+    Zeros beyond all edges of the grid, and a 1x1 convolution of the last layer that gives the next
+    state itself, from one cell size to the next without regard to where on the globe it is.
+    """
+
+    Options = ConvLSTM.Options
+
+    def __init__(
+        self,
+        channels: int,
+        forcing: int,
+        static: int,
+        *,
+        history: int,
+        geometry: Geometry,
+        tendency_scale: Tensor | None = None,
+        precision: torch.dtype = torch.float32,
+        **options: object,
+    ) -> None:
+        """As `ConvLSTM`; history and the scale of tendencies are not needed."""
+        super().__init__()
+        self.options = self.Options(**options)  # type: ignore[arg-type]
+        self.precision = precision
+        self.stack = Stack(
+            channels + forcing + static, self.options, Geometry(geometry.rows, geometry.columns)
+        )
+        patch = self.options.patch
+        self.head = nn.Conv2d(self.options.hidden[-1], channels * patch**2, 1)
+
+    def steps(self, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:
+        """Yield the predicted state (B, C, H, W), as `ConvLSTM.steps`."""
+        known = history.shape[1]
+        states: list[State] | None = None
+        state = history[:, 0]
+        for transition in range(forcing.shape[1]):
+            if transition < known:
+                state = history[:, transition]
+            states, state = self._step(state, forcing[:, transition], states)
+            if transition >= known - 1:
+                yield state
+
+    def _step(
+        self, state: Tensor, forcing: Tensor, states: list[State] | None
+    ) -> tuple[list[State], Tensor]:
+        """States of the layers, and the next state, after one transition."""
+        width, patch = self.options.kernel // 2, self.options.patch
+        fields = torch.cat([state, forcing], dim=1)
+        patches = nn.functional.pixel_unshuffle(fields, patch)
+        padded = nn.functional.pad(patches, [width] * 4).to(self.precision)
+        states = self.stack(padded[None], states)
+        top = interior(states[-1][0], width)
+        after = nn.functional.conv2d(
+            top, self.head.weight.to(top.dtype), self.head.bias.to(top.dtype)
+        )
+        return states, nn.functional.pixel_shuffle(after, patch).to(state.dtype)
+
+
+@dataclass(frozen=True)
+class Unweighted:
+    """Mean squared error, every cell and channel alike."""
+
+    def __call__(
+        self, prediction: Tensor, target: Tensor, *, weight: Tensor, channels: Sequence[str]
+    ) -> Tensor:
+        return (prediction - target).square().mean()
 
 
 def main() -> None:
     """Train, forecast and score every network with every seed; print one table a metric."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="within a minute; says nothing")
+    parser.add_argument("--quick", action="store_true", help="within minutes; says nothing")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--years", type=int, default=4)
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--days", type=int, default=14)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--weather", type=Path, help="keep what is simulated here, for other runs")
     asked = parser.parse_args()
     years, seeds, epochs = (1, 1, 1) if asked.quick else (asked.years, asked.seeds, asked.epochs)
-    console = Console()
+    console = Console(width=max(120, Console().width))
     with tempfile.TemporaryDirectory() as scratch:
-        scores = measure(Path(scratch), years=years, seeds=seeds, epochs=epochs, console=console)
-    for metric in ("rmse", "acc"):
+        folder = Path(scratch)
+        prepare(folder, asked.weather, years=years)
+        runs = [(name, seed) for seed in range(seeds) for name in asked.networks]
+        scores = pd.concat(
+            [
+                *(measure(folder, *run, epochs=epochs, days=asked.days) for run in runs),
+                limit(folder, *runs[-1]),
+            ],
+            ignore_index=True,
+        )
+    for metric in METRICS:
         console.print(_table(scores, metric))
+    console.print(_costs(scores))
     if asked.json:
         asked.json.write_text(json.dumps(_rows(scores), indent=1), encoding="utf-8")
 
 
-def measure(
-    folder: Path, *, years: int, seeds: int, epochs: int | None, console: Console
-) -> pd.DataFrame:
-    """Scores of all networks and seeds: the table of `evaluate`, with a column `seed`."""
+def prepare(folder: Path, weather: Path | None, *, years: int) -> None:
+    """Run file, catalog and weather: four years, or so, to train on, and one for the rest."""
     (folder / "catalog.yaml").write_text(CATALOG, encoding="utf-8")
     (folder / "run.yaml").write_text(run_text(years=years, workers=1), encoding="utf-8")
-    simulate(folder / "atmosphere.zarr", years=years + 1, start="2001-01-01")
-    tables = []
-    for seed in range(seeds):
-        for network, choice in NETWORKS.items():
-            settings = [f"name={network}-{seed}", f"training.seed={seed}", *choice]
-            settings += [f"training.epochs={epochs}"] if epochs else []
-            began = time.monotonic()
-            config = load_config(folder / "run.yaml", settings)
-            trained = find_trained(train_run(config, under_ray=False))
-            seconds = time.monotonic() - began
-            forecaster, _ = load_forecaster(trained.checkpoint)
-            size = sum(p.numel() for p in forecaster.network.parameters())
-            console.print(
-                f"{network}, seed {seed}: {size:,} parameters, trained in {seconds:.0f} s"
-            )
-            store = folder / f"{network}-{seed}.zarr"
-            forecast_run(trained, store)
-            baselines = ("persistence", "climatology") if not tables else ()
-            scores = evaluate_run(open_forecasts(store), model=network, baselines=baselines).scores
-            tables.append(scores.assign(seed=seed))
-    forecasts = open_forecasts(store)
+    store = weather or folder / "simulated.zarr"
+    if not store.exists():
+        simulate(store, years=years + 1, start="2001-01-01")
+    (folder / "atmosphere.zarr").symlink_to(store.resolve())
+
+
+def measure(
+    folder: Path, network: str, seed: int, *, epochs: int | None, days: int
+) -> pd.DataFrame:
+    """Scores of one network with one seed: as `evaluate` has them, and power, seed and cost."""
+    settings = [f"name={network}-{seed}", f"training.seed={seed}", *NETWORKS[network]]
+    settings += [f"training.epochs={epochs}"] if epochs else []
+    config = load_config(folder / "run.yaml", settings)
+    began, used = time.monotonic(), time.process_time()
+    trained = find_trained(train_run(config, under_ray=False))
+    seconds, used = time.monotonic() - began, time.process_time() - used
+    forecaster, _ = load_forecaster(trained.checkpoint)
+    size = sum(p.numel() for p in forecaster.network.parameters())
+    print(f"{network}, seed {seed}: {size:,} parameters, trained in {seconds:.0f} s", flush=True)
+    store = folder / f"{network}-{seed}.zarr"
+    forecast_run(trained, store, steps=4 * days)
+    baselines = ("persistence", "climatology") if seed == 0 else ()
+    evaluation = evaluate_run(
+        open_forecasts(store), model=network, baselines=baselines, evaluators=EVALUATORS
+    )
+    return tidy(evaluation).assign(seed=seed, parameters=size, cpu_seconds=used)
+
+
+def limit(folder: Path, network: str, seed: int) -> pd.DataFrame:
+    """Scores of the model that made the weather, from slightly wrong states."""
+    forecasts = open_forecasts(folder / f"{network}-{seed}.zarr")
     perfect = predictability(
         folder / "atmosphere.zarr",
         init_times=list(forecasts["init_time"].values[::3]),
         steps=forecasts.sizes["lead_time"],
         amplitude=INITIAL_ERROR,
     ).assign_attrs(forecasts.attrs)
-    limit = evaluate_run(perfect, model=PERFECT, baselines=()).scores
-    return pd.concat([*tables, limit.assign(seed=0)], ignore_index=True)
+    evaluation = evaluate_run(perfect, model=PERFECT, baselines=(), evaluators=EVALUATORS)
+    return tidy(evaluation).assign(seed=0)
+
+
+def tidy(evaluation: Evaluation) -> pd.DataFrame:
+    """Scores, with the least and the greatest ratio of powers over wavenumbers besides."""
+    spectra = evaluation.tables["power_spectrum"]
+    power = spectra.assign(value=spectra["power"] / spectra["true_power"])
+    groups = power.groupby(["model", "variable", "lead_time"], observed=True)["value"]
+    extremes = [
+        which.rename("value").reset_index().assign(metric=metric)
+        for metric, which in (("least power", groups.min()), ("greatest power", groups.max()))
+    ]
+    return pd.concat([evaluation.scores, *extremes], ignore_index=True)
 
 
 def _summary(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Mean, smallest and largest value over the seeds, by channel, lead and model."""
     chosen = scores[(scores["metric"] == metric) & scores["lead_time"].isin(LEADS)]
     level = chosen["level"].map(lambda value: "" if pd.isna(value) else f"{value:g}")
-    named = chosen.assign(channel=chosen["variable"] + level)
+    named = chosen.assign(channel=chosen["variable"].astype(str) + level)
     return named.groupby(["channel", "lead_time", "model"], sort=False)["value"].agg(
         ["mean", "min", "max"]
     )
@@ -103,36 +236,63 @@ def _summary(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 def _table(scores: pd.DataFrame, metric: str) -> Table:
     summary = _summary(scores, metric)
-    models = list(dict.fromkeys(summary.index.get_level_values("model")))
+    models = list(dict.fromkeys(scores["model"]))
     table = Table("channel", "lead", *models, title=metric, title_justify="left", box=None)
     for (channel, lead), rows in summary.groupby(level=[0, 1], sort=False):
-        cells = []
-        for model in models:
-            if (channel, lead, model) not in rows.index:
-                cells.append("")
-                continue
-            mean, low, high = rows.loc[(channel, lead, model)]
-            spread = f" [{low:.3g}, {high:.3g}]" if high > low else ""
-            cells.append(f"{mean:.3g}{spread}")
+        cells = [
+            _cell(*rows.loc[(channel, lead, model)]) if (channel, lead, model) in rows.index else ""
+            for model in models
+        ]
         table.add_row(channel, f"{lead / pd.Timedelta('1h'):.0f}h", *cells)
     return table
 
 
+def _costs(scores: pd.DataFrame) -> Table:
+    """Parameters, processor seconds of training, and the useful lead of z500, by network."""
+    table = Table(
+        *("network", "parameters", "CPU s", "days of ACC > 0.6 (z500)"),
+        title="cost and use",
+        title_justify="left",
+        box=None,
+    )
+    for model, rows in scores[scores["parameters"].notna()].groupby("model", sort=False):
+        if model not in NETWORKS:
+            continue
+        days = []
+        for _, own in rows.groupby("seed"):
+            leads = useful_lead(own[own["metric"] == "acc"])
+            z500 = leads[(leads["variable"] == "z") & (leads["level"] == 500)]["useful_lead"]
+            days.append(z500.iloc[0] / pd.Timedelta("1D"))
+        seconds = rows.groupby("seed")["cpu_seconds"].first()
+        spread = pd.Series(days)
+        table.add_row(
+            str(model),
+            f"{rows['parameters'].iloc[0]:,.0f}",
+            f"{seconds.mean():.0f}",
+            _cell(spread.mean(), spread.min(), spread.max()),
+        )
+    return table
+
+
+def _cell(mean: float, low: float, high: float) -> str:
+    return f"{mean:.3g}" + (f" [{low:.3g}, {high:.3g}]" if high > low else "")
+
+
 def _rows(scores: pd.DataFrame) -> list[dict[str, object]]:
-    """Each network's mean against the ConvLSTM's, by metric, channel and lead."""
+    """Each network's mean against the first one's, by metric, channel and lead."""
     rows: list[dict[str, object]] = []
-    for metric in ("rmse", "acc"):
+    first = next(model for model in scores["model"] if model in NETWORKS)
+    for metric in METRICS:
         summary = _summary(scores, metric)["mean"]
         for (channel, lead, model), value in summary.items():
-            reference = summary[(channel, lead, "ConvLSTM")]
             rows.append(
                 {
                     "case": f"{metric} {channel} {lead / pd.Timedelta('1h'):.0f}h",
                     "subject": model,
                     "value": value,
                     "unit": metric,
-                    "against": "ConvLSTM",
-                    "ratio": value / reference,
+                    "against": first,
+                    "ratio": value / summary[(channel, lead, first)],
                 }
             )
     return rows

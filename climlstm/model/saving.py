@@ -18,6 +18,7 @@ from torch import Tensor
 from climlstm import __version__, plugins
 from climlstm.errors import CheckpointError, PluginError
 from climlstm.model.forecaster import Forecaster, Spec
+from climlstm.plugins import Plugin
 
 FORMAT = 1
 
@@ -33,7 +34,7 @@ def save_forecaster(
     state: the forecaster's `state_dict`.
     provenance: what it was made from, as plain JSON: data, periods seen, versions.
     """
-    plugin = plugins.find("models", spec.network)
+    plugin = _plugin_of(spec.network)
     write_tensors(directory / "forecaster.safetensors", state)
     description = {
         "format": FORMAT,
@@ -93,13 +94,23 @@ def _not_ours(directory: Path, cause: Exception) -> CheckpointError:
 
 def _check_plugin(directory: Path, network: str, made_by: dict[str, str]) -> None:
     try:
-        plugins.find("models", network)
+        _plugin_of(network)
     except PluginError as error:
         raise CheckpointError(
             f"{directory} was made with the network '{network}' of {made_by['distribution']} "
             f"{made_by['version']}, which is not installed. Install it with: "
             f"pip install '{made_by['distribution']}=={made_by['version']}'"
         ) from error
+
+
+def _plugin_of(network: str) -> Plugin:
+    """The plugin that has a network: an installed one, or the program or notebook itself.
+
+    Of other modules (`module:attribute`) none is taken: a checkpoint must not make us import them.
+    """
+    if network.startswith("__main__:"):
+        return plugins.identify("models", network)
+    return plugins.find("models", network)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
