@@ -41,6 +41,10 @@ from climlstm.runs import evaluate_run, find_trained, forecast_run, train_run
 LEADS = [pd.Timedelta(hours=h) for h in (12, 24, 48, 72, 120, 168, 336)]
 NETWORKS = {
     "ConvLSTM": ["model.name=convlstm", "model.options={hidden: [64, 64], patch: 2}"],
+    "ConvLSTM, deep": [
+        "model.name=convlstm",
+        "model.options={hidden: [56], blocks: 2, patch: 2}",
+    ],
     "OpenSTL-style": [
         "model.name=__main__:OneShot",
         "model.options={hidden: [24, 24, 24, 24], kernel: 5, patch: 2}",
@@ -51,8 +55,8 @@ NETWORKS = {
     "CNN": ["model.name=cnn", "model.options={hidden: 84}"],
     "LSTM": ["model.name=lstm", "model.options={hidden: 120}"],
 }
-"""About half a million weights each; the demo's ConvLSTM has four times as many. The two ConvLSTMs
-multiply equally often, too; the CNN, which works on the full grid, four times as often."""
+"""About half a million weights each; the demo's ConvLSTM has four times as many. A training step of
+the ConvLSTMs costs about the same; the CNN, on the full grid, multiplies four times as often."""
 
 EVALUATORS = [
     PluginChoice(name="rmse"),
@@ -91,10 +95,9 @@ class OneShot(nn.Module):
         super().__init__()
         self.options = self.Options(**options)  # type: ignore[arg-type]
         self.precision = precision
-        self.stack = Stack(
-            channels + forcing + static, self.options, Geometry(geometry.rows, geometry.columns)
-        )
         patch = self.options.patch
+        flat = Geometry(geometry.rows, geometry.columns).coarsened(patch)
+        self.stack = Stack((channels + forcing + static) * patch**2, self.options, flat)
         self.head = nn.Conv2d(self.options.hidden[-1], channels * patch**2, 1)
 
     def steps(self, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:

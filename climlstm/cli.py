@@ -412,12 +412,19 @@ def evaluate(
     from climlstm.config import PluginChoice
     from climlstm.evaluation.tables import write_scores
     from climlstm.forecasting import open_forecasts
-    from climlstm.runs import audit_scoring, config_of, evaluate_run, open_cube, other_data
+    from climlstm.runs import (
+        audit_scoring,
+        config_of,
+        evaluate_run,
+        evaluators_of,
+        open_cube,
+        other_data,
+    )
 
     forecasts = open_forecasts(store)
     config = config_of(forecasts)
     data = other_data(config.data, catalog=catalog, source=source)
-    chosen = [PluginChoice.parse(text) for text in evaluator] or list(config.evaluation.evaluators)
+    chosen = [PluginChoice.parse(text) for text in evaluator] or evaluators_of(config, forecasts)
     if report is not None:
         from climlstm.report import with_spectra, write_report
 
@@ -435,7 +442,7 @@ def evaluate(
     print_scores(evaluation.scores)
     print_audit(audit := audit_scoring(forecasts))
     if out is not None:
-        paths = [*write_scores(evaluation, out), *_draw_curves(evaluation.scores, out)]
+        paths = [*write_scores(evaluation, out), *_draw_curves(evaluation, out)]
         verdict = out / "audit.json"
         verdict.write_text(json.dumps(audit.to_dict(), indent=1), encoding="utf-8")
         for path in [*paths, verdict]:
@@ -468,14 +475,17 @@ def print_table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, title:
     console.print(table)
 
 
-def _draw_curves(scores: Any, out: Path) -> list[Path]:
-    from climlstm.plots import plot_scores, save
+def _draw_curves(evaluation: Any, out: Path) -> list[Path]:
+    from climlstm.plots import plot_ranks, plot_scores, save
 
-    paths = []
-    for metric in ("rmse", "acc"):
+    scores, paths = evaluation.scores, []
+    for metric in ("rmse", "acc", "crps", "spread_skill"):
         if (scores["metric"] == metric).any():
             paths.append(out / f"{metric}.png")
             save(plot_scores(scores, metric=metric), paths[-1])
+    if "rank_histogram" in evaluation.tables:
+        paths.append(out / "rank_histogram.png")
+        save(plot_ranks(evaluation.tables["rank_histogram"]), paths[-1])
     return paths
 
 

@@ -323,7 +323,7 @@ def evaluate_run(
             truth,
             evaluators={
                 choice.label: plugins.create("evaluators", choice.name, choice.options)
-                for choice in chosen_evaluators(evaluators or _evaluators(config, forecasts))
+                for choice in chosen_evaluators(evaluators or evaluators_of(config, forecasts))
             },
             climatology=normal,
             regions=regions or config.evaluation.regions,
@@ -336,7 +336,7 @@ def evaluate_run(
         )
 
 
-def _evaluators(config: Config, forecasts: xr.Dataset) -> list[PluginChoice]:
+def evaluators_of(config: Config, forecasts: xr.Dataset) -> list[PluginChoice]:
     """Those of the run file, and what there is to say of an ensemble."""
     chosen = list(config.evaluation.evaluators)
     if forecasts.sizes.get("realization", 1) > 1:

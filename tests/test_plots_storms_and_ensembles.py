@@ -296,3 +296,27 @@ def test_figures_are_drawn_alike_in_threads(warming):
         together = list(pool.map(draw, leads))
     for image, lead in zip(together, leads, strict=True):
         np.testing.assert_array_equal(image, draw(lead))
+
+
+def test_rank_histogram_is_relative_to_equal_ranks():
+    leads = [pd.Timedelta(hours=6 * n) for n in range(1, 33)]
+    shares = {0: 0.5, 1: 0.25, 2: 0.25}
+    ranks = pd.DataFrame(
+        [
+            {"variable": name, "lead_time": lead, "region": "global", "rank": r, "share": s}
+            for name in ("t2m", "z500")
+            for lead in leads
+            for r, s in shares.items()
+        ]
+    )
+    figure = plots.plot_ranks(ranks)
+    assert figure.get_suptitle() == "Rank histogram, 2 members"
+    panels = figure.axes
+    assert [panel.get_title(loc="left") for panel in panels] == [
+        "2 m temperature", "500 hPa geopotential",
+    ]  # fmt: skip
+    lines = [line for line in panels[0].lines if len(line.get_xdata()) == 3]
+    assert [line.get_label() for line in lines] == ["+24 h", "+72 h", "+144 h", "+192 h"]
+    np.testing.assert_allclose(lines[0].get_ydata(), [1.5, 0.75, 0.75])
+    with pytest.raises(DataError, match="missing: share"):
+        plots.plot_ranks(ranks.drop(columns="share"))

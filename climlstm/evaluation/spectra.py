@@ -83,7 +83,7 @@ class PowerSpectrum:
 
     def _leads(self, lead_time: NDArray[np.timedelta64]) -> NDArray[np.int64]:
         wanted = [pd.Timedelta(text.replace("d", "D")) for text in self.lead_times]
-        there = np.isin(pd.to_timedelta(lead_time), wanted)
+        there = pd.to_timedelta(lead_time).isin(wanted)  # of any resolution
         return np.flatnonzero(there) if there.any() else np.arange(1)
 
 

@@ -16,6 +16,7 @@ try:
     from climlstm.plots.maps import plot_field
     from climlstm.plots.panels import plot_forecast, plot_panels, plot_strip
     from climlstm.plots.projections import PROJECTIONS, REGIONS
+    from climlstm.plots.ranks import plot_ranks
     from climlstm.plots.selection import channel, choose_init
     from climlstm.plots.sheet import save, svg_of
     from climlstm.plots.spectra import plot_spectra
@@ -39,6 +40,7 @@ __all__ = [
     "plot_forecast",
     "plot_panels",
     "plot_probability",
+    "plot_ranks",
     "plot_scores",
     "plot_spaghetti",
     "plot_spectra",

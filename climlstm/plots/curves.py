@@ -25,9 +25,10 @@ _MODEL_COLOURS = ("#0b62a4", "#d1495b", "#2a9d6f", "#e09f1f", "#7a4fa3", "#4fb3d
 """Distinct in hue and lightness, also for the colour-blind."""
 
 _ACRONYMS = ("rmse", "mae", "acc", "crps", "pod", "far", "csi")
-_UNITLESS = ("acc", "pod", "far", "csi", "ssr")
-_ACC_USEFUL = 0.6
-"""Anomaly correlation below which a forecast is held useless (Hollingsworth et al. 1980)."""
+_UNITLESS = ("acc", "pod", "far", "csi", "spread_skill")
+_MARKS = {"acc": 0.6, "spread_skill": 1.0}
+"""Where a line is drawn: the anomaly correlation below which a forecast is held useless
+(Hollingsworth et al. 1980), and spread that agrees with the error."""
 
 
 def plot_scores(
@@ -175,8 +176,8 @@ def _draw_panel(
                 rows["days"], rows["ci_low"] * scale, rows["ci_high"] * scale,
                 color=line["color"], alpha=0.16, linewidth=0, zorder=2,
             )  # fmt: skip
-    if metric == "acc":
-        ax.axhline(_ACC_USEFUL, color=QUIET, linewidth=0.6, zorder=1)
+    if metric in _MARKS:
+        ax.axhline(_MARKS[metric], color=QUIET, linewidth=0.6, zorder=1)
     if scores["value"].min() < 0:
         ax.axhline(0.0, color=QUIET, linewidth=0.6, zorder=1)
 

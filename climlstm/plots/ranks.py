@@ -1,0 +1,82 @@
+"""Rank histograms: whether the truth lies among the members of an ensemble as one of them would."""
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from climlstm.errors import DataError
+from climlstm.plots.curves import dress_axes
+from climlstm.plots.sheet import DPI, QUIET, TEXT, Picture
+from climlstm.plots.styles import lead_label, look_of_channel
+
+COLUMNS = ("variable", "lead_time", "rank", "share")
+SHOWN = 4
+"""Lead times that are drawn, unless others are asked for."""
+
+
+def plot_ranks(
+    ranks: pd.DataFrame,
+    *,
+    leads: Sequence[pd.Timedelta] | None = None,
+    columns: int = 3,
+    width: float | None = None,
+) -> Figure:
+    """How often the truth has each rank among the members, over how often if ranks were equal.
+
+    A panel for each variable, a line for each lead time. Flat at 1: reliable. High at both ends:
+    too little spread; in the middle: too much; at one end: a bias.
+
+    ranks: the table of the evaluator `rank_histogram`, of one region.
+    leads: those to draw; None: four, from the first whole day to the last, or all where fewer.
+    """
+    missing = [column for column in COLUMNS if column not in ranks]
+    if missing:
+        raise DataError(
+            f"A table of ranks has the columns {', '.join(COLUMNS)}; missing: "
+            f"{', '.join(missing)}. The evaluator 'rank_histogram' makes one of an ensemble."
+        )
+    region = ranks["region"].iloc[0] if "region" in ranks else None
+    chosen = ranks if region is None else ranks[ranks["region"] == region]
+    shown = _some(sorted(chosen["lead_time"].unique())) if leads is None else list(leads)
+    names = list(dict.fromkeys(chosen["variable"].astype(str)))
+    across = min(columns, len(names))
+    rows = -(-len(names) // across)
+    inches = width or max(6.4, 1.0 + 3.2 * across)
+    figure = Picture(figsize=(inches, 0.7 + 2.4 * rows), dpi=DPI, layout="constrained")
+    count = int(chosen["rank"].max()) + 1
+    shades = [matplotlib.colormaps["viridis"](x) for x in np.linspace(0.05, 0.85, len(shown))]
+    for index, name in enumerate(names):
+        panel = figure.add_subplot(rows, across, index + 1)
+        for lead, shade in zip(shown, shades, strict=True):
+            own = chosen[(chosen["variable"] == name) & (chosen["lead_time"] == lead)]
+            own = own.sort_values("rank")
+            panel.step(
+                own["rank"], own["share"] * count, where="mid", color=shade, linewidth=1.6,
+                label=lead_label(lead), zorder=3,
+            )  # fmt: skip
+        panel.axhline(1.0, color=QUIET, linewidth=0.6, zorder=1)
+        dress_axes(panel, look_of_channel(name, None).label, "")
+        panel.set_xlim(-0.5, count - 0.5)
+        panel.set_ylim(bottom=0)
+        if index >= len(names) - across:
+            panel.set_xlabel("rank of the truth", size=8.5, color=TEXT)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=8.5
+    )
+    figure.suptitle(
+        f"Rank histogram, {count - 1} members", x=0.01, ha="left", size=12, weight="bold",
+        color=TEXT,
+    )  # fmt: skip
+    return figure
+
+
+def _some(leads: list[pd.Timedelta]) -> list[pd.Timedelta]:
+    """A few of the lead times, evenly spaced over whole days, where there are any."""
+    days = [lead for lead in leads if pd.Timedelta(lead) % pd.Timedelta("1D") == pd.Timedelta(0)]
+    among = days or leads
+    places = np.unique(np.linspace(0, len(among) - 1, min(SHOWN, len(among))).round().astype(int))
+    return [among[place] for place in places]
