@@ -4,8 +4,12 @@ Makes cubes of synthetic weather, then runs each way of cutting windows of 12 + 
 order into normalised, batched tensors, in turn and several times. The limit is the slower of
 decoding every chunk once on all cores with nothing else, and one copy of the block.
 
-    python benchmarks/streaming.py [--quick] [--json FILE] [--grid 240x121 ...] [--folder DIR]
+    python benchmarks/streaming.py [--quick] [--json FILE] [--folder DIR]
+        [--grid 240x121 ...] [--layout t24-lz4 ...] [--part windows ...] [--rounds 3]
 
+Without options all of it: hours on two cores. With --folder cubes are kept for the next run. Parts:
+windows (all ways beside the limit), graph (what Dask costs), first (time to the first batch),
+memory (ten passes), whole (statistics, prepare), remote (an S3 server with 50 ms of latency).
 Needs xbatcher and tensorstore for the ways it compares with (`pip install xbatcher tensorstore`).
 """
 
@@ -14,12 +18,15 @@ import gc
 import json
 import shutil
 import statistics as stats
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
@@ -34,13 +41,18 @@ import torch
 import xarray as xr
 import zarr
 from dask.system import CPU_COUNT
+from obstore.store import S3Store
 from zarr.codecs import BloscCodec, ZstdCodec
+from zarr.storage import FsspecStore, ObjectStore
 
 from climlstm.config import DataConfig
 from climlstm.data.cube import CubePlan, plan_cube
 from climlstm.data.plan import WindowPlan, choose_strips
 from climlstm.data.prepare import prepare
+from climlstm.data.reading import jobs_of, read_jobs
+from climlstm.data.remote import Cache
 from climlstm.data.statistics import compute_statistics
+from climlstm.data.stored import write_object
 from climlstm.data.stream import WindowStream
 
 OURS = "climlstm"
@@ -90,19 +102,28 @@ GRIDS = {"64x32": (32, 64, 6, 32), "240x121": (121, 240, 4, 8), "1440x721": (721
 """Rows, columns, channels and windows in a batch."""
 
 
-def cases(grids: list[str], *, quick: bool) -> Iterator[Case]:
-    layouts = [(24, None, "lz4"), (1, None, "lz4"), (1, 24, "lz4"), (24, None, "zstd")]
+LAYOUTS = {
+    f"t{chunk}{f's{shard}' if shard else ''}-{codec}": (chunk, shard, codec)
+    for codec in ("lz4", "zstd")
+    for chunk, shard in ((24, None), (1, None), (1, 24))
+}
+"""Steps in a chunk and in a shard, and codec."""
+
+
+def cases(grids: list[str], layouts: list[str], *, quick: bool) -> Iterator[Case]:
     steps = {"64x32": 8760, "240x121": 2920, "1440x721": 192}
     for grid in grids:
         rows, columns, channels, batch_size = GRIDS[grid]
-        for chunk, shard, codec in layouts[:1] if quick else layouts:
+        for layout in layouts:
             number = steps[grid] // 3 if quick else steps[grid]
-            yield Case(rows, columns, channels, number, chunk, shard, codec, batch_size)
+            yield Case(rows, columns, channels, number, *LAYOUTS[layout], batch_size)
 
 
 def make_cube(folder: Path, case: Case) -> Path:
     """Waves that travel, seasons, and noise with a memory, rounded as GRIB packing does."""
-    place = folder / case.name.replace(" ", "-")
+    place = folder / f"{case.name.replace(' ', '-')}-{case.steps}"
+    if (place / "zarr.json").is_file():
+        return place
     random = np.random.default_rng(0)
     latitude = np.linspace(90, -90, case.rows)
     longitude = np.arange(case.columns) * 360 / case.columns
@@ -328,30 +349,53 @@ def copy_seconds(case: Case) -> float:
     return taken * case.steps * case.step_bytes / source.nbytes
 
 
-def measure_windows(store: Path, case: Case, *, quick: bool) -> list[Row]:
+def measure_windows(store: Path, case: Case, options: argparse.Namespace) -> list[Row]:
     """All ways in turn, so that a slow hour of the machine strikes them alike."""
-    seconds, rounds = (1.0, 1) if quick else (4.0, 3)
-    left_out = ("2 workers", "tensorstore") if quick else ()
+    seconds = 1.0 if options.quick else 4.0
+    left_out = ("2 workers", "tensorstore") if options.quick else ()
     ways = {name: way for name, way in WAYS.items() if not any(w in name for w in left_out)}
     rates: dict[str, list[float]] = {name: [] for name in ways}
-    limits = []
-    for _ in range(rounds):
+    decoding, copying = [], []
+    for _ in range(options.rounds):
         plan = open_plan(store)
-        limits.append(case.steps / max(decode_seconds(plan), copy_seconds(case)))
         for name, way in ways.items():
+            if name == OURS:  # beside what it is compared with most closely
+                decoding.append(case.steps / decode_seconds(plan))
+                copying.append(case.steps / copy_seconds(case))
             rates[name].append(way(store, case, seconds))
             gc.collect()
-    limit = stats.median(limits)
+    limit = min(stats.median(decoding), stats.median(copying))
     median = {name: stats.median(rate) for name, rate in rates.items()}
     rows = [
         row(case.name, name, rate, "windows/s", OURS, median[OURS] / rate)
         for name, rate in median.items()
     ]
-    rows.append(row(case.name, "limit", limit, "windows/s", OURS, median[OURS] / limit))
-    return rows
+    for name, found in (("decoding alone", decoding), ("copying alone", copying)):
+        rate = stats.median(found)
+        rows.append(row(case.name, name, rate, "steps/s", OURS, median[OURS] / rate))
+    return [*rows, row(case.name, "limit", limit, "windows/s", OURS, median[OURS] / limit)]
 
 
-def first_batch(store: Path, case: Case) -> list[Row]:
+def measure_graph(store: Path, case: Case, options: argparse.Namespace) -> list[Row]:
+    """The same units decoded as tasks of a Dask graph, and by a pool of threads alone."""
+    by_dask, by_pool = [], []
+    with open_stream(open_plan(store), 10**9) as stream, ThreadPoolExecutor(CPU_COUNT) as pool:
+        parts = stream.reader.parts
+        jobs = [job for part in parts for job in jobs_of(part, np.arange(case.steps))]
+        for _ in range(2 * options.rounds):
+            begun = time.perf_counter()
+            read_jobs(jobs, lambda *_: None, pool)
+            by_dask.append(time.perf_counter() - begun)
+            begun = time.perf_counter()
+            list(pool.map(lambda job: len(job[0].read(job[1])), jobs))
+            by_pool.append(time.perf_counter() - begun)
+    dask_, plain = stats.median(by_dask), stats.median(by_pool)
+    return [
+        row(case.name, "Dask graph", 1e3 * dask_ / len(jobs), "ms a task", "threads", dask_ / plain)
+    ]
+
+
+def first_batch(store: Path, case: Case, _: argparse.Namespace) -> list[Row]:
     begun = time.perf_counter()
     with open_stream(open_plan(store), case.memory) as stream:
         next(stream.windows(order(case, stream).groups(0)))
@@ -382,42 +426,149 @@ def passes(store: Path, case: Case, epochs: int) -> tuple[float, float]:
     return peak, float(budget)
 
 
-def measure_memory(store: Path, case: Case, *, quick: bool) -> list[Row]:
+def measure_memory(store: Path, case: Case, options: argparse.Namespace) -> list[Row]:
     """In a process of its own, whose memory nothing else has touched; two windows in a batch."""
     case = replace(case, batch_size=min(case.batch_size, 2))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        peak, budget = pool.submit(passes, store, case, 2 if quick else 10).result()
+        peak, budget = pool.submit(passes, store, case, 2 if options.quick else 10).result()
     return [row(case.name, OURS, peak / 2**20, "MiB at peak", "budget", peak / budget)]
 
 
-def measure_whole(store: Path, case: Case, folder: Path) -> list[Row]:
-    """Statistics, and preparation, beside decoding alone."""
+def measure_whole(store: Path, case: Case, options: argparse.Namespace) -> list[Row]:
+    """Statistics beside decoding alone; preparation beside decoding, encoding and writing."""
     plan = open_plan(store)
     channels = tuple(recipe.channel.name for recipe in plan.recipes)
     period = (pd.Timestamp("2000-01-01"), pd.Timestamp("2050-01-01"))
-    decode, taken, both = [], [], []
-    for _ in range(3):
+    decode, taken, both, least = [], [], [], []
+    for number in range(options.rounds):
         decode.append(decode_seconds(plan))
         begun = time.perf_counter()
         compute_statistics(plan.cube(), channels=channels, train=period, plan=plan)
         taken.append(time.perf_counter() - begun)
+        begun = time.perf_counter()
+        place = prepare(plan, store.with_name(f"{store.name}-prepared-{number}"))
+        both.append(time.perf_counter() - begun)
+        least.append(decode[-1] + encode_seconds(place))
+        shutil.rmtree(place)
     source = xr.open_zarr(store, chunks={})[list(channels)]
     begun = time.perf_counter()
     dask.compute(source.mean(), source.std())
     by_dask = time.perf_counter() - begun
-    begun = time.perf_counter()
-    prepare(plan, folder / "prepared.zarr")
-    both.append(time.perf_counter() - begun)
-    shutil.rmtree(folder / "prepared.zarr")
     gigabytes = case.steps * case.step_bytes / 1e9
-    limit, ours_ = min(decode), min(taken)
+    limit, ours_, prepared, needed = map(stats.median, (decode, taken, both, least))
     return [
         row(case.name, "decoding alone", gigabytes / limit, "GB/s"),
         row(case.name, "statistics", gigabytes / ours_, "GB/s", "decoding alone", limit / ours_),
         row(case.name, "xarray mean and std", gigabytes / by_dask, "GB/s", "statistics",
             by_dask / ours_),
-        row(case.name, "prepare", gigabytes / both[0], "GB/s", "decoding alone", limit / both[0]),
+        row(case.name, "prepare", gigabytes / prepared, "GB/s", "decoding, encoding and writing",
+            needed / prepared),
+        row(case.name, "prepare", gigabytes / prepared, "GB/s", "decoding alone",
+            limit / prepared),
     ]  # fmt: skip
+
+
+def encode_seconds(store: Path) -> float:
+    """All shards of a prepared store encoded and written once on all cores, and nothing else."""
+    arrays = [zarr.open_array(store / name, mode="r") for name in UNITS if (store / name).exists()]
+    values = [np.ascontiguousarray(array[: array.shards[0]]) for array in arrays]
+    jobs = [(i, shard) for i, array in enumerate(arrays) for shard in range(array.nshards)]
+
+    def write(job: tuple[int, int]) -> None:
+        which, shard = job
+        write_object(arrays[which], values[which], store / f"again-{which}-{shard}")
+
+    with ThreadPoolExecutor(CPU_COUNT) as pool:
+        begun = time.perf_counter()
+        list(pool.map(write, jobs))
+        seconds = time.perf_counter() - begun
+    return seconds * arrays[0].shape[0] / (arrays[0].nshards * arrays[0].shards[0])
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of an S3 server of a folder, with 50 ms before each answer."""
+    command = [sys.executable, str(Path(__file__).with_name("s3_server.py")), str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{server.stdout.readline().strip()}"
+        finally:
+            server.terminate()
+
+
+def remote_store(library: str, address: str, bucket: str, name: str) -> Any:
+    if library == "obstore":
+        return ObjectStore(
+            S3Store(
+                bucket,
+                prefix=name,
+                endpoint=address,
+                region="none",
+                skip_signature=True,
+                client_options={"allow_http": True},
+            ),
+            read_only=True,
+        )
+    options = {"anon": True, "client_kwargs": {"endpoint_url": address}, "asynchronous": True}
+    return FsspecStore.from_url(f"s3://{bucket}/{name}", storage_options=options, read_only=True)
+
+
+def rates(store: Any, case: Case, epochs: int, cache: Cache | None = None) -> list[float]:
+    """Seconds to the first batch, then windows a second in each epoch, after the first group."""
+    found = []
+    with open_stream(open_plan(store), case.memory, remote_cache=cache) as stream:
+        plan = order(case, stream)
+        for epoch in range(epochs):
+            groups = plan.groups(epoch)
+            skipped = len(groups[0])
+            opened = begun = time.perf_counter()
+            windows = 0
+            for number, window in enumerate(stream.windows(groups)):
+                if number == 0 and epoch == 0:
+                    found.append(time.perf_counter() - opened)
+                if number == skipped:
+                    windows, begun = 0, time.perf_counter()
+                windows += len(window.init_time)
+            found.append(windows / (time.perf_counter() - begun))
+    return found
+
+
+def measure_remote(store: Path, case: Case, options: argparse.Namespace) -> list[Row]:
+    """Beside the same cube on the local disk, in turn."""
+    names = ("local", "obstore", "s3fs", "obstore, cached: second epoch")
+    epochs: dict[str, list[float]] = {name: [] for name in names}
+    first = []
+    with served(store.parent.parent) as address:
+        for _ in range(options.rounds):
+            for name in names:
+                cached = "cached" in name
+                place: Any = store
+                if name != "local":
+                    library = name.partition(",")[0]
+                    place = remote_store(library, address, store.parent.name, store.name)
+                with tempfile.TemporaryDirectory(dir=store.parent) as folder:
+                    cache = Cache(Path(folder), 10**11) if cached else None
+                    waited, *found = rates(place, case, 2 if cached else 1, cache)
+                epochs[name].append(found[-1])
+                if name == "obstore":
+                    first.append(waited)
+    local = stats.median(epochs["local"])
+    rows = [
+        row(case.name, name, stats.median(found), "windows/s", "local", stats.median(found) / local)
+        for name, found in epochs.items()
+    ]
+    return [*rows, row(case.name, "obstore", stats.median(first), "s to the first batch")]
+
+
+PARTS: dict[str, Callable[[Path, Case, argparse.Namespace], list[Row]]] = {
+    "windows": measure_windows,
+    "graph": measure_graph,
+    "first": first_batch,
+    "memory": measure_memory,
+    "whole": measure_whole,
+    "remote": measure_remote,
+}
 
 
 def row(
@@ -446,25 +597,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one grid, within a minute")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--grid", nargs="+", choices=GRIDS, default=None)
+    parser.add_argument("--grid", nargs="+", choices=GRIDS)
+    parser.add_argument("--layout", nargs="+", choices=LAYOUTS)
+    parser.add_argument("--part", nargs="+", choices=PARTS)
+    parser.add_argument("--rounds", type=int, help="of each measurement; their median counts")
     parser.add_argument("--folder", type=Path, help="for the cubes, which take a few GB")
     options = parser.parse_args()
+    options.rounds = options.rounds or (1 if options.quick else 3)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     grids = options.grid or (["240x121"] if options.quick else list(GRIDS))
+    layouts = options.layout or list(LAYOUTS)[: 1 if options.quick else None]
+    parts = options.part or [part for part in PARTS if not (options.quick and part == "remote")]
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        folder = Path(name)
-        for case in cases(grids, quick=options.quick):
+    with tempfile.TemporaryDirectory() as name:
+        folder = (options.folder or Path(name)) / "cubes"
+        for case in cases(grids, layouts, quick=options.quick):
             store = make_cube(folder, case)
-            found = measure_windows(store, case, quick=options.quick)
-            found += first_batch(store, case)
-            if case.chunk == 24:
-                found += measure_memory(store, case, quick=options.quick)
-                found += measure_whole(store, case, folder)
-            show(found)
-            rows += found
-            shutil.rmtree(store)
+            for part in parts:
+                found = PARTS[part](store, case, options)
+                show(found)
+                rows += found
+            if options.folder is None:
+                shutil.rmtree(store)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 

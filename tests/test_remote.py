@@ -1,6 +1,8 @@
 """Remote stores: many requests in flight, tries again, and a cache that several may share."""
 
 import asyncio
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +131,8 @@ def test_nothing_is_left_on_disk_without_a_cache(store, tmp_path, monkeypatch):
     expected, plan = values_of(store), plan_of(store)
     with open_stream(plan, memory=100_000) as stream:
         read_all(stream, expected)
-        assert not [place for place in (tmp_path / "temporary").rglob("*") if place.is_file()]
+        left = {p.name for p in (tmp_path / "temporary").rglob("*") if p.is_file()}
+        assert left == {".alive"}
     assert not list((tmp_path / "temporary").iterdir())
 
 
@@ -194,6 +197,47 @@ def test_a_cache_does_not_grow_beyond_its_limit(store, tmp_path):
     kept = [p for p in (tmp_path / "cache").rglob("*") if p.is_file() and p.name != ".lock"]
     assert 5 * size < sum(place.stat().st_size for place in kept) <= 20 * size
     assert not list((tmp_path / "cache").glob(".reading-*"))
+
+
+def fill(folder: Path, remote: Path, seed: int) -> int:
+    """In a process of its own: read all windows, in an order of its own, through the cache."""
+    store = FarStore(LocalStore(remote))
+    expected, plan = values_of(store), plan_of(store)
+    size = (remote / "t2m/c/5/0/0").stat().st_size
+    with open_stream(plan, memory=100_000, remote_cache=Cache(folder, 40 * size)) as stream:
+        for epoch in range(seed, seed + 2):
+            read_all(stream, expected, epoch)
+    return len(store.asked)
+
+
+@pytest.mark.slow
+def test_processes_share_a_cache(store, tmp_path):
+    """Three throw out what the others have just fetched, and all get the right values."""
+    cache, far = tmp_path / "cache", tmp_path / "far.zarr"
+    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
+        asked = list(pool.map(fill, [cache] * 3, [far] * 3, [0, 1, 2]))
+    assert min(asked) > 0
+    size = (far / "t2m/c/5/0/0").stat().st_size
+    kept = [p for p in cache.rglob("*") if p.is_file() and p.name != ".lock"]
+    assert 0 < sum(place.stat().st_size for place in kept) <= 40 * size
+    assert not list(cache.glob(".reading-*"))
+
+
+def test_what_a_killed_process_was_reading_is_deleted(store, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    dead = cache / ".reading-dead"
+    (dead / "c").mkdir(parents=True)
+    (dead / "c" / "0").write_bytes(b"x")
+    (dead / ".alive").touch()
+    monkeypatch.setattr("climlstm.data.remote.YOUNG", -1.0)
+    plan = plan_of(store)
+    with open_stream(plan, memory=100_000, remote_cache=Cache(cache, 10**9)):
+        assert not dead.exists()
+        alive = set(cache.glob(".reading-*"))
+        assert len(alive) == 2
+        with open_stream(plan, memory=100_000, remote_cache=Cache(cache, 10**9)):
+            assert alive < set(cache.glob(".reading-*"))  # those who live keep theirs
+    assert not list(cache.glob(".reading-*"))
 
 
 def test_another_array_under_the_same_keys_is_not_confused(store, tmp_path):

@@ -15,6 +15,7 @@ import random
 import shutil
 import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
@@ -40,6 +41,16 @@ TRIES = 6
 PAUSE = 0.5
 
 
+READING = ".reading-"
+"""Begins the names of folders with what is being read."""
+
+ALIVE = ".alive"
+"""File in such a folder that its owner has locked, until it ends in whatever way."""
+
+YOUNG = 60.0
+"""Seconds in which a folder may still lack its lock."""
+
+
 def is_remote(array: zarr.Array) -> bool:
     """Whether an array lies somewhere from which it has to be fetched."""
     return not isinstance(array.store, LocalStore | MemoryStore | ZipStore)
@@ -55,9 +66,12 @@ class Mirror:
         self._store = array.store
         self._prefix = f"{array.path}/" if array.path else ""
         self._shelf = None if cache is None else cache.shelf(array)
-        parent = None if cache is None else cache.folder
-        self.folder = Path(tempfile.mkdtemp(prefix=".reading-", dir=parent))
+        parent = Path(tempfile.gettempdir()) if cache is None else cache.folder
+        _delete_abandoned(parent)
+        self.folder = Path(tempfile.mkdtemp(prefix=READING, dir=parent))
         """Holds the objects that are here, under their keys."""
+        self._alive = open(self.folder / ALIVE, "w")  # noqa: SIM115 (held as long as the mirror)
+        fcntl.flock(self._alive, fcntl.LOCK_EX)
         self._deleted = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self._readers: dict[str, int] = {}
         self._arrivals: dict[str, Future[None]] = {}
@@ -99,6 +113,7 @@ class Mirror:
         for arrival in waited_for:
             _tell(arrival, RuntimeError("the store was closed while it was read"))
         self._deleted()
+        self._alive.close()
 
     async def _fetch_all(self, keys: Sequence[str]) -> None:
         limit = asyncio.Semaphore(REQUESTS)
@@ -163,6 +178,17 @@ def _tell(arrival: Future[None], error: Exception | None) -> None:
             arrival.set_exception(error)
 
 
+def _delete_abandoned(parent: Path) -> None:
+    """Folders of processes that were killed."""
+    for folder in parent.glob(f"{READING}*"):
+        with contextlib.suppress(OSError):  # another one deletes it, or somebody reads
+            if time.time() - folder.stat().st_mtime < YOUNG:
+                continue
+            with open(folder / ALIVE) as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 @dataclass(frozen=True, eq=False)
 class Cache:
     """A folder of objects up to a size, shared by any number of processes on its machine.
@@ -187,7 +213,7 @@ class Cache:
     def keep_within_limit(self, added: int) -> None:
         """Throw out what was not used for the longest time, where much was added."""
         self._added[0] += added
-        if self._added[0] < self.limit // 50:
+        if self._added[0] < self.limit // 200:
             return
         with open(self.folder / ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
