@@ -273,11 +273,12 @@ def test_derived_and_plain_channels_share_their_chunks(tmp_path):
             torch.testing.assert_close(speed, torch.hypot(u, v))
 
 
-def test_batches_of_mixed_strips_are_views(monkeypatch):
+@pytest.mark.parametrize(("block", "mixed"), [(11, 4), (22, 2), (44, 1)])
+def test_batches_of_mixed_strips_are_views(monkeypatch, block, mixed):
     """No copy of the 5 steps of each window: all batches of a group share one block."""
     cube = make_cube(steps=200)
-    groups = WindowPlan(np.arange(196), batch_size=4, seed=0, block=11).groups(0)
-    full = [group for group in groups if lay_out(group, 5).lanes is not None]
+    plan = WindowPlan(np.arange(196), batch_size=4, seed=0, block=block, mixed=mixed)
+    full = [group for group in plan.groups(0) if lay_out(group, 5).lanes is not None]
     assert sum(len(group) for group in full) >= 33
     with open_stream(cube, memory=100_000) as stream:
         monkeypatch.setattr(stream, "_gather", lambda *_: pytest.fail("copied"))

@@ -4,7 +4,6 @@ Everything here is a pure function of times and integers: the order of the windo
 that they form depend neither on the number of workers nor on where a run was interrupted.
 """
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,10 @@ ORDER_MEMORY = 2 * 2**30
 ORDER_BATCHES = 6
 """Bytes, and batches that are to fit at least, where a run file names no memory. Not what is free
 on some machine, so that the order of training is the same on every one."""
+
+ENOUGH_MIXED = 4
+"""Strips that are mixed at least before they are made shorter: training then reaches the loss of
+full shuffling within the noise of its seeds (benchmarks/shuffle.py)."""
 
 RESERVE = 64 * 2**20
 """Bytes that reading takes besides blocks and batches: chunks being decoded, and the libraries."""
@@ -67,7 +70,8 @@ class WindowPlan:
     With a block of 1 the windows of each stretch are shuffled freely. Otherwise they are cut into
     strips of about `block` consecutive windows, so that a strip is read and decoded once for all
     of its windows. A group mixes one strip from each stretch, in random order, and is used up
-    before the next: its batches take the same, shuffled offsets of all its strips. What is left
+    before the next: its batches take the same, shuffled offsets of all its strips (of each part of
+    them, where they take several windows from each). What is left
     over (shorter strips at gaps, strips that fill no group) makes shuffled batches of its own, and
     those come among the groups at random. Windows that do not fill a last batch are left out:
     other ones in each epoch.
@@ -167,9 +171,12 @@ class WindowPlan:
         return groups + self._shuffled([rest[i] for i in draw.permutation(len(rest))], draw)
 
     def _columns(self, group: Starts, draw: "_Draw") -> Starts:
-        """Batches of a group (strip, offset): the same few offsets from each of its strips."""
-        offsets = draw.permutation(self.strip).reshape(-1, self.windows_per_lane)
-        return group[:, offsets].transpose(1, 0, 2).reshape(-1, self.batch_size)
+        """Batches of a group (strip, offset): the same offset from each part of each strip.
+
+        A strip of which a batch takes several windows has as many parts, each of them a column.
+        """
+        columns = group.reshape(self.batch_size, -1)
+        return columns[:, draw.permutation(columns.shape[1])].T
 
     def _shuffled(self, strips: list[Starts], draw: "_Draw") -> list[Starts]:
         """Batches of whatever strips are left, shuffled in pools of the size of a group."""
@@ -206,8 +213,9 @@ def choose_strips(
 
     Where the steps of all windows fit, windows are shuffled freely: block is 1. Otherwise a strip
     is eight times as long as what is decoded for it in vain (its last window's further steps, and
-    parts of chunks at its ends); where memory is short, strips become shorter, but rather than
-    read more in vain than in use, fewer of them are mixed.
+    parts of chunks at its ends), and as many are mixed as fit. Where memory is short, strips
+    become half as long, then fewer are mixed, down to ENOUGH_MIXED; then strips become shorter
+    still, but rather than read more in vain than in use, fewer of them are mixed.
     Raises DataError where memory does not suffice for any.
     """
     batch = batch_size * length * step_bytes
@@ -218,14 +226,15 @@ def choose_strips(
         return 1, batch_size
     vain = length - 1 + chunk - 1
     divisors = [k for k in range(batch_size, 0, -1) if batch_size % k == 0]
-    for least, mixed in itertools.product((vain, length - 1, 1), divisors):
+    enough = [k for k in divisors if k >= min(ENOUGH_MIXED, batch_size)]
+    wanted = [(4 * vain, enough), (vain, divisors), (length - 1, divisors), (1, divisors)]
+    for least, mixed in ((least, k) for least, several in wanted for k in several):
         per_lane = batch_size // mixed
-        fitting = steps // (2 * mixed) - (length - 1)
+        fitting = steps // (2 * mixed) - per_lane * (length - 1)
         block = min(8 * vain, fitting) // per_lane * per_lane
         if block >= max(least, per_lane):
             return block, mixed
-    least = 2 * batch + 2 * (batch_size + length - 1) * step_bytes
-    needed = least + min(RESERVE, least // 3)
+    needed = 4 * batch + min(RESERVE, 4 * batch // 3)
     raise DataError(
         f"A memory of {format_size(memory)} does not hold two batches of {format_size(batch)} "
         f"and the steps that they come from; {format_size(needed)} are "
