@@ -281,6 +281,40 @@ def train(
 
 
 @app.command()
+def tune(
+    run_file: RunFile,
+    resume: Annotated[bool, typer.Option(help="Go on with a sweep that was broken off.")] = False,
+    address: ClusterAddress = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Try the values that the section 'tune' of a run file names; hopeless trials end early."""
+    from climlstm.config import load_config
+    from climlstm.training.tuning import write_sweep
+    from climlstm.training.tuning_on_ray import tune_on_ray
+
+    config = load_config(run_file, set_)
+    sweep = tune_on_ray(
+        config,
+        resume=resume,
+        address=address,
+        say=lambda line: console.print(line, highlight=False, soft_wrap=True),
+    )
+    rows = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row] for row in sweep.rows()]
+    print_table(list(sweep.trials.columns), rows, title="trials, the best first")
+    for path in [*write_sweep(sweep), *_draw_sweep(sweep)]:
+        console.print(f"wrote {path}", soft_wrap=True)
+    console.print(f"train the best with: climlstm train {sweep.best}", soft_wrap=True)
+
+
+def _draw_sweep(sweep: Any) -> list[Path]:
+    from climlstm.plots import plot_sweep, save
+
+    path = sweep.best.with_name("trials.png")
+    save(plot_sweep(sweep.trials, sweep.curves, sweep.keys), path)
+    return [path]
+
+
+@app.command()
 def submit(
     run_file: RunFile,
     address: DashboardAddress,

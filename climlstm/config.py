@@ -308,7 +308,9 @@ class OuterConfig(Section):
     one. What is validated and kept for forecasts is from the last meeting."""
     learning_rate: PositiveFloat = 0.7
     """Of the outer optimiser, gradient descent with Nesterov's momentum."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """The paper's 0.9 pays where there are very many meetings; with a few dozen it overshoots
+    (benchmarks/scaling_link.py)."""
 
 
 class TrainingConfig(Section):
@@ -360,6 +362,8 @@ class TrainingConfig(Section):
     """A checkpoint is written at each validation, and after so many minutes without one."""
     keep: PositiveInt = 2
     """Checkpoints kept: the best by validation loss, and the latest besides."""
+    track: tuple[Literal["tensorboard", "mlflow"], ...] = ()
+    """Tools that are told of losses, skill and speed, besides `metrics.jsonl`."""
     threads: PositiveInt | None = None
     """CPU threads of one worker; None: its share of the machine."""
 
@@ -435,8 +439,41 @@ class ClusterConfig(Section):
         return self
 
 
+class Range(Section):
+    """Numbers between two ends, included; whole numbers, where both ends are."""
+
+    low: int | float
+    high: int | float
+    scale: Literal["linear", "log"] = "linear"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Range":
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low}) must be less than high ({self.high})")
+        if self.scale == "log" and self.low <= 0:
+            raise ValueError(f"on a logarithmic scale low must be positive, not {self.low}")
+        return self
+
+
+class TuneConfig(Section):
+    """A sweep over other keys of the run file, by `climlstm tune`."""
+
+    keys: Annotated[
+        dict[str, Annotated[tuple[Any, ...], Field(min_length=1)] | Range], Field(min_length=1)
+    ]
+    """What to try of each key: a list of values, or `{low: 1.0e-4, high: 1.0e-2, scale: log}`."""
+    trials: PositiveInt = 20
+    """At most; where there are only lists with fewer combinations, each is tried once."""
+    grace: PositiveInt = 1
+    """Validations that every trial may have before it can be stopped."""
+    reduction: Annotated[float, Field(gt=1)] = 3.0
+    """Of the trials that come to a rung, one in so many goes on."""
+    concurrent: PositiveInt | None = None
+    """Trials at once; None: as many as there are CPUs or GPUs."""
+
+
 class Config(Section):
-    """A run: what its seven sections say."""
+    """A run: what its sections say."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Names the folder of the run."""
@@ -446,6 +483,7 @@ class Config(Section):
     forecast: ForecastConfig = ForecastConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: ClusterConfig = ClusterConfig()
+    tune: TuneConfig | None = None
 
     def _repr_html_(self) -> str:
         """What was set, section by section, for notebooks; defaults in a box that opens."""

@@ -21,6 +21,7 @@ try:
     from climlstm.plots.sheet import save, svg_of
     from climlstm.plots.spectra import plot_spectra
     from climlstm.plots.styles import look_of_channel
+    from climlstm.plots.sweep import plot_sweep
     from climlstm.plots.tracks import plot_tracks
 except ImportError as error:
     if (error.name or "").split(".")[0] not in ("cartopy", "matplotlib", "shapely", "PIL"):
@@ -47,6 +48,7 @@ __all__ = [
     "plot_spread",
     "plot_stamps",
     "plot_strip",
+    "plot_sweep",
     "plot_tracks",
     "require_series",
     "save",

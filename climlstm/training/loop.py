@@ -32,6 +32,7 @@ from climlstm.training.progress import JOURNAL, Journal, Observe, Record
 from climlstm.training.stopping import stop_on_signals
 from climlstm.training.storage import RunStorage, given_up, opened_run, persistently
 from climlstm.training.task import Task, build_forecaster, open_task
+from climlstm.training.tracking import trackers
 from climlstm.training.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -384,8 +385,10 @@ class Training:
         path = self.folder / JOURNAL
         if resume_from is not None and not path.exists():
             path.write_bytes((resume_from / JOURNAL).read_bytes())
-        journal = Journal(path, until_step=self.standing.position.step)
-        return [journal, *([observe] if observe else []), self._publish]
+        step = self.standing.position.step
+        journal = Journal(path, until_step=step)
+        told = trackers(self.config, self.folder, self.storage.location, step=step)
+        return [journal, *([observe] if observe else []), *told, self._publish]
 
     def _publish(self, record: Record) -> None:
         """Records that others read in an object store; without them the training goes on."""

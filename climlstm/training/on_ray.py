@@ -26,6 +26,7 @@ from climlstm.errors import (
 from climlstm.ray_cluster import check_hosts, connected
 from climlstm.training.loop import STOPPED, prepare_training, stopped_as_asked
 from climlstm.training.progress import Observe, following
+from climlstm.training.ray_metrics import gauges
 from climlstm.training.ray_stopping import heard_wish, held_wish, run_until_stopped
 from climlstm.training.storage import ObjectStorage, RunStorage, opened_run
 
@@ -165,7 +166,13 @@ def _train_worker(settings: dict[str, Any]) -> dict[str, str]:
             config = parse_config(yaml.safe_load(settings["config"]), where="run file")
             storage = stack.enter_context(opened_run(config))
             training = stack.enter_context(
-                prepare_training(config, storage, resume_from=storage.latest(), leave=_host_goes)
+                prepare_training(
+                    config,
+                    storage,
+                    resume_from=storage.latest(),
+                    observe=gauges(config.name),
+                    leave=_host_goes,
+                )
             )
         except ClimLSTMError as error:
             return _refusal(error)

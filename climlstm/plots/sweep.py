@@ -1,0 +1,67 @@
+"""Trials of a sweep: how their losses fell, and what each key did to them."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from climlstm.errors import DataError
+from climlstm.plots.sheet import DPI, QUIET, TEXT
+
+BEST, OTHERS = "#d1495b", "#0b62a4"
+
+
+def plot_sweep(trials: pd.DataFrame, curves: pd.DataFrame, keys: list[str]) -> Figure:
+    """Validation losses of trials: over time, and against each key, the best in red.
+
+    trials: `trial`, `valid_loss`, a column for each key; curves: `trial`, `validation`,
+    `valid_loss`. keys: one at least.
+    Raises DataError where no trial has a loss.
+    """
+    scored = trials[trials["valid_loss"].notna()].sort_values("valid_loss")
+    if scored.empty:
+        raise DataError("No trial has a validation loss, so there is nothing to draw.")
+    best = scored["trial"].iloc[0]
+    figure = Figure(figsize=(3.1 * (1 + len(keys)), 3.0), dpi=DPI, layout="constrained")
+    over_time, *against = figure.subplots(1, 1 + len(keys), sharey=True).tolist()
+    for trial, curve in curves.groupby("trial"):
+        first = trial == best
+        over_time.plot(
+            curve["validation"],
+            curve["valid_loss"],
+            color=BEST if first else OTHERS,
+            alpha=1.0 if first else 0.45,
+            linewidth=1.6 if first else 1.0,
+            marker="o",
+            markersize=3,
+            zorder=3 if first else 2,
+        )
+    over_time.set_ylabel("validation loss", size=8.5, color=TEXT)
+    over_time.set_xlabel("validation", size=8.5, color=TEXT)
+    over_time.set_yscale("log")
+    for axes, key in zip(against, keys, strict=True):
+        _scatter(axes, scored, key)
+    for axes in (over_time, *against):
+        axes.tick_params(labelsize=8, colors=TEXT)
+        axes.grid(color=QUIET, linewidth=0.5, alpha=0.5)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    return figure
+
+
+def _scatter(axes: Axes, scored: pd.DataFrame, key: str) -> None:
+    """Lowest loss of each trial against one key; names and lists side by side."""
+    values = scored[key]
+    numbers = pd.api.types.is_numeric_dtype(values)
+    if numbers:
+        places = values.to_numpy(dtype=float)
+        if places.min() > 0 and places.max() / places.min() > 20:
+            axes.set_xscale("log")
+    else:
+        names = sorted(values.astype(str).unique(), key=lambda name: (len(name), name))
+        places = values.astype(str).map(names.index).to_numpy(dtype=float)
+        axes.set_xticks(np.arange(len(names)), names)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+    colours = [BEST, *[OTHERS] * (len(scored) - 1)]
+    axes.scatter(places, scored["valid_loss"], c=colours, s=18, zorder=3)
+    axes.set_xlabel(key, size=8.5, color=TEXT)
