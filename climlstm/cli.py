@@ -651,7 +651,10 @@ def _interrupted_by_signals() -> Iterator[list[int]]:
 
 
 def _end(caught: Sequence[int], message: str) -> NoReturn:
-    """The status that shells give to a process ended by a signal; nobody waits for its threads."""
+    """The status of a process ended by a signal, so that no script goes on as if all were done.
+
+    Nobody waits for its threads. A training that has saved its state gives 143 for either signal.
+    """
     complaints.print(message, highlight=False, soft_wrap=True)
     sys.stdout.flush()
     os._exit(128 + (caught[0] if caught else signal.SIGTERM))

@@ -39,26 +39,31 @@ forkserver = get_context("forkserver")
 forkserver.set_forkserver_preload(["climlstm.runs", "climlstm.training.task", "torch.distributed"])
 
 
-def work(config, rank, world, port, kills):
+def work(config, rank, world, port, told):
     """One worker of a training; of several under the environment that torchrun gives them."""
     import torch
 
     from climlstm.training import agreement
-    from climlstm.training.loop import train
+    from climlstm.training.loop import prepare_training
 
     torch.set_num_threads(1)
     agreement.SECONDS_BETWEEN_MEETINGS = 0.05
     names = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": world}
     os.environ |= {name: str(value) for name, value in names.items()} if world > 1 else {}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    latest = FolderStorage(run_folder(config)).latest()
-    kills.put(("started", time.monotonic()))
-    train(config, resume_from=latest)
-    kills.put(("ended", time.monotonic()))
+    storage = FolderStorage(run_folder(config))
+    latest = storage.latest()
+    told.put("started")
+    with prepare_training(config, storage, resume_from=latest) as training:
+        told.put("training")
+        training.run()
 
 
-def run(config, *, workers=1, kill_after=None, rng=None):
-    """Train until the end, or until SIGKILL so many seconds after the start; whether it ended."""
+def run(config, *, workers=1, kill_after=None, at="training", rng=random):
+    """Train until the end, or until SIGKILL so many seconds after it began; whether it ended.
+
+    at: from when the seconds count, the first step or, before it, the reading of statistics.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -69,11 +74,11 @@ def run(config, *, workers=1, kill_after=None, rng=None):
     ]
     for process in processes:
         process.start()
-    for _ in processes:
-        assert told.get(timeout=SECONDS_TO_END)[0] == "started"
+    while at is not None and workers > 0:
+        workers -= told.get(timeout=SECONDS_TO_END) == at
     if kill_after is not None:
         processes[0].join(kill_after)
-        victim = (rng or random).choice(processes)
+        victim = rng.choice(processes)
         if victim.is_alive():
             os.kill(victim.pid, signal.SIGKILL)
             victim.join()
@@ -115,23 +120,26 @@ def kill_again_and_again(config, *, kills, seed, seconds, workers=(1,)):
         seen[f"starts with {number} workers"] += 1
         left = seen["kills"] < kills
         ended = run(
-            config, workers=number, kill_after=rng.uniform(0, seconds) if left else None, rng=rng
+            config,
+            workers=number,
+            kill_after=rng.uniform(0, seconds) if left else None,
+            at=rng.choice(("started", *["training"] * 4)) if left else None,
+            rng=rng,
         )
         look_at(run_folder(config), seen)
         if ended:
             seen["ends"] += 1
-            if not left:
-                return seen
-            return seen  # it was quicker than the kill
+            return seen
         seen["kills"] += 1
 
 
 @pytest.fixture(scope="module")
 def unbroken(small_run_of_module):
+    """Its result, and how many seconds it trained."""
     config = small_run_of_module("name=unbroken", *SETTINGS)
-    began = time.monotonic()
     assert run(config)
-    return result(config), time.monotonic() - began
+    [end] = [r for r in read_journal(run_folder(config) / JOURNAL) if r["event"] == "end"]
+    return result(config), end["seconds"]
 
 
 def assert_bit_for_bit(found, expected):
@@ -163,7 +171,7 @@ def test_killed_at_random_moments_and_resumed_bit_for_bit(small_run, unbroken):
 def test_killed_with_other_numbers_of_workers(small_run, unbroken):
     config = small_run("name=killed", *SETTINGS)
     for workers in (2, 1):
-        run(config, workers=workers, kill_after=unbroken[1] / 2)
+        run(config, workers=workers, kill_after=unbroken[1] / 3)
     run(config, workers=2)
     found = result(config)
     assert [step for step, _ in found[1]] == [step for step, _ in unbroken[0][1]]

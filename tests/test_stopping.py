@@ -1,6 +1,8 @@
 """Asked to stop, at any stage: within seconds, with the state saved, and nothing half written."""
 
+import itertools
 import threading
+import time
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from climlstm.errors import DataError
 from climlstm.model.saving import load_forecaster
 from climlstm.training import agreement, checkpoint, loop
 from climlstm.training.loop import STOPPED, prepare_training, train
-from climlstm.training.progress import JOURNAL, read_journal
+from climlstm.training.progress import JOURNAL, following, read_journal
 from climlstm.training.storage import FolderStorage, run_folder
 
 SETTINGS = ["training.validate_every=9", "training.epochs=2"]
@@ -124,3 +126,17 @@ def test_data_that_cannot_be_read_in_mid_epoch_end_the_run_with_a_checkpoint(
     latest = checkpoint.latest_checkpoint(run_folder(config))
     assert checkpoint.read_standing(latest).position.step == 12
     assert_goes_on_exactly(config, unbroken)
+
+
+def test_a_clock_that_jumps_changes_nothing(small_run, unbroken, monkeypatch):
+    """By a day ahead and a year back, from one look to the next."""
+    jumps, seen, now = itertools.cycle([0, 86_400, -365 * 86_400]), [], time.time
+    config = small_run("name=jumping", *SETTINGS)
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: now() + next(jumps))
+        with following(FolderStorage(run_folder(config)).journal, seen.append, interval_s=0.02):
+            train(config)
+    assert seen == read_journal(run_folder(config) / JOURNAL)  # each once, in order
+    tensors, losses = state(config)
+    assert losses == unbroken[1]
+    assert all(torch.equal(tensors[name], unbroken[0][name]) for name in tensors)
