@@ -8,9 +8,9 @@ and the model that made the weather (its own forecasts from slightly wrong state
                                [--networks NAME ...] [--days 14]
 
 Printed are parameters and cost; RMSE, ACC and bias by lead; the lead until which the ACC of z500
-stays above 0.6; and power, the variance of forecasts over that of the truth, of the wavenumber
-bands in which it is least and greatest: 1 in both is sharp and stable. Each number is the mean over
-the seeds and, in brackets, the smallest and the largest value.
+stays above 0.6; and power, the variance of forecasts over that of the truth, of those resolved
+wavenumbers for which it is least and greatest: 1 in both is sharp and stable. Each number is the
+mean over the seeds and, in brackets, the smallest and the largest value.
 """
 
 import argparse
@@ -67,6 +67,8 @@ EVALUATORS = [
         options={"lead_times": [f"{lead / pd.Timedelta('1h'):.0f}h" for lead in LEADS]},
     ),
 ]
+FAINTEST = 1e-3
+"""Of the strongest band's power: bands below it are not resolved by the weather simulated."""
 METRICS = ("rmse", "acc", "bias", "least power", "greatest power")
 
 
@@ -218,8 +220,11 @@ def limit(folder: Path, network: str, seed: int) -> pd.DataFrame:
 def tidy(evaluation: Evaluation) -> pd.DataFrame:
     """Scores, with the least and the greatest ratio of powers over wavenumbers besides."""
     spectra = evaluation.tables["power_spectrum"]
-    power = spectra.assign(value=spectra["power"] / spectra["true_power"])
-    groups = power.groupby(["model", "variable", "lead_time"], observed=True)["value"]
+    keys = ["model", "variable", "lead_time"]
+    strongest = spectra.groupby(keys, observed=True)["true_power"].transform("max")
+    resolved = spectra[spectra["true_power"] > FAINTEST * strongest]
+    power = resolved.assign(value=resolved["power"] / resolved["true_power"])
+    groups = power.groupby(keys, observed=True)["value"]
     extremes = [
         which.rename("value").reset_index().assign(metric=metric)
         for metric, which in (("least power", groups.min()), ("greatest power", groups.max()))

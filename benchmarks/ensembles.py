@@ -1,0 +1,134 @@
+"""Does spread tell the error? A network conditioned on noise, and perturbed initial states.
+
+One ConvLSTM is trained by CRPS with noise, another by squared errors; both on the same simulated
+weather. The first forecasts ensembles from unperturbed and from perturbed states, the second one
+from perturbed states, and a single forecast. Spread over the error of the ensemble mean is 1 where
+the two agree; the fair CRPS of a single forecast is its absolute error.
+
+    python benchmarks/ensembles.py [--quick] [--json FILE] [--members 10] [--weather STORE]
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from skill import prepare
+
+from climlstm.config import PluginChoice, load_config
+from climlstm.forecasting import open_forecasts
+from climlstm.runs import Trained, evaluate_run, find_trained, forecast_run, train_run
+
+LEADS = [pd.Timedelta(days=d) for d in (1, 2, 3, 5, 7)]
+NETWORK = "model.options={hidden: [112], blocks: 2, patch: 2}"
+NOISE = [
+    *("model.noise=2", "training.members=2", "training.loss.name=crps"),
+    *("training.batch_size=8", "training.learning_rate=1.5e-3"),
+]
+"""Two members of half as many windows: a step costs as much as one without noise."""
+PERTURBATION = 0.25
+"""Of the initial states, as a share of the climatological standard deviation."""
+METRICS = {"spread_skill": "spread over error", "crps": "fair CRPS", "rmse": "RMSE of the mean"}
+
+
+def main() -> None:
+    """Train both networks, forecast, score, and print one table a metric."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="within minutes; says nothing")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--members", type=int, default=10)
+    parser.add_argument("--horizon", type=int, default=6)
+    parser.add_argument("--weather", type=Path, help="keep what is simulated here, for other runs")
+    asked = parser.parse_args()
+    console = Console(width=max(120, Console().width))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        prepare(folder, asked.weather, years=1 if asked.quick else 4)
+        horizon = f"training.horizon={1 if asked.quick else asked.horizon}"
+        noisy = trained(folder, "noise", [*NOISE, horizon])
+        plain = trained(folder, "plain", [horizon])
+        kinds = {
+            "single": (plain, 1, 0.0),
+            "perturbed": (plain, asked.members, PERTURBATION),
+            "noise": (noisy, asked.members, 0.0),
+            "noise, perturbed": (noisy, asked.members, PERTURBATION),
+        }
+        scores = pd.concat([scored(folder, name, *kind) for name, kind in kinds.items()])
+    for metric, title in METRICS.items():
+        console.print(_table(scores[scores["metric"] == metric], title))
+    if asked.json:
+        asked.json.write_text(json.dumps(_rows(scores), indent=1), encoding="utf-8")
+
+
+def trained(folder: Path, name: str, settings: list[str]) -> Trained:
+    """A network, trained in this process."""
+    config = load_config(folder / "run.yaml", [f"name={name}", NETWORK, *settings])
+    began = time.process_time()
+    checkpoint = train_run(config, under_ray=False)
+    print(f"{name}: {time.process_time() - began:.0f} CPU seconds of training", flush=True)
+    return find_trained(checkpoint)
+
+
+def scored(
+    folder: Path, name: str, network: Trained, members: int, perturbation: float
+) -> pd.DataFrame:
+    """Scores of seven days of forecasts of the test period, one every nine days."""
+    changed = {"perturbation": perturbation, "every": pd.Timedelta("9D").to_pytimedelta()}
+    forecast = network.config.forecast.model_copy(update=changed)
+    config = network.config.model_copy(update={"forecast": forecast})
+    store = folder / f"{name}.zarr"
+    forecast_run(
+        Trained(network.checkpoint, config, network.provenance), store, members=members, steps=28
+    )
+    evaluators = [PluginChoice(name=metric) for metric in ("rmse", "crps", "spread_skill")]
+    found = evaluate_run(open_forecasts(store), model=name, baselines=(), evaluators=evaluators)
+    return found.scores[found.scores["lead_time"].isin(LEADS)]
+
+
+def _table(scores: pd.DataFrame, title: str) -> Table:
+    models = list(dict.fromkeys(scores["model"]))
+    table = Table("channel", "lead", *models, title=title, title_justify="left", box=None)
+    for (channel, lead), rows in _named(scores).groupby(["channel", "lead_time"], sort=False):
+        by_model = rows.set_index("model")
+        cells = [_cell(by_model.loc[m]) if m in by_model.index else "" for m in models]
+        table.add_row(channel, f"{lead / pd.Timedelta('1D'):g} d", *cells)
+    return table
+
+
+def _cell(row: pd.Series) -> str:
+    interval = "" if pd.isna(row["ci_low"]) else f" [{row['ci_low']:.3g}, {row['ci_high']:.3g}]"
+    return f"{row['value']:.3g}{interval}"
+
+
+def _named(scores: pd.DataFrame) -> pd.DataFrame:
+    level = scores["level"].map(lambda value: "" if pd.isna(value) else f"{value:g}")
+    return scores.assign(channel=scores["variable"] + level)
+
+
+def _rows(scores: pd.DataFrame) -> list[dict[str, object]]:
+    """Each kind of ensemble against the single forecast; spread over error as it is."""
+    named = _named(scores).set_index(["metric", "channel", "lead_time", "model"])["value"]
+    rows: list[dict[str, object]] = []
+    for (metric, channel, lead, model), value in named.items():
+        if metric not in METRICS:
+            continue
+        single = 1.0 if metric == "spread_skill" else named[(metric, channel, lead, "single")]
+        rows.append(
+            {
+                "case": f"{metric} {channel} {lead / pd.Timedelta('1D'):g}d",
+                "subject": model,
+                "value": value,
+                "unit": metric,
+                "against": "the error" if metric == "spread_skill" else "single",
+                "ratio": value / single,
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main()
