@@ -181,9 +181,10 @@ def print_audit(found: Any) -> None:
 def prepare(
     run_file: RunFile,
     out: Annotated[Path, typer.Option(help="The Zarr store to write.", show_default=False)],
+    address: ClusterAddress = None,
     dask: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Scheduler of a dask.distributed cluster."),
+        typer.Option(metavar="HOST:PORT", help="Spread over a running dask.distributed cluster."),
     ] = None,
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Only say what it will take.")
@@ -195,11 +196,9 @@ def prepare(
     Worth it where 'check' says that reading is slow: remote stores, small regions of large grids,
     GRIB and NetCDF. Workers of a cluster must see the store under the same name.
     """
-    from contextlib import nullcontext
-
     from climlstm.config import load_config
     from climlstm.data.prepare import estimate as estimate_cost
-    from climlstm.runs import dask_cluster, plan_preparation, prepare_run
+    from climlstm.runs import plan_preparation, prepare_run, scheduler_of
 
     config = load_config(run_file, set_)
     plan = plan_preparation(config, out)
@@ -210,7 +209,7 @@ def prepare(
         return
     with (
         _shown("preparing") as progress,
-        dask_cluster(dask) if dask else nullcontext("threads") as scheduler,
+        scheduler_of(ray=address, dask=dask) as scheduler,
     ):
         catalog, changed = prepare_run(
             config, plan, out, expected=expected, scheduler=scheduler, progress=progress

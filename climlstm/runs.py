@@ -458,7 +458,7 @@ def prepare_run(
     """Write the cube of a run in the layout that streams best, with a catalog beside it.
 
     plan: of `plan_preparation`; expected: what `estimate` of it gave.
-    scheduler: of Dask, whose workers see `out` under the same name; see `prepare`.
+    scheduler: as `prepare` takes it; its workers see `out` under the same name.
     Returns the catalog, and what `--set` takes for a run to train from the store.
     """
     with exclusive(out, f"The store {out} is being written"):
@@ -477,11 +477,28 @@ def prepare_run(
 
 
 @contextmanager
-def dask_cluster(address: str) -> Iterator[Any]:
-    """The scheduler of a running dask.distributed cluster ('HOST:PORT'), for `prepare_run`.
+def scheduler_of(*, ray: str | None, dask: str | None) -> Iterator[Any]:
+    """What `prepare_run` spreads its work by: this process, or a cluster.
 
+    ray: address of a running Ray cluster; dask: of a dask.distributed scheduler ('HOST:PORT').
     Raises ConfigError where none answers, MissingExtraError without the library.
     """
+    if ray is not None and dask is not None:
+        raise ConfigError("There are a Ray cluster and a Dask cluster to prepare on; name one.")
+    if ray is not None:
+        from climlstm.ray_tasks import tasks
+
+        with tasks(ray) as executor:
+            yield executor
+    elif dask is not None:
+        with _dask_cluster(dask) as get:
+            yield get
+    else:
+        yield "threads"
+
+
+@contextmanager
+def _dask_cluster(address: str) -> Iterator[Any]:
     try:
         from distributed import Client
     except ImportError as error:

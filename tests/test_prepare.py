@@ -1,6 +1,8 @@
 """A prepared store holds the cube, opens like any source, and is whole or not there."""
 
 import shutil
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import dask
@@ -12,7 +14,7 @@ import zarr
 
 from climlstm.config import DataConfig
 from climlstm.data.cube import CubePlan, plan_cube
-from climlstm.data.prepare import Layout, choose_layout, estimate, prepare, restrict
+from climlstm.data.prepare import Layout, _Writer, choose_layout, estimate, prepare, restrict
 from climlstm.data.statistics import compute_statistics
 from climlstm.errors import DataError
 
@@ -187,6 +189,36 @@ def test_dask_distributed_writes_the_same_store(plan, tmp_path):
     ):
         prepare(plan, tmp_path / "cube.zarr", data=DATA, scheduler=client.get)
     assert_holds(tmp_path / "cube.zarr", plan)
+
+
+@pytest.mark.slow
+def test_an_executor_of_processes_writes_the_same_store(plan, tmp_path):
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        prepare(plan, tmp_path / "cube.zarr", data=DATA, scheduler=pool)
+    assert_holds(tmp_path / "cube.zarr", plan)
+
+
+def test_an_executor_that_fails_leaves_what_is_written(plan, tmp_path, monkeypatch):
+    """Threads stand for workers; the fifth piece fails, and another try goes on."""
+    written = []
+    write = _Writer.write
+
+    def fail_once(writer, part, shard):
+        written.append((part, shard))
+        if len(written) == 5:
+            raise OSError("the disk has gone")
+        write(writer, part, shard)
+
+    monkeypatch.setattr(_Writer, "write", fail_once)
+    out = tmp_path / "cube.zarr"
+    with ThreadPoolExecutor(1) as pool, pytest.raises(OSError, match="the disk has gone"):
+        prepare(plan, out, scheduler=pool)
+    assert not out.exists()
+    before = len(written)
+    with ThreadPoolExecutor(1) as pool:
+        prepare(plan, out, scheduler=pool)
+    assert len(set(written[before:]) & set(written[:before])) == 1  # the one that failed
+    assert_holds(out, plan)
 
 
 def test_shards_are_plain_zarr(plan, tmp_path):

@@ -13,10 +13,11 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,8 @@ def prepare(
     out: a folder that does not exist; on a file system that all workers of the scheduler see.
     data: with it, the statistics of the training period are put into the store.
     expected: what `estimate` gave, if it was asked before.
-    scheduler: of Dask: 'threads', a dask.distributed Client's get, or Ray's ray_dask_get.
+    scheduler: of Dask, by its name or as a function ('threads', a dask.distributed Client's get);
+    or an executor, such as one of processes, or of Ray.
 
     Raises DataError where the folder exists, the disk is too small, or an unfinished store beside
     it holds something else.
@@ -163,9 +165,7 @@ def prepare(
     writer = _Writer(plan, unfinished, layout, _digest(plan, layout))
     _start(writer, expected)
     with _reported(writer, progress):
-        shared = dask.delayed(writer, pure=False, traverse=False)  # goes to each worker once
-        tasks = [dask.delayed(_write)(shared, *job) for job in writer.missing()]
-        dask.compute(*tasks, scheduler=scheduler)
+        _write_all(writer, scheduler)
     _finish(unfinished, data)
     unfinished.replace(out)
     return out
@@ -233,6 +233,24 @@ class _Writer:
             aside.replace(place)
         finally:
             aside.unlink(missing_ok=True)
+
+
+def _write_all(writer: _Writer, scheduler: Any) -> None:
+    """What is missing, by Dask or an executor; the writer itself goes to each worker once."""
+    jobs = writer.missing()
+    if isinstance(scheduler, Executor):
+        write = partial(_write, writer)
+        futures = [scheduler.submit(write, *job) for job in jobs]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+    else:
+        shared = dask.delayed(writer, pure=False, traverse=False)
+        tasks = [dask.delayed(_write)(shared, *job) for job in jobs]
+        dask.compute(*tasks, scheduler=scheduler)
 
 
 def _write(writer: _Writer, part: int, shard: int) -> None:
