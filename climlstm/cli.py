@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
+from climlstm.discovery import discover
 from climlstm.errors import ClimLSTMError, PluginError, Stopped
 from climlstm.plugin_commands import app as plugins_app
 from climlstm.secrets import redact
@@ -25,45 +25,49 @@ from climlstm.secrets import redact
 console = Console()
 complaints = Console(stderr=True)
 
-COMMANDS = "climlstm.commands"
-"""Entry points that are typer apps: commands that plugins add."""
-
 
 class Commands(TyperGroup):
-    """Our commands, and those of plugins, which are imported when they are called."""
+    """Our commands, and those of plugins, which are imported when they are called.
+
+    A plugin's command is a typer app: an entry point of the group climlstm.commands.
+    """
 
     def list_commands(self, ctx: Any) -> list[str]:
         own = super().list_commands(ctx)
-        return own + sorted({e.name for e in entry_points(group=COMMANDS)} - set(own))
+        return own + sorted({plugin.name for plugin in discover("commands")} - set(own))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         own = super().get_command(ctx, cmd_name)
-        found = list(entry_points(group=COMMANDS, name=cmd_name))
+        found = [plugin for plugin in discover("commands") if plugin.name == cmd_name]
         if own is not None or not found:
             return own
         try:
-            command = typer.main.get_command(found[0].load())
+            if len(found) > 1:
+                raise PluginError(
+                    f"The command '{cmd_name}' is offered by several packages: "
+                    f"{' and '.join(f'{p.distribution} {p.version}' for p in found)}. Remove all "
+                    "but one, or name that one in CLIMLSTM_PLUGINS."
+                )
+            from climlstm.plugins import load_found  # not for help: it takes half a second
+
+            command = typer.main.get_command(load_found(found[0]))
             command.name = cmd_name  # which help shows, and typer leaves to the group
             return command
         except Exception as error:  # help must not fail because one package is broken
-            return typer.main.get_command(_broken(found[0], error))
+            return typer.main.get_command(_broken(cmd_name, error))
 
 
-def _broken(command: EntryPoint, cause: Exception) -> typer.Typer:
+def _broken(name: str, cause: Exception) -> typer.Typer:
     """A command that says why a plugin's own cannot be had."""
-    owner = command.dist.name if command.dist else "a plugin"
     broken = typer.Typer()
 
     @broken.command(
-        command.name,
-        help=f"(cannot be loaded from {owner})",
+        name,
+        help="(cannot be used; call it to see why)",
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )
     def complain() -> None:
-        raise PluginError(
-            f"The command '{command.name}' of {owner} cannot be loaded: {cause}. "
-            "Reinstall or remove that package."
-        ) from cause
+        raise PluginError(str(cause)) from cause
 
     return broken
 

@@ -6,7 +6,7 @@ import json
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -38,9 +38,10 @@ def list_plugins(
     """All installed plugins, built-in ones too, and whether they can be used."""
     from climlstm.plugins import SINGULAR
 
+    kinds: list[Kind | Literal["commands"]] = [*SINGULAR, "commands"]
     rows = [
         {
-            "kind": SINGULAR[kind],
+            "kind": "command" if kind == "commands" else SINGULAR[kind],
             "name": plugin.name,
             "distribution": plugin.distribution,
             "version": plugin.version,
@@ -48,7 +49,7 @@ def list_plugins(
             "state": state.word,
             "reason": state.reason,
         }
-        for kind in SINGULAR
+        for kind in kinds
         for plugin, state in _states(kind, load=load)
     ]
     if as_json:
@@ -62,7 +63,9 @@ def list_plugins(
     console.print(table)
 
 
-def _states(kind: "Kind", *, load: bool) -> Iterator[tuple["Plugin", "State"]]:
+def _states(
+    kind: 'Kind | Literal["commands"]', *, load: bool
+) -> Iterator[tuple["Plugin", "State"]]:
     from climlstm import plugins
 
     found = plugins.discover(kind)

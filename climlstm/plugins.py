@@ -6,8 +6,11 @@ imported when a run file, a command or a checkpoint names it.
 
 import importlib
 import importlib.util
+import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from importlib.metadata import packages_distributions, version
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -106,6 +109,13 @@ def find(kind: Kind, name: str) -> Plugin:
     plugins = discover(kind)
     distribution, _, short = name.rpartition(":")
     matches = [p for p in plugins if p.name == short and distribution in ("", p.distribution)]
+    if not matches and distribution and _read_from_a_file.get():
+        raise PluginError(
+            f"The {SINGULAR[kind]} '{name}' is neither of an installed package nor of a module "
+            "that is loaded, and what a file names is not imported unasked. Import "
+            f"'{distribution}' first, set {MODULES}={distribution} if you trust it, or install "
+            "the package."
+        )
     if not matches:
         known = sorted({p.name for p in plugins})
         raise PluginError(
@@ -198,7 +208,10 @@ def _missing(plugin: Plugin) -> str | None:
     if plugin.distribution:
         install = f"pip install '{plugin.distribution}=={plugin.version}'"
         return f"the {plugin} is not installed. Install it with: {install}"
-    return f"the {plugin} is not here. Put the module '{module}' on PYTHONPATH, or package it."
+    return (
+        f"the {plugin} is not here. Put the module '{module}' on PYTHONPATH and import it, or name "
+        f"it in {MODULES}; better, package it."
+    )
 
 
 def changed(recorded: Iterable[Plugin]) -> list[str]:
@@ -241,8 +254,30 @@ def state(plugin: Plugin, others: Iterable[Plugin], *, load: bool = False) -> St
             return State("broken", f"{type(cause).__name__}: {cause}")
     if rivals:
         names = ", ".join(f"{rival.distribution}:{rival.name}" for rival in rivals)
-        return State("conflict", f"also {names}; say {plugin.distribution}:{plugin.name}")
+        say = f"say {plugin.distribution}:{plugin.name}"
+        remedy = "remove all but one" if plugin.kind == "commands" else say
+        return State("conflict", f"also {names}; {remedy}")
     return State("ok" if load else "found")
+
+
+MODULES = "CLIMLSTM_MODULES"
+"""Environment variable: modules, with commas between, that a file may name for import."""
+
+_read_from_a_file: ContextVar[bool] = ContextVar("read_from_a_file", default=False)
+
+
+@contextmanager
+def read_from_a_file() -> Iterator[None]:
+    """While names of plugins come out of a checkpoint or a forecast, which others may have made.
+
+    A `module:attribute` is then taken only if the module is loaded already, is of a package with
+    plugins, or is named in CLIMLSTM_MODULES: a file must not make us import whatever it says.
+    """
+    token = _read_from_a_file.set(True)
+    try:
+        yield
+    finally:
+        _read_from_a_file.reset(token)
 
 
 def _is_module(module: str, kind: Kind) -> bool:
@@ -254,10 +289,19 @@ def _is_module(module: str, kind: Kind) -> bool:
         return False
     if module in sys.modules:
         return True
+    if _read_from_a_file.get() and not _may_be_imported(module):
+        return False
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
+
+
+def _may_be_imported(module: str) -> bool:
+    """Whether a file may name it: the user says so, or it is of a package with plugins."""
+    package = module.partition(".")[0]
+    packages = {p.value.partition(":")[0].partition(".")[0] for k in SINGULAR for p in discover(k)}
+    return package in packages or module in os.environ.get(MODULES, "").split(",")
 
 
 def _import(module: str, attribute: str, plugin: Plugin) -> Any:

@@ -154,11 +154,12 @@ def find_trained(place: str | Path) -> Trained:
             f"{checkpoint}/forecaster.json does not say which run made it ({error!r}). "
             "Use another checkpoint."
         ) from error
-    try:
-        _require_plugins(provenance)
-    except PluginError as error:
-        raise CheckpointError(f"{checkpoint} cannot be used here: {error}") from error
-    config = parse_config(content, where=f"{checkpoint}/forecaster.json")
+    with plugins.read_from_a_file():
+        try:
+            _require_plugins(provenance)
+        except PluginError as error:
+            raise CheckpointError(f"{checkpoint} cannot be used here: {error}") from error
+        config = parse_config(content, where=f"{checkpoint}/forecaster.json")
     return Trained(checkpoint, config, provenance)
 
 
@@ -522,7 +523,8 @@ def config_of(forecasts: xr.Dataset) -> Config:
     try:
         provenance = json.loads(forecasts.attrs["climlstm_provenance"])
         _require_plugins(provenance)
-        return parse_config(provenance["config"], where="provenance of the forecasts")
+        with plugins.read_from_a_file():
+            return parse_config(provenance["config"], where="provenance of the forecasts")
     except PluginError as error:
         raise DataError(f"The forecasts cannot be scored here: {error}") from error
     except (KeyError, ValueError) as error:

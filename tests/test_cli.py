@@ -4,13 +4,13 @@ import json
 import re
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 
 import pytest
 import typer
 
 from climlstm import cli
+from climlstm.discovery import Plugin
 
 
 @pytest.fixture
@@ -45,17 +45,30 @@ def test_help_names_every_command(climlstm):
 
 def test_help_names_the_command_of_a_plugin(climlstm, monkeypatch):
     """A plugin's typer app needs no name of its own: its entry point has one."""
-    point = EntryPoint("gusts", "tests_of_gusts:app", cli.COMMANDS)
     app = typer.Typer(help="Gusts of wind.")
     app.callback()(lambda: None)
     app.command("find")(lambda: None)
     monkeypatch.setitem(sys.modules, "tests_of_gusts", SimpleNamespace(app=app))
-    monkeypatch.setattr(
-        cli, "entry_points", lambda group, name="gusts": [point] if name == "gusts" else []
-    )
+    gusts = Plugin("commands", "gusts", "tests_of_gusts:app", "gusts", "1.0")
+    monkeypatch.setattr(cli, "discover", lambda kind: [gusts])
     status, out, _ = climlstm("--help")
     assert status == 0
     assert re.search(r"gusts +Gusts of wind", out)
+
+
+def test_commands_that_cannot_be_used_say_why_and_spoil_no_help(climlstm, monkeypatch):
+    broken = Plugin("commands", "gusts", "no_such_module:app", "gusts", "1.0")
+    twins = [Plugin("commands", "hail", "hail:app", name, "2.0") for name in ("one", "two")]
+    ours = Plugin("commands", "train", "impostor:app", "impostor", "1.0")
+    monkeypatch.setattr(cli, "discover", lambda kind: [broken, *twins, ours])
+    status, out, _ = climlstm("--help")
+    assert status == 0
+    assert re.search(r"gusts +\(cannot be used", out)
+    assert "no_such_module" in climlstm("gusts", "find", "--fast")[2]
+    status, _, complaint = climlstm("hail")
+    assert status == 1
+    assert "offered by several packages: one 2.0 and two 2.0" in complaint
+    assert "Train the forecaster" in climlstm("train", "--help")[1]
 
 
 def test_importing_climlstm_loads_no_heavy_library():

@@ -17,6 +17,8 @@ from climlstm.channels import channel
 from climlstm.config import dump_config, load_config, parse_config, used_plugins
 from climlstm.errors import ConfigError, PluginError
 from climlstm.evaluation.scores import RMSE
+from climlstm.forecasting import open_forecasts
+from climlstm.runs import evaluate_run, find_trained, forecast_run, train_run
 
 
 @pytest.fixture
@@ -490,3 +492,70 @@ def test_a_new_project_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         scaffold.new_project("losses", "other", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["climlstm-mine"]
+
+
+MINE = """
+from dataclasses import dataclass
+from climlstm.evaluation.scores import RMSE
+from climlstm.model.convlstm import ConvLSTM
+from climlstm.model.losses import MSE
+from climlstm.plugins import Variable
+
+GUST = Variable(
+    "gust", "gust of the wind", "m s-1", inputs=("u10", "v10"),
+    derive=lambda ds: 1.5 * (ds["u10"] ** 2 + ds["v10"] ** 2) ** 0.5,
+)
+Z = Variable("z", "geopotential of another mind", "m2 s-2", era5_name="geopotential",
+             aliases=("z",), on_levels=True)
+
+@dataclass(frozen=True)
+class Squared(MSE):
+    pass
+
+@dataclass(frozen=True)
+class Root(RMSE):
+    pass
+
+class Network(ConvLSTM):
+    pass
+"""
+
+
+@pytest.mark.slow
+def test_a_run_of_foreign_plugins_goes_the_whole_way(install, small_run):
+    """Modules of the user's own, a name that two packages offer: train, forecast, score."""
+    install("mine", MINE, "")
+    install("rival", MINE, "[climlstm.variables]\nz = rival_module:Z\n")
+    channels = ["msl", "mine_module:GUST", "climlstm:z500"]
+    run = small_run(
+        f"data.state={channels}",
+        "training.epochs=1",
+        "training.loss={name: 'mine_module:Squared'}",
+        "model={name: 'mine_module:Network', options: {hidden: [8]}}",
+        "evaluation.evaluators=[{name: 'mine_module:Root'}]",
+        "data.static=[]",
+    )
+    trained = find_trained(train_run(run, under_ray=False))
+    store = pathlib.Path(run.cluster.storage) / "forecasts.zarr"
+    forecast_run(trained, store)
+    forecasts = open_forecasts(store)
+    assert set(forecasts.data_vars) == set(channels)
+    assert forecasts["mine_module:GUST"].attrs["units"] == "m s-1"
+    scores = evaluate_run(forecasts, baselines=()).scores
+    assert set(scores["variable"]) == {"msl", "gust", "z"}
+    passed = plugins.load("evaluators", "mine_module:Root")()
+    again = evaluate_run(forecasts, evaluators=[passed], baselines=()).scores
+    assert again["value"].equals(scores["value"])
+
+
+def test_a_file_of_others_does_not_make_us_import_a_module(install, monkeypatch):
+    install("loose", LOSS, "")
+    install("packaged", LOSS, "[climlstm.losses]\npackaged = packaged_module:Loss\n")
+    with plugins.read_from_a_file():
+        with pytest.raises(PluginError, match="set CLIMLSTM_MODULES=loose_module"):
+            plugins.load("losses", "loose_module:Loss")
+        assert "loose_module" not in sys.modules
+        assert plugins.missing([plugins.Plugin("losses", *["loose_module:Loss"] * 2, "", "")])
+        assert plugins.load("losses", "packaged_module:Loss").__name__ == "Loss"
+        monkeypatch.setenv("CLIMLSTM_MODULES", "another,loose_module")
+        assert plugins.load("losses", "loose_module:Loss").__name__ == "Loss"

@@ -18,7 +18,6 @@ from torch import Tensor
 from climlstm import __version__, plugins
 from climlstm.errors import CheckpointError, PluginError
 from climlstm.model.forecaster import Forecaster, Spec
-from climlstm.plugins import Plugin
 
 FORMAT = 1
 
@@ -34,7 +33,7 @@ def save_forecaster(
     state: the forecaster's `state_dict`.
     provenance: what it was made from, as plain JSON: data, periods seen, versions.
     """
-    plugin = _plugin_of(spec.network)
+    plugin = plugins.identify("models", spec.network)
     write_tensors(directory / "forecaster.safetensors", state)
     description = {
         "format": FORMAT,
@@ -65,9 +64,10 @@ def load_forecaster(
         check_digest(directory / "forecaster.safetensors", description["sha256"])
         spec = Spec.from_dict(description["spec"])
         _check_spec(spec)
-        _check_plugin(directory, spec.network, description["plugin"])
         state = read_tensors(directory / "forecaster.safetensors")
-        forecaster = Forecaster.from_state(spec, state, precision=precision)
+        with plugins.read_from_a_file():
+            _check_plugin(directory, spec.network, description["plugin"])
+            forecaster = Forecaster.from_state(spec, state, precision=precision)
         return forecaster.eval(), dict(description["provenance"])
     except CheckpointError:
         raise
@@ -94,23 +94,15 @@ def _not_ours(directory: Path, cause: Exception) -> CheckpointError:
 
 def _check_plugin(directory: Path, network: str, made_by: dict[str, str]) -> None:
     try:
-        _plugin_of(network)
+        plugins.identify("models", network)
     except PluginError as error:
+        distribution, version = made_by["distribution"], made_by["version"]
+        if not distribution:  # a module's
+            raise CheckpointError(f"{directory} cannot be used here: {error}") from error
         raise CheckpointError(
-            f"{directory} was made with the network '{network}' of {made_by['distribution']} "
-            f"{made_by['version']}, which is not installed. Install it with: "
-            f"pip install '{made_by['distribution']}=={made_by['version']}'"
+            f"{directory} was made with the network '{network}' of {distribution} {version}, which "
+            f"is not installed. Install it with: pip install '{distribution}=={version}'"
         ) from error
-
-
-def _plugin_of(network: str) -> Plugin:
-    """The plugin that has a network: an installed one, or the program or notebook itself.
-
-    Of other modules (`module:attribute`) none is taken: a checkpoint must not make us import them.
-    """
-    if network.startswith("__main__:"):
-        return plugins.identify("models", network)
-    return plugins.find("models", network)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
