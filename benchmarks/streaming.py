@@ -115,7 +115,7 @@ def cases(grids: list[str], layouts: list[str], *, quick: bool) -> Iterator[Case
     for grid in grids:
         rows, columns, channels, batch_size = GRIDS[grid]
         for layout in layouts:
-            number = steps[grid] // 3 if quick else steps[grid]
+            number = steps[grid] // 2 if quick else steps[grid]
             yield Case(rows, columns, channels, number, *LAYOUTS[layout], batch_size)
 
 
@@ -432,7 +432,7 @@ def passes(store: Path, case: Case, epochs: int) -> tuple[float, float]:
 
 def measure_memory(store: Path, case: Case, options: argparse.Namespace) -> list[Row]:
     """In a process of its own, whose memory nothing else has touched; two windows in a batch."""
-    case = replace(case, batch_size=min(case.batch_size, 2))
+    case = replace(case, batch_size=1 if options.quick else min(case.batch_size, 2))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         peak, budget = pool.submit(passes, store, case, 2 if options.quick else 10).result()
     return [row(case.name, OURS, peak / 2**20, "MiB at peak", "budget", peak / budget)]
@@ -476,7 +476,8 @@ def encode_seconds(store: Path) -> float:
     """All shards of a prepared store encoded and written once on all cores, and nothing else."""
     arrays = [zarr.open_array(store / name, mode="r") for name in UNITS if (store / name).exists()]
     values = [np.ascontiguousarray(array[: array.shards[0]]) for array in arrays]
-    jobs = [(i, shard) for i, array in enumerate(arrays) for shard in range(array.nshards)]
+    number = -(-arrays[0].shape[0] // arrays[0].shards[0])
+    jobs = [(i, shard) for i in range(len(arrays)) for shard in range(number)]
 
     def write(job: tuple[int, int]) -> None:
         which, shard = job
@@ -486,7 +487,7 @@ def encode_seconds(store: Path) -> float:
         begun = time.perf_counter()
         list(pool.map(write, jobs))
         seconds = time.perf_counter() - begun
-    return seconds * arrays[0].shape[0] / (arrays[0].nshards * arrays[0].shards[0])
+    return seconds * arrays[0].shape[0] / (number * arrays[0].shards[0])
 
 
 @contextmanager
