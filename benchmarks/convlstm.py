@@ -1,12 +1,15 @@
 """How fast and how lean is one training step of a ConvLSTM? Ours beside those that people use.
 
-Two layers of 64 hidden channels, kernel 3, over 12 steps of 4 channels, forward and backward: our
-layers; the PyTorch cell that most repositories have, alone and under torch.compile; Keras 3
-ConvLSTM2D on torch; and as the floor the convolutions alone, in the layout that serves them best.
-All take turns in one run and give medians; memory is the peak above the start, each in a process
-of its own.
+Two layers of 64 hidden channels (128 on a GPU), kernel 3, over 12 steps of 4 channels, forward and
+backward: our layers, also with the gates of the first layer or of all computed again; the PyTorch
+cell that most repositories have, alone and under torch.compile; Keras 3 ConvLSTM2D on torch; and as
+the floor the convolutions alone, in the layout that serves them best. All take turns in one run and
+give medians; memory is the peak above the start, each in a process of its own. On a GPU also our
+step as one CUDA graph, a 1 degree grid, and how large a batch of the 0.25 degree grid fits with
+recomputation.
 
-    python benchmarks/convlstm.py [--quick] [--threads N] [--cpu-time] [--json FILE]
+    python benchmarks/convlstm.py [--quick] [--threads N] [--cpu-time] [--device cuda]
+        [--grid 128x256] [--precision bfloat16] [--no-memory] [--json FILE]
 """
 
 import argparse
@@ -18,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,25 +31,54 @@ from torch import Tensor, nn
 from climlstm.model.convlstm import ConvLSTMLayer
 from climlstm.model.padding import Geometry, with_halo
 
-STEPS, INPUTS, HIDDEN, LAYERS, KERNEL = 12, 4, 64, 2, 3
+STEPS, INPUTS, LAYERS, KERNEL = 12, 4, 2, 3
 OURS, PLAIN, FLOOR = "climlstm", "plain cell", "convolutions alone"
-RECOMPUTED, COMPILED, KERAS = "climlstm, recompute", "plain cell, torch.compile", "Keras 3"
+RECOMPUTED, FIRST = "climlstm, recompute", "climlstm, recompute first"
+GRAPH, COMPILED, KERAS = "climlstm, CUDA graph", "plain cell, torch.compile", "Keras 3"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Step = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained on: a grid, how many samples at once, hidden channels, where and how."""
+
+    rows: int
+    columns: int
+    batch: int
+    precision: str
+    hidden: int = 64
+    device: str = "cpu"
+
+    def __str__(self) -> str:
+        return f"{self.rows}x{self.columns}, batch {self.batch}, {self.precision}, {self.device}"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return PRECISIONS[self.precision]
+
+    def inputs(self) -> Tensor:
+        """Input of a training step (B, T, C, H, W)."""
+        return torch.randn(self.batch, STEPS, INPUTS, self.rows, self.columns, device=self.device)
 
 
 class Ours(nn.Module):
     """Our layers, from (B, T, C, H, W) to hidden states with their halo."""
 
-    def __init__(self, grid: tuple[int, int], dtype: torch.dtype, *, recompute: bool) -> None:
+    def __init__(self, case: Case, *, recompute: int) -> None:
+        """recompute: in how many layers, counted from the input."""
         super().__init__()
-        self.dtype = dtype
-        self.geometry = Geometry(*grid)
+        self.dtype = case.dtype
+        self.geometry = Geometry(case.rows, case.columns)
         self.layers = nn.ModuleList(
             ConvLSTMLayer(
-                inputs, HIDDEN, kernel=KERNEL, geometry=self.geometry, recompute=recompute
+                inputs,
+                case.hidden,
+                kernel=KERNEL,
+                geometry=self.geometry,
+                recompute=number < recompute,
             )
-            for inputs in (INPUTS, *(HIDDEN,) * (LAYERS - 1))
+            for number, inputs in enumerate((INPUTS, *(case.hidden,) * (LAYERS - 1)))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,10 +104,11 @@ class PlainCell(nn.Module):
 class Plain(nn.Module):
     """Plain cells, layer by layer and step by step."""
 
-    def __init__(self, *, compiled: bool) -> None:
+    def __init__(self, hidden: int, *, compiled: bool) -> None:
         super().__init__()
-        inputs = (INPUTS, *(HIDDEN,) * (LAYERS - 1))
-        self.cells = nn.ModuleList(PlainCell(number, HIDDEN) for number in inputs)
+        self.hidden = hidden
+        inputs = (INPUTS, *(hidden,) * (LAYERS - 1))
+        self.cells = nn.ModuleList(PlainCell(number, hidden) for number in inputs)
         if compiled:
             for cell in self.cells:
                 cell.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -82,7 +116,7 @@ class Plain(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for cell in self.cells:
-            h = c = x.new_zeros(x.shape[0], HIDDEN, *x.shape[3:])
+            h = c = x.new_zeros(x.shape[0], self.hidden, *x.shape[3:])
             states = []
             for step in x.unbind(1):
                 h, c = cell(step, h, c)
@@ -91,38 +125,45 @@ class Plain(nn.Module):
         return x
 
 
-def train(network: nn.Module, x: Tensor, dtype: torch.dtype, *, autocast: bool) -> Step:
+def train(network: nn.Module, case: Case, *, autocast: bool = False) -> Step:
     """One forward and backward pass, from a gradient that costs nothing to make."""
+    network.to(case.device)
+    x = case.inputs()
+    enabled = autocast and case.dtype == torch.bfloat16
 
     def step() -> None:
-        with torch.autocast("cpu", dtype, enabled=autocast and dtype == torch.bfloat16):
+        with torch.autocast(case.device, case.dtype, enabled=enabled):
             y = network(x)
         network.zero_grad(set_to_none=True)
-        y.backward(torch.full((), 1e-3, dtype=y.dtype).expand(y.shape))
+        y.backward(torch.full((), 1e-3, dtype=y.dtype, device=y.device).expand(y.shape))
 
     return step
 
 
-def ours(grid: tuple[int, int], dtype: torch.dtype, batch: int, *, recompute: bool) -> Step:
-    x = torch.randn(batch, STEPS, INPUTS, *grid)
-    return train(Ours(grid, dtype, recompute=recompute), x, dtype, autocast=False)
+def graphed(step: Step) -> Step:
+    """The same step, recorded once as a CUDA graph and replayed without Python."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
 
 
-def plain(grid: tuple[int, int], dtype: torch.dtype, batch: int, *, compiled: bool) -> Step:
-    x = torch.randn(batch, STEPS, INPUTS, *grid)
-    return train(Plain(compiled=compiled), x, dtype, autocast=True)
-
-
-def keras_layers(grid: tuple[int, int], dtype: torch.dtype, batch: int) -> Step:
+def keras_layers(case: Case) -> Step:
     """ConvLSTM2D with its time loop unrolled, channels first: its fastest setting here."""
     os.environ["KERAS_BACKEND"] = "torch"
     import keras
 
-    policy = "mixed_bfloat16" if dtype == torch.bfloat16 else "float32"
+    policy = "mixed_bfloat16" if case.dtype == torch.bfloat16 else "float32"
     network = keras.Sequential(
         [
             keras.layers.ConvLSTM2D(
-                HIDDEN,
+                case.hidden,
                 KERNEL,
                 padding="same",
                 data_format="channels_first",
@@ -133,25 +174,26 @@ def keras_layers(grid: tuple[int, int], dtype: torch.dtype, batch: int) -> Step:
             for _ in range(LAYERS)
         ]
     )
-    x = torch.randn(batch, STEPS, INPUTS, *grid)
-    network.build(x.shape)
-    return train(network, x, dtype, autocast=False)
+    network.build((case.batch, STEPS, INPUTS, case.rows, case.columns))
+    return train(network, case)
 
 
-def convolutions(grid: tuple[int, int], dtype: torch.dtype, batch: int) -> Step:
+def convolutions(case: Case) -> Step:
     """All convolutions of a training step: forward, input and weight gradients.
 
     Of inputs for four steps in one call, of hidden states step by step but for the first.
     """
-    rows, columns = (size + KERNEL - 1 for size in grid)
+    width, batch, reach = case.hidden, case.batch, KERNEL - 1
 
     def tensor(*shape: int) -> Tensor:
-        return torch.randn(*shape).to(dtype).contiguous(memory_format=torch.channels_last)
+        values = torch.randn(*shape, device=case.device).to(case.dtype)
+        return values.contiguous(memory_format=torch.channels_last)
 
-    hidden = tensor(batch, HIDDEN, rows, columns)
-    together = {n: tensor(4 * batch, n, rows, columns) for n in (INPUTS, HIDDEN)}
-    weights = {n: tensor(4 * HIDDEN, n, KERNEL, KERNEL) for n in (INPUTS, HIDDEN)}
-    z, z_together = (tensor(n * batch, 4 * HIDDEN, *grid) for n in (1, 4))
+    grid, padded = (case.rows, case.columns), (case.rows + reach, case.columns + reach)
+    hidden = tensor(batch, width, *padded)
+    together = {n: tensor(4 * batch, n, *padded) for n in (INPUTS, width)}
+    weights = {n: tensor(4 * width, n, KERNEL, KERNEL) for n in (INPUTS, width)}
+    z, z_together = (tensor(n * batch, 4 * width, *grid) for n in (1, 4))
 
     def both(field: Tensor, weight: Tensor, grad: Tensor, *, of_field: bool) -> None:
         F.conv2d(field, weight)
@@ -162,24 +204,25 @@ def convolutions(grid: tuple[int, int], dtype: torch.dtype, batch: int) -> Step:
 
     def step() -> None:
         for layer in range(LAYERS):
-            n = HIDDEN if layer else INPUTS
+            n = width if layer else INPUTS
             for _ in range(STEPS // 4):
                 both(together[n], weights[n], z_together, of_field=layer > 0)
             for _ in range(STEPS - 1):
-                both(hidden, weights[HIDDEN], z, of_field=True)
+                both(hidden, weights[width], z, of_field=True)
 
     return step
 
 
-def make(subject: str, grid: tuple[int, int], precision: str, batch: int) -> Step:
+def make(subject: str, case: Case) -> Step:
     """One training step of a subject, ready to run."""
     torch.manual_seed(0)
-    dtype = PRECISIONS[precision]
-    if subject in (OURS, RECOMPUTED):
-        return ours(grid, dtype, batch, recompute=subject == RECOMPUTED)
+    recomputed = {OURS: 0, GRAPH: 0, FIRST: 1, RECOMPUTED: LAYERS}
+    if subject in recomputed:
+        step = train(Ours(case, recompute=recomputed[subject]), case)
+        return graphed(step) if subject == GRAPH else step
     if subject in (PLAIN, COMPILED):
-        return plain(grid, dtype, batch, compiled=subject == COMPILED)
-    return (keras_layers if subject == KERAS else convolutions)(grid, dtype, batch)
+        return train(Plain(case.hidden, compiled=subject == COMPILED), case, autocast=True)
+    return (keras_layers if subject == KERAS else convolutions)(case)
 
 
 def seconds(steps: dict[str, Step], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
@@ -194,21 +237,43 @@ def seconds(steps: dict[str, Step], rounds: int, clock: Callable[[], float]) -> 
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
-def peak_megabytes(subject: str, grid: tuple[int, int], precision: str, batch: int) -> float:
+def gpu_clock() -> float:
+    """The time when the GPU has done all that it was told."""
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def peak_megabytes(subject: str, case: Case) -> float:
     """Peak memory of training steps above what the process had before, in a new process."""
-    task = json.dumps([subject, grid, precision, batch])
+    task = json.dumps([subject, asdict(case)])
     command = [sys.executable, __file__, "--measure-memory", task]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(result.stdout.split()[-1])
 
 
-def measure_memory(subject: str, grid: list[int], precision: str, batch: int) -> float:
-    make(subject, (grid[0], grid[1]), precision, 1)()  # libraries and their scratch space loaded
-    step = make(subject, (grid[0], grid[1]), precision, batch)
-    before = status_kilobytes("VmRSS")
+def measure_memory(subject: str, case: Case) -> float:
+    make(subject, replace(case, batch=1))()  # libraries and their scratch space loaded
+    if case.device == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        make(subject, case)()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    step = make(subject, case)
+    start = status_kilobytes("VmRSS")
     for _ in range(2):
         step()
-    return (status_kilobytes("VmHWM") - before) / 1024
+    return (status_kilobytes("VmHWM") - start) / 1024
+
+
+def largest_batch(case: Case) -> int:
+    """Samples of a case that one training step with recomputation has memory for; 0: none."""
+    batch = 0
+    while True:
+        try:
+            make(RECOMPUTED, replace(case, batch=batch + 1))()
+        except torch.cuda.OutOfMemoryError:
+            return batch
+        batch += 1
 
 
 def status_kilobytes(key: str) -> int:
@@ -235,6 +300,20 @@ def report(case: str, values: dict[str, float], unit: str) -> list[dict[str, obj
     return rows
 
 
+def cases(
+    grids: list[str] | None, precisions: list[str], *, on_gpu: bool, quick: bool
+) -> list[Case]:
+    """What is timed: about as many cells a step for each grid."""
+    chosen = ["181x360"] if on_gpu else ["32x64", *([] if quick else ["128x256"])]
+    made = []
+    for grid in grids or chosen:
+        height, width = map(int, grid.split("x"))
+        batch = 4 if on_gpu else max(1, 4 * 32 * 64 // (height * width))
+        device, hidden = ("cuda", 128) if on_gpu else ("cpu", 64)
+        made += [Case(height, width, batch, p, hidden, device) for p in precisions]
+    return made
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="within a minute, without compiling")
@@ -242,14 +321,20 @@ def main() -> None:
     parser.add_argument(
         "--cpu-time", action="store_true", help="not wall clock: for busy machines, with 1 thread"
     )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--grid", nargs="+", help="rows x columns; by default those of the issue")
+    parser.add_argument("--precision", nargs="+", choices=tuple(PRECISIONS), default=[*PRECISIONS])
+    parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--measure-memory", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.measure_memory:
-        print(measure_memory(*json.loads(arguments.measure_memory)))
+        subject, case = json.loads(arguments.measure_memory)
+        print(measure_memory(subject, Case(**case)))
         return
-    subjects = [OURS, RECOMPUTED, PLAIN, FLOOR]
+    on_gpu = arguments.device == "cuda"
+    subjects = [OURS, FIRST, RECOMPUTED, PLAIN, FLOOR, *([GRAPH] if on_gpu else [])]
     if importlib.util.find_spec("keras"):
         subjects.append(KERAS)
     else:
@@ -258,18 +343,19 @@ def main() -> None:
         subjects.append(COMPILED)
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     rows = []
-    for grid, batch in [((32, 64), 4)] if arguments.quick else [((32, 64), 4), ((128, 256), 1)]:
-        for precision in PRECISIONS:
-            case = f"{grid[0]}x{grid[1]}, batch {batch}, {precision}"
-            steps = {name: make(name, grid, precision, batch) for name in subjects}
-            rounds = 3 if arguments.quick else 7
-            rows += report(case, seconds(steps, rounds, clock), "s")
-    memory_batch = 4 if arguments.quick else 16
-    for precision in PRECISIONS:
-        case = f"32x64, batch {memory_batch}, {precision}: peak above start"
-        named = [name for name in subjects if name != FLOOR]
-        peaks = {name: peak_megabytes(name, (32, 64), precision, memory_batch) for name in named}
-        rows += report(case, peaks, "MiB")
+    rounds = 3 if arguments.quick else 7
+    for case in cases(arguments.grid, arguments.precision, on_gpu=on_gpu, quick=arguments.quick):
+        steps = {name: make(name, case) for name in subjects}
+        rows += report(str(case), seconds(steps, rounds, gpu_clock if on_gpu else clock), "s")
+    for precision in [] if arguments.no_memory else arguments.precision:
+        batch = 4 if arguments.quick else 16
+        case = Case(32, 64, batch, precision, device=arguments.device)
+        named = [name for name in subjects if name not in (FLOOR, GRAPH)]
+        peaks = {name: peak_megabytes(name, case) for name in named}
+        rows += report(f"{case}: peak above start", peaks, "MiB")
+    if on_gpu and not arguments.quick:
+        fine = Case(721, 1440, 1, "bfloat16", hidden=128, device="cuda")
+        print(f"\n721x1440, hidden 128, recompute: batches up to {largest_batch(fine)} fit")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,29 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"no real data at {REAL_DATA}; set CLIMLSTM_REAL_DATA to have this test")
     return REAL_DATA
+
+
+FILM = Path(__file__).parents[1] / "catalogs" / "examples" / "film"
+
+
+@pytest.fixture
+def film(tmp_path, monkeypatch):
+    """Folder with the example's files and a film of 300 frames in which a spot goes round."""
+    import numpy as np
+    import xarray as xr
+
+    time, y, x = np.ogrid[:300, :12, :120]
+    angle = 2 * np.pi * time / 25
+    spot = np.exp(-((y - 6 - 3 * np.sin(angle)) ** 2 + (x - 60 - 40 * np.cos(angle)) ** 2 / 25) / 4)
+    xr.Dataset({"brightness": (("frame", "y", "x"), spot.astype("float32"))}).assign_coords(
+        frame=np.arange(300)
+    ).to_netcdf(tmp_path / "film.nc")
+    for file in FILM.iterdir():
+        if file.is_file():
+            shutil.copy(file, tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -489,6 +489,21 @@ def test_blocks_need_layers_of_one_width():
         network_on(GLOBE, blocks=1)
 
 
+def test_gates_are_computed_again_in_the_layers_that_are_asked_for():
+    plain = network_on(GLOBE)
+    for options, expected in (
+        ({"recompute": True}, [True, True]),
+        ({"recompute": True, "recompute_layers": 1}, [True, False]),
+        ({"recompute_layers": 1}, [False, False]),
+    ):
+        network = network_on(GLOBE, **options)
+        assert [layer.plan.recompute for layer in network.forecaster.layers] == expected
+        network.load_state_dict(plain.state_dict())
+        torch.testing.assert_close(
+            forecast(network, HISTORY, FORCING), forecast(plain, HISTORY, FORCING)
+        )
+
+
 def test_bfloat16_network_is_close_to_float32():
     torch.manual_seed(0)
     exact = network_on(GLOBE)

@@ -1,6 +1,5 @@
 """Data without geography, such as a film, from a catalog to scores, with its own variable."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,23 +16,6 @@ from climlstm.model.saving import load_forecaster
 from climlstm.runs import check_run, evaluate_run, find_trained, forecast_run, train_run
 
 EXAMPLE = Path(__file__).parents[1] / "catalogs" / "examples" / "film"
-
-
-@pytest.fixture
-def film(tmp_path, monkeypatch):
-    """Folder with the example's files and a film of 300 frames in which a spot goes round."""
-    time, y, x = np.ogrid[:300, :12, :120]
-    angle = 2 * np.pi * time / 25
-    spot = np.exp(-((y - 6 - 3 * np.sin(angle)) ** 2 + (x - 60 - 40 * np.cos(angle)) ** 2 / 25) / 4)
-    xr.Dataset({"brightness": (("frame", "y", "x"), spot.astype("float32"))}).assign_coords(
-        frame=np.arange(300)
-    ).to_netcdf(tmp_path / "film.nc")
-    for file in EXAMPLE.iterdir():
-        if file.is_file():
-            shutil.copy(file, tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def catalog() -> str:

@@ -47,6 +47,9 @@ class ConvLSTM(nn.Module):
         recompute: bool = False
         """Whether training keeps hidden states only and computes the gates again when it needs
         them: half of the memory, for about 40 % more time."""
+        recompute_layers: Annotated[int, Field(ge=1)] | None = None
+        """In how many layers, counted from the input: the first one costs least, since what goes
+        into it is narrow. None: in all."""
         fused: bool = True
         """Whether the gates may run as one compiled kernel; where none can be had, a warning says
         so and they run as plain PyTorch."""
@@ -164,10 +167,10 @@ class Stack(nn.Module):
                 kernel=options.kernel,
                 geometry=geometry,
                 peephole=options.peephole,
-                recompute=options.recompute,
+                recompute=options.recompute and number < (options.recompute_layers or len(widths)),
                 fused=options.fused,
             )
-            for below, width in itertools.pairwise(widths)
+            for number, (below, width) in enumerate(itertools.pairwise(widths))
         )
 
     def prepared(self, dtype: torch.dtype) -> list[Weights]:
