@@ -16,97 +16,13 @@ import pytest
 
 pytest.importorskip("ray", reason="needs climlstm[ray]")
 
-from climlstm.config import load_config
-from climlstm.runs import train_run
 from climlstm.training import checkpoint
-from climlstm.training.progress import JOURNAL, read_journal
 from climlstm.training.storage import run_folder
-
-EPOCHS = ["training.epochs=6", "training.validate_every=6", "cluster.max_failures=3"]
-"""132 steps, a checkpoint every six of them."""
-
-
-def losses(records):
-    return {r["step"]: r["valid_loss"] for r in records if r["event"] == "valid"}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(write_run, tmp_path_factory):
-    """Validation losses of the run in one process."""
-    config = load_config(write_run(tmp_path_factory.mktemp("undisturbed")), EPOCHS)
-    train_run(config, under_ray=False)
-    return losses(read_journal(run_folder(config) / JOURNAL))
-
-
-class Submitted:
-    """A run that is submitted and brakes, and what its journal says."""
-
-    def __init__(self, cluster, run_file, brake, records, *overrides, **options):
-        settings = [*EPOCHS, *brake.settings(**options), *overrides]
-        arguments = [argument for setting in settings for argument in ("--set", setting)]
-        # The plugin is not installed here: submit finds it beside itself, and ships its wheel.
-        path = os.pathsep.join(
-            [str(brake.wheel.parent / "plugins"), os.environ.get("PYTHONPATH", "")]
-        )
-        self.config = load_config(run_file, [*EPOCHS, *overrides])
-        self.cluster, self.brake, self.read = cluster, brake, records
-        self.command = cluster.climlstm(
-            "submit", run_file, "--ship", brake.wheel, *arguments, PYTHONPATH=path
-        )
-
-    def records(self, event=None):
-        return self.read(self.config, event)
-
-    def wait_for(self, condition, what, seconds=400):
-        return self.cluster.wait_for(condition, seconds=seconds, what=what)
-
-    def kept(self):
-        """Step of the last checkpoint."""
-        names = sorted(path.name for path in run_folder(self.config).glob("step-*"))
-        return int(names[-1].removeprefix("step-")) if names else 0
-
-    def wait_for_checkpoint(self, after=0):
-        """Its step, which is later than `after`."""
-        self.wait_for(lambda: self.kept() > after, f"a checkpoint after step {after}")
-        return self.kept()
-
-    def wait_for_start(self, since, workers=None):
-        """The record with which training goes on after a time, with so many workers."""
-
-        def starts():
-            return [
-                r
-                for r in self.records("start")
-                if r["time"] > since and workers in (None, r["workers"])
-            ]
-
-        self.wait_for(starts, f"a training that goes on, on {workers or 'some'} workers")
-        return starts()[0]
-
-    def go_on_after(self, harm, workers=None):
-        """Do harm; returns the record with which training goes on, and after how many seconds."""
-        kept = self.wait_for_checkpoint(after=6)
-        harm()
-        since = time.time()
-        start = self.wait_for_start(since, workers)
-        assert start["step"] >= kept, "it went on from an older checkpoint than the last"
-        return start, start["time"] - since
-
-    def finish(self, undisturbed, rel=1e-4):
-        """Let it run to its end, whose losses are as they should be. Returns the output."""
-        self.brake.release()
-        output = self.command.finish()
-        found = losses(self.records())
-        assert found == pytest.approx({step: undisturbed[step] for step in found}, rel=rel)
-        assert max(found) == 132
-        return output
 
 
 @pytest.fixture
-def submitted(cluster, run_file, brake, records):
-    return lambda *overrides, **options: Submitted(
-        cluster, run_file, brake, records, *overrides, **options
-    )
+def submitted(cluster, submit):
+    return lambda *overrides, **options: submit(cluster, *overrides, **options)
 
 
 def told(record_property, what, seconds):
@@ -278,9 +194,7 @@ def test_a_lost_head_is_waited_for_and_the_run_goes_on_there_and_on_yet_another_
         "--address", "auto", "--resume",
     )  # fmt: skip
     assert run.wait_for_start(since)["step"] >= kept
-    found = losses(run.records())
-    assert found == pytest.approx({step: undisturbed[step] for step in found}, rel=1e-4)
-    assert max(found) == 132
+    run.check(undisturbed)
 
 
 def checkpoint_of(run):
@@ -339,18 +253,3 @@ def no_more_than(before, after):
 def quiet(cluster):
     left = left_behind(cluster)
     return not any(left[host.name][0] for host in cluster.hosts.values())
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_a_short_break_in_the_link_costs_only_its_time_with_the_default_timeouts(
-    far_apart, run_file, brake, records, undisturbed
-):
-    run = Submitted(far_apart, run_file, brake, records, "cluster.workers=2")
-    run.wait_for_checkpoint(after=6)
-    far_apart.host(2).cable("down")
-    time.sleep(10)
-    far_apart.host(2).cable("up")
-    run.wait_for_checkpoint(after=run.kept())
-    run.finish(undisturbed)
-    assert len(run.records("start")) == 1
