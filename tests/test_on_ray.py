@@ -3,6 +3,7 @@
 import ipaddress
 import os
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -33,14 +34,14 @@ def listening():
                     yield connection.laddr.ip
 
 
-@pytest.mark.timeout(280)
 def left_behind():
-    """Processes and files of Ray that a training here has started and made."""
-    files = {name for name in os.listdir("/tmp") if name.startswith("climlstm-ray-")}
-    files |= set(os.listdir("/tmp/ray")) if os.path.isdir("/tmp/ray") else set()
+    """Processes and files of Ray that a training in this process has started and made."""
+    session = f"session_*_{os.getpid()}"  # others may use Ray on this machine, too
+    files = [*Path("/tmp").glob(f"ray/{session}"), *Path("/tmp").glob(f"climlstm-ray-*/{session}")]
     return {p.name() for p in psutil.Process().children(recursive=True)}, files
 
 
+@pytest.mark.timeout(280)
 def test_two_ray_workers_train_like_one_process_and_leave_nothing_behind(small_run):
     before = left_behind()
     alone = small_run("name=alone")
