@@ -25,10 +25,16 @@ def losses(config):
 
 
 def listening():
-    """Addresses at which this process and its descendants, Ray's among them, take connections."""
+    """Addresses at which this process and Ray's take connections.
+
+    Those that train are left out: torch's store, in which workers find each other and which runs
+    nothing, listens everywhere, whatever address it is given.
+    """
     here = psutil.Process()
     for process in [here, *here.children(recursive=True)]:
         with suppress(psutil.Error):
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                continue
             for connection in process.net_connections(kind="inet"):
                 if connection.status == psutil.CONN_LISTEN:
                     yield connection.laddr.ip
