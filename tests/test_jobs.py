@@ -105,7 +105,8 @@ class Head:
         monkeypatch.setattr(jobs, "_reach", lambda address: None)
 
     async def follow(self, address, job, say, shown):
-        return shown
+        if self.answers[0] == "knows nothing":  # it refuses to show the log of such a job
+            raise jobs.aiohttp.ClientError("404")
 
     def get_version(self):
         if self.answers[0] == "silent":
@@ -145,3 +146,26 @@ def test_a_lost_head_or_driver_is_worth_another_submission(monkeypatch, answers,
 def test_a_head_that_does_not_come_back_is_not_waited_for_without_end(monkeypatch):
     with pytest.raises(TrainingError, match="has not come back"):
         Head(monkeypatch, *["silent"] * 3).end(seconds=0)
+
+
+def test_a_log_that_broke_off_goes_on_where_it_was(monkeypatch):
+    """The server sends it from its beginning each time, in pieces of its own."""
+    pieces = iter([["first ", "line\n", ConnectionError()], ["first line\nsec", "ond line\n"]])
+
+    async def log(job):
+        for piece in next(pieces):
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+    head = Head(monkeypatch, "RUNNING", "SUCCEEDED")
+    monkeypatch.undo()
+    for name, value in {
+        "SECONDS_BETWEEN_LOOKS": 0,
+        "_client": lambda address: head,
+        "_reach": lambda address: None,
+    }.items():
+        monkeypatch.setattr(jobs, name, value)
+    head.tail_job_logs = log
+    assert head.end() is None
+    assert "".join(head.said) == "first line\nsecond line\n"

@@ -188,9 +188,18 @@ def _follow_to_the_end(
     Raises TrainingError where trying again is not worth it, or the head does not come back.
     """
     shown = 0
+
+    def tell(text: str) -> None:
+        nonlocal shown
+        shown += len(text)
+        say(text)
+
     while True:
         try:
-            shown = asyncio.run(_follow(address, job, say, shown))
+            asyncio.run(_follow(address, job, tell, shown))
+        except (*LOST, RuntimeError) as error:  # by which nobody knows yet what is the matter
+            logger.info("the log of %s broke off: %s", job, error)
+        try:
             _reach(address)
             details = _client(address).get_job_info(job)
         except LOST as error:
@@ -200,7 +209,7 @@ def _follow_to_the_end(
         except RuntimeError as error:  # Ray's client, for everything that the server answers
             if "does not exist" in str(error):
                 return f"The head at {address} is another one and knows no job {job}"
-            logger.info("the log of %s broke off: %s", job, error)
+            logger.info("the head does not say how %s stands: %s", job, error)
             time.sleep(SECONDS_BETWEEN_LOOKS)
             continue
         if details.status == JobStatus.SUCCEEDED:
@@ -214,8 +223,8 @@ def _follow_to_the_end(
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-async def _follow(address: str, job: str, say: Callable[[str], None], shown: int) -> int:
-    """Pass on the log after its first `shown` characters; returns how many there are now.
+async def _follow(address: str, job: str, tell: Callable[[str], None], shown: int) -> None:
+    """Pass on the log after its first `shown` characters.
 
     A host that is switched off says nothing, so that a long silence ends it, too.
     """
@@ -227,9 +236,7 @@ async def _follow(address: str, job: str, say: Callable[[str], None], shown: int
             text = await asyncio.wait_for(anext(log), SILENCE_S)
             seen += len(text)
             if seen > shown:
-                say(text[-(seen - shown) :])
-                shown = seen
-    return shown
+                tell(text[-min(seen - shown, len(text)) :])
 
 
 def _reach(address: str) -> None:
