@@ -1,10 +1,13 @@
 """Distributed weather and climate forecasting with ConvLSTM networks.
 
 Names are resolved when asked for, so that importing climlstm loads neither torch, Ray nor cartopy.
+Datasets have the accessor `dataset.climlstm`.
 """
 
 import importlib
 from typing import Any
+
+from climlstm.accessor import register
 
 __version__ = "0.1.0"
 
@@ -27,3 +30,6 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'climlstm' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+register()

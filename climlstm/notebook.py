@@ -1,10 +1,11 @@
 """In Jupyter: `dataset.climlstm`, from which forecasts are drawn, leafed through and scored.
 
-Importing this module registers the accessor with xarray.
+`import climlstm` registers it with xarray.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +17,14 @@ from climlstm.errors import DataError, PluginError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from climlstm.evaluation.evaluate import Evaluation
+
 logger = logging.getLogger(__name__)
 
 STRIP_LEADS = 4
 """Lead times of the static strip that stands where widgets are missing."""
 
 
-@xr.register_dataset_accessor("climlstm")
 class Accessor:
     """What can be done with a dataset of forecasts, or of weather, at a word.
 
@@ -48,11 +50,15 @@ class Accessor:
             field = field.sel(time=wanted)
         return plots.plot_field(field, **options)
 
-    def plot_forecast(self, variable: str, **options: Any) -> "Figure":
-        """Forecast, truth and error of one variable; the forecast alone without `truth`."""
+    def plot_forecast(self, variable: str | None = None, **options: Any) -> "Figure":
+        """Forecast, truth and error of one variable; the forecast alone without `truth`.
+
+        variable: the first one, if not given.
+        """
         from climlstm import plots
 
-        return plots.plot_forecast(self._dataset, variable, **options)
+        chosen = str(next(iter(self._dataset.data_vars))) if variable is None else variable
+        return plots.plot_forecast(self._dataset, chosen, **options)
 
     def plot_strip(self, variable: str, *, lead_times: Sequence[Any], **options: Any) -> "Figure":
         """One forecast over several lead times."""
@@ -75,14 +81,41 @@ class Accessor:
 
         return open_cube(config_of(self._dataset).data)
 
-    def verify(self, **options: Any) -> pd.DataFrame:
-        """The table of scores, beside persistence and climatology; options as of `evaluate_run`.
+    def verify(self, **options: Any) -> "Evaluation":
+        """Scores beside persistence and climatology; options as of `evaluate_run`.
 
+        It shows itself as tables; `.scores` is the table to go on with.
         Raises DataError where the forecasts were not made by climlstm.
         """
         from climlstm.runs import evaluate_run
 
-        return evaluate_run(self._dataset, **options).scores
+        return evaluate_run(self._dataset, **options)
+
+    def report(
+        self, path: str | Path, *, evaluators: Sequence[str] = (), model: str | None = None
+    ) -> Path:
+        """Score the forecasts and write one HTML page to pass on; its path.
+
+        evaluators: by name; by default those of the run file.
+        model: what the forecasts are called; by default the name of their network.
+        Raises DataError where the forecasts were not made by climlstm.
+        """
+        from climlstm.config import PluginChoice
+        from climlstm.report import with_spectra, write_report
+        from climlstm.runs import config_of, evaluate_run, open_cube
+
+        config = config_of(self._dataset)
+        named = [PluginChoice(name=name) for name in evaluators]
+        chosen = with_spectra(named or config.evaluation.evaluators)
+        return write_report(
+            path,
+            self._dataset,
+            evaluate_run(self._dataset, evaluators=chosen, model=model),
+            open_cube(config.data),
+            config=config,
+            evaluators=chosen,
+            model=model,
+        )
 
     def tracks(
         self,
@@ -167,7 +200,7 @@ class Accessor:
     def __repr__(self) -> str:
         return (
             "climlstm: plot_field, plot_forecast, plot_strip, animate, tracks, plot_tracks, "
-            "verify, truth, explore"
+            "verify, report, truth, explore"
         )
 
 

@@ -15,10 +15,10 @@ kernel_triton = pytest.importorskip(
     "climlstm.model.kernel_triton", reason="Triton is not installed", exc_type=ImportError
 )
 
-from climlstm.model import recurrence  # noqa: E402
-from climlstm.model.convlstm import ConvLSTMLayer  # noqa: E402
-from climlstm.model.kernel import Gates  # noqa: E402
-from climlstm.model.padding import Geometry, with_halo  # noqa: E402
+from climlstm.model import recurrence
+from climlstm.model.convlstm import ConvLSTMLayer
+from climlstm.model.kernel import Gates
+from climlstm.model.padding import Geometry, with_halo
 
 torch.set_num_threads(1)
 

@@ -1,12 +1,17 @@
 """The accessor and the widgets: a slider changes the picture, and nothing is drawn twice."""
 
 import io
+import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+
+pytest.importorskip("cartopy")
+pytest.importorskip("ipywidgets")
+
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
 from PIL import Image
@@ -146,3 +151,59 @@ def test_tracks_of_forecasts_and_truth(forecast, truth):
     assert table.groupby("source")["track_id"].nunique().eq(1).all()
     figure = predicted.climlstm.plot_tracks(true, field="t2m")
     assert figure.axes[0].get_title(loc="left") == "Storm tracks"
+
+
+@pytest.mark.parametrize(
+    "order",
+    ["import climlstm, xarray", "import xarray, climlstm", "import climlstm.notebook, xarray"],
+)
+def test_the_accessor_is_there_whichever_package_comes_first(order):
+    """In a process of its own; and neither order loads torch, cartopy or widgets."""
+    code = (
+        f"{order}\nimport sys\n"
+        "assert 'explore' in repr(xarray.Dataset().climlstm)\n"
+        "assert not {'torch', 'cartopy', 'matplotlib', 'ipywidgets'} & set(sys.modules)\n"
+        "assert not [f for f in sys.meta_path if type(f).__module__ == 'climlstm.accessor']"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_a_name_the_first_variable_is_drawn(forecast):
+    assert "2 m temperature" in forecast.climlstm.plot_forecast().axes[0].get_title(loc="left")
+
+
+def test_forecasts_of_climlstm_are_scored_and_reported_at_a_word(trained, tmp_path):
+    from climlstm.forecasting import open_forecasts
+    from climlstm.runs import forecast_run
+
+    inits = pd.date_range("2001-03-12", periods=2, freq="2D").to_numpy()
+    forecast_run(trained, tmp_path / "f.zarr", init_times=inits, steps=2)
+    forecasts = open_forecasts(tmp_path / "f.zarr")[["msl"]]
+    found = forecasts.climlstm.verify()
+    assert set(found.scores["model"]) == {"convlstm", "persistence", "climatology"}
+    page = forecasts.climlstm.report(tmp_path / "out.html", evaluators=["rmse"], model="mine")
+    assert "<h1>small</h1>" in page.read_text(encoding="utf-8")
+    assert "Power spectrum of Mean sea level pressure" in page.read_text(encoding="utf-8")
+
+
+def test_training_shows_its_progress_in_a_notebook(monkeypatch):
+    """A bar in a widget of the cell's output."""
+    from rich.console import Console
+
+    from climlstm.training.progress import Display
+
+    console = Console(force_jupyter=True, file=io.StringIO())
+    shown = []
+    monkeypatch.setattr("rich.jupyter.display", lambda segments, text: shown.append(text))
+    with Display(console) as display:
+        assert display._bar.live.is_started
+        for step in range(1, 4):
+            display(
+                {"event": "train", "time": float(step), "step": step, "steps": 3, "loss": 0.5,
+                 "epoch": 0, "epochs": 1, "horizon": 1, "samples_per_s": 9.0, "data_wait": 0.0}
+            )  # fmt: skip
+        assert display._bar.tasks[0].completed == 3
+    assert shown[0].strip() == "Output()"  # one widget, in which the bar moves

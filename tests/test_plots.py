@@ -4,12 +4,15 @@ import socket
 import subprocess
 import sys
 
-import cartopy.crs as ccrs
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+
+pytest.importorskip("cartopy")
+
+import cartopy.crs as ccrs
+import matplotlib
 from matplotlib.figure import Figure
 
 from climlstm import plots
@@ -356,6 +359,20 @@ def test_given_axes_are_used(forecast, truth):
     assert plots.plot_field(forecast["t2m"][0, 0], ax=single) is single
     with pytest.raises(DataError, match="cartopy axes"):
         plots.plot_field(forecast["t2m"][0, 0], ax=Figure().add_subplot())
+
+
+def test_a_strip_is_drawn_on_given_maps(forecast, truth):
+    figure = Figure(figsize=(6, 6))
+    rows = figure.subplots(3, 2, subplot_kw={"projection": ccrs.Robinson()})
+    leads = ["6h", "12h"]
+    assert plots.plot_strip(forecast, "t2m", lead_times=leads, truth=truth, ax=rows) is figure
+    limits = [[ax.images[0].get_clim() for ax in row] for row in rows]
+    assert limits[0] == limits[1]
+    colours = [row[0].images[0].cmap.name for row in rows]
+    assert colours[0] == colours[1] != colours[2] == styles.ERROR_COLORMAP
+    assert [ax.get_title(loc="left") for ax in rows[0]] == ["Forecast +6 h", "Forecast +12 h"]
+    with pytest.raises(DataError, match="2 maps, but 6 panels"):
+        plots.plot_strip(forecast, "t2m", lead_times=leads, truth=truth, ax=rows[:1])
 
 
 def score_table():

@@ -6,12 +6,16 @@ import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
-import cartopy.crs as ccrs
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+
+pytest.importorskip("cartopy")
+
+import cartopy.crs as ccrs
 from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 from PIL import Image
 
 from climlstm import plots
@@ -155,6 +159,10 @@ def test_stamps_show_every_member_in_the_same_colours():
     means = [float(image.get_array().mean()) for image in images]
     np.testing.assert_allclose(means, np.array([270, 280, 290]) - 273.15, rtol=1e-5)
     assert len({image.get_clim() for image in images}) == 1
+    given = Figure()
+    maps = given.subplots(1, 3, subplot_kw={"projection": ccrs.PlateCarree()})
+    assert plots.plot_stamps(ensemble([270.0, 280, 290]), "t2m", ax=maps) is given
+    assert all(ax.images for ax in maps)
 
 
 def test_a_single_forecast_is_no_ensemble():

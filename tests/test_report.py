@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+pytest.importorskip("cartopy")
+
 from climlstm import plots
 from climlstm.config import PluginChoice
 from climlstm.errors import DataError
@@ -16,8 +18,6 @@ from climlstm.html import Markup, details, facts, table
 from climlstm.report import sections, with_spectra, write_report
 from climlstm.report.verdict import best_known
 from climlstm.runs import evaluate_run, forecast_run, open_cube
-
-pytest.importorskip("cartopy")
 
 EVALUATORS = with_spectra([PluginChoice(name="rmse"), PluginChoice(name="acc")])
 

@@ -8,7 +8,6 @@ import xarray as xr
 from climlstm.errors import DataError
 from climlstm.evaluation.evaluate import evaluate
 from climlstm.evaluation.spectra import PowerSpectrum, power, wavelengths_km
-from climlstm.plots import plot_spectra
 from climlstm.testing import EvaluatorTests
 
 LATITUDE, LONGITUDE = np.arange(75.0, -76, -15), np.arange(0.0, 360, 7.5)
@@ -87,6 +86,9 @@ def test_the_table_tells_which_scale_is_lost(table):
 
 
 def test_the_picture_shows_the_table_in_readable_units(table):
+    pytest.importorskip("cartopy")
+    from climlstm.plots import plot_spectra
+
     figure = plot_spectra(table, "msl", model="forecast")
     upper, lower = figure.axes
     assert upper.get_title(loc="right") == "hPa²"
@@ -98,6 +100,9 @@ def test_the_picture_shows_the_table_in_readable_units(table):
 
 
 def test_what_is_not_in_the_table_is_named(table):
+    pytest.importorskip("cartopy")
+    from climlstm.plots import plot_spectra
+
     with pytest.raises(DataError, match="Did you mean 'msl'"):
         plot_spectra(table, "mls")
     with pytest.raises(DataError, match="persistence"):

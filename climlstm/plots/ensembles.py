@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from climlstm.errors import DataError
 from climlstm.plots.coastlines import Coastlines, draw_land
 from climlstm.plots.fields import as_field, bounds_of
-from climlstm.plots.maps import checked_map, decorate, draw_values, extension
+from climlstm.plots.maps import checked_map, checked_maps, decorate, draw_values, extension
 from climlstm.plots.overlays import draw_isolines
 from climlstm.plots.projections import view
 from climlstm.plots.selection import Lead, channel, choose_init, choose_lead, true_field
@@ -156,8 +156,12 @@ def plot_stamps(
     coastlines: Coastlines = "auto",
     columns: int = 5,
     width: float = 13.0,
+    ax: Sequence[GeoAxes] | None = None,
 ) -> Figure:
-    """Every member on a small map of its own, in the same colours."""
+    """Every member on a small map of its own, in the same colours.
+
+    ax: one map for each member, instead of a new figure. Other arguments as in `plot_spread`.
+    """
     members = choose_members(forecast, variable, init_time, lead_time)
     count = members.sizes[_MEMBERS]
     across = min(columns, count)
@@ -165,22 +169,29 @@ def plot_stamps(
     look = look_of(first)
     values = look.values(members)
     norm = look.norm(values)
-    rows = -(-count // across)
-    shown = view(bounds_of(first), projection=projection, region=region)
-    sheet = new_sheet(shown, rows=rows, columns=across, width=width, heading=True,
-                      bars=((0, across - 1),))  # fmt: skip
-    image = None
-    for index, target in enumerate(ax for row in sheet.maps for ax in row):
-        if index >= count:
-            target.set_visible(False)
-            continue
-        image = draw_values(target, first, values[index], norm=norm, colormap=look.colormap)
+    bar = None
+    if ax is None:
+        rows = -(-count // across)
+        shown = view(bounds_of(first), projection=projection, region=region)
+        sheet = new_sheet(shown, rows=rows, columns=across, width=width, heading=True,
+                          bars=((0, across - 1),))  # fmt: skip
+        sheet.set_heading(look.label, times_label(first).replace("\n", ", "))
+        maps, bar, figure = [one for row in sheet.maps for one in row], sheet.bars[0], sheet.figure
+        for empty in maps[count:]:
+            empty.set_visible(False)
+    else:
+        maps = checked_maps(ax, count)
+        figure = maps[0].figure
+    for target, member, name in zip(maps, values, members[_MEMBERS].values, strict=False):
+        image = draw_values(target, first, member, norm=norm, colormap=look.colormap)
         decorate(target, coastlines=coastlines)
-        set_titles(target, f"{members[_MEMBERS].values[index]}", "")
-    sheet.set_heading(look.label, times_label(first).replace("\n", ", "))
-    assert image is not None
-    add_colorbar(image, sheet.bars[0], look.label_with_units, extend=extension(values, norm))
-    return sheet.figure
+        set_titles(target, f"{name}", "")
+    extend = extension(values, norm)
+    if bar is not None:
+        add_colorbar(image, bar, look.label_with_units, extend=extend)
+    else:
+        figure.colorbar(image, ax=maps, shrink=0.7, label=look.units, extend=extend)
+    return figure
 
 
 def choose_members(

@@ -1,5 +1,6 @@
 """One field on one map: colours, contour lines, wind, coasts, titles."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import cartopy.crs as ccrs
@@ -134,6 +135,14 @@ def checked_map(ax: object) -> GeoAxes:
         f"ax is a {type(ax).__name__}, but maps need cartopy axes. Make them with "
         "figure.add_subplot(projection=cartopy.crs.Robinson())."
     )
+
+
+def checked_maps(ax: Sequence[GeoAxes], count: int) -> list[GeoAxes]:
+    """As many maps as panels are drawn."""
+    maps = [checked_map(one) for one in np.ravel(np.asarray(ax, dtype=object))]
+    if len(maps) != count:
+        raise DataError(f"ax has {len(maps)} maps, but {count} panels are drawn.")
+    return maps
 
 
 def extension(values: np.ndarray, norm: Normalize) -> Literal["neither", "both", "min", "max"]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import cartopy.crs as ccrs
 import numpy as np
-import pandas as pd
 import xarray as xr
 from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.axes import Axes
@@ -19,7 +18,13 @@ from climlstm.grid import cell_area_weights
 from climlstm.plots.canvas import Shading
 from climlstm.plots.coastlines import Coastlines
 from climlstm.plots.fields import bounds_of, within
-from climlstm.plots.maps import checked_map, decorate, draw_values, extension, plot_field
+from climlstm.plots.maps import (
+    checked_maps,
+    decorate,
+    draw_values,
+    extension,
+    plot_field,
+)
 from climlstm.plots.overlays import WindAs
 from climlstm.plots.projections import Bounds, view
 from climlstm.plots.selection import Case, Lead, choose_case, choose_lead
@@ -30,6 +35,7 @@ from climlstm.plots.styles import (
     lead_label,
     look_of,
     symmetric_limit,
+    time_label,
     times_label,
 )
 from climlstm.plugins import Style
@@ -89,7 +95,7 @@ def plot_forecast(
     for panel, title in zip(maps, ("Forecast", "Truth", "Error"), strict=True):
         note = _rmse_note(case, scale.look, shown.bounds) if title == "Error" else ""
         set_titles(panel, title, note)
-    _add_bars(scale, images, bar_axes, maps)
+    _add_bars(scale, images, bar_axes, maps[:2], maps[2:])
     return figure
 
 
@@ -142,10 +148,12 @@ def plot_strip(
     shading: Shading = "smooth",
     coastlines: Coastlines = "auto",
     width: float = 13.0,
+    ax: Sequence[Sequence[GeoAxes]] | None = None,
 ) -> Figure:
     """One forecast over several lead times: a column for each, with truth and error below.
 
-    Arguments as in `plot_forecast`.
+    ax: rows of maps, one row of them without truth, instead of a new figure.
+    Other arguments as in `plot_forecast`.
     """
     cases = [
         choose_case(
@@ -159,23 +167,29 @@ def plot_strip(
     scale = _Scale.of(cases, look_of(first, style=style), limits, error_limit)
     rows = ("Forecast", "Truth", "Error") if truth is not None else ("Forecast",)
     shown = view(bounds_of(first), projection=projection, region=region)
-    sheet = new_sheet(
-        shown,
-        rows=len(rows), columns=len(cases), width=width, heading=True,
-        bars=((0, 1), (2, 2)) if truth is not None else ((0, 0),), bars_at="right",
-    )  # fmt: skip
+    start = f"from {time_label(first.init_time.values)}"
+    if ax is None:
+        sheet = new_sheet(
+            shown,
+            rows=len(rows), columns=len(cases), width=width, heading=True,
+            bars=((0, 1), (2, 2)) if truth is not None else ((0, 0),), bars_at="right",
+        )  # fmt: skip
+        sheet.set_heading(scale.look.label, start)
+        grid, bars, figure = sheet.maps, sheet.bars, sheet.figure
+    else:
+        flat = checked_maps([one for row in ax for one in row], len(rows) * len(cases))
+        grid = [flat[index * len(cases) :][: len(cases)] for index in range(len(rows))]
+        bars, figure = [], flat[0].figure
     images: list[AxesImage] = []
     for column, case in enumerate(cases):
-        maps = [row[column] for row in sheet.maps]
+        maps = [row[column] for row in grid]
         images = _draw_case(case, maps, scale, shading=shading, coastlines=coastlines)
         for row, (panel, name) in enumerate(zip(maps, rows, strict=True)):
             left = lead_label(case.forecast.lead_time.values) if row == 0 else ""
             right = _rmse_note(case, scale.look, shown.bounds) if name == "Error" else ""
             set_titles(panel, f"{name} {left}".strip() if column == 0 or row == 0 else "", right)
-    start = pd.Timestamp(first.init_time.values)
-    sheet.set_heading(scale.look.label, f"from {start:%a} {start.day} {start:%b %Y %H} UTC")
-    _add_bars(scale, images, sheet.bars, [row[0] for row in sheet.maps])
-    return sheet.figure
+    _add_bars(scale, images, bars, [one for row in grid[:2] for one in row], grid[-1])
+    return figure
 
 
 @dataclass(frozen=True)
@@ -245,7 +259,11 @@ def _draw_case(
 
 
 def _add_bars(
-    scale: _Scale, images: list[AxesImage], bars: Sequence[Axes], maps: Sequence[GeoAxes]
+    scale: _Scale,
+    images: list[AxesImage],
+    bars: Sequence[Axes],
+    maps: Sequence[GeoAxes],
+    error_maps: Sequence[GeoAxes],
 ) -> None:
     """Colour bars in the axes made for them, or beside the maps that were given."""
     look = scale.look
@@ -256,11 +274,12 @@ def _add_bars(
         return
     figure = maps[0].figure
     assert figure is not None
-    figure.colorbar(images[0], ax=list(maps[:2]), shrink=0.7, label=look.units, extend=scale.extend)
+    figure.colorbar(images[0], ax=list(maps), shrink=0.7, label=look.units, extend=scale.extend)
     if len(images) == 3:
         figure.colorbar(
-            images[2], ax=maps[2], shrink=0.7, label=scale.error_label, extend=scale.error_extend
-        )
+            images[2], ax=list(error_maps), shrink=0.7,
+            label=scale.error_label, extend=scale.error_extend,
+        )  # fmt: skip
 
 
 def _rmse_note(case: Case, look: Look, bounds: Bounds) -> str:
@@ -269,11 +288,3 @@ def _rmse_note(case: Case, look: Look, bounds: Bounds) -> str:
     error = within(case.forecast - case.truth, bounds) * look.conversion.scale
     mse = (error**2).weighted(cell_area_weights(error.latitude)).mean()
     return f"RMSE {float(np.sqrt(mse)):.3g} {look.units}"
-
-
-def checked_maps(ax: Sequence[GeoAxes], count: int) -> list[GeoAxes]:
-    """As many maps as panels are drawn."""
-    maps = [checked_map(one) for one in np.ravel(np.asarray(ax, dtype=object))]
-    if len(maps) != count:
-        raise DataError(f"ax has {len(maps)} maps, but {count} panels are drawn.")
-    return maps

@@ -122,10 +122,11 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 class Display:
-    """Shows records: a live bar on a terminal, plain lines elsewhere."""
+    """Shows records: a live bar on a terminal and in notebooks, plain lines elsewhere."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console = console or Console()
+        self.is_live = console.is_terminal or console.is_jupyter
         self._next_line = 0.0
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -139,7 +140,7 @@ class Display:
         )
 
     def __enter__(self) -> "Display":
-        if self.console.is_terminal:
+        if self.is_live:
             self._bar.start()
         return self
 
@@ -147,7 +148,7 @@ class Display:
         self._bar.stop()
 
     def __call__(self, record: Record) -> None:
-        if record["event"] == "train" and self.console.is_terminal:
+        if record["event"] == "train" and self.is_live:
             self._move(record)
         elif record["event"] != "train" or time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
