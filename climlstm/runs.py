@@ -216,7 +216,7 @@ def forecast_run(
     digest = read_json(trained.checkpoint / "forecaster.json")["sha256"]
     with (
         exclusive(out, f"The forecast {out} is being written"),
-        _spread_over(address, gpu=gpu) as executor,
+        spread_over(address, gpu=gpu) as executor,
     ):
         wanted = config.training.precision
         if executor is None:
@@ -240,7 +240,7 @@ def forecast_run(
 
 
 @contextmanager
-def _spread_over(address: str | None, *, gpu: bool = False) -> Iterator[Executor | None]:
+def spread_over(address: str | None, *, gpu: bool = False) -> Iterator[Executor | None]:
     """An executor on a Ray cluster; none without an address."""
     if address is None:
         yield None
@@ -318,7 +318,7 @@ def evaluate_run(
             plan=plan,
             cache=_cache(config),
         )
-    with _spread_over(address) as executor:
+    with spread_over(address) as executor:
         return evaluate(
             forecasts,
             truth,

@@ -20,10 +20,13 @@ pytest.importorskip("ray", reason="needs climlstm[ray]")
 import ray
 
 from climlstm import ray_tasks, runs
+from climlstm.data import statistics
+from climlstm.data.prepare import prepare
+from climlstm.data.statistics import STATISTICS, Statistics
 from climlstm.errors import ClusterError, DataError
 from climlstm.forecasting import open_forecasts
 from climlstm.ray_tasks import RayExecutor
-from climlstm.runs import evaluate_run, forecast_run
+from climlstm.runs import evaluate_run, forecast_run, plan_preparation
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not see tests
 
@@ -83,6 +86,22 @@ def test_what_calls_share_is_stored_once(executor, monkeypatch):
     assert stored == [shared]
 
 
+def test_a_store_prepared_by_ray_is_that_of_threads(executor, small_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(statistics, "BYTES_OF_A_CALL", 1 << 21)  # several calls, also here
+    config = small_run()
+    stores = []
+    for name, scheduler in (("threads", "threads"), ("ray", executor)):
+        out = tmp_path / f"{name}.zarr"
+        prepare(plan_preparation(config, out), out, data=config.data, scheduler=scheduler)
+        stores.append(xr.open_zarr(out))
+    here, there = stores
+    xr.testing.assert_equal(here.load(), there.load())
+    known, spread = (Statistics.from_dict(s.attrs[STATISTICS]) for s in stores)
+    for name in ("mean", "std", "tendency_std"):
+        np.testing.assert_allclose(getattr(spread, name), getattr(known, name), rtol=1e-8)
+    assert spread.missing == known.missing
+
+
 def killed_once(folder, function, *items):
     """The call, but the first process that makes it is killed in its midst, or at its end."""
     if first_time(folder, items):
@@ -116,7 +135,7 @@ def deadly(executor, tmp_path, monkeypatch):
     def spread(address, *, gpu=False):
         yield None if address is None else deadly
 
-    monkeypatch.setattr(runs, "_spread_over", spread)
+    monkeypatch.setattr(runs, "spread_over", spread)
     return deadly
 
 

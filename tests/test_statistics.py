@@ -233,3 +233,25 @@ def test_an_hour_without_climatology_is_an_error():
     normal = climatology(cube, JANUARY, channels=["t2m"])
     with pytest.raises(DataError, match="hours 0, 6, 12, 18 UTC, but not 3"):
         climatology_at(normal, np.array(["2020-01-03T03"], "M8[ns]"))
+
+
+def test_statistics_by_calls_of_an_executor_are_those_of_one_pass(monkeypatch):
+    times = pd.date_range("2001-01-01", periods=50, freq="6h").delete([20, 21])
+    values = np.random.default_rng(0).normal(280.0, 5.0, (48, 4, 8)).astype("float32")
+    values[30, 1, 2] = np.nan
+    cube = xr.Dataset(
+        {"t2m": (("time", "latitude", "longitude"), values, {"units": "K"})},
+        {"time": times, "latitude": [60.0, 20.0, -20.0, -60.0], "longitude": np.arange(8) * 45.0},
+    ).chunk(time=5)
+    period = (times[0], times[-1])
+    known = statistics.compute_statistics(cube, channels=["t2m"], train=period)
+    monkeypatch.setattr(statistics, "BYTES_OF_A_CALL", 7 * 4 * 32)  # seven steps, across chunks
+    with ThreadPoolExecutor(2) as executor:
+        spread = statistics.compute_statistics(
+            cube, channels=["t2m"], train=period, executor=executor
+        )
+    np.testing.assert_allclose(spread.mean, known.mean, rtol=1e-8)
+    np.testing.assert_allclose(spread.std, known.std, rtol=1e-8)
+    np.testing.assert_allclose(spread.tendency_std, known.tendency_std, rtol=1e-8)
+    assert [str(gap) for gap in spread.missing] == [str(gap) for gap in known.missing]
+    assert len(known.missing) == 1

@@ -101,7 +101,7 @@ tune:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_killed_sweep_goes_on_and_hopeless_trials_end_early(sweep_file):
     pytest.importorskip("ray", reason="needs climlstm[ray]")
     command = [sys.executable, "-m", "climlstm", "tune", str(sweep_file)]
@@ -110,7 +110,7 @@ def test_a_killed_sweep_goes_on_and_hopeless_trials_end_early(sweep_file):
     folder = sweep_folder(config)
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while not list(folder.glob("trial-001/step-*")):  # the second trial has a checkpoint
             assert time.monotonic() < until
             assert process.poll() is None
@@ -123,7 +123,8 @@ def test_a_killed_sweep_goes_on_and_hopeless_trials_end_early(sweep_file):
     with pytest.raises(subprocess.CalledProcessError) as again:
         subprocess.run(command, check=True, capture_output=True, text=True)
     assert "--resume" in again.value.stderr
-    done = subprocess.run([*command, "--resume"], check=True, capture_output=True, text=True)
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert "trials, the best first" in done.stdout
 
     table = pd.read_csv(folder / "trials.csv").sort_values("trial")

@@ -154,7 +154,7 @@ def prepare(
     data: with it, the statistics of the training period are put into the store.
     expected: what `estimate` gave, if it was asked before.
     scheduler: of Dask, by its name or as a function ('threads', a dask.distributed Client's get);
-    or an executor, such as one of processes, or of Ray.
+    or an executor, such as one of processes, or of Ray, which then takes the statistics, too.
 
     Raises DataError where the folder exists, the disk is too small, or an unfinished store beside
     it holds something else.
@@ -162,11 +162,11 @@ def prepare(
     check_free(out)
     unfinished = out.with_name(out.name + ".unfinished")
     layout = _layout(plan)
-    writer = _Writer(plan, unfinished, layout, _digest(plan, layout))
+    writer = _Writer(plan, unfinished.resolve(), layout, _digest(plan, layout))
     _start(writer, expected)
     with _reported(writer, progress):
         _write_all(writer, scheduler)
-    _finish(unfinished, data)
+    _finish(unfinished, data, scheduler if isinstance(scheduler, Executor) else None)
     unfinished.replace(out)
     return out
 
@@ -323,14 +323,14 @@ def _template(plan: CubePlan) -> xr.Dataset:
     return static.assign(empty)
 
 
-def _finish(folder: Path, data: DataConfig | None) -> None:
+def _finish(folder: Path, data: DataConfig | None, executor: Executor | None) -> None:
     """Put the statistics in, and the metadata of all arrays into one place."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata", module="zarr")
         warnings.filterwarnings("ignore", message="Object at", module="zarr")  # the note
         zarr.consolidate_metadata(folder)
         if data is not None:
-            statistics = _statistics(folder, data)
+            statistics = _statistics(folder.resolve(), data, executor)
             zarr.open_group(folder, mode="r+").attrs[STATISTICS] = statistics.to_dict()
             zarr.consolidate_metadata(folder)
     (folder / NOTE).unlink()
@@ -338,13 +338,18 @@ def _finish(folder: Path, data: DataConfig | None) -> None:
         aside.unlink()
 
 
-def _statistics(folder: Path, data: DataConfig) -> Statistics:
+def _statistics(folder: Path, data: DataConfig, executor: Executor | None) -> Statistics:
     """Of the training period, with the gaps of all periods, from what was written."""
     plain = data.model_copy(update={"region": None, "coarsen": 1, "static": ()})
     plan = plan_cube(xr.open_zarr(folder, chunks={}), plain)
     train, valid, test = (data.periods.bounds(name) for name in ("train", "valid", "test"))
     return compute_statistics(
-        plan.cube(), channels=data.state, train=train, others=(valid, test), plan=plan
+        plan.cube(),
+        channels=data.state,
+        train=train,
+        others=(valid, test),
+        plan=plan,
+        executor=executor,
     )
 
 

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ Period = tuple[pd.Timestamp, pd.Timestamp]
 
 TASKS_AT_ONCE = 64
 """Their results are in memory together, with two fields each."""
+
+BYTES_OF_A_CALL = 1 << 28
+"""Decoded by one call of an executor, about: seconds of work, beside which its start is nothing."""
 
 STATISTICS = "climlstm_statistics"
 """Attribute of a prepared store with the statistics of its training period."""
@@ -163,6 +167,7 @@ def compute_statistics(
     plan: CubePlan | None = None,
     cache: Path | None = None,
     remote_cache: Cache | None = None,
+    executor: Executor | None = None,
 ) -> Statistics:
     """Statistics of the training period, and where values are missing in any period.
 
@@ -172,6 +177,8 @@ def compute_statistics(
     cache: a folder; statistics found there under the same digest are not computed again, and of
     several processes that want the same at once, one computes them.
     remote_cache: keeps objects of a remote store on disk.
+    executor: looks at some steps with each call, on hosts that see the source under the same name;
+        None: threads of this process.
 
     Raises DataError where the training period is empty, or a channel is constant in it.
     """
@@ -181,6 +188,7 @@ def compute_statistics(
         logger.info("statistics of the training period: taken from the prepared store")
         return replace(inside, digest=digest)
     options: dict[str, Any] = {"plan": plan, "remote_cache": remote_cache, "digest": digest}
+    options["executor"] = executor
     if cache is None:
         return _compute(cube, tuple(channels), train, others, **options)
     kept = cache / f"statistics-{digest[:16]}.json"
@@ -222,6 +230,7 @@ def _compute(
     plan: CubePlan | None,
     remote_cache: Cache | None,
     digest: str,
+    executor: Executor | None,
 ) -> Statistics:
     times = cube["time"].values
     inside = _within(times, train)
@@ -231,7 +240,11 @@ def _compute(
             f"{times[0]} to {times[-1]}; statistics need two at least. Change data.periods.train."
         )
     wanted = np.logical_or.reduce([inside, *(_within(times, period) for period in others)])
-    found = _account(cube, channels, np.flatnonzero(wanted), inside, plan, remote_cache)
+    account = partial(_account, cube, channels, inside, plan, remote_cache)
+    if executor is None:
+        found = account(CPU_COUNT, np.flatnonzero(wanted))
+    else:
+        found = _spread(executor, partial(account, 1), cube, channels, np.flatnonzero(wanted))
     shape = (cube.sizes["latitude"], cube.sizes["longitude"])
     observed = np.stack([~account.never(inside, shape) for account in found])
     missing = [
@@ -276,19 +289,38 @@ def _check(
             )
 
 
-def _account(
+def _spread(
+    executor: Executor,
+    account: Callable[[NDArray[np.int64]], list[Account]],
     cube: xr.Dataset,
     channels: Sequence[str],
     positions: NDArray[np.int64],
+) -> list[Account]:
+    """Accounts of consecutive steps, some with each call, merged in order of time."""
+    step_bytes = 4 * len(channels) * cube.sizes["latitude"] * cube.sizes["longitude"]
+    size = max(1, BYTES_OF_A_CALL // step_bytes)
+    blocks = [positions[first : first + size] for first in range(0, positions.size, size)]
+    step = _step(cube["time"].values)
+    found, *later = executor.map(account, blocks)
+    for accounts in later:
+        found = [a.merge(b, step) for a, b in zip(found, accounts, strict=True)]
+    return found
+
+
+def _account(
+    cube: xr.Dataset,
+    channels: Sequence[str],
     inside: NDArray[np.bool_],
     plan: CubePlan | None,
     remote_cache: Cache | None,
+    threads: int,
+    positions: NDArray[np.int64],
 ) -> list[Account]:
     """What is to be known of each channel: one Dask task a chunk, merged as they come in."""
     times = cube["time"].values
     step = _step(times)
     found: dict[int, Account] = {}
-    with ThreadPoolExecutor(CPU_COUNT, thread_name_prefix="climlstm-statistics") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="climlstm-statistics") as pool:
         for part in make_parts(cube, channels, plan, remote_cache):
             jobs = jobs_of(part, positions)
             for first in range(0, len(jobs), TASKS_AT_ONCE):
