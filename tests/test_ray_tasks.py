@@ -98,7 +98,7 @@ def test_a_store_prepared_by_ray_is_that_of_threads(executor, small_run, tmp_pat
     xr.testing.assert_equal(here.load(), there.load())
     known, spread = (Statistics.from_dict(s.attrs[STATISTICS]) for s in stores)
     for name in ("mean", "std", "tendency_std"):
-        np.testing.assert_allclose(getattr(spread, name), getattr(known, name), rtol=1e-8)
+        np.testing.assert_allclose(getattr(spread, name), getattr(known, name), rtol=1e-5)
     assert spread.missing == known.missing
 
 
