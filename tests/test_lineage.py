@@ -1,13 +1,16 @@
 """Starting from another run's checkpoint, and what a checkpoint says of where it comes from."""
 
 import json
+import os
 import shutil
 import subprocess
 
 import pandas as pd
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from climlstm.cli import app
 from climlstm.data import leaks
 from climlstm.environment import environment, git_state
 from climlstm.errors import CheckpointError, DataError
@@ -58,6 +61,16 @@ def test_fine_tuning_starts_where_the_parent_stands(fine_tuned, trained, small_r
         records = read_journal(folder / JOURNAL)
         losses.append([r["valid_loss"] for r in records if r["event"] == "valid"][-1])
     assert losses[0] < losses[1]
+
+
+def test_the_command_line_starts_from_a_checkpoint(trained, run_file, tmp_path):
+    place = os.path.relpath(trained.checkpoint)
+    settings = [f"--set={setting}" for setting in ("name=child", "training.epochs=1", *LATER)]
+    done = CliRunner().invoke(app, ["train", str(run_file), "--plain", "--from", place, *settings])
+    assert done.exit_code == 0, done.output
+    child = find_trained(tmp_path / "runs" / "child")
+    assert child.provenance["lineage"][0]["checkpoint"] == str(trained.checkpoint)
+    assert child.config.training.start_from == str(trained.checkpoint)
 
 
 def test_the_lineage_is_recorded(fine_tuned, trained):
