@@ -88,7 +88,8 @@ def run(config, *, workers=1, kill_after=None, at="training", rng=random):
         process.join(SECONDS_TO_END)
         assert process.exitcode is not None, "a worker hangs"
     codes = {process.exitcode for process in processes}
-    assert codes <= {0, -signal.SIGKILL}, codes
+    lost = {-signal.SIGKILL, 1} if -signal.SIGKILL in codes else set()  # 1: missed its neighbour
+    assert codes <= {0} | lost, codes
     return codes == {0}
 
 
