@@ -164,11 +164,12 @@ def largest_difference(found, expected):
 
 def test_killed_at_random_moments_and_resumed_bit_for_bit(small_run, unbroken):
     config = small_run("name=killed", *SETTINGS)
-    seen = kill_again_and_again(config, kills=4, seed=time.time_ns(), seconds=unbroken[1] / 2)
+    seen = kill_again_and_again(config, kills=3, seed=time.time_ns(), seconds=unbroken[1] / 2)
     assert_bit_for_bit(result(config), unbroken[0])
     assert seen["ends"] == 1
 
 
+@pytest.mark.slow
 def test_killed_with_other_numbers_of_workers(small_run, unbroken):
     config = small_run("name=killed", *SETTINGS)
     for workers in (2, 1):
