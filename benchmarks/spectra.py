@@ -6,7 +6,7 @@ circles: power above 1 is too much, below 1 is blur.
 
     python benchmarks/spectra.py [--quick] [--json FILE] [--years 2] [--epochs 2]
 
-Needs climlstm-spectral. Two years and two epochs take a quarter of an hour on one core.
+Needs climlstm-spectral.
 """
 
 import argparse

@@ -84,7 +84,8 @@ def show(name: Name, kind: KindOption = None) -> None:
         if isinstance(loaded, plugins.Variable):
             console.print(_described(loaded), highlight=False)
             continue
-        console.print(textwrap.indent(escape(inspect.getdoc(loaded) or "(no text)"), "  "))
+        text = textwrap.indent(escape(inspect.getdoc(loaded) or "(no text)"), "  ")
+        console.print(text, highlight=False, soft_wrap=True)
         _print_options(getattr(loaded, "Options", loaded))
 
 
