@@ -71,7 +71,14 @@ def _session(shown: str | None, **settings: Any) -> Iterator[list[int]]:
     try:
         with _on_loopback() if shown is None else nullcontext():
             ray.init(logging_level=logging.ERROR, **settings)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises plain ones, too, where its processes do not start
+        if address is None:
+            raise ConfigError(
+                f"Ray cannot be started on this machine: {error}. Try again when it is less busy, "
+                "or train in this process with --plain."
+            ) from error
+        if not isinstance(error, ConnectionError | RuntimeError | ValueError):
+            raise
         raise ConfigError(
             f"No Ray cluster answers at '{shown}': {error}. Start one with 'ray start --head', "
             "or leave --address out to use this machine only."
