@@ -72,7 +72,7 @@ def _session(shown: str | None, **settings: Any) -> Iterator[list[int]]:
         with _on_loopback() if shown is None else nullcontext():
             ray.init(logging_level=logging.ERROR, **settings)
     except Exception as error:  # Ray raises plain ones, too, where its processes do not start
-        if address is None:
+        if shown is None:
             raise ConfigError(
                 f"Ray cannot be started on this machine: {error}. Try again when it is less busy, "
                 "or train in this process with --plain."
