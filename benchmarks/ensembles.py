@@ -6,6 +6,11 @@ from perturbed states, and a single forecast. Spread over the error of the ensem
 the two agree; the fair CRPS of a single forecast is its absolute error.
 
     python benchmarks/ensembles.py [--quick] [--json FILE] [--members 10] [--weather STORE]
+
+Measured with noise (one seed, one pass over four years, ten members, 31 to 55 initialisations, all
+six channels, global): spread over error 0.71 to 1.07 at days 2 to 7; with states perturbed besides,
+0.84 to 1.19, a fair CRPS that is better from day 2 on and worse at 12 h, and a flatter rank
+histogram.
 """
 
 import argparse
@@ -24,7 +29,7 @@ from climlstm.forecasting import open_forecasts
 from climlstm.runs import Trained, evaluate_run, find_trained, forecast_run, train_run
 
 LEADS = [pd.Timedelta(days=d) for d in (1, 2, 3, 5, 7)]
-NETWORK = "model.options={hidden: [112], blocks: 2, patch: 2}"
+NETWORK = "model.options={hidden: [128, 128], patch: 2}"
 NOISE = [
     *("model.noise=2", "training.members=2", "training.loss.name=crps"),
     *("training.batch_size=8", "training.learning_rate=1.5e-3"),
@@ -41,7 +46,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="within minutes; says nothing")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--members", type=int, default=10)
-    parser.add_argument("--horizon", type=int, default=6)
+    parser.add_argument("--horizon", type=int, default=4)
     parser.add_argument("--weather", type=Path, help="keep what is simulated here, for other runs")
     asked = parser.parse_args()
     console = Console(width=max(120, Console().width))

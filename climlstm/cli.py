@@ -538,12 +538,12 @@ def plot(
     region: Annotated[str | None, typer.Option(help="Region by name.")] = None,
     truth: Annotated[bool, typer.Option(help="Beside truth and error.")] = True,
 ) -> None:
-    """Map of a forecast, the truth and the error, with coastlines; offline."""
-    from climlstm.forecasting import open_forecasts
+    """Map of a forecast (of an ensemble: its mean), the truth and the error; offline."""
+    from climlstm.forecasting import ensemble_mean, open_forecasts
     from climlstm.plots import plot_forecast, save
     from climlstm.runs import config_of, open_cube
 
-    forecasts = open_forecasts(store)
+    forecasts = ensemble_mean(open_forecasts(store))
     figure = plot_forecast(
         forecasts,
         variable,

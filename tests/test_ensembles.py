@@ -12,11 +12,18 @@ import xarray as xr
 from climlstm.config import load_config
 from climlstm.data.stream import Window
 from climlstm.errors import ConfigError, DataError
-from climlstm.forecasting import Ensemble, Perturbations, forecast, histories, open_forecasts
+from climlstm.forecasting import (
+    Ensemble,
+    Perturbations,
+    ensemble_mean,
+    forecast,
+    histories,
+    open_forecasts,
+)
 from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.model.losses import CRPS
 from climlstm.model.noise import draw_noise
-from climlstm.runs import evaluate_run, forecast_run, open_cube
+from climlstm.runs import evaluate_run, evaluators_of, forecast_run, open_cube
 from climlstm.training.members import predict
 
 torch.set_num_threads(1)
@@ -227,6 +234,26 @@ def test_an_ensemble_has_the_scores_of_one(store):
     assert set(ranks["rank"]) == {0, 1, 2, 3}
     shares = ranks.groupby(["variable", "lead_time"], observed=True)["share"].sum()
     np.testing.assert_allclose(shares, 1)
+
+
+@pytest.mark.slow
+def test_reports_and_maps_show_the_mean_of_an_ensemble(store, noisy, tmp_path):
+    pytest.importorskip("cartopy")
+    from climlstm.report import with_spectra, write_report
+
+    forecasts = open_forecasts(store).isel(init_time=slice(0, 3))
+    mean = ensemble_mean(forecasts)
+    assert mean.attrs == forecasts.attrs
+    assert mean["z500"].attrs == forecasts["z500"].attrs
+    np.testing.assert_allclose(mean["msl"], forecasts["msl"].mean("realization"), rtol=1e-6)
+    config = noisy.config
+    chosen = with_spectra(evaluators_of(config, forecasts))
+    evaluation = evaluate_run(forecasts, evaluators=chosen)
+    page = write_report(
+        tmp_path / "report.html", forecasts, evaluation, open_cube(config.data),
+        config=config, evaluators=chosen,
+    )  # fmt: skip
+    assert "Spread skill" in page.read_text()
 
 
 def test_a_network_without_noise_has_perturbed_initial_states(trained, tmp_path):

@@ -3,6 +3,7 @@
 from climlstm.forecasting.ensemble import Ensemble, Perturbations, Times
 from climlstm.forecasting.forecast import check, forecast, histories, possible_inits, rollout
 from climlstm.forecasting.store import (
+    ensemble_mean,
     from_weatherbench,
     open_forecasts,
     to_weatherbench,
@@ -14,6 +15,7 @@ __all__ = [
     "Perturbations",
     "Times",
     "check",
+    "ensemble_mean",
     "forecast",
     "from_weatherbench",
     "histories",

@@ -167,6 +167,13 @@ def open_forecasts(store: str | Path) -> xr.Dataset:
     return from_weatherbench(stored)
 
 
+def ensemble_mean(forecasts: xr.Dataset) -> xr.Dataset:
+    """The mean of the members, lazily, with all attributes; a single forecast as it is."""
+    if "realization" not in forecasts.dims:
+        return forecasts
+    return forecasts.mean("realization", keep_attrs=True)
+
+
 def to_weatherbench(forecasts: xr.Dataset) -> xr.Dataset:
     """Our names and dimensions to WeatherBench's; channels on levels become one variable."""
     fields: dict[str, list[xr.DataArray]] = {}

@@ -12,6 +12,7 @@ from climlstm import __version__
 from climlstm.config import Config, PluginChoice
 from climlstm.errors import DataError
 from climlstm.evaluation.evaluate import Evaluation
+from climlstm.forecasting import ensemble_mean
 from climlstm.report import page, sections
 from climlstm.report.verdict import best_known, headline
 
@@ -52,7 +53,7 @@ def write_report(
         ("What was run", sections.what_was_run(forecasts, config, provenance)),
         ("Audit", sections.audit(provenance)),
         ("Scores", sections.scores(evaluation, name)),
-        ("Maps", sections.maps(forecasts, truth, typical, worst)),
+        ("Maps", sections.maps(ensemble_mean(forecasts), truth, typical, worst)),
         ("Storms", sections.storms(evaluation, truth, evaluators, name, typical)),
         ("Spectra", sections.spectra(evaluation, name)),
         ("Run file", sections.run_file(config)),
