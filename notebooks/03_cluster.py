@@ -20,6 +20,7 @@
 
 # %%
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -36,6 +37,8 @@ from climlstm.training.progress import describe, read_journal
 demo = next(folder for folder in (Path("demo"), Path("../demo")) if folder.is_dir()).resolve()
 address = os.environ.get("RAY_API_SERVER_ADDRESS")
 if address is None:
+    here = Path(sys.executable).parent  # jobs run the first python that they find: this one
+    os.environ["PATH"] = f"{here}{os.pathsep}{os.environ['PATH']}"
     cluster = ray.init(num_cpus=2, include_dashboard=True, logging_level="error")
     address = f"http://{cluster.dashboard_url}"
 address
@@ -104,7 +107,7 @@ print(job_log(address, job)[-600:])
 
 # %%
 losses = pd.DataFrame([record for record in records if record["event"] == "valid"])
-losses[["epoch", "step", "valid_loss"]]
+losses[["step", "valid_loss"]]
 
 # %%
 trained = find_trained(storage / config.name)
