@@ -140,7 +140,7 @@ def failing_store(folder: Path) -> Iterator[FailingStore]:
         store.server.server_close()
 
 
-SETTINGS = ["training.epochs=1", "data.memory=7MiB", "training.validation_windows=4"]
+SETTINGS = ["training.epochs=1", "data.memory=10MiB", "training.validation_windows=4"]
 
 
 @pytest.fixture
