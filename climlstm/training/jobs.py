@@ -12,10 +12,12 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from climlstm.config import Config, dump_config
 from climlstm.errors import ConfigError, TrainingError, missing_extra
@@ -196,7 +198,7 @@ def _follow_to_the_end(
 
     while True:
         try:
-            asyncio.run(_follow(address, job, tell, shown))
+            _await(_follow(address, job, tell, shown))
         except (*LOST, RuntimeError) as error:  # by which nobody knows yet what is the matter
             logger.info("the log of %s broke off: %s", job, error)
         try:
@@ -221,6 +223,20 @@ def _follow_to_the_end(
                 raise TrainingError(f"The job {job} failed; its log above says why.")
             return f"The driver of job {job} was lost ({_first_line(details.message)})"
         time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _await(work: Coroutine[Any, Any, None]) -> None:
+    """Run it to its end; in Jupyter, where this thread has a loop that runs, in a thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(work)
+        return
+    thread = ThreadPoolExecutor(1)
+    try:
+        thread.submit(asyncio.run, work).result()
+    finally:
+        thread.shutdown(wait=False)  # an interrupted cell ends; the log is read on unheard
 
 
 async def _follow(address: str, job: str, tell: Callable[[str], None], shown: int) -> None:
