@@ -17,6 +17,7 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/pip check --disable-pip-version-check
 
 slow: $(VENV)/.installed
 	$(BIN)/pytest -q -m "slow or not slow"
