@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from climlstm.model.blocks import empty_channels_last
 from climlstm.model.convolution import add_convolution, convolve_into, gradients
 from climlstm.model.kernel import gates_for
+from climlstm.model.memory import empty_channels_last
 from climlstm.model.padding import Geometry, empty_with_halo, fill_halo, fold_halo, interior
 
 HOISTED_BYTES = {"cpu": 2**25, "cuda": 2**30}

@@ -28,39 +28,39 @@ def empty_channels_last(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype
     return _of_this_thread().take(last, dtype).movedim(-1, -3)
 
 
-class Blocks:
-    """Blocks of memory that are handed out again, in the same size, when no tensor uses them.
+class Buffers:
+    """Memory that is handed out again, in the same size, when no tensor uses them.
 
     References are counted, so nobody gives anything back, and who keeps a tensor keeps its values.
     """
 
     def __init__(self) -> None:
-        self._blocks: list[NDArray[np.uint8]] = []
+        self._buffers: list[NDArray[np.uint8]] = []
 
     def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """A contiguous tensor whose values are undefined."""
         size = math.prod(shape) * dtype.itemsize
         if size < SMALL:
             return torch.empty(shape, dtype=dtype)
-        free = [i for i in range(len(self._blocks)) if _holders(self._blocks, i) == NOBODY]
-        fitting = next((i for i in free if self._blocks[i].size == size), None)
+        free = [i for i in range(len(self._buffers)) if _holders(self._buffers, i) == NOBODY]
+        fitting = next((i for i in free if self._buffers[i].size == size), None)
         if fitting is None:
             self._drop(free)
-            self._blocks.append(np.empty(size, dtype="uint8"))
-            fitting = len(self._blocks) - 1
-        return torch.from_numpy(self._blocks[fitting]).view(dtype).view(shape)
+            self._buffers.append(np.empty(size, dtype="uint8"))
+            fitting = len(self._buffers) - 1
+        return torch.from_numpy(self._buffers[fitting]).view(dtype).view(shape)
 
     @property
     def nbytes(self) -> int:
-        """Of all blocks, whether in use or not."""
-        return sum(block.size for block in self._blocks)
+        """Of all buffers, whether in use or not."""
+        return sum(buffer.size for buffer in self._buffers)
 
     def _drop(self, free: list[int]) -> None:
-        """Let go of blocks that nobody uses, if they are more than those in use."""
-        unused = sum(self._blocks[i].size for i in free)
+        """Let go of buffers that nobody uses, if they are more than those in use."""
+        unused = sum(self._buffers[i].size for i in free)
         if unused > self.nbytes - unused:
             for i in reversed(free):
-                del self._blocks[i]
+                del self._buffers[i]
 
 
 def _holders(objects: list[Any], index: int) -> int:
@@ -74,8 +74,8 @@ NOBODY = _holders([object()], 0)
 _threads = threading.local()
 
 
-def _of_this_thread() -> Blocks:
-    if not hasattr(_threads, "blocks"):
-        _threads.blocks = Blocks()
-    blocks: Blocks = _threads.blocks
-    return blocks
+def _of_this_thread() -> Buffers:
+    if not hasattr(_threads, "buffers"):
+        _threads.buffers = Buffers()
+    buffers: Buffers = _threads.buffers
+    return buffers

@@ -1,0 +1,41 @@
+"""Memory that the time loop uses again, and never takes from under anybody."""
+
+import torch
+
+from climlstm.model.memory import SMALL, Buffers
+
+LARGE = (SMALL // 4, 2)
+
+
+def test_buffer_is_used_again_when_no_tensor_holds_it():
+    buffers = Buffers()
+    first = buffers.take(LARGE, torch.float32)
+    place = first.data_ptr()
+    part = first[1:].view(torch.int32)
+    del first
+    second = buffers.take(LARGE, torch.float32)
+    assert second.data_ptr() != place
+    del part
+    third = buffers.take((4, SMALL), torch.bfloat16)  # of another size
+    assert third.data_ptr() != place
+    assert buffers.take((2, SMALL // 2), torch.bfloat16).data_ptr() == place
+
+
+def test_what_autograd_keeps_is_not_used_again():
+    buffers = Buffers()
+    weight = torch.ones(LARGE, requires_grad=True)
+    field = buffers.take(LARGE, torch.float32).fill_(2.0)
+    product = (weight * field).sum()
+    del field
+    buffers.take(LARGE, torch.float32).fill_(5.0)
+    (gradient,) = torch.autograd.grad(product, weight)
+    assert gradient.unique().tolist() == [2.0]
+
+
+def test_unused_buffers_do_not_pile_up():
+    buffers = Buffers()
+    held = buffers.take(LARGE, torch.float32)
+    for factor in range(2, 40):
+        buffers.take((factor, *LARGE), torch.float32)
+    assert buffers.nbytes <= (39 + 1 + 1) * 4 * held.numel()
+    assert torch.equal(held.fill_(1.0).unique(), torch.ones(1))
