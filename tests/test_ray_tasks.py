@@ -19,7 +19,7 @@ pytest.importorskip("ray", reason="needs climlstm[ray]")
 
 import ray
 
-from climlstm import ray_tasks, runs
+from climlstm import ray_tasks
 from climlstm.data import statistics
 from climlstm.data.prepare import prepare
 from climlstm.data.statistics import STATISTICS, Statistics
@@ -135,7 +135,8 @@ def deadly(executor, tmp_path, monkeypatch):
     def spread(address, *, gpu=False):
         yield None if address is None else deadly
 
-    monkeypatch.setattr(runs, "spread_over", spread)
+    for step in ("forecasting", "evaluation"):
+        monkeypatch.setattr(f"climlstm.runs.{step}.spread_over", spread)
     return deadly
 
 

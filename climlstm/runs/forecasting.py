@@ -1,0 +1,120 @@
+"""Forecast with what a run has trained."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from climlstm.config import Config, DataConfig, ForecastConfig
+from climlstm.errors import ConfigError
+from climlstm.exclusive import exclusive
+from climlstm.forecasting import (
+    Ensemble,
+    Perturbations,
+    Times,
+    histories,
+    possible_inits,
+    write_forecasts,
+)
+from climlstm.model.forecaster import Spec
+from climlstm.model.saving import load_forecaster, read_json
+from climlstm.runs.clusters import spread_over
+from climlstm.runs.cubes import open_cube, plan_of, statistics_of
+from climlstm.runs.trained import Trained
+from climlstm.training.loop import choose_precision
+
+PERTURBATION = 0.1
+"""Amplitude for networks without noise, where the run file names none."""
+
+
+def forecast_run(
+    trained: Trained,
+    out: Path,
+    *,
+    data: DataConfig | None = None,
+    init_times: Times | None = None,
+    steps: int | None = None,
+    every: timedelta | None = None,
+    members: int | None = None,
+    seed: int | None = None,
+    gpu: bool = False,
+    address: str | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Forecast into a new store `out`, and return how many initialisations there are.
+
+    data: where initial states come from, if not from the data that it was trained on.
+    init_times: by default the test period, `every` so often.
+    steps, every, members, seed: by default as the run file has them.
+    address: of a Ray cluster over which the initialisations are spread; None: this process.
+    """
+    import torch
+
+    config = trained.config
+    asked = {"members": members, "seed": seed}
+    chosen = config.forecast.model_copy(update={k: v for k, v in asked.items() if v is not None})
+    device = torch.device("cuda" if gpu else "cpu")
+    forecaster, provenance = load_forecaster(trained.checkpoint)
+    cube = open_cube(data or config.data)
+    if init_times is None:
+        init_times = possible_inits(
+            cube,
+            forecaster.spec,
+            period=config.data.periods.bounds("test"),
+            every=every or config.forecast.every,
+        )
+    digest = read_json(trained.checkpoint / "forecaster.json")["sha256"]
+    with (
+        exclusive(out, f"The forecast {out} is being written"),
+        spread_over(address, gpu=gpu) as executor,
+    ):
+        wanted = config.training.precision
+        if executor is None:
+            precision = choose_precision(wanted, device)
+        else:  # of a host that computes; this one may have no GPU
+            precision = executor.submit(choose_precision, wanted, device).result()
+        write_forecasts(
+            out,
+            load_forecaster(trained.checkpoint, precision=precision)[0],
+            cube,
+            init_times=init_times,
+            steps=steps or config.forecast.steps,
+            provenance=provenance | {"checkpoint": str(trained.checkpoint), "digest": digest},
+            batch_size=config.forecast.batch_size,
+            ensemble=_ensemble(config, forecaster.spec, chosen),
+            progress=progress,
+            executor=executor,
+            device=str(device),
+        )
+    return len(init_times)
+
+
+def _ensemble(config: Config, spec: Spec, wanted: ForecastConfig) -> Ensemble:
+    """The ensemble of a forecast section; perturbations are drawn from the training period."""
+    amplitude = wanted.perturbation
+    if amplitude is None:
+        amplitude = 0.0 if spec.noise else PERTURBATION
+    if wanted.members == 1 or amplitude == 0:
+        return Ensemble(wanted.members, wanted.seed)
+    plan = plan_of(config.data)
+    cube = plan.cube()
+    times = possible_inits(
+        cube,
+        spec,
+        period=config.data.periods.bounds("train"),
+        every=config.data.step,
+        unusable=statistics_of(config, plan).unusable,
+    )
+    drawn = Perturbations(amplitude, times, partial(histories, spec, cube))
+    return Ensemble(wanted.members, wanted.seed, drawn)
+
+
+def parse_times(texts: Sequence[str]) -> Times:
+    """Times such as 2020-01-31T06 as datetime64, in order. Raises ConfigError for anything else."""
+    try:
+        times = pd.DatetimeIndex([pd.Timestamp(text) for text in texts])
+    except ValueError as error:
+        raise ConfigError(f"'{texts}': expected times such as 2020-01-31T06 ({error}).") from error
+    return times.unique().sort_values().to_numpy("datetime64[ns]")

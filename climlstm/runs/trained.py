@@ -1,0 +1,92 @@
+"""What a run has left, and the run that something comes from."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from climlstm import plugins
+from climlstm.config import Config, parse_config
+from climlstm.errors import CheckpointError, DataError, PluginError
+from climlstm.model.saving import read_json
+from climlstm.plugins import Plugin
+from climlstm.training.checkpoint import best_checkpoint
+from climlstm.training.storage import fetch_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint and the run that made it."""
+
+    checkpoint: Path
+    config: Config
+    provenance: dict[str, Any]
+
+
+def find_trained(place: str | Path) -> Trained:
+    """What lies in a folder: a checkpoint, or a run, of which the best checkpoint is taken.
+
+    place: also a URL, of a run or a checkpoint in an object store.
+    Raises CheckpointError where it is neither.
+    """
+    place = fetch_checkpoint(str(place)) if "://" in str(place) else Path(place)
+    if not place.is_dir():
+        raise CheckpointError(
+            f"There is no folder {place}. Give the folder of a run or of a checkpoint."
+        )
+    checkpoint = place if (place / "forecaster.json").exists() else best_checkpoint(place)
+    description = read_json(checkpoint / "forecaster.json")
+    try:
+        provenance = dict(description["provenance"])
+        content = dict(provenance["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{checkpoint}/forecaster.json does not say which run made it ({error!r}). "
+            "Use another checkpoint."
+        ) from error
+    with plugins.read_from_a_file():
+        try:
+            _require_plugins(provenance)
+        except PluginError as error:
+            raise CheckpointError(f"{checkpoint} cannot be used here: {error}") from error
+        config = parse_config(content, where=f"{checkpoint}/forecaster.json")
+    return Trained(checkpoint, config, provenance)
+
+
+def config_of(forecasts: xr.Dataset) -> Config:
+    """The run whose checkpoint made these forecasts.
+
+    Raises DataError where they were not made by climlstm.
+    """
+    try:
+        provenance = json.loads(forecasts.attrs["climlstm_provenance"])
+        _require_plugins(provenance)
+        with plugins.read_from_a_file():
+            return parse_config(provenance["config"], where="provenance of the forecasts")
+    except PluginError as error:
+        raise DataError(f"The forecasts cannot be scored here: {error}") from error
+    except (KeyError, ValueError) as error:
+        raise DataError(
+            "The forecasts do not say which run made them (attribute climlstm_provenance): "
+            f"{error}. Score those of other models with climlstm.evaluate."
+        ) from error
+
+
+def _require_plugins(provenance: Mapping[str, Any]) -> None:
+    """Raises PluginError, naming all that are missing and how to install each, unless the plugins
+    of a run are here. Other versions are told in the log."""
+    try:
+        recorded = [Plugin(**plugin) for plugin in provenance.get("plugins", ())]
+        missing, changed = plugins.missing(recorded), plugins.changed(recorded)
+    except (TypeError, AttributeError, ValueError, KeyError) as error:
+        raise PluginError(f"its record of plugins is damaged ({error!r}).") from error
+    if missing:
+        raise PluginError("\n".join(["it was made with plugins that are not here.", *missing]))
+    for message in changed:
+        logger.warning("Not as it was made: %s", message)
