@@ -26,6 +26,15 @@ class PlainLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+class TextDatesLoader(PlainLoader):
+    """Dates stay text, so that an impossible one is our error and not PyYAML's."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own attribute)
+        first: [rule for rule in rules if rule[0] != "tag:yaml.org,2002:timestamp"]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 class Flood(yaml.YAMLError):
     """More values than an honest file has."""
 

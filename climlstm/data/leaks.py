@@ -1,7 +1,7 @@
 """Whether what is scored was seen before: rules about periods, and which times went into what.
 
 Nothing is taken on trust: windows never cross a period's edge by construction (plan.py), and run
-files refuse periods that overlap (config.py), but checkpoints and forecasts may come from
+files refuse periods that overlap (config/), but checkpoints and forecasts may come from
 elsewhere. So every rule looks at the times that it is given, and only at those.
 """
 

@@ -1,116 +1,26 @@
-"""The run file: what a run is, in sections, checked on loading as far as possible without data.
-
-Paths in a run file are relative to the folder that it stands in.
-"""
+"""The sections of a run file: every key, with what it means and its default."""
 
 import re
-from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
-    PlainSerializer,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
-from climlstm import html, plugins
-from climlstm.channels import channel, plugins_of
-from climlstm.errors import ConfigError, PluginError, nearest
-from climlstm.options import options_of
-from climlstm.plain_yaml import MAX_BYTES, PlainLoader, load_yaml
-from climlstm.plugins import Kind, Plugin, Variable
-from climlstm.secrets import redact, secret_in
-
-
-class Section(BaseModel):
-    """A part of the run file: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-def _parse_duration(value: object) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    try:
-        parsed = pd.Timedelta(re.sub(r"d(?![a-z])", "D", value)) if isinstance(value, str) else None
-    except ValueError:
-        parsed = None
-    if parsed is None or pd.isna(parsed) or parsed <= pd.Timedelta(0):
-        raise ValueError("expected a duration with its unit, such as '6h' or '1d'")
-    return parsed.to_pytimedelta()
-
-
-def format_duration(value: timedelta) -> str:
-    """'6h', '30min', '1d12h': the shortest form that the run file reads back."""
-    minutes, rest = divmod(round(value.total_seconds()), 60)
-    days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
-    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
-    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0h"
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_parse_duration),
-    PlainSerializer(format_duration, return_type=str),
-]
-
-
-UNITS = {
-    f"{prefix}{i}b": base**power
-    for i, base in (("", 1000), ("i", 1024))
-    for power, prefix in enumerate(("", "k", "m", "g", "t"))
-    if power or not i
-}
-
-
-def _parse_size(value: object) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([a-z]*)", str(value).strip().lower())
-    unit = match and (match[2] if match[2].endswith("b") else f"{match[2]}b")
-    if match is None or unit not in UNITS or isinstance(value, bool):
-        raise ValueError("expected a size with its unit, such as '4GiB' or '800MB'")
-    return int(float(match[1]) * UNITS[unit])
-
-
-def format_size(number: float) -> str:
-    """'1.5 GiB', '12 MiB': three digits at most."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 999.5:
-            return f"{number:.3g} {unit}"
-        number /= 1024
-    return f"{number:.3g} TiB"
-
-
-Size = Annotated[int, BeforeValidator(_parse_size)]
-"""Bytes."""
-
-
-def _parse_moment(value: object) -> datetime | date:
-    try:
-        text = str(value)
-        if not isinstance(value, datetime | date):
-            value = date.fromisoformat(text) if len(text) <= 10 else datetime.fromisoformat(text)
-        if not isinstance(value, datetime) or value.tzinfo is None:
-            return value
-        return value.astimezone(UTC).replace(tzinfo=None)
-    except (ValueError, OverflowError):
-        raise ValueError("expected a date such as 2016-12-31, or 2016-12-31T18:00 (UTC)") from None
-
-
-Moment = Annotated[datetime | date, BeforeValidator(_parse_moment)]
-"""A UTC time; a date alone means the whole day."""
+from climlstm import html
+from climlstm.config.choices import PluginChoice, PluginName, chosen_evaluators
+from climlstm.config.values import Duration, Moment, Section, Size, period_bounds
+from climlstm.secrets import secret_in
 
 
 class Periods(Section):
@@ -138,15 +48,6 @@ class Periods(Section):
     def bounds(self, name: Literal["train", "valid", "test"]) -> tuple[pd.Timestamp, pd.Timestamp]:
         """First and last moment of a period, both included."""
         return period_bounds(*getattr(self, name))
-
-
-def period_bounds(
-    start: datetime | date, stop: datetime | date
-) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """First and last moment between two ends, both included; a date means its whole day."""
-    if not isinstance(stop, datetime):
-        stop = datetime.combine(stop, time.max)
-    return pd.Timestamp(start), pd.Timestamp(stop)
 
 
 class Region(Section):
@@ -177,14 +78,6 @@ class CacheConfig(Section):
     """What it holds at most; what was not used for the longest time goes first."""
 
 
-def _name_of_an_object(value: object) -> object:
-    return plugins.name_of(value) if isinstance(value, type | Variable) else value
-
-
-PluginName = Annotated[str, BeforeValidator(_name_of_an_object)]
-"""In Python also a class, or a Variable."""
-
-
 _NO_SECRETS = (
     "{} is a secret, and a run file is copied into every checkpoint. Put it into the environment, "
     "and name it in the catalog's storage_options as '{{{{ env(NAME) }}}}'"
@@ -198,7 +91,7 @@ class DataConfig(Section):
     """An Intake catalog: path or URL."""
     source: str
     """The entry in it."""
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field(default_factory=dict)
     """Values for the parameters of the entry."""
     state: Annotated[tuple[PluginName, ...], Field(min_length=1)]
     """Channels that are forecast: `t2m`, `msl`, `z500`."""
@@ -236,56 +129,6 @@ class DataConfig(Section):
         return self
 
 
-class PluginChoice(Section):
-    """A plugin by name, with its options; in Python also the object itself, `Huber(delta=2)`."""
-
-    name: str
-    options: dict[str, Any] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_an_object(cls, value: Any) -> Any:
-        if callable(value) or hasattr(value, "score"):
-            return {"name": plugins.name_of(value), "options": options_of(value)}
-        return value
-
-    @classmethod
-    def parse(cls, text: str) -> "PluginChoice":
-        """What a command line says: a name, or '{name: storms, options: {preset: tropical}}'.
-
-        Raises ConfigError where it is neither.
-        """
-        try:
-            content = load_yaml(text, _Loader) if text.lstrip().startswith("{") else {"name": text}
-            return cls.model_validate(content)
-        except (yaml.YAMLError, ValidationError) as error:
-            raise ConfigError(
-                f"'{text}' is no choice of a plugin: give its name, or as in a run file "
-                "'{name: NAME, options: {OPTION: VALUE}}'."
-            ) from error
-
-    @property
-    def label(self) -> str:
-        """Its name without the distribution or module that has it."""
-        return self.name.rpartition(":")[2]
-
-
-def chosen_evaluators(choices: Iterable[Any]) -> tuple[PluginChoice, ...]:
-    """Evaluators as choices, from such ones or from the objects themselves.
-
-    Raises ConfigError where two of them would have one name in the tables.
-    """
-    chosen = tuple(PluginChoice.model_validate(choice) for choice in choices)
-    labels = [choice.label for choice in chosen]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise ConfigError(
-            f"evaluators named more than once: {', '.join(twice)}. Their scores would have one "
-            "name: score a second time with 'climlstm evaluate'."
-        )
-    return chosen
-
-
 class ModelConfig(Section):
     """The network."""
 
@@ -296,7 +139,7 @@ class ModelConfig(Section):
     noise: NonNegativeInt = 0
     """Fields of white noise that enter each transition, so that the network forecasts ensembles;
     then `training.members` is 2 or more, and the loss one of ensembles, such as `crps`."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class OuterConfig(Section):
@@ -506,212 +349,6 @@ def _in_line(value: Any) -> str:
     return written.removesuffix("...\n").strip()
 
 
-def load_config(
-    path: str | Path, overrides: Iterable[str] = (), *, values: Mapping[str, Any] | None = None
-) -> Config:
-    """Read a run file, apply overrides ('training.epochs=2') and check all that needs no data.
-
-    values: overrides as Python has them, {"training.epochs": 2}; an object that is to be a plugin
-        stands for itself, {"training.loss": Mine(power=3)}.
-    Raises ConfigError with the file, the key, the value, and what was expected.
-    """
-    path = Path(path)
-    content = _read_yaml(path)
-    for override in overrides:
-        _apply_override(content, override)
-    for key, value in (values or {}).items():
-        _set(content, key, value)
-    config = parse_config(content, where=str(path))
-    folder = path.resolve().parent
-    return config.model_copy(
-        update={
-            "data": config.data.model_copy(
-                update={
-                    "catalog": _from_folder(folder, config.data.catalog),
-                    "cache": config.data.cache
-                    and config.data.cache.model_copy(
-                        update={"folder": _from_folder(folder, config.data.cache.folder)}
-                    ),
-                }
-            ),
-            "training": config.training.model_copy(
-                update={
-                    "start_from": config.training.start_from
-                    and _from_folder(folder, config.training.start_from)
-                }
-            ),
-            "cluster": config.cluster.model_copy(
-                update={"storage": _from_folder(folder, config.cluster.storage)}
-            ),
-        }
-    )
-
-
-def parse_config(content: Mapping[str, Any], *, where: str) -> Config:
-    """A run from nested dictionaries; `where` they come from is named in errors."""
-    try:
-        config = Config.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(_explain(e) for e in error.errors())) from error
-    wrong = _check_plugins(config)
-    if wrong:
-        raise ConfigError(f"{where}: " + "\n".join(wrong))
-    _check_ensemble(config, where)
-    return config
-
-
 def dump_config(config: Config) -> str:
     """The run as YAML, complete with defaults; `load_config` reads it back."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-class _Loader(PlainLoader):
-    """Dates stay text, so that an impossible one is our error and not PyYAML's."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own attribute)
-        first: [rule for rule in rules if rule[0] != "tag:yaml.org,2002:timestamp"]
-        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            stored = file.read(MAX_BYTES + 1)
-        text = stored.decode("utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"There is no run file '{path}'. Check the path.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The run file '{path}' cannot be read: {error}.") from error
-    if len(stored) > MAX_BYTES:
-        raise ConfigError(f"The run file '{path}' is larger than {MAX_BYTES // 1000} kB.")
-    try:
-        content = load_yaml(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"The run file '{path}' is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"The run file '{path}' holds {type(content).__name__} instead of sections "
-            "such as 'data:' and 'training:'."
-        )
-    return content
-
-
-def _apply_override(content: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
-        raise ConfigError(
-            f"--set {override}: expected KEY=VALUE with a key such as training.epochs."
-        )
-    try:
-        _set(content, key, load_yaml(value, _Loader))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
-
-
-def _set(content: dict[str, Any], key: str, value: Any) -> None:
-    *sections, last = key.split(".")
-    place = content
-    for section in sections:
-        place = place.setdefault(section, {})
-        if not isinstance(place, dict):
-            raise ConfigError(f"{key}: '{section}' is a value, not a section.")
-    place[last] = value
-
-
-def _from_folder(folder: Path, location: str) -> str:
-    return location if "://" in location else str(folder / Path(location).expanduser())
-
-
-def used_plugins(config: Config) -> list[Plugin]:
-    """Every plugin that a run uses, each once: whose it is, and in which version.
-
-    Network, loss, evaluators, and the variables of all channels with what they are derived from.
-    Raises PluginError where one is not installed.
-    """
-    chosen = [plugins.identify(kind, name) for _, kind, name, _ in _choices(config)]
-    for name in (*config.data.state, *config.data.static):
-        chosen += plugins_of(name)
-    return list(dict.fromkeys(chosen))
-
-
-Choice = tuple[str, Kind, str, Mapping[str, Any]]
-"""Place in the run file, kind, name and options of a plugin."""
-
-
-def _choices(config: Config) -> list[Choice]:
-    model, loss = config.model, config.training.loss
-    return [
-        ("model", "models", model.name, model.options),
-        ("training.loss", "losses", loss.name, loss.options),
-        *(
-            (f"evaluation.evaluators.{number}", "evaluators", choice.name, choice.options)
-            for number, choice in enumerate(config.evaluation.evaluators)
-        ),
-    ]
-
-
-def _check_plugins(config: Config) -> list[str]:
-    """What is wrong with the plugins that a run names, and with their options."""
-    wrong = []
-    for place, kind, name, options in _choices(config):
-        try:
-            plugins.load(kind, name)
-        except PluginError as error:
-            wrong.append(f"{place}: {error}")
-            continue
-        try:
-            plugins.check_options(kind, name, options)
-        except PluginError as error:
-            wrong.append(f"{place}.options: {error}")
-    for place, names in (("data.state", config.data.state), ("data.static", config.data.static)):
-        for name in names:
-            try:
-                channel(name)
-            except PluginError as error:
-                wrong.append(f"{place}: {error}")
-    return wrong
-
-
-def _check_ensemble(config: Config, where: str) -> None:
-    """Noise, members and a loss that compares them: all of it or nothing."""
-    noise, members, loss = config.model.noise, config.training.members, config.training.loss.name
-    if (noise > 0) != (members > 1):
-        consequence = (
-            "a loss that sees one member would teach the network to ignore its noise"
-            if noise
-            else "without noise all members are alike"
-        )
-        raise ConfigError(
-            f"{where}: 'model.noise' is {noise} and 'training.members' is {members}: "
-            f"{consequence}. Set both (such as noise 2, members 2), or leave both out."
-        )
-    if noise and not getattr(plugins.load("losses", loss), "ensemble", False):
-        raise ConfigError(
-            f"{where}: 'training.loss' is '{loss}', which is no loss of ensembles, but "
-            f"'training.members' is {members}. Choose 'crps', or leave out model.noise and "
-            "training.members."
-        )
-
-
-def _explain(error: Any) -> str:
-    """One finding of pydantic in our words: key, value, expectation."""
-    key = ".".join(str(part) for part in error["loc"]) or "run file"
-    if error["type"] == "extra_forbidden":
-        known = _keys_at(error["loc"][:-1])
-        return f"unknown key '{key}'.{nearest(str(error['loc'][-1]), known)}"
-    if error["type"] == "missing":
-        return f"'{key}' is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"'{key}' is {redact(repr(error['input']))}: {message}" if error["loc"] else message
-
-
-def _keys_at(location: tuple[Any, ...]) -> list[str]:
-    """Keys that the section at a location knows."""
-    section: Any = Config
-    for part in location:
-        fields = getattr(section, "model_fields", {})
-        if part not in fields:
-            return []
-        section = fields[part].annotation
-    return list(getattr(section, "model_fields", {}))

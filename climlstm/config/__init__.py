@@ -1,0 +1,55 @@
+"""The run file: what a run is, in sections, checked on loading as far as possible without data."""
+
+from climlstm.config.checks import used_plugins
+from climlstm.config.choices import PluginChoice, chosen_evaluators
+from climlstm.config.run_file import load_config, parse_config
+from climlstm.config.sections import (
+    CacheConfig,
+    ClusterConfig,
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    ForecastConfig,
+    ModelConfig,
+    OuterConfig,
+    Periods,
+    Range,
+    Region,
+    TrainingConfig,
+    TuneConfig,
+    dump_config,
+)
+from climlstm.config.values import (
+    Moment,
+    Section,
+    format_duration,
+    format_size,
+    period_bounds,
+)
+
+__all__ = [
+    "CacheConfig",
+    "ClusterConfig",
+    "Config",
+    "DataConfig",
+    "EvaluationConfig",
+    "ForecastConfig",
+    "ModelConfig",
+    "Moment",
+    "OuterConfig",
+    "Periods",
+    "PluginChoice",
+    "Range",
+    "Region",
+    "Section",
+    "TrainingConfig",
+    "TuneConfig",
+    "chosen_evaluators",
+    "dump_config",
+    "format_duration",
+    "format_size",
+    "load_config",
+    "parse_config",
+    "period_bounds",
+    "used_plugins",
+]

@@ -1,0 +1,81 @@
+"""What a run file names must be installed, and fit together."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from climlstm import plugins
+from climlstm.channels import channel, plugins_of
+from climlstm.config.sections import Config
+from climlstm.errors import ConfigError, PluginError
+from climlstm.plugins import Kind, Plugin
+
+
+def used_plugins(config: Config) -> list[Plugin]:
+    """Every plugin that a run uses, each once: whose it is, and in which version.
+
+    Network, loss, evaluators, and the variables of all channels with what they are derived from.
+    Raises PluginError where one is not installed.
+    """
+    chosen = [plugins.identify(kind, name) for _, kind, name, _ in _choices(config)]
+    for name in (*config.data.state, *config.data.static):
+        chosen += plugins_of(name)
+    return list(dict.fromkeys(chosen))
+
+
+Choice = tuple[str, Kind, str, Mapping[str, Any]]
+"""Place in the run file, kind, name and options of a plugin."""
+
+
+def _choices(config: Config) -> list[Choice]:
+    model, loss = config.model, config.training.loss
+    return [
+        ("model", "models", model.name, model.options),
+        ("training.loss", "losses", loss.name, loss.options),
+        *(
+            (f"evaluation.evaluators.{number}", "evaluators", choice.name, choice.options)
+            for number, choice in enumerate(config.evaluation.evaluators)
+        ),
+    ]
+
+
+def check_plugins(config: Config) -> list[str]:
+    """What is wrong with the plugins that a run names, and with their options."""
+    wrong = []
+    for place, kind, name, options in _choices(config):
+        try:
+            plugins.load(kind, name)
+        except PluginError as error:
+            wrong.append(f"{place}: {error}")
+            continue
+        try:
+            plugins.check_options(kind, name, options)
+        except PluginError as error:
+            wrong.append(f"{place}.options: {error}")
+    for place, names in (("data.state", config.data.state), ("data.static", config.data.static)):
+        for name in names:
+            try:
+                channel(name)
+            except PluginError as error:
+                wrong.append(f"{place}: {error}")
+    return wrong
+
+
+def check_ensemble(config: Config, where: str) -> None:
+    """Noise, members and a loss that compares them: all of it or nothing."""
+    noise, members, loss = config.model.noise, config.training.members, config.training.loss.name
+    if (noise > 0) != (members > 1):
+        consequence = (
+            "a loss that sees one member would teach the network to ignore its noise"
+            if noise
+            else "without noise all members are alike"
+        )
+        raise ConfigError(
+            f"{where}: 'model.noise' is {noise} and 'training.members' is {members}: "
+            f"{consequence}. Set both (such as noise 2, members 2), or leave both out."
+        )
+    if noise and not getattr(plugins.load("losses", loss), "ensemble", False):
+        raise ConfigError(
+            f"{where}: 'training.loss' is '{loss}', which is no loss of ensembles, but "
+            f"'training.members' is {members}. Choose 'crps', or leave out model.noise and "
+            "training.members."
+        )

@@ -1,0 +1,137 @@
+"""Reading a run file: paths in it are relative to the folder that it stands in."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from climlstm.config.checks import check_ensemble, check_plugins
+from climlstm.config.sections import Config
+from climlstm.config.values import Section
+from climlstm.errors import ConfigError, nearest
+from climlstm.plain_yaml import MAX_BYTES, TextDatesLoader, load_yaml
+from climlstm.secrets import redact
+
+LOCATIONS = ("data.catalog", "data.cache.folder", "training.start_from", "cluster.storage")
+"""Keys that hold a path or a URL."""
+
+Located = TypeVar("Located", bound=Section)
+
+
+def load_config(
+    path: str | Path, overrides: Iterable[str] = (), *, values: Mapping[str, Any] | None = None
+) -> Config:
+    """Read a run file, apply overrides ('training.epochs=2') and check all that needs no data.
+
+    values: overrides as Python has them, {"training.epochs": 2}; an object that is to be a plugin
+        stands for itself, {"training.loss": Mine(power=3)}.
+    Raises ConfigError with the file, the key, the value, and what was expected.
+    """
+    path = Path(path)
+    content = _read_yaml(path)
+    for override in overrides:
+        _apply_override(content, override)
+    for key, value in (values or {}).items():
+        _set(content, key, value)
+    config = parse_config(content, where=str(path))
+    folder = path.resolve().parent
+    for location in LOCATIONS:
+        config = _located(config, location.split("."), folder)
+    return config
+
+
+def parse_config(content: Mapping[str, Any], *, where: str) -> Config:
+    """A run from nested dictionaries; `where` they come from is named in errors."""
+    try:
+        config = Config.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: " + "; ".join(_explain(e) for e in error.errors())) from error
+    wrong = check_plugins(config)
+    if wrong:
+        raise ConfigError(f"{where}: " + "\n".join(wrong))
+    check_ensemble(config, where)
+    return config
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            stored = file.read(MAX_BYTES + 1)
+        text = stored.decode("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"There is no run file '{path}'. Check the path.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The run file '{path}' cannot be read: {error}.") from error
+    if len(stored) > MAX_BYTES:
+        raise ConfigError(f"The run file '{path}' is larger than {MAX_BYTES // 1000} kB.")
+    try:
+        content = load_yaml(text, TextDatesLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The run file '{path}' is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"The run file '{path}' holds {type(content).__name__} instead of sections "
+            "such as 'data:' and 'training:'."
+        )
+    return content
+
+
+def _apply_override(content: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
+        raise ConfigError(
+            f"--set {override}: expected KEY=VALUE with a key such as training.epochs."
+        )
+    try:
+        _set(content, key, load_yaml(value, TextDatesLoader))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
+
+
+def _set(content: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    place = content
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"{key}: '{section}' is a value, not a section.")
+    place[last] = value
+
+
+def _located(section: Located, key: Sequence[str], folder: Path) -> Located:
+    """The section, where a relative path at a key is one of the folder."""
+    name, *rest = key
+    value = getattr(section, name)
+    if value is None:
+        return section
+    if rest:
+        value = _located(value, rest, folder)
+    elif "://" not in value:
+        value = str(folder / Path(value).expanduser())
+    return section.model_copy(update={name: value})
+
+
+def _explain(error: Any) -> str:
+    """One finding of pydantic in our words: key, value, expectation."""
+    key = ".".join(str(part) for part in error["loc"]) or "run file"
+    if error["type"] == "extra_forbidden":
+        known = _keys_at(error["loc"][:-1])
+        return f"unknown key '{key}'.{nearest(str(error['loc'][-1]), known)}"
+    if error["type"] == "missing":
+        return f"'{key}' is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"'{key}' is {redact(repr(error['input']))}: {message}" if error["loc"] else message
+
+
+def _keys_at(location: tuple[Any, ...]) -> list[str]:
+    """Keys that the section at a location knows."""
+    section: Any = Config
+    for part in location:
+        fields = getattr(section, "model_fields", {})
+        if part not in fields:
+            return []
+        section = fields[part].annotation
+    return list(getattr(section, "model_fields", {}))

@@ -1,0 +1,95 @@
+"""Kinds of values in a run file: durations, sizes, moments; and how they are written."""
+
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated
+
+import pandas as pd
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+
+
+class Section(BaseModel):
+    """A part of the run file: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _parse_duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    try:
+        parsed = pd.Timedelta(re.sub(r"d(?![a-z])", "D", value)) if isinstance(value, str) else None
+    except ValueError:
+        parsed = None
+    if parsed is None or pd.isna(parsed) or parsed <= pd.Timedelta(0):
+        raise ValueError("expected a duration with its unit, such as '6h' or '1d'")
+    return parsed.to_pytimedelta()
+
+
+def format_duration(value: timedelta) -> str:
+    """'6h', '30min', '1d12h': the shortest form that the run file reads back."""
+    minutes, rest = divmod(round(value.total_seconds()), 60)
+    days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
+    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
+    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0h"
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+]
+
+
+UNITS = {
+    f"{prefix}{i}b": base**power
+    for i, base in (("", 1000), ("i", 1024))
+    for power, prefix in enumerate(("", "k", "m", "g", "t"))
+    if power or not i
+}
+
+
+def _parse_size(value: object) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([a-z]*)", str(value).strip().lower())
+    unit = match and (match[2] if match[2].endswith("b") else f"{match[2]}b")
+    if match is None or unit not in UNITS or isinstance(value, bool):
+        raise ValueError("expected a size with its unit, such as '4GiB' or '800MB'")
+    return int(float(match[1]) * UNITS[unit])
+
+
+def format_size(number: float) -> str:
+    """'1.5 GiB', '12 MiB': three digits at most."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 999.5:
+            return f"{number:.3g} {unit}"
+        number /= 1024
+    return f"{number:.3g} TiB"
+
+
+Size = Annotated[int, BeforeValidator(_parse_size)]
+"""Bytes."""
+
+
+def _parse_moment(value: object) -> datetime | date:
+    try:
+        text = str(value)
+        if not isinstance(value, datetime | date):
+            value = date.fromisoformat(text) if len(text) <= 10 else datetime.fromisoformat(text)
+        if not isinstance(value, datetime) or value.tzinfo is None:
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        raise ValueError("expected a date such as 2016-12-31, or 2016-12-31T18:00 (UTC)") from None
+
+
+Moment = Annotated[datetime | date, BeforeValidator(_parse_moment)]
+"""A UTC time; a date alone means the whole day."""
+
+
+def period_bounds(
+    start: datetime | date, stop: datetime | date
+) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """First and last moment between two ends, both included; a date means its whole day."""
+    if not isinstance(stop, datetime):
+        stop = datetime.combine(stop, time.max)
+    return pd.Timestamp(start), pd.Timestamp(stop)
