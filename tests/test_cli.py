@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from climlstm import cli
+from climlstm.cli import group
 from climlstm.discovery import Plugin
 
 
@@ -50,7 +51,7 @@ def test_help_names_the_command_of_a_plugin(climlstm, monkeypatch):
     app.command("find")(lambda: None)
     monkeypatch.setitem(sys.modules, "tests_of_gusts", SimpleNamespace(app=app))
     gusts = Plugin("commands", "gusts", "tests_of_gusts:app", "gusts", "1.0")
-    monkeypatch.setattr(cli, "discover", lambda kind: [gusts])
+    monkeypatch.setattr(group, "discover", lambda kind: [gusts])
     status, out, _ = climlstm("--help")
     assert status == 0
     assert re.search(r"gusts +Gusts of wind", out)
@@ -60,7 +61,7 @@ def test_commands_that_cannot_be_used_say_why_and_spoil_no_help(climlstm, monkey
     broken = Plugin("commands", "gusts", "no_such_module:app", "gusts", "1.0")
     twins = [Plugin("commands", "hail", "hail:app", name, "2.0") for name in ("one", "two")]
     ours = Plugin("commands", "train", "impostor:app", "impostor", "1.0")
-    monkeypatch.setattr(cli, "discover", lambda kind: [broken, *twins, ours])
+    monkeypatch.setattr(group, "discover", lambda kind: [broken, *twins, ours])
     status, out, _ = climlstm("--help")
     assert status == 0
     assert re.search(r"gusts +\(cannot be used", out)

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from climlstm import cli
+from climlstm.cli.commands import Discreet
 from climlstm.config import load_config
 from climlstm.data.catalog import open_source
 from climlstm.errors import CatalogError, ConfigError
@@ -104,6 +104,6 @@ def test_a_secret_in_an_address_reaches_no_message(secret_catalog):
 
 
 def test_the_command_line_logs_no_secret():
-    formatter = cli._Discreet("%(message)s")
+    formatter = Discreet("%(message)s")
     record = logging.LogRecord("fsspec", 30, "", 0, "GET s3://me:%s@b", (SECRET,), None)
     assert SECRET not in formatter.format(record)

@@ -170,7 +170,7 @@ def test_training_under_ray_stops_with_its_state(run_file, tmp_path, workers, nu
     run = tmp_path / "runs" / "small"
     arguments = ["train", run_file, "--workers", workers, "--set=training.epochs=2000"]
     arguments.append(f"--set=cluster.storage={tmp_path}/runs")
-    stage = ("climlstm.cli", "redact", 0.0)
+    stage = ("climlstm.cli.process", "redact", 0.0)
     told = forkserver.Queue()
     process = forkserver.Process(target=command, args=(arguments, stage, told))
     process.start()

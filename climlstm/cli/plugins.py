@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from climlstm.cli.printing import console
 from climlstm.errors import PluginError, nearest
 
 if TYPE_CHECKING:  # imported when a command needs it, so that 'climlstm --help' stays quick
     from climlstm.plugins import Kind, Plugin, State, Variable
-
-console = Console()
 
 app = typer.Typer(no_args_is_help=True, help="Variables, losses, evaluators and models.")
 

@@ -1,0 +1,56 @@
+"""The command `climlstm`: all of its commands, in the order in which help shows them."""
+
+import logging
+from typing import Annotated
+
+import typer
+
+from climlstm.cli import plugins
+from climlstm.cli.data import check, prepare, sources
+from climlstm.cli.forecasts import demo, evaluate, forecast, maps_fetch, maps_status, plot
+from climlstm.cli.group import Commands
+from climlstm.cli.training import jobs_list, jobs_logs, jobs_stop, submit, train, tune
+from climlstm.secrets import redact
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Weather and climate forecasting with ConvLSTM networks, from catalog to forecast map.",
+)
+for command in (
+    demo, sources, check, prepare, train, tune, submit, forecast, evaluate, plot,
+):  # fmt: skip
+    app.command()(command)
+
+jobs = typer.Typer(no_args_is_help=True, help="Jobs of a Ray cluster.")
+jobs.command("list")(jobs_list)
+jobs.command("logs")(jobs_logs)
+jobs.command("stop")(jobs_stop)
+app.add_typer(jobs, name="jobs")
+
+app.add_typer(plugins.app, name="plugins")
+
+maps = typer.Typer(no_args_is_help=True, help="Coastlines on this machine.")
+maps.command("status")(maps_status)
+maps.command("fetch")(maps_fetch)
+app.add_typer(maps, name="maps")
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show log messages.")] = False,
+) -> None:
+    logging.basicConfig(level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(Discreet("%(levelname)s: %(message)s"))
+    if verbose:
+        logging.getLogger("climlstm").setLevel(logging.INFO)
+
+
+class Discreet(logging.Formatter):
+    """Hides passwords and tokens, whoever logs them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))

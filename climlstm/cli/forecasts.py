@@ -1,0 +1,196 @@
+"""Commands on what was trained: forecast, evaluate, plot; and the demo, which does it all."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from climlstm.cli.arguments import Catalog, ClusterAddress, Source
+from climlstm.cli.printing import console, print_audit, print_scores
+
+
+def demo(
+    directory: Annotated[Path, typer.Argument(help="Where to put everything.")] = Path("demo"),
+    years: Annotated[int, typer.Option(help="Simulated years to train on.", min=1)] = 4,
+    workers: Annotated[int, typer.Option(help="Training processes.", min=1)] = 1,
+    evaluator: Annotated[
+        list[str],
+        typer.Option(help="One more evaluator: its name, or as in a run file, '{name: …}'."),
+    ] = [],  # noqa: B006
+) -> None:
+    """Simulated weather to scored forecast and map; nothing to download."""
+    from climlstm.config import PluginChoice
+    from climlstm.demo import run_demo
+
+    chosen = [PluginChoice.parse(text) for text in evaluator]
+    run_demo(directory, years=years, workers=workers, console=console, evaluators=chosen)
+
+
+def forecast(
+    place: Annotated[str, typer.Argument(help="Folder (or URL) of a run, or of a checkpoint.")],
+    out: Annotated[Path, typer.Option(help="The Zarr store to write.")],
+    init: Annotated[
+        list[str], typer.Option(help="Initial time; by default the whole test period.")
+    ] = [],  # noqa: B006
+    steps: Annotated[int | None, typer.Option(help="Lead steps.", min=1)] = None,
+    members: Annotated[int | None, typer.Option(help="Members of an ensemble.", min=1)] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the members' noise and perturbations.", min=0)
+    ] = None,
+    catalog: Catalog = None,
+    source: Source = None,
+    gpu: Annotated[bool, typer.Option(help="Compute on the GPU.")] = False,
+    address: ClusterAddress = None,
+) -> None:
+    """Forecast into one Zarr store in WeatherBench's layout."""
+    from climlstm.runs import find_trained, forecast_run, other_data, parse_times
+
+    trained = find_trained(place)
+    with console.status("forecasting") as status:
+        number = forecast_run(
+            trained,
+            out,
+            data=other_data(trained.config.data, catalog=catalog, source=source),
+            init_times=parse_times(init) if init else None,
+            steps=steps,
+            members=members,
+            seed=seed,
+            gpu=gpu,
+            address=address,
+            progress=lambda done: status.update(f"forecasting: {done} initialisations"),
+        )
+    console.print(f"{number} forecasts in {out}")
+
+
+def evaluate(
+    store: Annotated[Path, typer.Argument(help="A forecast store.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for tables and curves.", show_default=False)
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="One HTML page to pass on.", show_default=False)
+    ] = None,
+    evaluator: Annotated[
+        list[str],
+        typer.Option(
+            help="Evaluator, by name or as in a run file, '{name: …, options: {…}}'; by default "
+            "those of the run file."
+        ),
+    ] = [],  # noqa: B006
+    region: Annotated[list[str], typer.Option(help="Named region.")] = [],  # noqa: B006
+    catalog: Catalog = None,
+    source: Source = None,
+    allow_seen: Annotated[
+        bool, typer.Option("--allow-seen", help="Score what was trained or validated on, too.")
+    ] = False,
+    address: ClusterAddress = None,
+) -> None:
+    """Score forecasts beside persistence and climatology."""
+    from climlstm.config import PluginChoice
+    from climlstm.evaluation.tables import write_scores
+    from climlstm.forecasting import open_forecasts
+    from climlstm.runs import (
+        audit_scoring,
+        config_of,
+        evaluate_run,
+        evaluators_of,
+        open_cube,
+        other_data,
+    )
+
+    forecasts = open_forecasts(store)
+    config = config_of(forecasts)
+    data = other_data(config.data, catalog=catalog, source=source)
+    chosen = [PluginChoice.parse(text) for text in evaluator] or evaluators_of(config, forecasts)
+    if report is not None:
+        from climlstm.report import with_spectra, write_report
+
+        chosen = with_spectra(chosen)
+    with console.status("scoring") as status:
+        evaluation = evaluate_run(
+            forecasts,
+            data=data,
+            evaluators=chosen,
+            regions=region or None,
+            allow_seen=allow_seen,
+            address=address,
+            progress=lambda share: status.update(f"scoring: {share:.0%}"),
+        )
+    print_scores(evaluation.scores)
+    print_audit(audit := audit_scoring(forecasts))
+    if out is not None:
+        paths = [*write_scores(evaluation, out), *_draw_curves(evaluation, out)]
+        verdict = out / "audit.json"
+        verdict.write_text(json.dumps(audit.to_dict(), indent=1), encoding="utf-8")
+        for path in [*paths, verdict]:
+            console.print(f"wrote {path}")
+    if report is not None:
+        with console.status("drawing the report"):
+            truth = open_cube(data or config.data)
+            write_report(report, forecasts, evaluation, truth, config=config, evaluators=chosen)
+        console.print(f"wrote {report}")
+
+
+def _draw_curves(evaluation: Any, out: Path) -> list[Path]:
+    from climlstm.plots import plot_ranks, plot_scores, save
+
+    scores, paths = evaluation.scores, []
+    for metric in ("rmse", "acc", "crps", "spread_skill"):
+        if (scores["metric"] == metric).any():
+            paths.append(out / f"{metric}.png")
+            save(plot_scores(scores, metric=metric), paths[-1])
+    if "rank_histogram" in evaluation.tables:
+        paths.append(out / "rank_histogram.png")
+        save(plot_ranks(evaluation.tables["rank_histogram"]), paths[-1])
+    return paths
+
+
+def plot(
+    store: Annotated[Path, typer.Argument(help="A forecast store.")],
+    out: Annotated[Path, typer.Option(help="The picture to write (PNG, PDF, SVG).")],
+    variable: Annotated[str, typer.Option(help="Channel to draw, such as t2m.")],
+    init: Annotated[str | None, typer.Option(help="Initial time; by default the first.")] = None,
+    lead: Annotated[str | None, typer.Option(help="Lead time, such as 24h.")] = None,
+    contours: Annotated[str | None, typer.Option(help="Channel to draw as lines.")] = None,
+    projection: Annotated[str | None, typer.Option(help="Projection by name.")] = None,
+    region: Annotated[str | None, typer.Option(help="Region by name.")] = None,
+    truth: Annotated[bool, typer.Option(help="Beside truth and error.")] = True,
+) -> None:
+    """Map of a forecast (of an ensemble: its mean), the truth and the error; offline."""
+    from climlstm.forecasting import ensemble_mean, open_forecasts
+    from climlstm.plots import plot_forecast, save
+    from climlstm.runs import config_of, open_cube
+
+    forecasts = ensemble_mean(open_forecasts(store))
+    figure = plot_forecast(
+        forecasts,
+        variable,
+        truth=open_cube(config_of(forecasts).data) if truth else None,
+        init_time=init,
+        lead_time=lead,
+        contours=contours,
+        projection=projection,
+        region=region,
+    )
+    save(figure, out)
+    console.print(f"wrote {out}")
+
+
+def maps_status() -> None:
+    """Which coastlines are here."""
+    from climlstm.plots import status
+
+    for coast in status():
+        console.print(str(coast))
+
+
+def maps_fetch(
+    resolution: Annotated[Literal["50m", "10m"], typer.Argument()] = "50m",
+    folder: Annotated[Path | None, typer.Option(help="Where to; cartopy's own by default.")] = None,
+) -> None:
+    """Download finer coastlines; drawing never does."""
+    from climlstm.plots import fetch
+
+    for path in fetch(resolution, folder=folder):
+        console.print(f"wrote {path}")

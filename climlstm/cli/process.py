@@ -1,0 +1,82 @@
+"""How the process of a command ends: well, with an error that a user can mend, or by a signal."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from rich.markup import escape
+
+from climlstm.cli.commands import app
+from climlstm.cli.printing import complaints
+from climlstm.errors import ClimLSTMError, Stopped
+from climlstm.secrets import redact
+
+SECONDS_TO_UNWIND = 8.0
+"""For threads that read or write when a command is interrupted."""
+
+
+def main() -> None:
+    """Entry point of the command `climlstm`: errors a user can mend are shown without traceback."""
+    # Idle OpenMP threads that spin slow each other down tenfold where other processes want the
+    # cores too; this is read when torch is imported, here and in Ray's local workers.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    with _interrupted_by_signals() as caught:
+        try:
+            app()
+        except Stopped as stopped:
+            _end(caught, str(stopped))
+        except ClimLSTMError as error:
+            _complain(str(error))
+        except OSError as error:
+            if error.errno is None or isinstance(error, BrokenPipeError):
+                raise
+            place = f" ({error.filename})" if error.filename else ""
+            _complain(f"{error.strerror}{place}. What was finished before is kept.")
+        except SystemExit:  # typer's, also after a KeyboardInterrupt
+            if caught:
+                _end(caught, "What was finished is kept; the same command goes on or starts anew.")
+            raise
+
+
+@contextmanager
+def _interrupted_by_signals() -> Iterator[list[int]]:
+    """SIGTERM interrupts as SIGINT does, and a command that then hangs is ended; yields which came.
+
+    Training has handlers of its own, to save its state first.
+    """
+    caught: list[int] = []
+
+    def interrupt(number: int, _: Any) -> None:
+        caught.append(number)
+        watch = threading.Timer(SECONDS_TO_UNWIND, os._exit, [128 + number])
+        watch.daemon = True
+        watch.start()
+        raise KeyboardInterrupt
+
+    before = {n: signal.signal(n, interrupt) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(caught: Sequence[int], message: str) -> NoReturn:
+    """The status of a process ended by a signal, so that no script goes on as if all were done.
+
+    Nobody waits for its threads. A training that has saved its state gives 143 for either signal.
+    """
+    complaints.print(message, highlight=False, soft_wrap=True)
+    sys.stdout.flush()
+    os._exit(128 + (caught[0] if caught else signal.SIGTERM))
+
+
+def _complain(message: str) -> None:
+    complaints.print(
+        f"[bold red]Error:[/] {escape(redact(message))}", highlight=False, soft_wrap=True
+    )
+    sys.exit(1)

@@ -1,0 +1,141 @@
+"""Commands that train: train, tune, submit and jobs."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from climlstm.cli.arguments import ClusterAddress, DashboardAddress, Overrides, RunFile
+from climlstm.cli.printing import console, print_table
+
+JobId = Annotated[str, typer.Argument(help="The id that submit printed.", show_default=False)]
+
+
+def train(
+    run_file: RunFile,
+    resume: Annotated[bool, typer.Option(help="Go on from the latest checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Delete an earlier run of this name.")] = False,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="CHECKPOINT", help="Start from another run's weights."),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster: 'auto' or HOST:PORT.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Training processes.", min=1)] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="In this process (or under torchrun), without Ray.")
+    ] = False,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Train the forecaster that a run file describes."""
+    from climlstm.config import load_config
+    from climlstm.runs import train_run
+    from climlstm.training.progress import Display
+
+    overrides = [*set_, *([f"cluster.workers={workers}"] if workers else [])]
+    if from_ is not None:
+        start = from_ if "://" in from_ else Path(from_).resolve()
+        overrides.append(f"training.start_from='{start}'")
+    config = load_config(run_file, overrides)
+    with Display(console) as display:
+        checkpoint = train_run(
+            config,
+            resume=resume,
+            overwrite=overwrite,
+            under_ray=not plain,
+            address=address,
+            observe=display,
+        )
+    console.print(f"best checkpoint: {checkpoint}")
+
+
+def tune(
+    run_file: RunFile,
+    resume: Annotated[bool, typer.Option(help="Go on with a sweep that was broken off.")] = False,
+    address: ClusterAddress = None,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Try the values that the section 'tune' of a run file names; hopeless trials end early."""
+    from climlstm.config import load_config
+    from climlstm.training.tuning import write_sweep
+    from climlstm.training.tuning_on_ray import tune_on_ray
+
+    config = load_config(run_file, set_)
+    sweep = tune_on_ray(
+        config,
+        resume=resume,
+        address=address,
+        say=lambda line: console.print(line, highlight=False, soft_wrap=True),
+    )
+    rows = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row] for row in sweep.rows()]
+    print_table(list(sweep.trials.columns), rows, title="trials, the best first")
+    for path in [*write_sweep(sweep), *_draw_sweep(sweep)]:
+        console.print(f"wrote {path}", soft_wrap=True)
+    console.print(f"train the best with: climlstm train {sweep.best}", soft_wrap=True)
+
+
+def _draw_sweep(sweep: Any) -> list[Path]:
+    from climlstm.plots import plot_sweep, save
+
+    path = sweep.best.with_name("trials.png")
+    save(plot_sweep(sweep.trials, sweep.curves, sweep.keys), path)
+    return [path]
+
+
+def submit(
+    run_file: RunFile,
+    address: DashboardAddress,
+    ship: Annotated[
+        list[Path], typer.Option(help="Code that the run needs: a wheel, a module, a package.")
+    ] = [],  # noqa: B006
+    retries: Annotated[
+        int, typer.Option(help="New submissions when the driver or the head is lost.", min=0)
+    ] = 3,
+    set_: Overrides = [],  # noqa: B006
+) -> None:
+    """Train as a job of a Ray cluster; an earlier run of this name goes on.
+
+    The log is followed; interrupting ends only that, and the job runs on.
+    """
+    from climlstm.config import load_config
+    from climlstm.training.jobs import submit_run
+
+    config = load_config(run_file, set_)
+    try:
+        submit_run(config, address=address, ship=ship, retries=retries, say=_say)
+    except KeyboardInterrupt:
+        console.print(f"The job runs on; see 'climlstm jobs list --address {address}'.")
+
+
+def _say(text: str) -> None:
+    """The log of a job as it is."""
+    console.out(text, end="", highlight=False)
+
+
+def jobs_list(address: DashboardAddress) -> None:
+    """What runs, ran and waits."""
+    from climlstm.training.jobs import list_jobs
+
+    table = Table("job", "run", "status", "started", "message", box=None, pad_edge=False)
+    for job in list_jobs(address):
+        started = f"{datetime.fromtimestamp(job.started):%Y-%m-%d %H:%M}" if job.started else ""
+        message = next(iter(job.message.splitlines()), "")
+        table.add_row(job.id, job.run, job.status, started, message)
+    console.print(table)
+
+
+def jobs_logs(job: JobId, address: DashboardAddress) -> None:
+    """What a job has written."""
+    from climlstm.training.jobs import job_log
+
+    _say(job_log(address, job))
+
+
+def jobs_stop(job: JobId, address: DashboardAddress) -> None:
+    """End a job; submitting its run again goes on from the last checkpoint."""
+    from climlstm.training.jobs import stop_job
+
+    console.print("stopping" if stop_job(address, job) else "it was not running")
