@@ -1,11 +1,14 @@
 """Does spread tell the error? A network conditioned on noise, and perturbed initial states.
 
-One ConvLSTM is trained by CRPS with noise, another by squared errors; both on the same simulated
+The demo's ConvLSTM is trained by CRPS with noise, and by squared errors, both on the same simulated
 weather. The first forecasts ensembles from unperturbed and from perturbed states, the second one
 from perturbed states, and a single forecast. Spread over the error of the ensemble mean is 1 where
 the two agree; the fair CRPS of a single forecast is its absolute error.
 
     python benchmarks/ensembles.py [--quick] [--json FILE] [--members 10] [--weather STORE]
+                                   [--keep DIR]
+
+With --keep, what was trained and scored is kept; the same command goes on.
 
 Measured with noise (one seed, one pass over four years, ten members, 31 to 55 initialisations, all
 six channels, global): spread over error 0.71 to 1.07 at days 2 to 7; with states perturbed besides,
@@ -15,21 +18,20 @@ histogram.
 
 import argparse
 import json
-import tempfile
+import shutil
 import time
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
-from skill import prepare
+from skill import prepare, read_table, working_folder, write_table
 
 from climlstm.config import PluginChoice, load_config
 from climlstm.forecasting import open_forecasts
 from climlstm.runs import Trained, evaluate_run, find_trained, forecast_run, train_run
 
-LEADS = [pd.Timedelta(days=d) for d in (1, 2, 3, 5, 7)]
-NETWORK = "model.options={hidden: [128, 128], patch: 2}"
+LEADS = [pd.Timedelta(days=d) for d in range(1, 8)]
 NOISE = [
     *("model.noise=2", "training.members=2", "training.loss.name=crps"),
     *("training.batch_size=8", "training.learning_rate=1.5e-3"),
@@ -48,10 +50,10 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=10)
     parser.add_argument("--horizon", type=int, default=4)
     parser.add_argument("--weather", type=Path, help="keep what is simulated here, for other runs")
+    parser.add_argument("--keep", type=Path, help="keep scores here, and go on from those that are")
     asked = parser.parse_args()
     console = Console(width=max(120, Console().width))
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+    with working_folder(asked.keep) as folder:
         prepare(folder, asked.weather, years=1 if asked.quick else 4)
         horizon = f"training.horizon={1 if asked.quick else asked.horizon}"
         noisy = trained(folder, "noise", [*NOISE, horizon])
@@ -70,11 +72,11 @@ def main() -> None:
 
 
 def trained(folder: Path, name: str, settings: list[str]) -> Trained:
-    """A network, trained in this process."""
-    config = load_config(folder / "run.yaml", [f"name={name}", NETWORK, *settings])
+    """A network, trained in this process; where it was before, as it is."""
+    config = load_config(folder / "run.yaml", [f"name={name}", *settings])
     began = time.process_time()
-    checkpoint = train_run(config, under_ray=False)
-    print(f"{name}: {time.process_time() - began:.0f} CPU seconds of training", flush=True)
+    checkpoint = train_run(config, resume=True, under_ray=False)
+    print(f"{name}: {time.process_time() - began:.0f} CPU s of training", flush=True)
     return find_trained(checkpoint)
 
 
@@ -82,16 +84,23 @@ def scored(
     folder: Path, name: str, network: Trained, members: int, perturbation: float
 ) -> pd.DataFrame:
     """Scores of seven days of forecasts of the test period, one every nine days."""
+    kept = folder / "scores" / f"{name}.csv"
+    if kept.exists():
+        return read_table(kept)
+    kept.parent.mkdir(exist_ok=True)
     changed = {"perturbation": perturbation, "every": pd.Timedelta("9D").to_pytimedelta()}
     forecast = network.config.forecast.model_copy(update=changed)
     config = network.config.model_copy(update={"forecast": forecast})
     store = folder / f"{name}.zarr"
+    shutil.rmtree(store, ignore_errors=True)  # of a benchmark that was stopped
     forecast_run(
         Trained(network.checkpoint, config, network.provenance), store, members=members, steps=28
     )
     evaluators = [PluginChoice(name=metric) for metric in ("rmse", "crps", "spread_skill")]
     found = evaluate_run(open_forecasts(store), model=name, baselines=(), evaluators=evaluators)
-    return found.scores[found.scores["lead_time"].isin(LEADS)]
+    shutil.rmtree(store)
+    print(f"{name}: forecast and scored", flush=True)
+    return write_table(found.scores[found.scores["lead_time"].isin(LEADS)], kept)
 
 
 def _table(scores: pd.DataFrame, title: str) -> Table:

@@ -136,8 +136,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0, help="for each network")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--hidden", type=int, nargs="+", help="of the ConvLSTM's layers")
+    parser.add_argument("--kernel", type=int, help="of the ConvLSTM; the paper's is 5")
     parser.add_argument("--units", type=int, help="of the fully connected LSTM's two layers")
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rate", type=float, default=2e-3, help="of learning, at its peak")
     parser.add_argument("--digits", type=Path, default=DIGITS)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
@@ -146,6 +148,7 @@ def main() -> None:
     on_gpu = asked.device != "cpu"
     seconds = 15.0 if asked.quick else 60 * asked.minutes
     hidden = asked.hidden or ([128, 64, 64] if on_gpu else [64, 64])
+    kernel = asked.kernel or (5 if on_gpu else 3)
     units = asked.units or (2048 if on_gpu else 512)
     digits = read_digits(asked.digits)
     learnt, held_out = np.split(digits, [len(digits) * 9 // 10])
@@ -158,7 +161,7 @@ def main() -> None:
             geometry=plane,
             precision=torch.bfloat16,
             hidden=tuple(hidden),
-            kernel=5,
+            kernel=kernel,
             patch=4,
             shared=False,
         ),
@@ -175,7 +178,7 @@ def main() -> None:
         if network is not None:
             network.to(asked.device)
             weights = sum(parameter.numel() for parameter in network.parameters())
-            steps = train(network, learnt, seconds=seconds, batch=asked.batch, rate=1e-3)
+            steps = train(network, learnt, seconds=seconds, batch=asked.batch, rate=asked.rate)
         by_frame = score(network, frames)
         value = sum(by_frame)
         paper = f"   paper {PAPER[name]:.2f}" if name in PAPER else ""

@@ -5,7 +5,9 @@ are scored on the same initialisations of a year that none has seen, beside pers
 and the model that made the weather (its own forecasts from slightly wrong states: the limit).
 
     python benchmarks/skill.py [--quick] [--json FILE] [--seeds 3] [--years 4] [--epochs N]
-                               [--networks NAME ...] [--days 14]
+                               [--networks NAME ...] [--days 14] [--keep DIR]
+
+With --keep, what a network scored is kept as soon as it is there; the same command goes on.
 
 Printed are parameters and cost; RMSE, ACC and bias by lead; the lead until which the ACC of z500
 stays above 0.6; and power, the variance of forecasts over that of the truth, of those resolved
@@ -15,9 +17,12 @@ mean over the seeds and, in brackets, the smallest and the largest value.
 
 import argparse
 import json
+import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +74,7 @@ EVALUATORS = [
 ]
 FAINTEST = 1e-3
 """Of the strongest band's power: bands below it are not resolved by the weather simulated."""
+REFERENCES = "references.csv"
 METRICS = ("rmse", "acc", "bias", "least power", "greatest power")
 
 
@@ -151,18 +157,20 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=14)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--weather", type=Path, help="keep what is simulated here, for other runs")
+    parser.add_argument("--keep", type=Path, help="keep scores here, and go on from those that are")
     asked = parser.parse_args()
     years, seeds, epochs = (1, 1, 1) if asked.quick else (asked.years, asked.seeds, asked.epochs)
     console = Console(width=max(120, Console().width))
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+    changes = [f"training.epochs={epochs}"] if epochs else []
+    with working_folder(asked.keep) as folder:
         prepare(folder, asked.weather, years=years)
-        runs = [(name, seed) for seed in range(seeds) for name in asked.networks]
         scores = pd.concat(
             [
-                *(measure(folder, *run, epochs=epochs, days=asked.days) for run in runs),
-                limit(folder, *runs[-1]),
-            ],
+                measure(folder, name, seed, [*NETWORKS[name], *changes], days=asked.days)
+                for seed in range(seeds)
+                for name in asked.networks
+            ]
+            + [read_table(folder / "scores" / REFERENCES)],
             ignore_index=True,
         )
     for metric in METRICS:
@@ -172,6 +180,17 @@ def main() -> None:
         asked.json.write_text(json.dumps(_rows(scores), indent=1), encoding="utf-8")
 
 
+@contextmanager
+def working_folder(keep: Path | None) -> Iterator[Path]:
+    """One that is kept, or one for as long as this takes."""
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        yield keep
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        yield Path(scratch)
+
+
 def prepare(folder: Path, weather: Path | None, *, years: int) -> None:
     """Run file, catalog and weather: four years, or so, to train on, and one for the rest."""
     (folder / "catalog.yaml").write_text(CATALOG, encoding="utf-8")
@@ -179,42 +198,82 @@ def prepare(folder: Path, weather: Path | None, *, years: int) -> None:
     store = weather or folder / "simulated.zarr"
     if not store.exists():
         simulate(store, years=years + 1, start="2001-01-01")
-    (folder / "atmosphere.zarr").symlink_to(store.resolve())
+    link = folder / "atmosphere.zarr"
+    link.unlink(missing_ok=True)
+    link.symlink_to(store.resolve())
 
 
 def measure(
-    folder: Path, network: str, seed: int, *, epochs: int | None, days: int
+    folder: Path, network: str, seed: int, settings: Sequence[str], *, days: int
 ) -> pd.DataFrame:
-    """Scores of one network with one seed: as `evaluate` has them, and power, seed and cost."""
-    settings = [f"name={network}-{seed}", f"training.seed={seed}", *NETWORKS[network]]
-    settings += [f"training.epochs={epochs}"] if epochs else []
-    config = load_config(folder / "run.yaml", settings)
-    began, used = time.monotonic(), time.process_time()
-    trained = find_trained(train_run(config, under_ray=False))
-    seconds, used = time.monotonic() - began, time.process_time() - used
+    """Scores of one network with one seed: as `evaluate` has them, and power, seed and cost.
+
+    What was measured before is read.
+    """
+    name = f"{re.sub('[^a-z0-9.]+', '-', network.lower())}-{seed}"
+    kept = folder / "scores" / f"{name}.csv"
+    if kept.exists():
+        return read_table(kept)
+    kept.parent.mkdir(exist_ok=True)
+    config = load_config(folder / "run.yaml", [f"name={name}", f"training.seed={seed}", *settings])
+    clock: dict[str, float] = {}
+    trained = find_trained(
+        train_run(
+            config,
+            overwrite=True,  # of a benchmark that was stopped
+            under_ray=False,
+            observe=lambda record: clock.setdefault(record["event"], time.process_time()),
+        )
+    )
+    used = clock["end"] - clock["start"]
     forecaster, _ = load_forecaster(trained.checkpoint)
     size = sum(p.numel() for p in forecaster.network.parameters())
-    print(f"{network}, seed {seed}: {size:,} parameters, trained in {seconds:.0f} s", flush=True)
-    store = folder / f"{network}-{seed}.zarr"
+    print(f"{network}, seed {seed}: {size:,} weights, {used:.0f} CPU s of training", flush=True)
+    store = folder / f"{name}.zarr"
+    shutil.rmtree(store, ignore_errors=True)
     forecast_run(trained, store, steps=4 * days)
-    baselines = ("persistence", "climatology") if seed == 0 else ()
+    measure_references(store, kept.with_name(REFERENCES))
     evaluation = evaluate_run(
-        open_forecasts(store), model=network, baselines=baselines, evaluators=EVALUATORS
+        open_forecasts(store), model=network, baselines=(), evaluators=EVALUATORS
     )
-    return tidy(evaluation).assign(seed=seed, parameters=size, cpu_seconds=used)
+    shutil.rmtree(store)
+    spectra = evaluation.tables["power_spectrum"]
+    write_table(spectra, kept.with_name(f"{name}.spectra.csv"))
+    return write_table(tidy(evaluation).assign(seed=seed, parameters=size, cpu_seconds=used), kept)
 
 
-def limit(folder: Path, network: str, seed: int) -> pd.DataFrame:
-    """Scores of the model that made the weather, from slightly wrong states."""
-    forecasts = open_forecasts(folder / f"{network}-{seed}.zarr")
+def measure_references(store: Path, kept: Path) -> None:
+    """Scores of persistence, climatology and the model that made the weather, where not yet there.
+
+    store: forecasts of any network, at the same times.
+    """
+    if kept.exists():
+        return
+    forecasts = open_forecasts(store)
     perfect = predictability(
-        folder / "atmosphere.zarr",
+        store.parent / "atmosphere.zarr",
         init_times=list(forecasts["init_time"].values[::3]),
         steps=forecasts.sizes["lead_time"],
         amplitude=INITIAL_ERROR,
     ).assign_attrs(forecasts.attrs)
-    evaluation = evaluate_run(perfect, model=PERFECT, baselines=(), evaluators=EVALUATORS)
-    return tidy(evaluation).assign(seed=0)
+    limit = evaluate_run(perfect, model=PERFECT, baselines=(), evaluators=EVALUATORS)
+    beside = tidy(evaluate_run(forecasts, evaluators=EVALUATORS))
+    tables = [beside[beside["model"].isin(("persistence", "climatology"))], tidy(limit)]
+    write_table(pd.concat(tables).assign(seed=0), kept)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The table, once it is in a file, whole or not at all."""
+    part = path.with_suffix(".part")
+    table.to_csv(part, index=False)
+    part.rename(path)
+    return table
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """What `write_table` wrote."""
+    table = pd.read_csv(path)
+    return table.assign(lead_time=pd.to_timedelta(table["lead_time"]))
 
 
 def tidy(evaluation: Evaluation) -> pd.DataFrame:
