@@ -68,11 +68,11 @@ class Host:
 
     def train_workers(self) -> list[psutil.Process]:
         """The processes on the host that train."""
-        return [
-            p
-            for p in self.first.children(recursive=True)
-            if "RayTrainWorker" in " ".join(_command(p))
-        ]
+        return self.running("RayTrainWorker")
+
+    def running(self, text: str) -> list[psutil.Process]:
+        """The processes on the host with a text in their command lines."""
+        return [p for p in self.first.children(recursive=True) if text in " ".join(_command(p))]
 
     def processes(self) -> list[list[str]]:
         """The command lines of all that runs on the host."""

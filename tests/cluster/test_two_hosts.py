@@ -8,7 +8,6 @@ came twice.
 import json
 import os
 import re
-import signal
 import threading
 import time
 
@@ -152,14 +151,10 @@ def test_a_lost_driver_is_submitted_again(cluster, submitted, undisturbed, recor
     run = submitted("cluster.workers=2")
 
     def kill():
-        drivers = [
-            p
-            for p in cluster.host(1).first.children(recursive=True)
-            if "climlstm train run.yaml --address auto" in " ".join(p.cmdline())
-        ]
+        drivers = cluster.host(1).running("climlstm train run.yaml --address auto")
         assert drivers
         for driver in drivers:
-            driver.send_signal(signal.SIGKILL)
+            driver.kill()
 
     _, seconds = run.go_on_after(kill)
     told(record_property, "training goes on after a lost driver", seconds)
