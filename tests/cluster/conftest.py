@@ -271,6 +271,8 @@ class Cluster:
         """Take a host away with all that runs on it."""
         if host.process.poll() is None:
             host.pull_the_plug()
+        # The kernel takes its time over a namespace, and until then the switch has its cable.
+        subprocess.run(["ip", "-n", self.switch, "link", "delete", host.port], check=False)
         subprocess.run(["ip", "netns", "delete", host.name], check=False)
         self.networks.discard(host.name)
         self.hosts.pop(host.name, None)
