@@ -92,7 +92,7 @@ def _session(shown: str | None, **settings: Any) -> Iterator[list[int]]:
 def check_hosts(used: Sequence[Plugin]) -> None:
     """Raises PluginError unless every host of the cluster has the plugins of a run, as here.
 
-    used: from `used_plugins`. Hosts that join later are not asked.
+    used: from `used_plugins`. Hosts that join later are asked when they begin to train.
     """
     ask = ray.remote(num_cpus=0, max_retries=0)(differences)
     asked = []
@@ -109,6 +109,11 @@ def check_hosts(used: Sequence[Plugin]) -> None:
             wrong.append(f"{host}: climlstm cannot be used there: {error.cause!r}")
         except ray.exceptions.RayError as error:
             logger.warning("%s did not say which plugins it has: %s", host, error)
+    refuse_if(wrong)
+
+
+def refuse_if(wrong: Sequence[str]) -> None:
+    """Raises PluginError where there is anything wrong with hosts, each message with its host."""
     if wrong:
         listed = "\n".join(f"- {message}" for message in wrong)
         raise PluginError(

@@ -11,9 +11,10 @@ import torch
 
 pytest.importorskip("ray", reason="needs climlstm[ray]")
 
-from climlstm.errors import ConfigError, DataError, PluginError
+from climlstm.errors import ConfigError, DataError, PluginError, TrainingError
 from climlstm.model.saving import load_forecaster
 from climlstm.runs import train_run
+from climlstm.training import on_ray
 from climlstm.training.on_ray import cpu_share, interface_of, train_on_ray
 from climlstm.training.progress import JOURNAL, read_journal
 from climlstm.training.storage import run_folder
@@ -94,6 +95,19 @@ def test_what_the_user_must_put_right_comes_back_as_such_and_is_not_tried_again(
         train_on_ray(config)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_a_training_that_diverges_is_not_tried_again(small_run):
+    config = small_run(
+        "training.learning_rate=1e30", "training.warmup=0", "cluster.workers=2",
+        "cluster.max_failures=3",
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match="has diverged"):
+        train_on_ray(config)
+    journal = read_journal(run_folder(config) / JOURNAL)
+    assert [r["event"] for r in journal if r["event"] != "train"] == ["start"]
+
+
 def test_no_cluster_at_the_address(small_run):
     with pytest.raises(ConfigError, match="No Ray cluster answers"):
         train_on_ray(small_run(), address="127.0.0.1:1")
@@ -119,15 +133,16 @@ def test_hosts_without_the_plugins_of_a_run_are_named_before_it_starts(
     try:
         cluster.add_node(num_cpus=1, env_vars={"CLIMLSTM_PLUGINS": ""})
         config = small_run("training.loss={name: tolerant}", "cluster.workers=2")
-        with (
-            ray.init(address=cluster.address),
-            pytest.raises(PluginError, match="Not every host") as refused,
-        ):
-            train_on_ray(config)
-        lines = [line for line in str(refused.value).splitlines() if line.startswith("- ")]
-        assert len(lines) == 1
-        assert "loss 'tolerant' of one-host 1.0" in lines[0]
-        assert "pip install 'one-host==1.0'" in lines[0]
+        with ray.init(address=cluster.address):
+            for joined_later in (False, True):
+                if joined_later:  # when the driver had asked all that were there
+                    monkeypatch.setattr(on_ray, "check_hosts", lambda used: None)
+                with pytest.raises(PluginError, match="Not every host") as refused:
+                    train_on_ray(config)
+                lines = [line for line in str(refused.value).splitlines() if line.startswith("- ")]
+                assert len(lines) == 1
+                assert "loss 'tolerant' of one-host 1.0" in lines[0]
+                assert "pip install 'one-host==1.0'" in lines[0]
         assert not list(run_folder(config).glob("step-*"))
     finally:
         cluster.shutdown()

@@ -50,7 +50,8 @@ TRAIN = """
 import sys
 import torch
 from climlstm.config import load_config
-from climlstm.training import checkpoint
+from climlstm.errors import TrainingError
+from climlstm.training import agreement, checkpoint, loop
 from climlstm.training.loop import train
 from climlstm.training.storage import run_folder
 
@@ -59,6 +60,7 @@ class Killed(Exception):
 
 # After "--": runs, one after another, in one process group: overrides, separated by spaces.
 # A run marked "killed" is broken off at its first report, and one marked "again" resumes it.
+# One marked "diverging" says why it cannot go on; it looks at its loss in each step.
 torch.distributed.init_process_group("gloo")
 torch.set_num_threads(1)
 path, *runs = sys.argv[1:]
@@ -70,16 +72,21 @@ for run in runs:
         if mark == "killed":
             raise Killed
 
+    if mark == "diverging":
+        loop.SECONDS_BETWEEN_RECORDS = agreement.SECONDS_BETWEEN_MEETINGS = 0
     try:
         train(config, report=report, resume_from=resume_from)
     except Killed:
         pass
+    except TrainingError as error:
+        assert mark == "diverging"
+        print(error)
 torch.distributed.destroy_process_group()
 """
 
 
-def train_together(run_file, workers: int, *runs: str) -> None:
-    """Train runs, each a mark and its overrides, with so many processes."""
+def train_together(run_file, workers: int, *runs: str) -> list[str]:
+    """Train runs, each a mark and its overrides, with so many processes; what each has printed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -100,13 +107,16 @@ def train_together(run_file, workers: int, *runs: str) -> None:
         )
         for rank in range(workers)
     ]
+    outputs = []
     try:
         for process in processes:
             output, _ = process.communicate(timeout=200)
             assert process.returncode == 0, output
+            outputs.append(output)
     finally:
         for process in processes:
             process.kill()
+    return outputs
 
 
 def assert_trained_alike(config, other):
@@ -141,7 +151,7 @@ def test_two_workers_with_every_option(small_run, run_file):
     """One start of the processes for several short trainings, since imports take longest."""
     alone = small_run("name=alone", "training.learning_rate=0.01")
     train(alone)
-    train_together(
+    outputs = train_together(
         run_file,
         2,
         "plain name=both training.learning_rate=0.01",
@@ -150,6 +160,7 @@ def test_two_workers_with_every_option(small_run, run_file):
         f"plain name=unbroken {OUTER}",
         f"killed name=broken {OUTER}",
         f"again name=broken {OUTER}",
+        "diverging name=diverged training.learning_rate=1e30 training.warmup=0",
     )
     assert losses(small_run("name=both")) == pytest.approx(losses(alone), rel=1e-4)
     # Gradients that are accumulated are sent once, and add up to the same.
@@ -167,6 +178,11 @@ def test_two_workers_with_every_option(small_run, run_file):
     assert "worker.1" in state(unbroken)
     own = [state(unbroken)[f"worker.{rank}"] for rank in (0, 1)]
     assert not torch.equal(*own)  # moments are each worker's own
+    # The first worker alone looks at the loss, and all end with what it has to say.
+    for output in outputs:
+        assert "The training loss is inf near step" in output
+    assert not losses(small_run("name=diverged"))
+    assert not list(run_folder(small_run("name=diverged")).glob("step-*"))
 
 
 class Killed(Exception):

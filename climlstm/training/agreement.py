@@ -27,6 +27,8 @@ class Decision:
     save: bool
     remark: str | None
     """What people should know."""
+    failure: str | None
+    """Why the training cannot go on at all, if so."""
 
 
 class Agreement:
@@ -46,15 +48,19 @@ class Agreement:
         """Whether the workers meet after so many steps."""
         return step >= self._next
 
-    def meet(self, step: int, *, leave: str | None, save: bool, busy_s: float) -> Decision:
+    def meet(
+        self, step: int, *, leave: str | None, save: bool, busy_s: float, failure: str | None
+    ) -> Decision:
         """Agree; every worker comes here after the same step.
 
         leave: why this worker wants the training to end, if it does; one suffices.
         save: whether a checkpoint is due; the first worker's word counts.
         busy_s: seconds since the last meeting in which this worker waited for no other.
+        failure: why the training cannot go on, as far as this worker knows.
         """
         began = time.monotonic()
-        brought = self._workers.exchange((leave, save, busy_s, self._steps_to_next(step, began)))
+        pause = self._steps_to_next(step, began)
+        brought = self._workers.exchange((leave, save, busy_s, pause, failure))
         self._met, self._met_at = step, time.monotonic()
         self._took = self._met_at - began
         self._next = step + brought[0][3]
@@ -63,6 +69,7 @@ class Agreement:
             leave=next((b[0] for b in brought if b[0]), None),
             save=brought[0][1],
             remark=self._remark(),
+            failure=next((b[4] for b in brought if b[4]), None),
         )
 
     def _steps_to_next(self, step: int, now: float) -> int:

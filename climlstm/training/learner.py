@@ -112,6 +112,10 @@ class Learner:
         self._average(step, steps=self.outer.round_length(batches))
         return True
 
+    def is_finite(self) -> bool:
+        """Whether the weights are; alike on all workers after a meeting."""
+        return all(bool(p.isfinite().all()) for p in self.forecaster.parameters())
+
     def horizon(self, step: int) -> int:
         """Lead steps trained on at an optimiser step: from 1 to all, evenly over the ramp."""
         ramp = self.config.ramp * self.steps

@@ -161,6 +161,8 @@ class Training:
         elif task.parent is not None:
             self.learner.start_from(task.parent.state)
         self._check_same_start()
+        self._failure: str | None = None
+        """Why the training cannot go on, which the other workers do not know yet."""
         self._published = float("-inf")
         self.observers = self._observers(observe, resume_from) if group.is_first else []
         self.agreement = Agreement(group, self.standing.position.step)
@@ -254,7 +256,10 @@ class Training:
             leave=STOPPED if self.stop.is_set() else self.leave(),
             save=time.monotonic() - self.saved > 60 * self.config.training.checkpoint_minutes,
             busy_s=self.learner.stopwatch.read() + waited - self._waited,
+            failure=self._failure,
         )
+        if decision.failure:
+            raise TrainingError(decision.failure)
         self._waited = waited
         if decision.remark:
             self._observe("note", text=decision.remark)
@@ -283,11 +288,7 @@ class Training:
         if result is None:
             return False
         if not math.isfinite(result.loss):
-            raise TrainingError(
-                f"The validation loss at step {self.standing.position.step} is {result.loss}. "
-                f"Resume from the last checkpoint in {self.storage.location} with a smaller "
-                "training.learning_rate."
-            )
+            raise TrainingError(self._diverged(f"The validation loss is {result.loss}"))
         best = result.loss < self.standing.best_loss
         self.standing = replace(
             self.standing,
@@ -307,6 +308,8 @@ class Training:
 
         Storage that fails is tried again for half the time that the other workers wait.
         """
+        if not self.learner.is_finite():
+            raise TrainingError(self._diverged("There are weights that are not finite"))
         name = checkpoint.name_of(self.standing.position)
         seconds = self.config.cluster.timeout.total_seconds() / 2
         tensors = self.learner.tensors()
@@ -440,11 +443,10 @@ class Training:
         steps = meter.windows * world / self.config.training.batch_size
         loss = float(meter.loss) * world / max(steps, 1e-9)
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"The training loss is {loss} near step {self.standing.position.step}. Resume "
-                f"from the last checkpoint in {self.storage.location} with a smaller "
-                "training.learning_rate."
-            )
+            self._failure = self._diverged(f"The training loss is {loss}")
+            if world == 1:
+                raise TrainingError(self._failure)
+            return  # the others would wait for this one: they hear of it at the next meeting
         step = self.standing.position.step
         self._observe(
             "train",
@@ -456,6 +458,13 @@ class Training:
             learning_rate=self.learner.learning_rate(step - 1),
             samples_per_s=meter.windows * world / seconds,
             data_wait=(self.task.waited_seconds - meter.waited) / seconds,
+        )
+
+    def _diverged(self, what: str) -> str:
+        return (
+            f"{what} near step {self.standing.position.step}: the training has diverged. Go on "
+            f"from the last checkpoint in {self.storage.location} with --resume and a smaller "
+            "training.learning_rate."
         )
 
     def _out_of_patience(self) -> bool:

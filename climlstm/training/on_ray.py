@@ -6,6 +6,8 @@ when one is lost. Nothing of it is called inside a training step.
 
 import logging
 import os
+import socket
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +25,10 @@ from climlstm.errors import (
     TrainingError,
     missing_extra,
 )
-from climlstm.ray_cluster import check_hosts, connected
+from climlstm.plugins import Plugin
+from climlstm.ray_cluster import check_hosts, connected, differences, refuse_if
 from climlstm.training.loop import STOPPED, prepare_training, stopped_as_asked
+from climlstm.training.parallel import workers
 from climlstm.training.progress import Observe, following
 from climlstm.training.ray_metrics import gauges
 from climlstm.training.ray_stopping import heard_wish, held_wish, run_until_stopped
@@ -41,8 +45,13 @@ try:
     from pyarrow.fs import FSSpecHandler, PyFileSystem
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2._internal.execution.context import get_train_context
+    from ray.train.v2._internal.execution.scaling_policy import autoscaling_coordinator_client
 except ImportError as error:
     raise missing_extra("Training under Ray", "ray", error) from error
+
+# A driver that is killed outright leaves a claim on places for workers, by which the next one would
+# see none free. A live controller renews its claim every 20 s; it imports this module, too.
+autoscaling_coordinator_client.AUTOSCALING_REQUESTS_EXPIRE_TIME_S = 60
 
 HOST_GOES = "a host is to go"
 """Why a training ends before its end, to go on elsewhere."""
@@ -106,7 +115,12 @@ def _fit(config: Config, scaling: ray.train.ScalingConfig, storage: RunStorage) 
     with held_wish() as wish:
         trainer = TorchTrainer(
             _train_worker,  # type: ignore[arg-type]
-            train_loop_config={"config": dump_config(config), "wish": wish},
+            train_loop_config={
+                "config": dump_config(config),
+                "used": used_plugins(config),
+                "gpu": config.cluster.gpu,
+                "wish": wish,
+            },
             torch_config=PinnedTorchConfig(timeout_s=timeout_s),
             scaling_config=scaling,
             run_config=_run_config(config, storage),
@@ -163,6 +177,7 @@ def _train_worker(settings: dict[str, Any]) -> dict[str, str]:
     """
     with ExitStack() as stack:
         try:
+            _check_alike(settings["used"], gpu=settings["gpu"])
             config = parse_config(yaml.safe_load(settings["config"]), where="run file")
             storage = stack.enter_context(opened_run(config))
             training = stack.enter_context(
@@ -179,12 +194,23 @@ def _train_worker(settings: dict[str, Any]) -> dict[str, str]:
         stop = stack.enter_context(heard_wish(settings["wish"]))
         try:
             return {"reason": training.run(stop)}
-        except StorageError as error:  # all workers have agreed on it
+        except (StorageError, TrainingError) as error:  # all workers have agreed on it
             return _refusal(error)
         except DataError as error:
             if training.group.world > 1:  # Ray has to end the others
                 raise
             return _refusal(error)
+
+
+def _check_alike(used: Sequence[Plugin], *, gpu: bool) -> None:
+    """Raises PluginError, on every worker, unless all their hosts have the plugins of the run.
+
+    A host may have joined after the driver has asked all others.
+    """
+    with workers(gpu=gpu) as group:
+        brought = group.exchange((socket.gethostname(), differences(used)))
+    wrong = [f"{host}: {message}" for host, found in brought for message in found]
+    refuse_if(list(dict.fromkeys(wrong)))  # once for each host
 
 
 def _refusal(error: ClimLSTMError) -> dict[str, str]:
