@@ -60,7 +60,7 @@ def forecast(
             address=address,
             progress=lambda done: status.update(f"forecasting: {done} initialisations"),
         )
-    console.print(f"{number} forecasts in {out}")
+    console.print(f"{number} forecasts in {out}", soft_wrap=True)
 
 
 def evaluate(
@@ -124,12 +124,12 @@ def evaluate(
         verdict = out / "audit.json"
         verdict.write_text(json.dumps(audit.to_dict(), indent=1), encoding="utf-8")
         for path in [*paths, verdict]:
-            console.print(f"wrote {path}")
+            console.print(f"wrote {path}", soft_wrap=True)
     if report is not None:
         with console.status("drawing the report"):
             truth = open_cube(data or config.data)
             write_report(report, forecasts, evaluation, truth, config=config, evaluators=chosen)
-        console.print(f"wrote {report}")
+        console.print(f"wrote {report}", soft_wrap=True)
 
 
 def _draw_curves(evaluation: Any, out: Path) -> list[Path]:
@@ -174,7 +174,7 @@ def plot(
         region=region,
     )
     save(figure, out)
-    console.print(f"wrote {out}")
+    console.print(f"wrote {out}", soft_wrap=True)
 
 
 def maps_status() -> None:
@@ -193,4 +193,4 @@ def maps_fetch(
     from climlstm.plots import fetch
 
     for path in fetch(resolution, folder=folder):
-        console.print(f"wrote {path}")
+        console.print(f"wrote {path}", soft_wrap=True)

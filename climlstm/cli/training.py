@@ -49,7 +49,7 @@ def train(
             address=address,
             observe=display,
         )
-    console.print(f"best checkpoint: {checkpoint}")
+    console.print(f"best checkpoint: {checkpoint}", soft_wrap=True)
 
 
 def tune(
@@ -107,7 +107,9 @@ def submit(
     try:
         submit_run(config, address=address, ship=ship, retries=retries, say=_say)
     except KeyboardInterrupt:
-        console.print(f"The job runs on; see 'climlstm jobs list --address {address}'.")
+        console.print(
+            f"The job runs on; see 'climlstm jobs list --address {address}'.", soft_wrap=True
+        )
 
 
 def _say(text: str) -> None:

@@ -56,6 +56,9 @@ LOST = (
 
 logger = logging.getLogger(__name__)
 
+for _talkative in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+    logging.getLogger(_talkative).setLevel(logging.WARNING)  # of packages, and of sockets
+
 
 @dataclass(frozen=True)
 class Job:
