@@ -95,6 +95,69 @@ def test_what_the_user_must_put_right_comes_back_as_such_and_is_not_tried_again(
         train_on_ray(config)
 
 
+WATCHED = """
+import sys
+from dataclasses import dataclass
+
+from climlstm.model.losses import MSE
+
+calls = []  # of Ray's functions by the thread that trains, for each step
+
+
+def watch(frame, event, function):
+    module = frame.f_globals.get("__name__", "")
+    if event == "c_call":
+        module, event = getattr(function, "__module__", None) or "", "call"
+    if event == "call" and module.split(".")[0] == "ray":
+        calls[-1] += 1
+
+
+@dataclass(frozen=True)
+class Watched(MSE):
+    file: str = ""
+
+    def __call__(self, prediction, target, *, weight, channels):
+        if prediction.requires_grad:
+            with open(self.file, "w") as file:
+                print(*calls, file=file)
+            calls.append(0)
+            sys.setprofile(watch)
+        return super().__call__(prediction, target, weight=weight, channels=channels)
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """Makes a loss available here and to Ray's workers, as a distribution in a folder."""
+
+    def install(name, code, entry):
+        info = tmp_path / "plugins" / f"{name}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[climlstm.losses]\n{entry}\n")
+        (info.parent / f"{name}.py").write_text(code)
+        monkeypatch.syspath_prepend(str(info.parent))
+        monkeypatch.setenv("PYTHONPATH", str(info.parent), prepend=os.pathsep)
+
+    return install
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_no_step_calls_ray(small_run, plugin, tmp_path):
+    plugin("watched", WATCHED, "watched = watched:Watched")
+    config = small_run(
+        f"training.loss={{name: watched, options: {{file: {tmp_path}/calls}}}}", "training.epochs=8"
+    )
+    train_on_ray(config)
+    calls = [int(number) for number in (tmp_path / "calls").read_text().split()]
+    journal = read_journal(run_folder(config) / JOURNAL)
+    assert len(calls) == 22 * 8 - 1  # from one step to the next
+    # Once a second it is asked whether to leave, and each record sets Ray's gauges.
+    seconds = journal[-1]["seconds"]
+    assert 0 < sum(number > 0 for number in calls) <= len(journal) + seconds + 1 < len(calls) / 2
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_a_training_that_diverges_is_not_tried_again(small_run):
@@ -116,19 +179,12 @@ def test_no_cluster_at_the_address(small_run):
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_hosts_without_the_plugins_of_a_run_are_named_before_it_starts(
-    small_run, monkeypatch, tmp_path
+    small_run, monkeypatch, plugin
 ):
     import ray
     from ray.cluster_utils import Cluster
 
-    info = tmp_path / "one_host-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: one-host\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[climlstm.losses]\ntolerant = climlstm.model.losses:Huber\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    plugin("one_host", "", "tolerant = climlstm.model.losses:Huber")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         cluster.add_node(num_cpus=1, env_vars={"CLIMLSTM_PLUGINS": ""})
@@ -141,8 +197,8 @@ def test_hosts_without_the_plugins_of_a_run_are_named_before_it_starts(
                     train_on_ray(config)
                 lines = [line for line in str(refused.value).splitlines() if line.startswith("- ")]
                 assert len(lines) == 1
-                assert "loss 'tolerant' of one-host 1.0" in lines[0]
-                assert "pip install 'one-host==1.0'" in lines[0]
+                assert "loss 'tolerant' of one_host 1.0" in lines[0]
+                assert "pip install 'one_host==1.0'" in lines[0]
         assert not list(run_folder(config).glob("step-*"))
     finally:
         cluster.shutdown()
