@@ -39,10 +39,12 @@ def test_a_job_trains_on_both_hosts_reading_one_catalog(cluster, submitted, undi
     assert "SUCCEEDED" in cluster.climlstm("jobs", "list").finish(120)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_a_killed_worker_costs_only_time(cluster, submitted, undisturbed, record_property):
-    run = submitted("cluster.workers=2")
+@pytest.mark.timeout(400)
+def test_a_killed_worker_costs_only_time_and_nothing_is_left_behind(
+    cluster, submitted, undisturbed, record_property
+):
+    before = left_behind(cluster)
+    run = submitted("cluster.workers=2", seconds=0.2)
 
     def kill():
         for worker in cluster.host(2).train_workers():
@@ -53,6 +55,8 @@ def test_a_killed_worker_costs_only_time(cluster, submitted, undisturbed, record
     assert start["workers"] == 2
     run.finish(undisturbed)
     assert seconds < 30
+    cluster.wait_for(lambda: quiet(cluster), seconds=60, what="a cluster at rest")
+    assert left_behind(cluster)["files"] == before["files"]
 
 
 @pytest.mark.slow
