@@ -208,7 +208,7 @@ def _follow_to_the_end(
             _reach(address)
             details = _client(address).get_job_info(job)
         except LOST as error:
-            say(f"The head at {address} no longer answers ({error}). Waiting for it.\n")
+            say(f"The head at {address} no longer answers ({_root(error)}). Waiting for it.\n")
             _wait_for_head(address, wait_for_head_s)
             continue
         except RuntimeError as error:  # Ray's client, for everything that the server answers
@@ -274,7 +274,7 @@ def _wait_for_head(address: str, seconds: float) -> None:
         except (*LOST, RuntimeError) as error:
             if time.monotonic() > until:
                 raise TrainingError(
-                    f"The head at {address} has not come back for {seconds:.0f} s: {error}. "
+                    f"The head at {address} has not come back for {seconds:.0f} s: {_root(error)}. "
                     "Start the cluster again and submit the run again: it goes on from its last "
                     "checkpoint."
                 ) from error
@@ -296,8 +296,8 @@ def _answering(address: str) -> Iterator[None]:
         yield
     except LOST as error:
         raise ConfigError(
-            f"No Ray dashboard answers at {address}: {error}. Open a tunnel to the head with "
-            "'ssh -L 8265:localhost:8265 HEAD', and give http://localhost:8265."
+            f"No Ray dashboard answers at {address}: {_root(error)}. Open a tunnel to the head "
+            "with 'ssh -L 8265:localhost:8265 HEAD', and give http://localhost:8265."
         ) from error
     except AuthenticationError as error:
         raise ConfigError(
@@ -316,6 +316,13 @@ def _has_data_beside(catalog: Path) -> bool:
         return "CATALOG_DIR" in catalog.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"The catalog '{catalog}' cannot be read: {error}.") from error
+
+
+def _root(error: BaseException) -> str:
+    """What was at first the matter; the clients of HTTP wrap it in words of their own."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return str(error) or type(error).__name__
 
 
 def _first_line(text: str | None) -> str:

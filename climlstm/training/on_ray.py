@@ -49,9 +49,11 @@ try:
 except ImportError as error:
     raise missing_extra("Training under Ray", "ray", error) from error
 
-# A driver that is killed outright leaves a claim on places for workers, by which the next one would
-# see none free. A live controller renews its claim every 20 s; it imports this module, too.
-autoscaling_coordinator_client.AUTOSCALING_REQUESTS_EXPIRE_TIME_S = 60
+# A driver that is killed outright leaves its controller's claim on places for workers, because of
+# which the next one sees none free: Ray keeps a claim for 180 s and renews it every 20. The
+# controller imports this module, too.
+autoscaling_coordinator_client.AUTOSCALING_REQUESTS_EXPIRE_TIME_S = 20
+autoscaling_coordinator_client.AUTOSCALING_REQUESTS_INTERVAL_S = 5
 
 HOST_GOES = "a host is to go"
 """Why a training ends before its end, to go on elsewhere."""

@@ -106,7 +106,8 @@ class Command:
 
     def __init__(self, arguments: list[str], log: Path, environment: dict[str, str]) -> None:
         self.log = log
-        self.began = time.time()
+        self.ended = False
+        """Whether the tests are through with it."""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "climlstm", *arguments],
             env=os.environ | environment,
@@ -130,6 +131,7 @@ class Command:
         return status, self.log.read_text()
 
     def end(self) -> None:
+        self.ended = True
         self.process.kill()
         self.process.wait()
 
@@ -181,7 +183,7 @@ class Cluster:
         began = time.monotonic()
         while not condition():
             for command in self.commands[-1:]:
-                assert not command.process.poll(), command.log.read_text()
+                assert command.ended or not command.process.poll(), command.log.read_text()
             if time.monotonic() > began + seconds:
                 pytest.fail(f"after {seconds:.0f} s still not: {what}")
             time.sleep(0.3)
