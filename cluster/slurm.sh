@@ -17,7 +17,7 @@ set -euo pipefail
 run_file=${1:?usage: sbatch slurm.sh RUN.yaml [--set KEY=VALUE ...]}
 shift
 
-port=$((10000 + SLURM_JOB_ID % 20000))
+port=$((20000 + SLURM_JOB_ID % 10000)) # Ray's own workers have 10002 to 19999
 mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 address=$(srun --nodes=1 --ntasks=1 --nodelist="${hosts[0]}" hostname --ip-address)
 address=${address%% *}
