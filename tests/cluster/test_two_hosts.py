@@ -169,7 +169,7 @@ def test_a_lost_driver_is_submitted_again(cluster, submitted, undisturbed, recor
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_lost_head_is_waited_for_and_the_run_goes_on_there_and_on_yet_another_cluster(
-    cluster, submitted, undisturbed, record_property
+    cluster, submitted, undisturbed, record_property, monkeypatch
 ):
     run = submitted("cluster.workers=[1, 2]")
     run.wait_for_checkpoint(after=6)
@@ -185,16 +185,20 @@ def test_a_lost_head_is_waited_for_and_the_run_goes_on_there_and_on_yet_another_
 
     run.command.end()
     cluster.remove(cluster.host(1))
+    # On the other cluster the plugin is installed.
+    path = f"{run.brake.wheel.parent / 'plugins'}:{os.environ.get('PYTHONPATH', '')}"
+    monkeypatch.setitem(cluster.environment, "PYTHONPATH", path)
     cluster.complete()
     since, kept = time.time(), run.kept()
-    path = f"PYTHONPATH={run.brake.wheel.parent / 'plugins'}:{os.environ.get('PYTHONPATH', '')}"
     threading.Timer(5, run.brake.release).start()
     cluster.host(1).run(
-        "env", path, "climlstm", "train", run_folder(run.config) / checkpoint_of(run) / "run.yaml",
-        "--address", "auto", "--resume",
+        "env", f"PYTHONPATH={path}", "climlstm", "train",
+        run_folder(run.config) / checkpoint_of(run) / "run.yaml", "--address", "auto", "--resume",
     )  # fmt: skip
     assert run.wait_for_start(since)["step"] >= kept
     run.check(undisturbed)
+    for host in list(cluster.hosts.values()):
+        cluster.remove(host)
 
 
 def checkpoint_of(run):
