@@ -9,7 +9,7 @@ step as one CUDA graph, a 1 degree grid, and how large a batch of the 0.25 degre
 recomputation.
 
     python benchmarks/convlstm.py [--quick] [--threads N] [--cpu-time] [--device cuda]
-        [--grid 128x256] [--precision bfloat16] [--no-memory] [--json FILE]
+        [--grid 128x256] [--precision bfloat16] [--part time memory] [--rounds N] [--json FILE]
 """
 
 import argparse
@@ -324,7 +324,10 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--grid", nargs="+", help="rows x columns; by default those of the issue")
     parser.add_argument("--precision", nargs="+", choices=tuple(PRECISIONS), default=[*PRECISIONS])
-    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--part", nargs="+", choices=("time", "memory"), default=["time", "memory"])
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="steps of each, besides two to warm up"
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--measure-memory", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -343,11 +346,12 @@ def main() -> None:
         subjects.append(COMPILED)
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     rows = []
-    rounds = 3 if arguments.quick else 7
-    for case in cases(arguments.grid, arguments.precision, on_gpu=on_gpu, quick=arguments.quick):
+    rounds = 3 if arguments.quick else arguments.rounds
+    timed = cases(arguments.grid, arguments.precision, on_gpu=on_gpu, quick=arguments.quick)
+    for case in timed if "time" in arguments.part else []:
         steps = {name: make(name, case) for name in subjects}
         rows += report(str(case), seconds(steps, rounds, gpu_clock if on_gpu else clock), "s")
-    for precision in [] if arguments.no_memory else arguments.precision:
+    for precision in arguments.precision if "memory" in arguments.part else []:
         batch = 4 if arguments.quick else 16
         case = Case(32, 64, batch, precision, device=arguments.device)
         named = [name for name in subjects if name not in (FLOOR, GRAPH)]

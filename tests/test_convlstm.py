@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from climlstm.errors import ConfigError
-from climlstm.model import kernel, recurrence
+from climlstm.model import convolution, kernel, recurrence
 from climlstm.model.convlstm import ConvLSTM, ConvLSTMLayer
 from climlstm.model.gates import update_state
 from climlstm.model.padding import Geometry, interior, with_halo
@@ -179,10 +179,11 @@ def random_state(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     return with_halo(h.to(dtype), 1, GLOBE), c
 
 
-@pytest.fixture(params=[2**25, 1], ids=["together", "one_by_one"])
+@pytest.fixture(params=[2**24, 1], ids=["together", "one_by_one"])
 def hoisted(request, monkeypatch) -> None:
-    """Whether the steps are convolved together or in spans of one."""
+    """Whether the steps are convolved together, or in spans of one and into memory of our own."""
     monkeypatch.setitem(recurrence.HOISTED_BYTES, "cpu", request.param)
+    monkeypatch.setattr(convolution, "MAPPED_BYTES", request.param)
 
 
 @pytest.mark.usefixtures("hoisted")
@@ -236,14 +237,26 @@ def test_gradients_of_the_fast_layer_by_finite_differences(geometry, recompute, 
 
     def run(x, h, c, *weights):
         padded, before = (with_halo(f, kernel // 2, geometry) for f in (x, h))
-        return recurrence.Recurrence.apply(
-            padded, before, c, *weights, recurrence.Weights(*weights).prepared(x.dtype), layer.plan
-        )
+        prepared = recurrence.Weights.prepared(*weights, x.dtype)
+        return recurrence.Recurrence.apply(padded, before, c, *weights, prepared, layer.plan)
 
     inputs = [randn(2, 1, 2, *shape, **field), randn(1, 2, *shape, **field)]
     inputs += [randn(1, 2, *shape, **field) / 2, *layer.parameters()]
     leaves = [tensor.detach().requires_grad_() for tensor in inputs]
     assert torch.autograd.gradcheck(run, leaves, fast_mode=True)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1)])
+def test_layer_of_one_channel_on_one_row_or_column(shape):
+    """Where strides are ambiguous."""
+    geometry = Geometry(*shape)
+    layer = ConvLSTMLayer(1, 1, kernel=1, geometry=geometry)
+    randomise(layer)
+    x = randn(3, 1, 1, *shape)
+    for got, expected in zip(
+        run_layer(layer.forward, x, None), run_layer(layer.reference, x, None), strict=True
+    ):
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_state_alone_can_be_the_end_of_a_layer():
@@ -272,18 +285,38 @@ def test_compiled_gates_are_the_plain_ones(dtype):
     before, grad_c = (
         randn(2, 19, 3, 5).contiguous(memory_format=torch.channels_last) for _ in "12"
     )
+    before[0] = 0  # also where the next cell state is zero, so that o cannot be seen in h:
+    z[0, 3 * 19 :] = 0
     peephole = randn(3, 19, 1, 1)
     results = []
     for gates in (compiled, kernel.PLAIN):
-        c, grad, opened = before.clone(), grad_c.clone(), z.clone()
+        c, grad, opened, bias = before.clone(), grad_c.clone(), z[:, 19:].clone(), torch.ones(76)
         kept, h, of_z = c.to(dtype), torch.empty_like(grad_h), torch.empty_like(z)
-        gates.forward(opened, None, c, peephole, kept, h)
+        h = interior(with_halo(h, 1, Geometry(3, 5)), 1)
+        gates.forward(z.clone(), None, c, peephole, opened, kept, h)
         torch.testing.assert_close(kept, c.to(dtype))
-        gates.backward(opened, before.to(dtype), kept, grad_h, peephole, grad, of_z)
+        gates.backward(opened, before.to(dtype), kept, h, grad_h, peephole, grad, of_z, bias)
+        torch.testing.assert_close(bias, 1 + of_z.float().sum((0, 2, 3)), atol=0.1, rtol=0.01)
         results.append((opened, c, h, grad, of_z))
+        again, only = before.clone(), torch.empty_like(opened)
+        gates.forward(z.clone(), None, again, peephole, only, None, None)
+        assert torch.equal(again, c)
+        assert torch.equal(only, opened)
     tolerance = 1e-5 if dtype == torch.float32 else 2**-7
     for got, expected in zip(*results, strict=True):
         torch.testing.assert_close(got, expected, atol=tolerance, rtol=tolerance)
+
+
+def test_output_gate_is_seen_in_a_state_of_zeros():
+    """A black film starts so: the gradient passes through o, though h and c are zero."""
+    layer = ConvLSTMLayer(3, 8, kernel=3, geometry=GLOBE)
+    randomise(layer)
+    torch.nn.init.zeros_(layer.bias)
+    x = torch.zeros(3, 1, 3, 6, 10)
+    fast, plain = run_layer(layer.forward, x, None), run_layer(layer.reference, x, None)
+    assert fast[3].abs().max() > 1e-3
+    for got, expected in zip(fast, plain, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -293,7 +326,7 @@ def test_what_is_not_a_number_stays_so_and_infinities_saturate(fused, dtype):
     z = z.expand(4, 4).reshape(1, 4, 1, 4).to(dtype).contiguous(memory_format=torch.channels_last)
     c, h = torch.ones(1, 1, 1, 4), torch.empty(1, 1, 1, 4, dtype=dtype)
     kept = c.to(dtype)
-    kernel.gates_for(z, c, fused=fused).forward(z, None, c, None, kept, h)
+    kernel.gates_for(z, c, fused=fused).forward(z, None, c, None, None, kept, h)
     assert torch.stack([c, kept.float(), h.float()])[..., 0].isnan().all()
     torch.testing.assert_close(c[0, 0, 0, 1:], torch.tensor([2.0, 0.0, 0.5]), atol=1e-6, rtol=0)
 
@@ -309,8 +342,9 @@ def test_hidden_state_may_be_convolved_apart(fused):
             for part in given
         ]
         state, kept, h = (c.clone(memory_format=torch.channels_last) for _ in range(3))
-        kernel.gates_for(z, c, fused=fused).forward(*both, state, None, kept, h)
-        results.append((both[0], state, h))
+        gates = z[:, :9].clone(memory_format=torch.channels_last)
+        kernel.gates_for(z, c, fused=fused).forward(*both, state, None, gates, kept, h)
+        results.append((gates, state, h))
     torch.testing.assert_close(*results)
 
 

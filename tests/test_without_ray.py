@@ -54,7 +54,10 @@ def test_training_stream_and_scores_need_no_ray(film):
 @pytest.mark.parametrize(
     ("script", "arguments"),
     [
-        ("convlstm", ["--quick", "--no-memory", "--grid", "8x16", "--precision", "bfloat16"]),
+        (
+            "convlstm",
+            ["--quick", "--part", "time", "--grid", "8x16", "--precision", "bfloat16"],
+        ),
         ("moving_mnist", ["--help"]),
     ],
 )

@@ -175,7 +175,7 @@ class Stack(nn.Module):
 
     def prepared(self, dtype: torch.dtype) -> list[Weights]:
         """Weights of all layers in the precision of the convolutions, for many calls at once."""
-        return [layer.weights.prepared(dtype) for layer in self.layers]  # type: ignore[union-attr,operator]
+        return [layer.prepared(dtype) for layer in self.layers]  # type: ignore[operator]
 
     def forward(
         self, x: Tensor, states: list[State] | None, weights: list[Weights] | None = None
@@ -223,9 +223,12 @@ class ConvLSTMLayer(nn.Module):
             self.bias[hidden : 2 * hidden] = 1
 
     @property
-    def weights(self) -> Weights:
-        """The parameters."""
-        return Weights(self.input_weight, self.hidden_weight, self.bias, self.peephole)
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        return self.input_weight, self.hidden_weight, self.bias, self.peephole
+
+    def prepared(self, dtype: torch.dtype) -> Weights:
+        """The weights as the convolutions of that precision like them best."""
+        return Weights.prepared(*self._weights, dtype)
 
     def forward(
         self, x: Tensor, state: State | None, weights: Weights | None = None
@@ -234,12 +237,11 @@ class ConvLSTMLayer(nn.Module):
 
         x: (T, B, inputs, H + 2p, W + 2p) with halo, in the precision of the convolutions.
         state: before the first step; None: zeros.
-        weights: `weights.prepared(x.dtype)`, where that was done already.
+        weights: `prepared(x.dtype)`, where that was done already.
         """
         h, c = (None, None) if state is None else state
-        parameters = (self.input_weight, self.hidden_weight, self.bias, self.peephole)
-        prepared = weights or self.weights.prepared(x.dtype)
-        states, last_h, last_c = Recurrence.apply(x, h, c, *parameters, prepared, self.plan)
+        prepared = weights or self.prepared(x.dtype)
+        states, last_h, last_c = Recurrence.apply(x, h, c, *self._weights, prepared, self.plan)
         return states, (last_h, last_c)
 
     def reference(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:

@@ -1,53 +1,109 @@
 /* The gates and the state update of a ConvLSTM in one pass over memory, forward and backward.
  *
  * The same as `plain_forward` and `plain_backward` in gates.py, which say what is computed; built and
- * called by kernel.py. Channels lie side by side: z, gates and grad_z are (B, H, W, 4 C) with the
- * channels of i, f, o, g one after another, the other fields (B, H, W, C). The hidden state and its gradient
- * lie inside a wider field, with `stride_b`, `stride_y`, `stride_x` elements between neighbours.
- * peephole is (3, C), zeros where there is none: a branch would keep compilers from vectorising.
+ * called by kernel.py. Channels lie side by side: z and grad_z are (B, H, W, 4 C) with the channels of
+ * i, f, o, g one after another, gates (B, H, W, 3 C) with those of i, f, g, the other fields (B, H, W, C).
+ * The hidden state and its gradient lie inside a wider field, with `stride_b`, `stride_y`, `stride_x`
+ * elements between neighbours. peephole is (3, C), zeros where there is none.
+ *
+ * Written in the vector types of gcc and clang: the quotients of several gates share one division,
+ * which compilers do not do by themselves, and takes longer than all else.
  */
+#include <omp.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t ints __attribute__((vector_size(4 * LANES)));
+typedef uint32_t bits __attribute__((vector_size(4 * LANES)));
+typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* a where the mask is set, b elsewhere. */
+INLINE vec choose(ints mask, vec a, vec b) { return (vec)((mask & (ints)a) | (~mask & (ints)b)); }
+
+INLINE vec everywhere(float value) { return (vec){0} + value; }
+
+/* x between -limit and limit; a NaN stays one. */
+INLINE vec clamp(vec x, float limit) {
+#ifdef __AVX512F__
+    x = (vec)_mm512_min_ps(_mm512_set1_ps(limit), (__m512)x);
+    return (vec)_mm512_max_ps(_mm512_set1_ps(-limit), (__m512)x);
+#else
+    x = choose(x > everywhere(limit), everywhere(limit), x);
+    return choose(x < everywhere(-limit), everywhere(-limit), x);
+#endif
+}
+
+/* A quotient whose division is still to be done. */
+typedef struct {
+    vec over, under;
+} quotient;
 
 /* tanh by the rational minimax approximation of Eigen (generic_fast_tanh_float, MPL 2.0), within
  * 4e-7; an infinite argument gives 1, and a NaN stays one. */
-static inline float tanh_of(float x) {
-    x = x > 7.90531f ? 7.90531f : x;
-    x = x < -7.90531f ? -7.90531f : x;
-    const float s = x * x;
-    float p = -2.76076847742355e-16f;
-    p = p * s + 2.00018790482477e-13f;
+INLINE quotient tanh_of(vec x) {
+    x = clamp(x, 7.90531f);
+    const vec s = x * x;
+    vec p = -2.76076847742355e-16f * s + 2.00018790482477e-13f;
     p = p * s - 8.60467152213735e-11f;
     p = p * s + 5.12229709037114e-08f;
     p = p * s + 1.48572235717979e-05f;
     p = p * s + 6.37261928875436e-04f;
     p = p * s + 4.89352455891786e-03f;
-    float q = 1.19825839466702e-06f;
-    q = q * s + 1.18534705686654e-04f;
+    vec q = 1.19825839466702e-06f * s + 1.18534705686654e-04f;
     q = q * s + 2.26843463243900e-03f;
     q = q * s + 4.89352518554385e-03f;
-    return x * p / q;
+    return (quotient){x * p, q};
 }
 
-static inline float sigmoid_of(float x) { return 0.5f + 0.5f * tanh_of(0.5f * x); }
+/* sigmoid(x) = half(tanh(x / 2)) */
+INLINE vec half(vec x) { return 0.5f + 0.5f * x; }
 
-static inline float read_bfloat16(uint16_t value) {
-    const uint32_t bits = (uint32_t)value << 16;
-    float x;
-    memcpy(&x, &bits, sizeof x);
+/* The smallest cell state, in magnitude: TINY in gates.py. */
+INLINE vec away_from_zero(vec c) {
+    return choose((vec)((ints)c & 0x7fffffff) < everywhere(1e-20f), everywhere(1e-20f), c);
+}
+
+/* Up to LANES numbers; zeros beyond `number`. */
+INLINE vec read_float32(const float *from, long number) {
+    vec x = {0};
+    memcpy(&x, from, 4 * number);
     return x;
 }
 
-/* To the nearest, ties to even; a NaN stays one. */
-static inline uint16_t write_bfloat16(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    bits = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-    return (uint16_t)(x != x ? 0x7fc0u : bits);
+INLINE void write_float32(float *to, vec x, long number) { memcpy(to, &x, 4 * number); }
+
+INLINE vec read_bfloat16(const uint16_t *from, long number) {
+    halves x = {0};
+    memcpy(&x, from, 2 * number);
+#ifdef __AVX512F__
+    return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)x), 16);
+#else
+    return (vec)(__builtin_convertvector(x, bits) << 16);
+#endif
 }
 
-static inline float read_float32(float value) { return value; }
-static inline float write_float32(float x) { return x; }
+/* To the nearest, ties to even; a NaN stays one. */
+INLINE void write_bfloat16(uint16_t *to, vec x, long number) {
+#ifdef __AVX512BF16__
+    const __m256bh rounded = _mm512_cvtneps_pbh((__m512)x);
+#else
+    const bits given = (bits)x, up = (given + 0x7fffu + ((given >> 16) & 1u)) >> 16;
+    const bits is_nan = (bits)(x != x);
+    const halves rounded = __builtin_convertvector((is_nan & 0x7fc0u) | (~is_nan & up), halves);
+#endif
+    memcpy(to, &rounded, 2 * number);
+}
 
 #define TYPE float
 #define NAME(name) name##_float32

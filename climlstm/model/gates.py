@@ -1,12 +1,17 @@
 """The gates and the state update of a ConvLSTM, point by point (Shi et al. 2015, eq. 3).
 
 `update_state` is the equations themselves, for any device, left to autograd. The other two are its
-forward and backward pass by hand, which keep only what backward needs: the gates and the cell
-states. They run as they stand here, or fused into one pass over memory (see `kernel`).
+forward and backward pass by hand, which keep only what backward needs: three of the gates and the
+states, which tell the fourth. They run as they stand here, or fused into one pass over memory (see
+`kernel`).
 """
 
 import torch
 from torch import Tensor
+
+TINY = 1e-20
+"""The smallest cell state, in magnitude: so that the output gate is h / tanh(c), and need not be
+kept. Far below what any precision can tell from zero beside other values."""
 
 
 def update_state(z: Tensor, c: Tensor, peephole: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -29,10 +34,17 @@ def update_state(z: Tensor, c: Tensor, peephole: Tensor | None) -> tuple[Tensor,
 
 
 def plain_forward(
-    z: Tensor, z_hidden: Tensor | None, c: Tensor, peephole: Tensor | None, kept: Tensor, h: Tensor
+    z: Tensor,
+    z_hidden: Tensor | None,
+    c: Tensor,
+    peephole: Tensor | None,
+    gates: Tensor | None,
+    kept: Tensor | None,
+    h: Tensor | None,
 ) -> None:
-    """`update_state` of z + z_hidden: writes the gates over z, the new cell state over c and, in
-    the precision of z, into kept, and the hidden state into h."""
+    """`update_state` of z + z_hidden: writes the new cell state over c and, in the precision of z,
+    into kept; the gates i, f, g into gates (B, 3 C, H, W); the hidden state into h. None: unwanted.
+    """
     total = z.to(c.dtype) if z_hidden is None else z.to(c.dtype) + z_hidden
     i, f, o, g = total.chunk(4, dim=1)
     if peephole is not None:
@@ -40,31 +52,40 @@ def plain_forward(
         f = f + peephole[1] * c
     i, f, g = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g)
     c.mul_(f).addcmul_(i, g)
-    kept.copy_(c)
-    if peephole is not None:
-        o = o + peephole[2] * c
-    o = torch.sigmoid(o)
-    h.copy_(o * torch.tanh(c))
-    for part, gate in zip(z.chunk(4, dim=1), (i, f, o, g), strict=True):
-        part.copy_(gate)
+    c.masked_fill_(c.abs() < TINY, TINY)
+    if kept is not None:
+        kept.copy_(c)
+    if gates is not None:
+        for part, gate in zip(gates.chunk(3, dim=1), (i, f, g), strict=True):
+            part.copy_(gate)
+    if h is not None:
+        if peephole is not None:
+            o = o + peephole[2] * c
+        h.copy_(torch.sigmoid(o) * torch.tanh(c))
 
 
 def plain_backward(
     gates: Tensor,
     c: Tensor,
     c_after: Tensor,
+    h: Tensor,
     grad_h: Tensor,
     peephole: Tensor | None,
     grad_c: Tensor,
     grad_z: Tensor,
+    bias: Tensor,
 ) -> None:
-    """Gradients of `update_state`: writes grad_z, and turns grad_c from after the step to before.
+    """Gradients of `update_state`: writes grad_z, adds its sum over all points to bias (4 C), and
+    turns grad_c from after the step to before.
 
-    gates, c, c_after: as `plain_forward` leaves and keeps them, before and after the step.
+    gates, c, c_after, h: as `plain_forward` writes and keeps them; c before, the others after the
+        step.
     """
-    i, f, o, g = gates.to(grad_c.dtype).chunk(4, dim=1)
-    tanh, grad_h = torch.tanh(c_after.to(grad_c.dtype)), grad_h.to(grad_c.dtype)
-    grad_o = grad_h * tanh * o * (1 - o)
+    i, f, g = gates.to(grad_c.dtype).chunk(3, dim=1)
+    h, grad_h = h.to(grad_c.dtype), grad_h.to(grad_c.dtype)
+    tanh = torch.tanh(c_after.to(grad_c.dtype))
+    o = (h / tanh).clamp(max=1)
+    grad_o = grad_h * h * (1 - o)
     grad_c += grad_h * o * (1 - tanh * tanh)
     if peephole is not None:
         grad_c += grad_o * peephole[2]
@@ -76,3 +97,4 @@ def plain_backward(
         grad_c += grad_i * peephole[0] + grad_f * peephole[1]
     for part, grad in zip(grad_z.chunk(4, dim=1), (grad_i, grad_f, grad_o, grad_g), strict=True):
         part.copy_(grad)
+    bias += grad_z.sum(dim=(0, 2, 3), dtype=bias.dtype)

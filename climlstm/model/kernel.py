@@ -40,8 +40,9 @@ class Forward(Protocol):
         z_hidden: Tensor | None,
         c: Tensor,
         peephole: Tensor | None,
-        kept: Tensor,
-        h: Tensor,
+        gates: Tensor | None,
+        kept: Tensor | None,
+        h: Tensor | None,
     ) -> None:
         """As `plain_forward`."""
 
@@ -52,10 +53,12 @@ class Backward(Protocol):
         gates: Tensor,
         c: Tensor,
         c_after: Tensor,
+        h: Tensor,
         grad_h: Tensor,
         peephole: Tensor | None,
         grad_c: Tensor,
         grad_z: Tensor,
+        bias: Tensor,
     ) -> None:
         """As `plain_backward`."""
 
@@ -112,27 +115,32 @@ def _compiled(precision: str) -> Gates | None:
         z_hidden: Tensor | None,
         c: Tensor,
         peephole: Tensor | None,
-        kept: Tensor,
-        h: Tensor,
+        gates: Tensor | None,
+        kept: Tensor | None,
+        h: Tensor | None,
     ) -> None:
         if z_hidden is not None:
             z.add_(z_hidden)
         given = _or_zeros(peephole, c)
-        pointers = _pointers(z, c, given, kept, h)
-        c_forward(*pointers, *_extent(c, h))
+        c_forward(*_pointers(z, c, given, gates, kept, h), *_extent(c, c if h is None else h))
 
     def backward(
         gates: Tensor,
         c: Tensor,
         c_after: Tensor,
+        h: Tensor,
         grad_h: Tensor,
         peephole: Tensor | None,
         grad_c: Tensor,
         grad_z: Tensor,
+        bias: Tensor,
     ) -> None:
+        assert h.stride() == grad_h.stride()
         given = _or_zeros(peephole, grad_c)
-        pointers = _pointers(gates, c, c_after, grad_h, given, grad_c, grad_z)
-        c_backward(*pointers, *_extent(c, grad_h))
+        sums = grad_c.new_zeros(torch.get_num_threads(), len(bias))
+        fields = (gates, c, c_after, h, grad_h, given, grad_c, grad_z, sums)
+        c_backward(*_pointers(*fields), *_extent(c, grad_h))
+        bias += sums.sum(dim=0)
 
     return Gates(forward, backward)
 
@@ -141,8 +149,8 @@ def _or_zeros(peephole: Tensor | None, c: Tensor) -> Tensor:
     return c.new_zeros(3, c.shape[1]) if peephole is None else peephole
 
 
-def _pointers(*tensors: Tensor) -> list[ctypes.c_void_p]:
-    return [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
+def _pointers(*tensors: Tensor | None) -> list[ctypes.c_void_p]:
+    return [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors]
 
 
 def _extent(c: Tensor, h: Tensor) -> list[ctypes.c_long | ctypes.c_int]:

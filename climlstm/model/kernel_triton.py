@@ -11,13 +11,22 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from climlstm.model.gates import TINY
+
 ELEMENTS = 1024
 """Of a tile: points times channels."""
 
 
 @triton.jit
 def _tanh(x):  # type: ignore[no-untyped-def]
-    return 2 * tl.sigmoid(2 * x) - 1
+    """By the quotient of gates.c, which is exact to the last digits near zero, too."""
+    x = tl.where(x > 7.90531, 7.90531, tl.where(x < -7.90531, -7.90531, x))
+    s = x * x
+    p = (-2.76076847742355e-16 * s + 2.00018790482477e-13) * s - 8.60467152213735e-11
+    p = ((p * s + 5.12229709037114e-08) * s + 1.48572235717979e-05) * s
+    p = (p + 6.37261928875436e-04) * s + 4.89352455891786e-03
+    q = (1.19825839466702e-06 * s + 1.18534705686654e-04) * s + 2.26843463243900e-03
+    return x * p / (q * s + 4.89352518554385e-03)
 
 
 @triton.jit
@@ -29,10 +38,11 @@ def _place(points, rows, columns, stride_b, stride_y, stride_x):  # type: ignore
 
 @triton.jit
 def _forward(  # type: ignore[no-untyped-def]
-    z, z_hidden, c, peephole, kept, h, number, rows, columns, channels,
+    z, z_hidden, c, peephole, gates, kept, h, number, rows, columns, channels,
     stride_b, stride_y, stride_x,
     POINTS: tl.constexpr, CHANNELS: tl.constexpr, HAS_PEEPHOLE: tl.constexpr,
-    HAS_HIDDEN: tl.constexpr,
+    HAS_HIDDEN: tl.constexpr, TO_GATES: tl.constexpr, TO_KEPT: tl.constexpr, TO_H: tl.constexpr,
+    SMALLEST: tl.constexpr,
 ):  # fmt: skip
     points = (tl.program_id(0).to(tl.int64) * POINTS + tl.arange(0, POINTS))[:, None]
     k = tl.arange(0, CHANNELS)[None, :]
@@ -52,22 +62,25 @@ def _forward(  # type: ignore[no-untyped-def]
         zf += tl.load(peephole + channels + k, k < channels) * before
     gate_i, gate_f, candidate = tl.sigmoid(zi), tl.sigmoid(zf), _tanh(zg)
     after = gate_f * before + gate_i * candidate
-    if HAS_PEEPHOLE:
-        zo += tl.load(peephole + 2 * channels + k, k < channels) * after
-    gate_o = tl.sigmoid(zo)
-    tl.store(z + i, gate_i, inside)
-    tl.store(z + f, gate_f, inside)
-    tl.store(z + o, gate_o, inside)
-    tl.store(z + g, candidate, inside)
+    after = tl.where(tl.abs(after) < SMALLEST, SMALLEST, after)
     tl.store(c + at, after, inside)
-    tl.store(kept + at, after, inside)
-    at_h = _place(points, rows, columns, stride_b, stride_y, stride_x) + k
-    tl.store(h + at_h, gate_o * _tanh(after), inside)
+    if TO_GATES:
+        at_gates = points * 3 * channels + k
+        tl.store(gates + at_gates, gate_i, inside)
+        tl.store(gates + at_gates + channels, gate_f, inside)
+        tl.store(gates + at_gates + 2 * channels, candidate, inside)
+    if TO_KEPT:
+        tl.store(kept + at, after, inside)
+    if TO_H:
+        if HAS_PEEPHOLE:
+            zo += tl.load(peephole + 2 * channels + k, k < channels) * after
+        at_h = _place(points, rows, columns, stride_b, stride_y, stride_x) + k
+        tl.store(h + at_h, tl.sigmoid(zo) * _tanh(after), inside)
 
 
 @triton.jit
 def _backward(  # type: ignore[no-untyped-def]
-    gates, c, c_after, grad_h, peephole, grad_c, grad_z, number, rows, columns, channels,
+    gates, c, c_after, h, grad_h, peephole, grad_c, grad_z, number, rows, columns, channels,
     stride_b, stride_y, stride_x,
     POINTS: tl.constexpr, CHANNELS: tl.constexpr, HAS_PEEPHOLE: tl.constexpr,
 ):  # fmt: skip
@@ -75,14 +88,17 @@ def _backward(  # type: ignore[no-untyped-def]
     k = tl.arange(0, CHANNELS)[None, :]
     inside = (points < number) & (k < channels)
     at, at_z = points * channels + k, points * 4 * channels + k
-    i = tl.load(gates + at_z, inside).to(tl.float32)
-    f = tl.load(gates + at_z + channels, inside).to(tl.float32)
-    o = tl.load(gates + at_z + 2 * channels, inside).to(tl.float32)
-    g = tl.load(gates + at_z + 3 * channels, inside).to(tl.float32)
+    at_gates = points * 3 * channels + k
+    i = tl.load(gates + at_gates, inside).to(tl.float32)
+    f = tl.load(gates + at_gates + channels, inside).to(tl.float32)
+    g = tl.load(gates + at_gates + 2 * channels, inside).to(tl.float32)
     at_h = _place(points, rows, columns, stride_b, stride_y, stride_x) + k
+    hidden = tl.load(h + at_h, inside).to(tl.float32)
     dh = tl.load(grad_h + at_h, inside).to(tl.float32)
     tanh = _tanh(tl.load(c_after + at, inside).to(tl.float32))
-    dzo = dh * tanh * o * (1 - o)
+    o = hidden / tl.where(inside, tanh, 1.0)
+    o = tl.where(o > 1, 1.0, o)
+    dzo = dh * hidden * (1 - o)
     dc = tl.load(grad_c + at, inside) + dh * o * (1 - tanh * tanh)
     if HAS_PEEPHOLE:
         dc += dzo * tl.load(peephole + 2 * channels + k, k < channels)
@@ -100,31 +116,48 @@ def _backward(  # type: ignore[no-untyped-def]
 
 
 def forward(
-    z: Tensor, z_hidden: Tensor | None, c: Tensor, peephole: Tensor | None, kept: Tensor, h: Tensor
+    z: Tensor,
+    z_hidden: Tensor | None,
+    c: Tensor,
+    peephole: Tensor | None,
+    gates: Tensor | None,
+    kept: Tensor | None,
+    h: Tensor | None,
 ) -> None:
     """As `plain_forward`."""
-    given = (z if z_hidden is None else z_hidden, c, c if peephole is None else peephole)
-    flags = {"HAS_PEEPHOLE": peephole is not None, "HAS_HIDDEN": z_hidden is not None}
-    _launch(_forward, (z, *given, kept, h), c, h, flags)
+    given = [z if part is None else part for part in (z_hidden, c, peephole, gates, kept, h)]
+    flags = {
+        "HAS_PEEPHOLE": peephole is not None,
+        "HAS_HIDDEN": z_hidden is not None,
+        "TO_GATES": gates is not None,
+        "TO_KEPT": kept is not None,
+        "TO_H": h is not None,
+        "SMALLEST": TINY,
+    }
+    _launch(_forward, (z, *given), c, c if h is None else h, flags)
 
 
 def backward(
     gates: Tensor,
     c: Tensor,
     c_after: Tensor,
+    h: Tensor,
     grad_h: Tensor,
     peephole: Tensor | None,
     grad_c: Tensor,
     grad_z: Tensor,
+    bias: Tensor,
 ) -> None:
     """As `plain_backward`."""
+    assert h.stride() == grad_h.stride()
     given = grad_c if peephole is None else peephole
     flags = {"HAS_PEEPHOLE": peephole is not None}
-    _launch(_backward, (gates, c, c_after, grad_h, given, grad_c, grad_z), c, grad_h, flags)
+    _launch(_backward, (gates, c, c_after, h, grad_h, given, grad_c, grad_z), c, grad_h, flags)
+    bias += grad_z.sum(dim=(0, 2, 3), dtype=bias.dtype)
 
 
 def _launch(
-    kernel: Any, tensors: tuple[Tensor, ...], c: Tensor, h: Tensor, flags: dict[str, bool]
+    kernel: Any, tensors: tuple[Tensor, ...], c: Tensor, h: Tensor, flags: dict[str, Any]
 ) -> None:
     batch, channels, rows, columns = c.shape
     by_batch, _, by_row, by_column = h.stride()
