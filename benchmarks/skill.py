@@ -9,9 +9,10 @@ and the model that made the weather (its own forecasts from slightly wrong state
 
 With --keep, what a network scored is kept as soon as it is there; the same command goes on.
 
-Printed are parameters and cost; RMSE, ACC and bias by lead; the lead until which the ACC of z500
-stays above 0.6; and power, the variance of forecasts over that of the truth, of those resolved
-wavenumbers for which it is least and greatest: 1 in both is sharp and stable. Each number is the
+Printed are weights and cost; RMSE, ACC and bias by lead; the lead until which the ACC of z500
+stays above 0.6; and power, the variance of forecasts over that of the truth, in bands of
+wavelengths, and of those resolved wavenumbers for which it is least and greatest: 1 is sharp and
+stable. How far chance alone takes single wavenumbers from 1, persistence shows. Each number is the
 mean over the seeds and, in brackets, the smallest and the largest value.
 """
 
@@ -26,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from rich.console import Console
@@ -75,7 +77,12 @@ EVALUATORS = [
 FAINTEST = 1e-3
 """Of the strongest band's power: bands below it are not resolved by the weather simulated."""
 REFERENCES = "references.csv"
-METRICS = ("rmse", "acc", "bias", "least power", "greatest power")
+BANDS_KM = {
+    "power above 5000 km": (5000, np.inf),
+    "power 2500-5000 km": (2500, 5000),
+    "power below 2500 km": (0, 2500),
+}
+METRICS = ("rmse", "acc", "bias", *BANDS_KM, "least power", "greatest power")
 
 
 class OneShot(nn.Module):
@@ -175,7 +182,7 @@ def main() -> None:
         )
     for metric in METRICS:
         console.print(_table(scores, metric))
-    console.print(_costs(scores))
+    console.print(_headline(scores))
     if asked.json:
         asked.json.write_text(json.dumps(_rows(scores), indent=1), encoding="utf-8")
 
@@ -277,18 +284,26 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def tidy(evaluation: Evaluation) -> pd.DataFrame:
-    """Scores, with the least and the greatest ratio of powers over wavenumbers besides."""
-    spectra = evaluation.tables["power_spectrum"]
+    """Scores, and what share of the true power forecasts have, of resolved wavenumbers."""
+    return pd.concat([evaluation.scores, *shares(evaluation.tables["power_spectrum"])])
+
+
+def shares(spectra: pd.DataFrame) -> list[pd.DataFrame]:
+    """By bands of wavelengths, and the least and the greatest of any wavenumber."""
     keys = ["model", "variable", "lead_time"]
     strongest = spectra.groupby(keys, observed=True)["true_power"].transform("max")
     resolved = spectra[spectra["true_power"] > FAINTEST * strongest]
-    power = resolved.assign(value=resolved["power"] / resolved["true_power"])
-    groups = power.groupby(keys, observed=True)["value"]
-    extremes = [
-        which.rename("value").reset_index().assign(metric=metric)
-        for metric, which in (("least power", groups.min()), ("greatest power", groups.max()))
+    found = {}
+    for band, (shortest, longest) in BANDS_KM.items():
+        inside = resolved["wavelength_km"].between(shortest, longest, inclusive="left")
+        total = resolved[inside].groupby(keys, observed=True)[["power", "true_power"]].sum()
+        found[band] = total["power"] / total["true_power"]
+    each = resolved.assign(value=resolved["power"] / resolved["true_power"])
+    groups = each.groupby(keys, observed=True)["value"]
+    found |= {"least power": groups.min(), "greatest power": groups.max()}
+    return [
+        share.rename("value").reset_index().assign(metric=metric) for metric, share in found.items()
     ]
-    return pd.concat([evaluation.scores, *extremes], ignore_index=True)
 
 
 def _summary(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -314,31 +329,35 @@ def _table(scores: pd.DataFrame, metric: str) -> Table:
     return table
 
 
-def _costs(scores: pd.DataFrame) -> Table:
-    """Parameters, processor seconds of training, and the useful lead of z500, by network."""
+def _headline(scores: pd.DataFrame) -> Table:
+    """Weights, processor seconds of training, use, and power at the end, by network."""
+    last = scores["lead_time"].max()
     table = Table(
-        *("network", "parameters", "CPU s", "days of ACC > 0.6 (z500)"),
-        title="cost and use",
+        *("network", "weights", "CPU s", "days of ACC > 0.6 (z500)"),
+        *BANDS_KM,
+        title=f"cost, use, and least and greatest power of any channel at {last.days} days",
         title_justify="left",
         box=None,
     )
     for model, rows in scores[scores["parameters"].notna()].groupby("model", sort=False):
-        if model not in NETWORKS:
-            continue
-        days = []
-        for _, own in rows.groupby("seed"):
-            leads = useful_lead(own[own["metric"] == "acc"])
-            z500 = leads[(leads["variable"] == "z") & (leads["level"] == 500)]["useful_lead"]
-            days.append(z500.iloc[0] / pd.Timedelta("1D"))
         seconds = rows.groupby("seed")["cpu_seconds"].first()
-        spread = pd.Series(days)
+        days = rows[rows["metric"] == "acc"].groupby("seed")[scores.columns].apply(useful_days)
+        at_end = rows[rows["lead_time"] == last].groupby(["metric", "variable"])["value"].mean()
         table.add_row(
             str(model),
             f"{rows['parameters'].iloc[0]:,.0f}",
-            f"{seconds.mean():.0f}",
-            _cell(spread.mean(), spread.min(), spread.max()),
+            _cell(seconds.mean(), seconds.min(), seconds.max()),
+            _cell(days.mean(), days.min(), days.max()),
+            *(f"{at_end[band].min():.2f} to {at_end[band].max():.2f}" for band in BANDS_KM),
         )
     return table
+
+
+def useful_days(acc: pd.DataFrame) -> float:
+    """Until when the anomaly correlation of z500 stays above 0.6."""
+    leads = useful_lead(acc)
+    z500 = leads[(leads["variable"] == "z") & (leads["level"] == 500)]["useful_lead"]
+    return float(z500.iloc[0] / pd.Timedelta("1D"))
 
 
 def _cell(mean: float, low: float, high: float) -> str:

@@ -1,0 +1,208 @@
+"""What in network and training earns its place? The deep ConvLSTM of `skill.py`, one change a time.
+
+Each variant trains on the same simulated weather, as long as its options make it, and is scored as
+in `skill.py`, on forecasts of fourteen days in a year that none has seen.
+
+    python benchmarks/ablation.py [--quick] [--json FILE] [--seeds 1] [--years 4] [--days 14]
+                                  [--variants NAME ...] [--keep DIR] [--weather STORE]
+
+With --keep, what a variant scored is kept as soon as it is there; the same command goes on.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import torch
+from pydantic import Field
+from rich.console import Console
+from rich.table import Table
+from skill import BANDS_KM, measure, prepare, useful_days, working_folder
+from torch import Tensor
+
+from climlstm.model.convlstm import ConvLSTM
+
+BASE = "as in skill.py"
+
+NOISY = "model.name=__main__:NoisyInputs"
+
+
+def options(**changed: object) -> list[str]:
+    """Options of the network, and what is changed."""
+    chosen = {"hidden": [56], "blocks": 2, "patch": 2} | changed
+    return [f"model.options={json.dumps(chosen)}"]
+
+
+VARIANTS = {
+    BASE: options(),
+    "history 2": [*options(), "model.history=2"],
+    "history 4": [*options(), "model.history=4"],
+    "encoder-forecaster, history 2": [*options(shared=False), "model.history=2"],
+    "no blocks, one layer": options(hidden=[118], blocks=0),
+    "no blocks, two layers": options(hidden=[64, 64], blocks=0),
+    "no blocks, four layers": options(hidden=[43, 43, 43, 43], blocks=0),
+    "blocks 1": options(hidden=[67], blocks=1),
+    "blocks 4": options(hidden=[44], blocks=4),
+    "blocks 2, two layers": options(hidden=[48, 48]),
+    "twice as wide": options(hidden=[112]),
+    "patch 1": options(patch=1),
+    "patch 4": options(hidden=[112], patch=4),
+    "kernel 5": options(hidden=[34], kernel=5),
+    "peephole": options(peephole=True),
+    "horizon 1": [*options(), "training.horizon=1"],
+    "horizon 8": [*options(), "training.horizon=8"],
+    "horizon 12": [*options(), "training.horizon=12"],
+    "horizon 4 from the start": [*options(), "training.ramp=0"],
+    "horizon 8 from the start": [*options(), "training.horizon=8", "training.ramp=0"],
+    "input noise 0.1": [NOISY, *options(input_noise=0.1)],
+    "input noise 0.2": [NOISY, *options(input_noise=0.2)],
+    "tendency unscaled": ["model.name=__main__:Unscaled", *options()],
+    "no running mean": [*options(), "training.ema=0"],
+    "running mean 0.95": [*options(), "training.ema=0.95"],
+    "half the learning rate": [*options(), "training.learning_rate=1e-3"],
+    "rise over half of the training": [*options(), "training.warmup=0.5"],
+    "no season": [*options(), "data.forcing=[]"],
+    "season and sun": [*options(), "data.forcing=[season, cos_zenith]"],
+    "no static fields": [*options(), "data.static=[]"],
+    "AMSE": [*options(), "training.loss.name=amse"],
+    "AMSE, factor truth": [*options(), "training.loss={name: amse, options: {factor: truth}}"],
+    "AMSE, blend 0.2": [*options(), "training.loss={name: amse, options: {blend: 0.2}}"],
+    "AMSE, input noise 0.03": [NOISY, *options(input_noise=0.03), "training.loss.name=amse"],
+    "AMSE, input noise 0.1": [NOISY, *options(input_noise=0.1), "training.loss.name=amse"],
+    "CRPS of two members with noise": [
+        *options(),
+        *("model.noise=2", "training.members=2", "training.loss.name=crps"),
+        *("training.batch_size=8", "training.learning_rate=1.5e-3"),
+    ],
+    "balance of states": [*options(), "training.balance=state"],
+    "two epochs": [*options(), "training.epochs=2"],
+}
+"""Settings by name. Width is chosen so that the number of weights stays about the same, where the
+change is not one of size."""
+
+CASE = ["variable", "level", "lead_time", "region"]
+ERRORS_AT = (1, 3, 5)
+"""Days; RMSE there is given relative to the network that is not changed, mean over all channels."""
+
+
+class NoisyInputs(ConvLSTM):
+    """Learns from known states with white noise, and is to forecast what comes after them."""
+
+    @dataclass(frozen=True)
+    class Options(ConvLSTM.Options):
+        input_noise: Annotated[float, Field(ge=0)] = 0.0
+        """Standard deviation of the noise, in those of the state."""
+
+    def steps(self, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:
+        """As `ConvLSTM.steps`."""
+        assert isinstance(self.options, NoisyInputs.Options)
+        if self.training:
+            history = history + self.options.input_noise * torch.randn_like(history)
+        return super().steps(history, forcing)
+
+
+class Unscaled(ConvLSTM):
+    """Its head gives changes in standard deviations of the state."""
+
+    def __init__(self, *sizes: int, tendency_scale: Tensor | None = None, **rest: object) -> None:
+        super().__init__(*sizes, **rest)  # type: ignore[arg-type]
+
+
+def main() -> None:
+    """Train, forecast and score every variant; print one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="within minutes; says nothing")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--years", type=int, default=4)
+    parser.add_argument("--days", type=int, default=14)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--weather", type=Path, help="keep what is simulated here, for other runs")
+    parser.add_argument("--keep", type=Path, help="keep scores here, and go on from those that are")
+    asked = parser.parse_args()
+    years = 1 if asked.quick else asked.years
+    chosen = [BASE, "input noise 0.1"] if asked.quick else asked.variants
+    with working_folder(asked.keep) as folder:
+        prepare(folder, asked.weather, years=years)
+        scores = pd.concat(
+            [
+                measure(folder, name, seed, VARIANTS[name], days=asked.days)
+                for seed in range(asked.first_seed, asked.first_seed + asked.seeds)
+                for name in chosen
+            ],
+            ignore_index=True,
+        )
+    rows = summary(scores)
+    table = Table(*rows.columns, box=None)
+    for row in rows.itertuples(index=False):
+        table.add_row(*map(str, row))
+    Console(width=max(140, Console().width)).print(table)
+    if asked.json:
+        asked.json.write_text(json.dumps(_as_json(scores), indent=1), encoding="utf-8")
+
+
+def figures(scores: pd.DataFrame) -> pd.DataFrame:
+    """What counts, by variant and seed."""
+    found = []
+    errors = scores[scores["metric"] == "rmse"].set_index([*CASE, "seed"])
+    reference = errors.loc[errors["model"] == BASE, "value"]
+    for (model, seed), own in scores.groupby(["model", "seed"], sort=False):
+        rmse = own[own["metric"] == "rmse"].set_index([*CASE, "seed"])["value"]
+        against = rmse / reference.reindex(rmse.index)
+        row: dict[str, object] = {"variant": model, "seed": seed}
+        row |= {"weights": own["parameters"].iloc[0], "CPU s": own["cpu_seconds"].iloc[0]}
+        for days in ERRORS_AT:
+            at = against.index.get_level_values("lead_time") == pd.Timedelta(days=days)
+            row[f"RMSE {days} d"] = against[at].mean()
+        row["useful days"] = useful_days(own[own["metric"] == "acc"])
+        last = own[own["lead_time"] == own["lead_time"].max()].set_index("metric")["value"]
+        for band in BANDS_KM:
+            row[f"least {band}"], row[f"greatest {band}"] = last[[band]].min(), last[[band]].max()
+        found.append(row)
+    return pd.DataFrame(found)
+
+
+def summary(scores: pd.DataFrame) -> pd.DataFrame:
+    """As text, the mean over the seeds and its range, a row for each variant."""
+    found = figures(scores).drop(columns="seed")
+    groups = found.groupby("variant", sort=False)
+    mean, low, high = groups.mean(), groups.min(), groups.max()
+    cells = {
+        column: [
+            _cell(*values) for values in zip(mean[column], low[column], high[column], strict=True)
+        ]
+        for column in mean
+    }
+    return pd.DataFrame({"variant": mean.index, **cells})
+
+
+def _cell(mean: float, low: float, high: float) -> str:
+    if mean > 1000:
+        return f"{mean:,.0f}"
+    return f"{mean:.3g}" + (f" [{low:.3g}, {high:.3g}]" if high > low else "")
+
+
+def _as_json(scores: pd.DataFrame) -> list[dict[str, object]]:
+    """Means over the seeds, against the network that is not changed."""
+    means = figures(scores).drop(columns="seed").groupby("variant", sort=False).mean()
+    return [
+        {
+            "case": case,
+            "subject": variant,
+            "value": value,
+            "unit": "1",
+            "against": BASE,
+            "ratio": value / means.loc[BASE, case],
+        }
+        for variant, row in means.iterrows()
+        for case, value in row.items()
+    ]
+
+
+if __name__ == "__main__":
+    main()
