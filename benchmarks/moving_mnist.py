@@ -12,6 +12,10 @@ the others those that are scored. So figures here are not the paper's protocol, 
 the training images; with --digits, any MNIST image file can be given.
 
     python benchmarks/moving_mnist.py [--quick] [--minutes 3] [--device cuda] [--json FILE]
+
+Measured on one core of a CPU, 3 minutes of its time for each network (kernel 3, layers of 64; two
+layers of 512 units; one seed): ConvLSTM 6453.5 after 6560 clips, fully connected LSTM 10473.7 after
+5200, persistence 11548.6. The order is the paper's; its figures are far, after as little learning.
 """
 
 import argparse

@@ -4,6 +4,12 @@ The sets are short, a month of hourly temperature and sixteen days of a storm, s
 real analyses go the whole way and that something is learnt, not how good forecasts can become.
 
     CLIMLSTM_REAL_DATA=FOLDER python benchmarks/real_skill.py [--seeds 3] [--json FILE]
+
+Measured with one seed, as RMSE over that of persistence. Storm, at 24 h, the six channels: ConvLSTM
+0.79 to 0.96, deep ConvLSTM 0.71 to 0.89, CNN 0.69 to 0.92; the LSTM stays at persistence. Britain,
+at 3 h and 12 h: ConvLSTM 0.91 and 0.82, deep 0.90 and 0.71, CNN 0.70 and 0.73, LSTM 0.93 and 0.72;
+at 24 h, when the sun is where it was, none is better than persistence, and at 12 h climatology is
+better than all. Three weeks of one spring are too short to learn what comes after half a day.
 """
 
 import argparse
