@@ -2,7 +2,7 @@
 
 import torch
 
-from climlstm.model.memory import SMALL, Buffers
+from climlstm.model.memory import LINE, SMALL, Buffers
 
 LARGE = (SMALL // 4, 2)
 
@@ -11,6 +11,7 @@ def test_buffer_is_used_again_when_no_tensor_holds_it():
     buffers = Buffers()
     first = buffers.take(LARGE, torch.float32)
     place = first.data_ptr()
+    assert place % LINE == 0
     part = first[1:].view(torch.int32)
     del first
     second = buffers.take(LARGE, torch.float32)

@@ -14,6 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+LINE = 64
+"""Bytes of a cache line, at whose edges the memory starts: vectors across an edge take twice as
+long."""
+
 SMALL = 2**20
 """Bytes below which the allocator of PyTorch does as well."""
 
@@ -43,12 +47,15 @@ class Buffers:
         if size < SMALL:
             return torch.empty(shape, dtype=dtype)
         free = [i for i in range(len(self._buffers)) if _holders(self._buffers, i) == NOBODY]
-        fitting = next((i for i in free if self._buffers[i].size == size), None)
+        whole = size + LINE
+        fitting = next((i for i in free if self._buffers[i].size == whole), None)
         if fitting is None:
             self._drop(free)
-            self._buffers.append(np.empty(size, dtype="uint8"))
+            self._buffers.append(np.empty(whole, dtype="uint8"))
             fitting = len(self._buffers) - 1
-        return torch.from_numpy(self._buffers[fitting]).view(dtype).view(shape)
+        first = -self._buffers[fitting].ctypes.data % LINE
+        aligned = self._buffers[fitting][first : first + size]
+        return torch.from_numpy(aligned).view(dtype).view(shape)
 
     @property
     def nbytes(self) -> int:
