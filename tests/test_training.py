@@ -132,6 +132,18 @@ def test_a_run_does_not_resume_on_other_data(small_run):
         train(other, resume_from=checkpoint.latest_checkpoint(run_folder(config)))
 
 
+@pytest.mark.parametrize("changed", ["data.memory=10MiB", "training.seed=7"])
+def test_a_run_does_not_resume_in_another_order_of_windows(small_run, changed):
+    """A smaller budget makes strips of the windows that were shuffled freely."""
+    train(small_run("training.epochs=1"))
+    other = small_run(changed, "training.epochs=2")
+    latest = checkpoint.latest_checkpoint(run_folder(other))
+    with pytest.raises(ConfigError, match=r"'block': 1,.* there, .*data\.memory"):
+        train(other, resume_from=latest)
+    roomy = small_run("data.memory=1GiB", "training.epochs=2")  # shuffled freely as well
+    train(roomy, resume_from=latest)
+
+
 def test_a_run_does_not_resume_with_another_network(small_run):
     config = small_run("training.epochs=1")
     train(config)

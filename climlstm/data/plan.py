@@ -107,6 +107,12 @@ class WindowPlan:
         return self.batch_size if self.mixed is None else self.mixed
 
     @property
+    def settings(self) -> dict[str, int]:
+        """What the order follows from besides the starts: plain JSON, for who resumes."""
+        names = ("batch_size", "seed", "block")
+        return {name: getattr(self, name) for name in names} | {"mixed": self.lanes}
+
+    @property
     def windows_per_lane(self) -> int:
         """Windows that one batch takes from one strip of a group."""
         return self.batch_size // self.lanes

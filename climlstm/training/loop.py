@@ -364,6 +364,14 @@ class Training:
                 f"{provenance['data']} there, {self.task.provenance['data']} here. "
                 "Start a run of another name."
             )
+        before, order = provenance.get("order"), self.task.provenance["order"]
+        if before not in (None, order):  # None: of a version that did not write it down
+            raise ConfigError(
+                f"{directory} took its windows in another order than this run file gives, so that "
+                f"some would come twice and others not at all: {before} there, {order} here. Set "
+                "data.memory, training.batch_size and training.seed to what "
+                f"{directory / 'run.yaml'} says, or start a run of another name."
+            )
         self.learner.load(tensors, forecaster.state_dict())
         return standing
 

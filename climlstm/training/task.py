@@ -180,6 +180,7 @@ def open_task(config: Config, workers: Workers, parent: Parent | None = None) ->
                 "config": config.model_dump(mode="json"),
                 "data": data.model_dump(mode="json", exclude={"memory", "cache"})
                 | {"statistics": statistics.digest},
+                "order": plan.settings,
                 "seen": what_was_seen(
                     cube["time"].values,
                     stream.length,
