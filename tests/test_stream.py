@@ -27,6 +27,8 @@ FORCING = ("cos_zenith", "season")
 CHANNELS = ("t850", "msl")
 MEAN = np.array([280.0, 101325.0])
 STD = np.array([10.0, 900.0])
+WIND = {"ws10": 12.0}
+"""Mean, and standard deviation, of the channel that is derived from u10 and v10."""
 
 
 def make_cube(steps: int = 60, *, rows: int = 4, columns: int = 5, chunk: int = 7) -> xr.Dataset:
@@ -51,10 +53,13 @@ def make_cube(steps: int = 60, *, rows: int = 4, columns: int = 5, chunk: int = 
     ).chunk(time=chunk)
 
 
-def naive(cube: xr.Dataset, starts: np.ndarray, length: int) -> np.ndarray:
+def naive(cube: xr.Dataset, starts: np.ndarray, length: int, channels=CHANNELS) -> np.ndarray:
     """(B, T + L, C, H, W) cut with xarray, one window at a time, and normalised in float32."""
-    mean, std = MEAN.astype("float32")[:, None, None], STD.astype("float32")[:, None, None]
-    windows = [cube[list(CHANNELS)].isel(time=slice(s, s + length)) for s in starts]
+    mean, std = (
+        np.array([scale[name] for name in channels], "float32")[:, None, None]
+        for scale in (dict(zip(CHANNELS, each, strict=True)) | WIND for each in (MEAN, STD))
+    )
+    windows = [cube[list(channels)].isel(time=slice(s, s + length)) for s in starts]
     arrays = [w.to_array().transpose("time", "variable", ...).values for w in windows]
     return np.stack([(a - mean) / std for a in arrays])
 
@@ -71,7 +76,7 @@ def assert_naive(
     history, length = stream.history, stream.history + stream.horizon
     batches = [starts for group in groups for starts in group]
     for starts, window in zip(batches, stream.windows(groups), strict=True):
-        expected = naive(cube, starts, length)
+        expected = naive(cube, starts, length, stream.reader.channels)
         streamed = torch.cat([window.history, window.target], dim=1).numpy()
         np.testing.assert_allclose(streamed, expected, rtol=0, atol=atol)
         np.testing.assert_array_equal(window.init_time, cube.time.values[starts + history - 1])
@@ -124,7 +129,18 @@ def stores(draw) -> dict:
         "packed": draw(st.booleans()),
         "levels": draw(st.booleans()),
         "gap": draw(st.sampled_from([None, 11, 30])),
+        "units": draw(st.sampled_from([("K", "Pa"), ("degC", "hPa")])),
+        "wind": draw(st.booleans()),
     }
+
+
+IN_UNITS = {
+    "K": (280.0, 10.0),
+    "degC": (6.85, 10.0),
+    "Pa": (101325.0, 900.0),
+    "hPa": (1013.25, 9.0),
+}
+"""Mean and standard deviation of the weather, in units that sources have."""
 
 
 def write_store(folder: Path, layout: dict, steps: int = 60) -> xr.Dataset:
@@ -140,7 +156,11 @@ def write_store(folder: Path, layout: dict, steps: int = 60) -> xr.Dataset:
     dims = ("time", "latitude", "longitude")
     source = xr.Dataset(coords=coords)
     encoding = {}
-    for name, mean, std, units in zip(("t", "msl"), MEAN, STD, ("K", "Pa"), strict=True):
+    t, msl = layout.get("units", ("K", "Pa"))
+    weather = [("t", *IN_UNITS[t], t), ("msl", *IN_UNITS[msl], msl)]
+    if layout.get("wind"):
+        weather += [("u10", 5.0, 9.0, "m s-1"), ("v10", 0.0, 9.0, "m s-1")]
+    for name, mean, std, units in weather:
         values = (mean + std * random.standard_normal((times.size, 6, 8))).astype("float32")
         variable = xr.DataArray(values, dims=dims, coords=coords, attrs={"units": units})
         sizes = dict(zip(dims, layout["chunks"], strict=True))
@@ -219,8 +239,13 @@ def check_windows(
         source = xr.open_zarr(
             source.encoding["source"], chunks={}, consolidated=False, mask_and_scale=False
         )
-    plan = plan_of(source, **cells)
+    channels = (*CHANNELS, "ws10") if layout["wind"] else CHANNELS
+    plan = plan_of(source, state=channels, **cells)
     cube = plan.cube()
+    scales = {"channels": channels} | {
+        name: np.append(scale, 12.0)[: len(channels)]
+        for name, scale in (("mean", MEAN), ("std", STD))
+    }
     period = (pd.Timestamp("2020-01-01T12"), pd.Timestamp("2020-01-14"))
     starts = plan_windows(
         cube.time.values, period=period, history=2, horizon=2, step=np.timedelta64(6, "h")
@@ -229,7 +254,7 @@ def check_windows(
     order = WindowPlan(starts, batch_size=batch_size, seed=3, block=block, mixed=mixed)
     atol = 1e-4 if "coarsen" in cells else 0.0  # sums in the order in which values are stored
     with open_stream(
-        cube, horizon=2, plan=plan if straight else None, memory=memory, threads=2
+        cube, horizon=2, plan=plan if straight else None, memory=memory, threads=2, **scales
     ) as stream:
         for rank in range(workers):
             mine = share(order.groups(1, resumed), rank=rank, world=workers)

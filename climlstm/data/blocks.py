@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 Block = NDArray[np.float32]
 
-SLAB_BYTES = 1 << 17
+SLAB_BYTES = 1 << 19
 """Values normalised at a time, so that they stay in the processor's cache between the passes."""
 
 
@@ -48,12 +48,11 @@ class Scaling:
         if hidden is not None and not hidden.any():
             hidden = None
         rows = max(1, SLAB_BYTES // (4 * out[0].size))
-        work = np.empty((min(rows, len(out)), *out.shape[1:]), dtype="float32")
         finite = True
         for first in range(0, len(out), rows):
             part = out[first : first + rows]
-            deviation = np.subtract(values[first : first + rows], mean, out=work[: len(part)])
-            np.divide(deviation, std, out=part)
+            np.subtract(values[first : first + rows], mean, out=part)
+            np.divide(part, std, out=part)
             if hidden is not None:
                 part[:, hidden] = 0
             finite = finite and bool(np.isfinite(part).all())

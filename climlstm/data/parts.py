@@ -177,10 +177,16 @@ class Input:
         return math.prod(touched) * size, math.prod(touched)
 
     def runs(self, wanted: Steps) -> list[Span]:
-        """Ranges of the store's times that hold times of the source, by whole chunks or less."""
-        at = wanted + self.origin
-        cuts = np.flatnonzero(at[1:] // self.chunk - at[:-1] // self.chunk > 1) + 1
-        return [(int(run[0]), int(run[-1]) + 1) for run in np.split(at, cuts)]
+        """Ranges of the store's times that hold times of the source: whole chunks of them.
+
+        Part of a chunk costs more than the whole, which is decoded straight into its place.
+        """
+        touched = np.unique((wanted + self.origin) // self.chunk)
+        end = self.stored.array.shape[self.time]
+        runs = np.split(touched, np.flatnonzero(np.diff(touched) > 1) + 1)
+        return [
+            (int(run[0]) * self.chunk, min((int(run[-1]) + 1) * self.chunk, end)) for run in runs
+        ]
 
     def fetch(self, wanted: Steps) -> Fetched | None:
         runs = self.runs(wanted)
@@ -194,11 +200,11 @@ class Input:
         out = scratch.take(slot, shape, self.stored.array.dtype)
         self.stored.read(spans, out)
         values = out.transpose(self.order)
+        if shape[self.time] > wanted.size:
+            values = values[..., _within(runs, wanted + self.origin), :, :]
         for function in self.stored.functions:
             values = function(values)
-        if shape[self.time] == wanted.size:
-            return values
-        return values[..., _within(runs, wanted + self.origin), :, :]
+        return values
 
 
 @dataclass(frozen=True, eq=False)

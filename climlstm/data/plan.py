@@ -126,17 +126,16 @@ class WindowPlan:
     def strip(self) -> int:
         """Windows in a full strip: no more than `block`, and such that few windows are left over.
 
-        Where a batch takes one window from each of several strips, it has no divisor in common
-        with 24 if that costs little: else all windows of a batch would begin at the same hour.
+        A strip has as many equal parts as a batch takes windows from it. Their length has no
+        divisor in common with 24 if that costs little: else all windows of a batch would begin at
+        the same hour.
         """
         groups = math.ceil(self.starts.size / (self.lanes * self.block))
-        size = max(self.starts.size // (self.lanes * groups), 1)
-        if self.windows_per_lane > 1:
-            return max(size // self.windows_per_lane, 1) * self.windows_per_lane
-        if self.lanes == 1:
-            return size
-        nearly = range(size, 3 * size // 4, -1)
-        return next((n for n in nearly if math.gcd(n, 24) == 1), size)
+        part = max(self.starts.size // (self.batch_size * groups), 1)
+        if self.batch_size > 1:
+            nearly = range(part, 3 * part // 4, -1)
+            part = next((n for n in nearly if math.gcd(n, 24) == 1), part)
+        return part * self.windows_per_lane
 
     def groups(self, epoch: int, first: int = 0) -> list[Starts]:
         """Where windows begin, (batch, window), group by group: batches that are read together.
@@ -218,10 +217,11 @@ def choose_strips(
     chunk: steps that storage decodes together.
 
     Where the steps of all windows fit, windows are shuffled freely: block is 1. Otherwise a strip
-    is eight times as long as what is decoded for it in vain (its last window's further steps, and
-    parts of chunks at its ends), and as many are mixed as fit. Where memory is short, strips
-    become half as long, then fewer are mixed, down to ENOUGH_MIXED; then strips become shorter
-    still, but rather than read more in vain than in use, fewer of them are mixed.
+    is up to sixteen times as long as what is decoded for it in vain (its last window's further
+    steps, and parts of chunks at its ends), and as many are mixed as fit with eight times as much.
+    Where memory is short, fewer are mixed, down to ENOUGH_MIXED, and then strips become half as
+    long, then shorter still, but rather than read more in vain than in use, fewer of them are
+    mixed.
     Raises DataError where memory does not suffice for any.
     """
     batch = batch_size * length * step_bytes
@@ -233,11 +233,12 @@ def choose_strips(
     vain = length - 1 + chunk - 1
     divisors = [k for k in range(batch_size, 0, -1) if batch_size % k == 0]
     enough = [k for k in divisors if k >= min(ENOUGH_MIXED, batch_size)]
-    wanted = [(4 * vain, enough), (vain, divisors), (length - 1, divisors), (1, divisors)]
+    wanted = [(8 * vain, enough), (4 * vain, enough), (vain, divisors)]
+    wanted += [(length - 1, divisors), (1, divisors)]
     for least, mixed in ((least, k) for least, several in wanted for k in several):
         per_lane = batch_size // mixed
         fitting = steps // (2 * mixed) - per_lane * (length - 1)
-        block = min(8 * vain, fitting) // per_lane * per_lane
+        block = min(16 * vain, fitting) // per_lane * per_lane
         if block >= max(least, per_lane):
             return block, mixed
     needed = 4 * batch + min(RESERVE, 4 * batch // 3)
