@@ -1,4 +1,4 @@
-"""Reads steps of parts of a cube through Dask: one task a unit, remote objects fetched ahead."""
+"""Reads steps of parts of a cube through Dask, unit by unit; remote objects are fetched ahead."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import dask.threaded
 import numpy as np
+from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
 from climlstm.data.cube import reading
@@ -17,6 +18,10 @@ from climlstm.data.remote import REQUESTS
 from climlstm.data.stored import Fetched
 
 T = TypeVar("T")
+
+TASKS = 64
+"""Of a graph, for each processor. A worker idles while Dask gives it the next task, so many units
+are read by tasks of several; the last tasks are still short against the whole."""
 
 Job = tuple[Part, Steps]
 """Steps of one unit of a part."""
@@ -45,12 +50,17 @@ def read_jobs(
                 values = part.read(steps)
             return use(number, values)
 
-    graph = {("read", number): (partial(one, number),) for number in range(len(jobs))}
+    def several(numbers: range) -> list[T]:
+        return [one(number) for number in numbers]
+
+    size = max(1, len(jobs) // (TASKS * CPU_COUNT))
+    tasks = [range(at, min(at + size, len(jobs))) for at in range(0, len(jobs), size)]
+    graph = {("read", at): (partial(several, numbers),) for at, numbers in enumerate(tasks)}
     try:
-        results: list[T] = dask.threaded.get(graph, list(graph), pool=pool)
+        results: list[list[T]] = dask.threaded.get(graph, list(graph), pool=pool)
     finally:
         ahead.release_all()
-    return results
+    return [each for some in results for each in some]
 
 
 class _Ahead:
