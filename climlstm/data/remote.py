@@ -138,7 +138,7 @@ class Mirror:
             if key not in self._readers:  # released while it was on its way
                 place.unlink(missing_ok=True)
 
-    async def _get(self, key: str) -> bytes | None:
+    async def _get(self, key: str) -> memoryview | None:
         """An object, or None where the store has none: a chunk of fill values."""
         for attempt in range(TRIES):
             try:
@@ -157,10 +157,10 @@ class Mirror:
                 logger.warning("%s%s: %s; again in %.1f s", self._prefix, key, told, pause)
                 await asyncio.sleep(pause)
             else:
-                return None if found is None else found.to_bytes()
+                return None if found is None else found.as_numpy_array().data
         raise AssertionError("unreachable")
 
-    def _keep(self, key: str, place: Path, content: bytes | None) -> None:
+    def _keep(self, key: str, place: Path, content: memoryview | None) -> None:
         if content is None:
             return
         if self._shelf is None:
@@ -259,7 +259,7 @@ class Shelf:
             os.utime(self.folder / key)  # used last now
         return True
 
-    def put(self, key: str, place: Path, content: bytes) -> None:
+    def put(self, key: str, place: Path, content: memoryview) -> None:
         """Keep an object, and give it to a reader."""
         write_whole(place, content)
         kept = self.folder / key
@@ -269,7 +269,7 @@ class Shelf:
         self.cache.keep_within_limit(len(content))
 
 
-def write_whole(place: Path, content: bytes) -> None:
+def write_whole(place: Path, content: bytes | memoryview) -> None:
     """A file that is either not there or complete."""
     place.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(dir=place.parent)
