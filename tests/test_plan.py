@@ -132,11 +132,13 @@ def test_each_batch_is_spread_over_the_whole_period(block):
         np.testing.assert_array_equal(np.sort(batch) // (4 * 13), np.arange(8))
 
 
-def test_windows_of_a_batch_begin_at_all_hours():
+@pytest.mark.parametrize(("memory", "mixed"), [(2 * 10**9, 16), (10**9, 8), (6 * 10**8, 4)])
+def test_windows_of_a_batch_begin_at_all_hours(memory, mixed):
     """Strips of 24 hours would begin at the same hour, and so would all windows of a batch."""
-    block, mixed = choose_strips(
-        40_000, length=4, batch_size=16, step_bytes=10**6, memory=10**9, chunk=1
+    block, chosen = choose_strips(
+        40_000, length=4, batch_size=16, step_bytes=10**6, memory=memory, chunk=1
     )
+    assert chosen == mixed
     groups = WindowPlan(np.arange(40_000), batch_size=16, seed=0, block=block, mixed=mixed).groups(
         0
     )
