@@ -13,7 +13,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -35,7 +35,7 @@ from zarr.codecs import BloscCodec
 from climlstm.config import DataConfig, format_duration, format_size
 from climlstm.data.axes import Selection
 from climlstm.data.cube import DIMS, CubePlan, plan_cube
-from climlstm.data.parts import Part, make_parts
+from climlstm.data.parts import Part, Scratch, make_parts
 from climlstm.data.reading import jobs_of, read_jobs
 from climlstm.data.statistics import STATISTICS, Statistics, compute_statistics
 from climlstm.data.stored import write_object
@@ -124,9 +124,8 @@ def estimate(plan: CubePlan) -> Estimate:
     for part in make_parts(cube, channels, plan):
         for first in {0, steps // 2 // layout.chunk * layout.chunk, max(steps - layout.chunk, 0)}:
             begun = time.perf_counter()
-            with ThreadPoolExecutor(1) as pool:
-                jobs = jobs_of(part, np.arange(first, min(first + layout.chunk, steps)))
-                sizes = read_jobs(jobs, _encoded_sizes, pool)
+            jobs = jobs_of(part, np.arange(first, min(first + layout.chunk, steps)))
+            sizes = read_jobs(jobs, _encoded_sizes, None)
             stored += sum(encoded for encoded, _ in sizes)
             sampled += sum(plain for _, plain in sizes)
             seconds += time.perf_counter() - begun
@@ -207,7 +206,9 @@ class _Writer:
         last = min(first + self.layout.shard, self.plan.times.indices.size)
         source = _parts(self)[part]
         plane = (self.plan.cells.latitude.size, self.plan.cells.longitude.size)
-        values = np.full((len(source.channels), self.layout.shard, *plane), np.nan, "float32")
+        shape = (len(source.channels), self.layout.shard, *plane)
+        values = _shards.take(0, shape, np.dtype("float32"))
+        values[:, last - first :] = np.nan
         jobs = jobs_of(source, np.arange(first, last))
 
         def fill(number: int, read: list[NDArray]) -> None:
@@ -215,8 +216,7 @@ class _Writer:
             for channel, block in enumerate(read):
                 values[channel, steps[0] - first : steps[-1] + 1 - first] = block
 
-        with ThreadPoolExecutor(1, thread_name_prefix="climlstm-prepare") as pool:
-            read_jobs(jobs, fill, pool)
+        read_jobs(jobs, fill, None)
         for channel, block in zip(source.channels, values, strict=True):
             self._store(block, _channels(self.plan)[channel], self._place(channel, shard))
 
@@ -256,6 +256,9 @@ def _write_all(writer: _Writer, scheduler: Any) -> None:
 def _write(writer: _Writer, part: int, shard: int) -> None:
     writer.write(part, shard)
 
+
+_shards = Scratch()
+"""One shard of each channel of a part, in each thread that writes: memory that is used again."""
 
 _known_parts: dict[str, tuple[Part, ...]] = {}
 _known_parts_lock = threading.Lock()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
+import dask
 import dask.threaded
 import numpy as np
 from dask.system import CPU_COUNT
@@ -34,10 +35,11 @@ def jobs_of(part: Part, steps: Steps) -> list[Job]:
 
 
 def read_jobs(
-    jobs: Sequence[Job], use: Callable[[int, list[NDArray]], T], pool: ThreadPoolExecutor
+    jobs: Sequence[Job], use: Callable[[int, list[NDArray]], T], pool: ThreadPoolExecutor | None
 ) -> list[T]:
     """What `use` makes of each job's number and values, in order.
 
+    pool: None reads in the calling thread, which may be one of several that Dask runs.
     The values hold during the call only. Whatever a task raises ends the reading; a DataError
     names the channels whose stored values cannot be read.
     """
@@ -54,10 +56,11 @@ def read_jobs(
         return [one(number) for number in numbers]
 
     size = max(1, len(jobs) // (TASKS * CPU_COUNT))
+    get = dask.get if pool is None else partial(dask.threaded.get, pool=pool)
     tasks = [range(at, min(at + size, len(jobs))) for at in range(0, len(jobs), size)]
     graph = {("read", at): (partial(several, numbers),) for at, numbers in enumerate(tasks)}
     try:
-        results: list[list[T]] = dask.threaded.get(graph, list(graph), pool=pool)
+        results: list[list[T]] = get(graph, list(graph))
     finally:
         ahead.release_all()
     return [each for some in results for each in some]
