@@ -259,6 +259,18 @@ def test_layer_of_one_channel_on_one_row_or_column(shape):
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_gates_are_kept_only_where_a_gradient_may_be_wanted(monkeypatch):
+    layer = ConvLSTMLayer(3, 8, kernel=3, geometry=GLOBE)
+    randomise(layer)
+    x = with_halo(randn(3, 2, 3, 4, 8), 1, GLOBE)
+    kept, _ = layer(x, None)
+    monkeypatch.delattr(recurrence.Run, "empty_gates")
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x, None)[0], kept)
+    with pytest.raises(AttributeError, match="empty_gates"):
+        layer(x, None)
+
+
 def test_state_alone_can_be_the_end_of_a_layer():
     """As in an encoder's top layer, where nobody reads the hidden states on the way."""
     layer = ConvLSTMLayer(3, 8, kernel=3, geometry=GLOBE)

@@ -241,7 +241,8 @@ class ConvLSTMLayer(nn.Module):
         """
         h, c = (None, None) if state is None else state
         prepared = weights or self.prepared(x.dtype)
-        states, last_h, last_c = Recurrence.apply(x, h, c, *self._weights, prepared, self.plan)
+        plan = self.plan if torch.is_grad_enabled() else self.plan.without_gates()
+        states, last_h, last_c = Recurrence.apply(x, h, c, *self._weights, prepared, plan)
         return states, (last_h, last_c)
 
     def reference(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:

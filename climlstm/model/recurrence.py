@@ -7,7 +7,7 @@ halo, so that nothing is copied for padding; gradients of weights are taken for 
 call and summed in float32; memory is used again from one training step to the next.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -36,6 +36,10 @@ class Plan:
     """Whether to keep states only, and to compute the gates again in the backward pass."""
     fused: bool = True
     """Whether compiled gates may be used."""
+
+    def without_gates(self) -> "Plan":
+        """To run without a backward pass."""
+        return replace(self, recompute=True)
 
 
 @dataclass(frozen=True)
