@@ -32,19 +32,23 @@ def convolve_apart(run, t, z):
 
 
 @pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("peephole", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_layer_with_gates_in_triton_is_the_plain_one(monkeypatch, dtype, peephole, apart):
+def test_layer_with_gates_in_triton_is_the_plain_one(
+    monkeypatch, dtype, peephole, recompute, apart
+):
     monkeypatch.setattr(
         recurrence,
         "gates_for",
         lambda z, c, *, fused: Gates(kernel_triton.forward, kernel_triton.backward),
     )
-    if apart:  # as on GPUs, where the kernel adds the two convolutions
+    if apart:  # as on GPUs, where the kernel adds the convolutions, and nothing is in place
         monkeypatch.setattr(recurrence.Run, "_convolve_hidden", convolve_apart)
+        monkeypatch.setattr(recurrence.Run, "in_place", False)
     torch.manual_seed(0)
     globe = Geometry(4, 6, periodic=True, north_pole=True, south_pole=True)
-    layer = ConvLSTMLayer(3, 5, kernel=3, geometry=globe, peephole=peephole)
+    layer = ConvLSTMLayer(3, 5, kernel=3, geometry=globe, peephole=peephole, recompute=recompute)
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     x = with_halo(torch.randn(3, 2, 3, 4, 6), 1, globe)

@@ -1,6 +1,7 @@
 """Convolutions without padding, in place and with their gradients."""
 
 import functools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -59,15 +60,27 @@ def convolve(field: Tensor, weight: Filter, bias: Tensor) -> Tensor:
     shape = (batch, len(bias), rows - weight.reach, columns - weight.reach)
     if not _adds_in_place(field.device, field.dtype):
         return F.conv2d(field, weight.weight, bias).contiguous(memory_format=torch.channels_last)
-    if shape[0] * shape[1] * shape[2] * shape[3] * field.element_size() <= MAPPED_BYTES:
+    if _is_small(field, shape):
         z: Tensor = torch.ops.mkldnn._convolution_pointwise(
             *(field, weight.packed, bias, [0, 0], [1, 1], [1, 1], 1, "none", [], None)
         )
         return z
-    z = empty_channels_last(field, shape, field.dtype)
+    z = empty_result(field, shape)
     z.copy_(bias[:, None, None].expand_as(z))
     _add(z, field, weight.packed, 0)
     return z
+
+
+def empty_result(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Memory for what `convolve` gives, (..., outputs, H, W), taken from where it takes it."""
+    if like.device.type == "cpu" and _is_small(like, shape):
+        *before, channels, rows, columns = shape
+        return like.new_empty(*before, rows, columns, channels).movedim(-1, -3)
+    return empty_channels_last(like, shape, like.dtype)
+
+
+def _is_small(like: Tensor, shape: tuple[int, ...]) -> bool:
+    return math.prod(shape) * like.element_size() <= MAPPED_BYTES
 
 
 def add_convolution(z: Tensor, field: Tensor, weight: Filter) -> None:
@@ -91,8 +104,23 @@ def add_gradient(out: Tensor, above: Tensor | None, grad: Tensor, weight: Filter
         out.zero_() if above is None else out.copy_(above)
         _add(out, grad, weight.turned, weight.reach)
         return
-    of_field = gradients(grad, out, weight.weight, (True, False))[0]
+    of_field = _backward(grad, out, weight, [True, False, False])[0]
     out.copy_(of_field) if above is None else torch.add(above, of_field, out=out)
+
+
+def weight_gradient(grad: Tensor, field: Tensor, weight: Filter) -> Tensor:
+    """The gradient of a convolution with respect to its weight.
+
+    grad: with respect to its result.
+    """
+    return _backward(grad, field, weight, [False, True, False])[1]
+
+
+def _backward(grad: Tensor, field: Tensor, weight: Filter, wanted: list[bool]) -> list[Tensor]:
+    found: list[Tensor] = torch.ops.aten.convolution_backward(
+        *(grad, field, weight.weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1), wanted
+    )
+    return found
 
 
 def _add(z: Tensor, field: Tensor, weight: Tensor, padding: int) -> None:
@@ -100,20 +128,6 @@ def _add(z: Tensor, field: Tensor, weight: Tensor, padding: int) -> None:
     torch.ops.mkldnn._convolution_pointwise_.binary(
         *(z, field, weight, None, around, [1, 1], [1, 1], 1, "add", 1.0, None, [], None)
     )
-
-
-def gradients(
-    grad: Tensor, field: Tensor, weight: Tensor, wanted: tuple[bool, bool]
-) -> tuple[Tensor, Tensor]:
-    """Of a convolution with respect to field and weight, of those that are wanted.
-
-    grad: with respect to its result.
-    """
-    of_field, of_weight, _ = torch.ops.aten.convolution_backward(
-        *(grad, field, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1),
-        [*wanted, False],
-    )
-    return of_field, of_weight
 
 
 def _adds_in_place(device: torch.device, dtype: torch.dtype) -> bool:

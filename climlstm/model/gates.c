@@ -2,9 +2,10 @@
  *
  * The same as `plain_forward` and `plain_backward` in gates.py, which say what is computed; built and
  * called by kernel.py. Channels lie side by side: z and grad_z are (B, H, W, 4 C) with the channels of
- * i, f, o, g one after another, gates (B, H, W, 3 C) with those of i, f, g, the other fields (B, H, W, C).
- * The hidden state and its gradient lie inside a wider field, with `stride_b`, `stride_y`, `stride_x`
- * elements between neighbours. peephole is (3, C), zeros where there is none.
+ * i, f, o, g one after another, gates (B, H, W, 3 C) with those of i, f, g, and `stride_gates` elements
+ * between neighbours, the other fields (B, H, W, C). The hidden state and its gradient lie inside a wider
+ * field, with `stride_b`, `stride_y`, `stride_x` between neighbours. peephole is (3, C), zeros where there
+ * is none.
  *
  * Written in the vector types of gcc and clang: the quotients of several gates share one division,
  * which compilers do not do by themselves, and takes longer than all else.

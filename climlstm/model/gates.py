@@ -44,6 +44,8 @@ def plain_forward(
 ) -> None:
     """`update_state` of z + z_hidden: writes the new cell state over c and, in the precision of z,
     into kept; the gates i, f, g into gates (B, 3 C, H, W); the hidden state into h. None: unwanted.
+
+    gates may lie in z where h is unwanted.
     """
     total = z.to(c.dtype) if z_hidden is None else z.to(c.dtype) + z_hidden
     i, f, o, g = total.chunk(4, dim=1)
@@ -80,6 +82,7 @@ def plain_backward(
 
     gates, c, c_after, h: as `plain_forward` writes and keeps them; c before, the others after the
         step.
+    grad_z: on CPUs, gates may lie in it.
     """
     i, f, g = gates.to(grad_c.dtype).chunk(3, dim=1)
     h, grad_h = h.to(grad_c.dtype), grad_h.to(grad_c.dtype)

@@ -31,11 +31,11 @@ INLINE void NAME(forward_some)(
 }
 
 /* z: the convolved input and hidden state. c: in, before the step; out, after it; kept: a copy.
- * gates, kept, h: written unless null. */
+ * gates, kept, h: written unless null. gates may be z, if h is null. */
 void NAME(forward)(
     const TYPE *z, float *c, const float *peephole, TYPE *gates, TYPE *kept, TYPE *h,
     long batch, long rows, long columns, long C,
-    long stride_b, long stride_y, long stride_x, int threads) {
+    long stride_b, long stride_y, long stride_x, long stride_gates, int threads) {
 #pragma omp parallel for collapse(2) num_threads(threads)
     for (long b = 0; b < batch; b++) {
         for (long y = 0; y < rows; y++) {
@@ -43,7 +43,7 @@ void NAME(forward)(
                 const long point = (b * rows + y) * columns + x;
                 const TYPE *zp = z + 4 * C * point;
                 float *cp = c + C * point;
-                TYPE *gp = gates ? gates + 3 * C * point : 0;
+                TYPE *gp = gates ? gates + stride_gates * point : 0;
                 TYPE *kp = kept ? kept + C * point : 0;
                 TYPE *hp = h ? h + b * stride_b + y * stride_y + x * stride_x : 0;
                 long k = 0;
@@ -91,12 +91,12 @@ INLINE void NAME(backward_some)(
 }
 
 /* h: after the step. grad_c: in, with respect to the cell state after it; out, before it.
- * sums (threads, 4 C): each thread adds the grad_z of its points to its own. */
+ * sums (threads, 4 C): each thread adds the grad_z of its points to its own. grad_z may be gates. */
 void NAME(backward)(
     const TYPE *gates, const TYPE *c, const TYPE *c_after, const TYPE *h, const TYPE *grad_h,
     const float *peephole, float *grad_c, TYPE *grad_z, float *sums,
     long batch, long rows, long columns, long C,
-    long stride_b, long stride_y, long stride_x, int threads) {
+    long stride_b, long stride_y, long stride_x, long stride_gates, int threads) {
 #pragma omp parallel for collapse(2) num_threads(threads)
     for (long b = 0; b < batch; b++) {
         for (long y = 0; y < rows; y++) {
@@ -104,7 +104,7 @@ void NAME(backward)(
             for (long x = 0; x < columns; x++) {
                 const long point = (b * rows + y) * columns + x;
                 const long inside = b * stride_b + y * stride_y + x * stride_x;
-                const TYPE *gp = gates + 3 * C * point, *hp = h + inside, *dh = grad_h + inside;
+                const TYPE *gp = gates + stride_gates * point, *hp = h + inside, *dh = grad_h + inside;
                 const TYPE *cp = c + C * point, *cn = c_after + C * point;
                 float *dc = grad_c + C * point;
                 TYPE *dz = grad_z + 4 * C * point;

@@ -39,7 +39,7 @@ def _place(points, rows, columns, stride_b, stride_y, stride_x):  # type: ignore
 @triton.jit
 def _forward(  # type: ignore[no-untyped-def]
     z, z_hidden, c, peephole, gates, kept, h, number, rows, columns, channels,
-    stride_b, stride_y, stride_x,
+    stride_b, stride_y, stride_x, stride_gates,
     POINTS: tl.constexpr, CHANNELS: tl.constexpr, HAS_PEEPHOLE: tl.constexpr,
     HAS_HIDDEN: tl.constexpr, TO_GATES: tl.constexpr, TO_KEPT: tl.constexpr, TO_H: tl.constexpr,
     SMALLEST: tl.constexpr,
@@ -65,7 +65,7 @@ def _forward(  # type: ignore[no-untyped-def]
     after = tl.where(tl.abs(after) < SMALLEST, SMALLEST, after)
     tl.store(c + at, after, inside)
     if TO_GATES:
-        at_gates = points * 3 * channels + k
+        at_gates = points * stride_gates + k
         tl.store(gates + at_gates, gate_i, inside)
         tl.store(gates + at_gates + channels, gate_f, inside)
         tl.store(gates + at_gates + 2 * channels, candidate, inside)
@@ -81,14 +81,14 @@ def _forward(  # type: ignore[no-untyped-def]
 @triton.jit
 def _backward(  # type: ignore[no-untyped-def]
     gates, c, c_after, h, grad_h, peephole, grad_c, grad_z, number, rows, columns, channels,
-    stride_b, stride_y, stride_x,
+    stride_b, stride_y, stride_x, stride_gates,
     POINTS: tl.constexpr, CHANNELS: tl.constexpr, HAS_PEEPHOLE: tl.constexpr,
 ):  # fmt: skip
     points = (tl.program_id(0).to(tl.int64) * POINTS + tl.arange(0, POINTS))[:, None]
     k = tl.arange(0, CHANNELS)[None, :]
     inside = (points < number) & (k < channels)
     at, at_z = points * channels + k, points * 4 * channels + k
-    at_gates = points * 3 * channels + k
+    at_gates = points * stride_gates + k
     i = tl.load(gates + at_gates, inside).to(tl.float32)
     f = tl.load(gates + at_gates + channels, inside).to(tl.float32)
     g = tl.load(gates + at_gates + 2 * channels, inside).to(tl.float32)
@@ -134,7 +134,7 @@ def forward(
         "TO_H": h is not None,
         "SMALLEST": TINY,
     }
-    _launch(_forward, (z, *given), c, c if h is None else h, flags)
+    _launch(_forward, (z, *given), c, c if h is None else h, z if gates is None else gates, flags)
 
 
 def backward(
@@ -152,12 +152,18 @@ def backward(
     assert h.stride() == grad_h.stride()
     given = grad_c if peephole is None else peephole
     flags = {"HAS_PEEPHOLE": peephole is not None}
-    _launch(_backward, (gates, c, c_after, h, grad_h, given, grad_c, grad_z), c, grad_h, flags)
+    fields = (gates, c, c_after, h, grad_h, given, grad_c, grad_z)
+    _launch(_backward, fields, c, grad_h, gates, flags)
     bias += grad_z.sum(dim=(0, 2, 3), dtype=bias.dtype)
 
 
 def _launch(
-    kernel: Any, tensors: tuple[Tensor, ...], c: Tensor, h: Tensor, flags: dict[str, Any]
+    kernel: Any,
+    tensors: tuple[Tensor, ...],
+    c: Tensor,
+    h: Tensor,
+    gates: Tensor,
+    flags: dict[str, Any],
 ) -> None:
     batch, channels, rows, columns = c.shape
     by_batch, _, by_row, by_column = h.stride()
@@ -166,7 +172,8 @@ def _launch(
     number = batch * rows * columns
     with torch.cuda.device_of(c):
         kernel[(triton.cdiv(number, at_once),)](
-            *(*tensors, number, rows, columns, channels, by_batch, by_row, by_column),
+            *(*tensors, number, rows, columns, channels),
+            *(by_batch, by_row, by_column, gates.stride(3)),
             POINTS=at_once,
             CHANNELS=width,
             **flags,

@@ -15,7 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from climlstm.model.convolution import Filter, add_convolution, add_gradient, convolve, gradients
+from climlstm.model.convolution import (
+    Filter,
+    add_convolution,
+    add_gradient,
+    convolve,
+    empty_result,
+    weight_gradient,
+)
 from climlstm.model.kernel import gates_for
 from climlstm.model.memory import empty_channels_last
 from climlstm.model.padding import Geometry, empty_with_halo, fill_halo, fold_halo, interior
@@ -23,6 +30,9 @@ from climlstm.model.padding import Geometry, empty_with_halo, fill_halo, fold_ha
 HOISTED_BYTES = {"cpu": 2**24, "cuda": 2**30}
 """Steps are convolved together as long as the result stays below this; on CPUs more costs time: it
 leaves the cache, and see `MAPPED_BYTES`."""
+
+SEGMENT = 3
+"""Steps, at least, from one cell state that is kept to the next where gates are computed again."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,8 @@ class Plan:
     width: int
     """Of the halo."""
     recompute: bool = False
-    """Whether to keep states only, and to compute the gates again in the backward pass."""
+    """Whether to keep hidden states and few cell states only, and to compute the gates again in the
+    backward pass."""
     fused: bool = True
     """Whether compiled gates may be used."""
 
@@ -100,11 +111,18 @@ class Recurrence(torch.autograd.Function):
         run = Run(x, h, empty_with_halo(x, (steps, *shape), plan.width), weights, plan)
         last = of_hidden.new_zeros(shape) if c is None else c
         last = last.clone(memory_format=torch.channels_last)
-        cells = empty_channels_last(x, (steps + 1, *shape), x.dtype)
-        cells[0].copy_(last)
-        gates = None if plan.recompute else run.empty_gates(steps, 3)
-        for span in run.spans():
-            run.advance(span, None if gates is None else gates[span.start : span.stop], last, cells)
+        spans = run.spans()
+        gates, cells = None, empty_channels_last(x, (len(spans), *shape), last.dtype)
+        if not plan.recompute:
+            gates, cells = run.empty_gates(steps), run.empty_cells(steps)
+            cells[0].copy_(last)
+        for number, span in enumerate(spans):
+            if gates is None:
+                cells[number].copy_(last)
+                run.advance(span, None, last, None)
+            else:
+                part = slice(span.start, span.stop)
+                run.advance(span, gates[part], last, cells[span.start :])
         ctx.plan, ctx.weights, ctx.precision = plan, weights, last.dtype
         ctx.save_for_backward(x, h, run.states, gates, cells)
         ctx.set_materialize_grads(False)
@@ -128,22 +146,29 @@ class Recurrence(torch.autograd.Function):
         through_h.zero_() if grad_h is None else through_h.copy_(grad_h)
         if grad_states is not None:
             through_h.add_(grad_states[-1])
+        longest = len(spans[0])
         if ctx.plan.recompute:
-            gates = run.empty_gates(len(spans[0]), 3)
+            gates = None if run.in_place else run.empty_gates(longest)
+            of_span = run.empty_cells(longest)
         else:
-            grads_z = run.empty_gates(len(spans[0]), 4)
-        for span in reversed(spans):
+            grads_z = run.empty_convolved(longest)
+        for number, span in reversed(list(enumerate(spans))):
             if ctx.plan.recompute:
-                of_span, c = gates[: len(span)], cells[span.start].to(ctx.precision, copy=True)
-                grad_z = run.advance(span, of_span, c, None)  # in the memory of z
+                c = cells[number].clone()
+                of_span[0].copy_(c)
+                grad_z = run.advance(span, gates, c, of_span, known=True)
+                opened = grad_z[:, :, : grad_z.shape[2] // 4 * 3] if gates is None else gates
             else:
-                of_span, grad_z = gates[span.start : span.stop], grads_z[: len(span)]
+                opened, of_span = gates[span.start :], cells[span.start :]
+                grad_z = grads_z[: len(span)]
             for k, t in reversed(list(enumerate(span))):
-                run.retreat(t, of_span[k], cells[t : t + 2], through_h, through_c, grad_z[k], sums)
+                run.retreat(t, opened[k], of_span[k : k + 2], through_h, through_c, grad_z[k], sums)
                 if run.before(t) is not None:
                     above = grad_states[t - 1] if t and grad_states is not None else None
                     add_gradient(through_h, above, grad_z[k], ctx.weights.of_hidden)
-            run.add_gradients(span, grad_z, cells[span.start :], sums, grad_x)
+            for part in run.hoisted(span):
+                first, last = part.start - span.start, part.stop - span.start
+                run.add_gradients(part, grad_z[first:last], of_span[first:], sums, grad_x)
         grad_state = (through_h, through_c) if h is not None else (None, None)
         return grad_x, *grad_state, *sums.of_weights(ctx.weights), None, None
 
@@ -188,44 +213,78 @@ class Run:
     weights: Weights
     plan: Plan
 
-    def spans(self) -> list[range]:
-        """Consecutive steps whose inputs are convolved together."""
-        steps = self.states.shape[0]
-        bytes_of_gates = 4 * self.states[0].numel() * self.states.element_size()
-        together = max(1, HOISTED_BYTES.get(self.states.device.type, 2**24) // bytes_of_gates)
-        return [range(t, min(t + together, steps)) for t in range(0, steps, together)]
+    @property
+    def in_place(self) -> bool:
+        """Whether gates may take the place of what is convolved, and gradients theirs: not on GPUs,
+        where one thread may write what another has not read yet."""
+        return self.x.device.type == "cpu"
 
-    def empty_gates(self, steps: int, number: int) -> Tensor:
-        """Memory for so many gates of so many steps, (steps, B, number C, H, W)."""
-        inside = interior(self.states[0], self.plan.width)
-        batch, channels, *grid = inside.shape
-        return empty_channels_last(inside, (steps, batch, number * channels, *grid), inside.dtype)
+    def spans(self) -> list[range]:
+        """Consecutive steps from one cell state that is kept for the backward pass to the next."""
+        steps = range(self.states.shape[0])
+        return _pieces(steps, max(SEGMENT if self.plan.recompute else 1, self._together))
+
+    def hoisted(self, span: range) -> list[range]:
+        """The parts of a span whose inputs are convolved together."""
+        return _pieces(span, self._together)
+
+    @property
+    def _together(self) -> int:
+        bytes_of_gates = 4 * self.states[0].numel() * self.states.element_size()
+        limit = HOISTED_BYTES.get(self.states.device.type, HOISTED_BYTES["cpu"])
+        return max(1, limit // bytes_of_gates)
+
+    def empty_gates(self, steps: int) -> Tensor:
+        """Memory for the gates i, f, g of so many steps, (steps, B, 3 C, H, W)."""
+        return empty_channels_last(self.x, (steps, *self._shape(3)), self.x.dtype)
+
+    def empty_cells(self, steps: int) -> Tensor:
+        """Memory for the cell states before, between and after so many steps, in the precision of
+        x, (steps + 1, B, C, H, W)."""
+        return empty_channels_last(self.x, (steps + 1, *self._shape(1)), self.x.dtype)
+
+    def empty_convolved(self, steps: int) -> Tensor:
+        """Memory for what is convolved in so many steps, (steps, B, 4 C, H, W)."""
+        return empty_result(self.x, (steps, *self._shape(4)))
+
+    def _shape(self, number: int) -> tuple[int, ...]:
+        batch, channels, *grid = interior(self.states[0], self.plan.width).shape
+        return (batch, number * channels, *grid)
 
     def before(self, t: int) -> Tensor | None:
         """The hidden state that step t starts from."""
         return self.states[t - 1] if t else self.h
 
-    def advance(self, span: range, gates: Tensor | None, c: Tensor, cells: Tensor | None) -> Tensor:
+    def advance(
+        self,
+        span: range,
+        gates: Tensor | None,
+        c: Tensor,
+        cells: Tensor | None,
+        *,
+        known: bool = False,
+    ) -> Tensor:
         """Run the steps of a span, with c carried from its start to its end; give the convolutions
         (len(span), B, 4 C, H, W), which nobody needs any more.
 
-        Writes the gates i, f, g (len(span), B, 3 C, H, W), unless None; states; and cell states in
-        the precision of x into cells (T + 1, B, C, H, W). None: both are known already.
+        Writes states, unless they are known; unless None, the gates i, f, g (len(span), B, 3 C, H,
+        W), and the cell states in the precision of x into cells (len(span) + 1, B, C, H, W), but
+        for the first. Where states are known, but gates None, these lie in the convolutions.
         """
         inputs = self.x[span.start : span.stop]
         together = convolve(inputs.flatten(0, 1), self.weights.of_input, self.weights.bias)
         convolved = together.unflatten(0, inputs.shape[:2])
         forward = gates_for(convolved, c, fused=self.plan.fused).forward
         for k, t in enumerate(span):
-            z, peephole = convolved[k], self.weights.peephole
+            z, kept = convolved[k], None if cells is None else cells[k + 1]
             z_hidden = self._convolve_hidden(t, z)
-            of_step = None if gates is None else gates[k]
-            if cells is None:
-                forward(z, z_hidden, c, peephole, of_step, None, None)
+            if known:
+                opened = z[:, : 3 * c.shape[1]] if gates is None else gates[k]
+                forward(z, z_hidden, c, self.weights.peephole, opened, kept, None)
                 continue
-            h = self.states[t]
+            opened, h = None if gates is None else gates[k], self.states[t]
             inside = interior(h, self.plan.width)
-            forward(z, z_hidden, c, peephole, of_step, cells[t + 1], inside)
+            forward(z, z_hidden, c, self.weights.peephole, opened, kept, inside)
             fill_halo(h, self.plan.width, self.plan.geometry)
         return convolved
 
@@ -252,7 +311,7 @@ class Run:
     ) -> None:
         """Back over step t: grad_c from after to before it, and grad_z.
 
-        cells: kept from before and after the step.
+        gates: i, f, g. cells: kept from before and after the step.
         grad_h: of the hidden state after it, with halo; folded here.
         """
         fold_halo(grad_h, self.plan.width, self.plan.geometry)
@@ -272,29 +331,30 @@ class Run:
         grad_x: Tensor | None,
     ) -> None:
         """Add the gradients of a span to those of the weights, and write that of its input."""
-        inputs = self.x[span.start : span.stop]
-        of_x, of_input = gradients(
-            *(grad_z.flatten(0, 1), inputs.flatten(0, 1), self.weights.of_input.weight),
-            (grad_x is not None, True),
-        )
-        sums.add("of_input", of_input)
+        part, of_input = slice(span.start, span.stop), self.weights.of_input
+        sums.add("of_input", _of_weight(grad_z, self.x[part], of_input))
         if grad_x is not None:
-            grad_x[span.start : span.stop] = of_x.unflatten(0, inputs.shape[:2])
+            add_gradient(grad_x[part].flatten(0, 1), None, grad_z.flatten(0, 1), of_input)
         first = max(span.start, 1)
         if span.start == 0 and self.h is not None:
-            sums.add("of_hidden", self._of_hidden(grad_z[:1], self.h[None]))
+            sums.add("of_hidden", _of_weight(grad_z[:1], self.h[None], self.weights.of_hidden))
         if first < span.stop:
             behind = self.states[first - 1 : span.stop - 1]
-            sums.add("of_hidden", self._of_hidden(grad_z[first - span.start :], behind))
+            after = grad_z[first - span.start :]
+            sums.add("of_hidden", _of_weight(after, behind, self.weights.of_hidden))
         if self.weights.peephole is not None:
             for step, before, after in zip(grad_z, cells[:-1], cells[1:], strict=False):
                 i, f, o, _ = step.to(sums.dtype).chunk(4, dim=1)
                 products = torch.stack([i * before, f * before, o * after])
                 sums.add("peephole", products.sum(dim=(1, 3, 4))[:, :, None, None])
 
-    def _of_hidden(self, grad_z: Tensor, states: Tensor) -> Tensor:
-        weight = self.weights.of_hidden.weight
-        return gradients(grad_z.flatten(0, 1), states.flatten(0, 1), weight, (False, True))[1]
+
+def _of_weight(grad_z: Tensor, fields: Tensor, weight: Filter) -> Tensor:
+    return weight_gradient(grad_z.flatten(0, 1), fields.flatten(0, 1), weight)
+
+
+def _pieces(steps: range, length: int) -> list[range]:
+    return [range(t, min(t + length, steps.stop)) for t in steps[::length]]
 
 
 def _channels_last(x: Tensor) -> Tensor:
