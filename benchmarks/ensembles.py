@@ -1,7 +1,7 @@
 """Does spread tell the error? A network conditioned on noise, and perturbed initial states.
 
-The demo's ConvLSTM is trained by CRPS with noise, and by squared errors, both on the same simulated
-weather. The first forecasts ensembles from unperturbed and from perturbed states, the second one
+The deep ConvLSTM of `skill.py` is trained by CRPS with noise, and by squared errors, both on the
+same simulated weather. The first forecasts ensembles from unperturbed and from perturbed states, the second one
 from perturbed states, and a single forecast. Spread over the error of the ensemble mean is 1 where
 the two agree; the fair CRPS of a single forecast is its absolute error.
 
@@ -25,13 +25,14 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
-from skill import prepare, read_table, working_folder, write_table
+from skill import NETWORKS, prepare, read_table, working_folder, write_table
 
 from climlstm.config import PluginChoice, load_config
 from climlstm.forecasting import open_forecasts
 from climlstm.runs import Trained, evaluate_run, find_trained, forecast_run, train_run
 
 LEADS = [pd.Timedelta(days=d) for d in range(1, 8)]
+NETWORK = NETWORKS["ConvLSTM, deep"]
 NOISE = [
     *("model.noise=2", "training.members=2", "training.loss.name=crps"),
     *("training.batch_size=8", "training.learning_rate=1.5e-3"),
@@ -73,7 +74,7 @@ def main() -> None:
 
 def trained(folder: Path, name: str, settings: list[str]) -> Trained:
     """A network, trained in this process; where it was before, as it is."""
-    config = load_config(folder / "run.yaml", [f"name={name}", *settings])
+    config = load_config(folder / "run.yaml", [f"name={name}", *NETWORK, *settings])
     began = time.process_time()
     checkpoint = train_run(config, resume=True, under_ray=False)
     print(f"{name}: {time.process_time() - began:.0f} CPU s of training", flush=True)
