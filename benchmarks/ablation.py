@@ -69,6 +69,7 @@ VARIANTS = {
     "season and sun": [*options(), "data.forcing=[season, cos_zenith]"],
     "no static fields": [*options(), "data.static=[]"],
     "AMSE": [*options(), "training.loss.name=amse"],
+    "AMSE, horizon 8": [*options(), "training.loss.name=amse", "training.horizon=8"],
     "AMSE, factor truth": [*options(), "training.loss={name: amse, options: {factor: truth}}"],
     "AMSE, blend 0.2": [*options(), "training.loss={name: amse, options: {blend: 0.2}}"],
     "AMSE, input noise 0.03": [NOISY, *options(input_noise=0.03), "training.loss.name=amse"],

@@ -1,9 +1,9 @@
 """Does spread tell the error? A network conditioned on noise, and perturbed initial states.
 
 The deep ConvLSTM of `skill.py` is trained by CRPS with noise, and by squared errors, both on the
-same simulated weather. The first forecasts ensembles from unperturbed and from perturbed states, the second one
-from perturbed states, and a single forecast. Spread over the error of the ensemble mean is 1 where
-the two agree; the fair CRPS of a single forecast is its absolute error.
+same simulated weather. The first forecasts ensembles from unperturbed and from perturbed states,
+the second one from perturbed states, and a single forecast. Spread over the error of the ensemble
+mean is 1 where the two agree; the fair CRPS of a single forecast is its absolute error.
 
     python benchmarks/ensembles.py [--quick] [--json FILE] [--members 10] [--weather STORE]
                                    [--keep DIR]
