@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-SLAB_BYTES = 1 << 18
+SLAB_BYTES = 1 << 19
 """Values treated at a time, so that they stay in the processor's cache between the passes."""
 
 

@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 Period = tuple[pd.Timestamp, pd.Timestamp]
 """First and last moment, both included."""
 
-TASKS_AT_ONCE = 64
-"""Their results are in memory together, with two fields each."""
+RESULTS_BYTES = 1 << 27
+"""Fields in memory together, about: two of each unit that is looked at by one Dask graph."""
 
 BYTES_OF_A_CALL = 1 << 28
 """Decoded by one call of an executor, about: seconds of work, beside which its start is nothing."""
@@ -320,11 +320,12 @@ def _account(
     times = cube["time"].values
     step = _step(times)
     found: dict[int, Account] = {}
+    at_once = max(64, RESULTS_BYTES // (8 * cube.sizes["latitude"] * cube.sizes["longitude"]))
     with ThreadPoolExecutor(threads, thread_name_prefix="climlstm-statistics") as pool:
         for part in make_parts(cube, channels, plan, remote_cache):
             jobs = jobs_of(part, positions)
-            for first in range(0, len(jobs), TASKS_AT_ONCE):
-                now = jobs[first : first + TASKS_AT_ONCE]
+            for first in range(0, len(jobs), at_once):
+                now = jobs[first : first + at_once]
 
                 def accounts_of(number: int, values: list[NDArray], now: list[Job] = now) -> Any:
                     return [
