@@ -54,25 +54,30 @@ def _packed(weight: Tensor, padding: int) -> Tensor:
     return packed
 
 
-def convolve(field: Tensor, weight: Filter, bias: Tensor) -> Tensor:
-    """The convolution of a field (B, C, H + 2p, W + 2p), channels last, (B, outputs, H, W)."""
+def convolve(field: Tensor, weight: Filter, bias: Tensor, *, into: Tensor | None = None) -> Tensor:
+    """The convolution of a field (B, C, H + 2p, W + 2p), channels last, (B, outputs, H, W).
+
+    into: memory for it, that of `empty_result`; None: it is taken.
+    """
     batch, _, rows, columns = field.shape
     shape = (batch, len(bias), rows - weight.reach, columns - weight.reach)
-    if not _adds_in_place(field.device, field.dtype):
+    adds = _adds_in_place(field.device, field.dtype)
+    if into is None and not adds:
         return F.conv2d(field, weight.weight, bias).contiguous(memory_format=torch.channels_last)
-    if _is_small(field, shape):
-        z: Tensor = torch.ops.mkldnn._convolution_pointwise(
+    if into is None and _is_small(field, shape):
+        fresh: Tensor = torch.ops.mkldnn._convolution_pointwise(
             *(field, weight.packed, bias, [0, 0], [1, 1], [1, 1], 1, "none", [], None)
         )
-        return z
-    z = empty_result(field, shape)
-    z.copy_(bias[:, None, None].expand_as(z))
-    _add(z, field, weight.packed, 0)
+        return fresh
+    z = empty_result(field, shape) if into is None else into
+    z.copy_(bias[:, None, None].expand_as(z) if adds else F.conv2d(field, weight.weight, bias))
+    if adds:
+        _add(z, field, weight.packed, 0)
     return z
 
 
 def empty_result(like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Memory for what `convolve` gives, (..., outputs, H, W), taken from where it takes it."""
+    """Memory for what `convolve` gives, (..., outputs, H, W)."""
     if like.device.type == "cpu" and _is_small(like, shape):
         *before, channels, rows, columns = shape
         return like.new_empty(*before, rows, columns, channels).movedim(-1, -3)

@@ -147,20 +147,19 @@ class Recurrence(torch.autograd.Function):
         if grad_states is not None:
             through_h.add_(grad_states[-1])
         longest = len(spans[0])
+        grads_z = run.empty_convolved(longest)
         if ctx.plan.recompute:
             gates = None if run.in_place else run.empty_gates(longest)
             of_span = run.empty_cells(longest)
-        else:
-            grads_z = run.empty_convolved(longest)
         for number, span in reversed(list(enumerate(spans))):
+            grad_z = grads_z[: len(span)]
             if ctx.plan.recompute:
                 c = cells[number].clone()
                 of_span[0].copy_(c)
-                grad_z = run.advance(span, gates, c, of_span, known=True)
-                opened = grad_z[:, :, : grad_z.shape[2] // 4 * 3] if gates is None else gates
+                run.advance(span, gates, c, of_span, again=grad_z)
+                opened = grad_z[:, :, : 3 * c.shape[1]] if gates is None else gates
             else:
                 opened, of_span = gates[span.start :], cells[span.start :]
-                grad_z = grads_z[: len(span)]
             for k, t in reversed(list(enumerate(span))):
                 run.retreat(t, opened[k], of_span[k : k + 2], through_h, through_c, grad_z[k], sums)
                 if run.before(t) is not None:
@@ -262,31 +261,32 @@ class Run:
         c: Tensor,
         cells: Tensor | None,
         *,
-        known: bool = False,
-    ) -> Tensor:
-        """Run the steps of a span, with c carried from its start to its end; give the convolutions
-        (len(span), B, 4 C, H, W), which nobody needs any more.
+        again: Tensor | None = None,
+    ) -> None:
+        """Run the steps of a span, with c carried from its start to its end.
 
-        Writes states, unless they are known; unless None, the gates i, f, g (len(span), B, 3 C, H,
-        W), and the cell states in the precision of x into cells (len(span) + 1, B, C, H, W), but
-        for the first. Where states are known, but gates None, these lie in the convolutions.
+        Writes states; unless None, the gates i, f, g (len(span), B, 3 C, H, W), and the cell states
+        in the precision of x into cells (len(span) + 1, B, C, H, W), but for the first.
+        again: memory for the convolutions (len(span), B, 4 C, H, W) where states are known and only
+            the rest is wanted; where gates are None, they lie in there.
         """
-        inputs = self.x[span.start : span.stop]
-        together = convolve(inputs.flatten(0, 1), self.weights.of_input, self.weights.bias)
+        inputs, of_input = self.x[span.start : span.stop], self.weights.of_input
+        into = None if again is None else again.flatten(0, 1)
+        together = convolve(inputs.flatten(0, 1), of_input, self.weights.bias, into=into)
         convolved = together.unflatten(0, inputs.shape[:2])
         forward = gates_for(convolved, c, fused=self.plan.fused).forward
         for k, t in enumerate(span):
             z, kept = convolved[k], None if cells is None else cells[k + 1]
             z_hidden = self._convolve_hidden(t, z)
-            if known:
-                opened = z[:, : 3 * c.shape[1]] if gates is None else gates[k]
+            opened = None if gates is None else gates[k]
+            if again is not None:
+                opened = z[:, : 3 * c.shape[1]] if opened is None else opened
                 forward(z, z_hidden, c, self.weights.peephole, opened, kept, None)
                 continue
-            opened, h = None if gates is None else gates[k], self.states[t]
+            h = self.states[t]
             inside = interior(h, self.plan.width)
             forward(z, z_hidden, c, self.weights.peephole, opened, kept, inside)
             fill_halo(h, self.plan.width, self.plan.geometry)
-        return convolved
 
     def _convolve_hidden(self, t: int, z: Tensor) -> Tensor | None:
         """Convolve the hidden state before step t, onto z where that costs less than later."""
