@@ -119,10 +119,10 @@ class Recurrence(torch.autograd.Function):
         for number, span in enumerate(spans):
             if gates is None:
                 cells[number].copy_(last)
-                run.advance(span, None, last, None)
+                for part in run.hoisted(span):
+                    run.advance(part, None, last, None)
             else:
-                part = slice(span.start, span.stop)
-                run.advance(span, gates[part], last, cells[span.start :])
+                run.advance(span, gates[span.start :], last, cells[span.start :])
         ctx.plan, ctx.weights, ctx.precision = plan, weights, last.dtype
         ctx.save_for_backward(x, h, run.states, gates, cells)
         ctx.set_materialize_grads(False)
