@@ -58,14 +58,16 @@ def main() -> None:
         prepare(folder, asked.weather, years=1 if asked.quick else 4)
         horizon = f"training.horizon={1 if asked.quick else asked.horizon}"
         noisy = trained(folder, "noise", [*NOISE, horizon])
+        tables = [
+            scored(folder, "noise", noisy, asked.members, 0.0),
+            scored(folder, "noise, perturbed", noisy, asked.members, PERTURBATION),
+        ]
         plain = trained(folder, "plain", [horizon])
-        kinds = {
-            "single": (plain, 1, 0.0),
-            "perturbed": (plain, asked.members, PERTURBATION),
-            "noise": (noisy, asked.members, 0.0),
-            "noise, perturbed": (noisy, asked.members, PERTURBATION),
-        }
-        scores = pd.concat([scored(folder, name, *kind) for name, kind in kinds.items()])
+        tables += [
+            scored(folder, "perturbed", plain, asked.members, PERTURBATION),
+            scored(folder, "single", plain, 1, 0.0),
+        ]
+        scores = pd.concat(tables)
     for metric, title in METRICS.items():
         console.print(_table(scores[scores["metric"] == metric], title))
     if asked.json:
