@@ -16,8 +16,8 @@ stable. How far chance alone takes single wavenumbers from 1, persistence shows.
 mean over the seeds and, in brackets, the smallest and the largest value.
 
 Measured on one core, training on four years, days of ACC > 0.6 of z500 (CPU seconds of training):
-deep ConvLSTM 3.9, 3.9, 3.92 with three seeds (92 to 105), OpenSTL-style 1.0 and 0 with two (92,
-102), ConvLSTM 2.8 (56) and LSTM 1.0 (16) with one; persistence 1.0. Power of the deep ConvLSTM at
+deep ConvLSTM 3.9, 3.9, 3.92 (92 to 105) and OpenSTL-style 1.0, 0, 1.1 (92 to 102) with three seeds,
+ConvLSTM 2.8 (56) and LSTM 1.0 (16) with one; persistence 1.0. Power of the deep ConvLSTM at
 14 days, least to greatest of six channels: 0.84 to 1.09 above 5000 km, 0.78 to 0.86 at 2500 to
 5000 km, 0.54 to 1.94 below; of single resolved wavenumbers 0.38 to 3.5, of persistence 0.83 to
 1.25.
