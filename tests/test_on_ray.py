@@ -1,6 +1,7 @@
 """The loop under Ray Train: the same losses as in one process, and what users must put right."""
 
 import ipaddress
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -96,20 +97,22 @@ def test_what_the_user_must_put_right_comes_back_as_such_and_is_not_tried_again(
 
 
 WATCHED = """
+import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from climlstm.model.losses import MSE
 
-calls = []  # of Ray's functions by the thread that trains, for each step
+calls = []  # names of Ray's functions that the thread that trains calls, for each step
 
 
 def watch(frame, event, function):
-    module = frame.f_globals.get("__name__", "")
+    module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_name
     if event == "c_call":
-        module, event = getattr(function, "__module__", None) or "", "call"
-    if event == "call" and module.split(".")[0] == "ray":
-        calls[-1] += 1
+        module, name = getattr(function, "__module__", None) or "", function.__name__
+    if event in ("call", "c_call") and module.split(".")[0] == "ray":
+        calls[-1].append(f"{module}.{name}")
 
 
 @dataclass(frozen=True)
@@ -118,9 +121,9 @@ class Watched(MSE):
 
     def __call__(self, prediction, target, *, weight, channels):
         if prediction.requires_grad:
-            with open(self.file, "w") as file:
-                print(*calls, file=file)
-            calls.append(0)
+            sys.setprofile(None)
+            Path(self.file).write_text(json.dumps(calls))
+            calls.append([])
             sys.setprofile(watch)
         return super().__call__(prediction, target, weight=weight, channels=channels)
 """
@@ -150,12 +153,13 @@ def test_no_step_calls_ray(small_run, plugin, tmp_path):
         f"training.loss={{name: watched, options: {{file: {tmp_path}/calls}}}}", "training.epochs=8"
     )
     train_on_ray(config)
-    calls = [int(number) for number in (tmp_path / "calls").read_text().split()]
+    calls = json.loads((tmp_path / "calls").read_text())
     journal = read_journal(run_folder(config) / JOURNAL)
     assert len(calls) == 22 * 8 - 1  # from one step to the next
     # Once a second it is asked whether to leave, and each record sets Ray's gauges.
-    seconds = journal[-1]["seconds"]
-    assert 0 < sum(number > 0 for number in calls) <= len(journal) + seconds + 1 < len(calls) / 2
+    called = [names for names in calls if names]
+    assert 0 < len(called) <= len(journal) + journal[-1]["seconds"] + 1, called[len(called) // 2]
+    assert len(called) < len(calls) / 2
 
 
 @pytest.mark.slow
