@@ -7,6 +7,7 @@ started the process group does not matter.
 import inspect
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class Workers:
         """
         if self.world == 1:
             return module
+        # Of a 1 × 1 convolution they differ in dimensions of length 1, which have no stride.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         devices = [self.device] if self.device.type == "cuda" else None
         wrapped = DistributedDataParallel(module, device_ids=devices, **_WITHOUT_BUFFERS)
         if precision != torch.float32:
