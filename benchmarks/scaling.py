@@ -95,7 +95,7 @@ def measure(folder: Path, launcher: str, workers: int, *, epochs: int) -> Trial:
     later = records[len(records) // 2 :]
     batch = BATCH * workers
     first = next(r for r in journal if r["event"] == "start")
-    return Trial(
+    trial = Trial(
         launcher,
         workers,
         step_s=statistics.median(batch / r["samples_per_s"] for r in later),
@@ -103,6 +103,8 @@ def measure(folder: Path, launcher: str, workers: int, *, epochs: int) -> Trial:
         end_s=ended - records[-1]["time"],
         data_wait=statistics.mean(r["data_wait"] for r in records),
     )
+    print(f"{launcher}, {workers}: {1e3 * trial.step_s:.0f} ms a step", file=sys.stderr, flush=True)
+    return trial
 
 
 def rows(trials: list[Trial]) -> list[dict]:
@@ -142,7 +144,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one short training of each kind")
     parser.add_argument("--json", type=Path, help="write the rows here, too")
     arguments = parser.parse_args()
-    rounds, epochs = (1, 4) if arguments.quick else (2, 7)
+    rounds, epochs = (1, 5) if arguments.quick else (2, 6)
     kinds = [("one process", 1), ("ray", 1), ("torchrun", 2), ("ray", 2)]
     with tempfile.TemporaryDirectory(prefix="climlstm-scaling-") as name:
         folder = Path(name)
