@@ -149,17 +149,17 @@ def _trial(settings: dict[str, Any]) -> None:
     values: Values = settings["values"]
     config = trial_run(sweep, values, number)
     folder = sweep_folder(sweep) / config.name
-    told = len(validations(folder))
+    told = 0
 
     def report(metrics: dict[str, Any]) -> None:
         """After each checkpoint; Tune may end the process here."""
         nonlocal told
-        done = validations(folder)
-        if len(done) > told:
-            told = len(done)
-            tune.report({"valid_loss": done[-1]["valid_loss"], "validations": told})
+        for record in validations(folder)[told:]:
+            told += 1
+            tune.report({"valid_loss": record["valid_loss"], "validations": told})
 
     try:
+        report({})  # Tune saves what it knows now and then only: in a sweep that goes on, again
         with opened_run(config) as storage:
             latest = storage.latest()
         train(config, resume_from=latest, report=report)
