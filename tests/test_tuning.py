@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-from climlstm.config import load_config
+from climlstm.config import dump_config, load_config
 from climlstm.errors import ConfigError, TrainingError
 from climlstm.plots import plot_sweep
 from climlstm.training.tuning import (
@@ -84,6 +85,25 @@ def test_a_picture_of_numbers_and_of_names(tmp_path):
     assert rate.get_xscale() == "log"
     assert [t.get_text() for t in name.get_xticklabels()] == ["cnn", "lstm"]
     figure.savefig(tmp_path / "sweep.png")
+
+
+def test_a_trial_that_goes_on_tells_of_all_its_validations(small_run, monkeypatch):
+    pytest.importorskip("ray", reason="needs climlstm[ray]")
+    from climlstm.training import tuning_on_ray
+
+    told = []
+    context = SimpleNamespace(get_trial_id=lambda: "abc_00000")
+    monkeypatch.setattr(tuning_on_ray.tune, "get_context", lambda: context)
+    monkeypatch.setattr(tuning_on_ray.tune, "report", told.append)
+    settings = {
+        "run": dump_config(small_run(KEYS)),
+        "values": {"training.learning_rate": 1e-2, "model.options.hidden": [4]},
+    }
+    tuning_on_ray._trial(settings)
+    first = list(told)
+    assert [t["validations"] for t in first] == [1, 2]
+    tuning_on_ray._trial(settings)  # Tune may have forgotten
+    assert told == first * 2
 
 
 @pytest.fixture
