@@ -214,12 +214,12 @@ def test_the_slurm_script_starts_ray_on_each_host_trains_and_ends_it(slurm_scrip
     notes = log.read_text()
     starts = re.findall(r"^ray start .*", notes, re.MULTILINE)
     head, worker = sorted(starts, key=lambda start: "--head" not in start)
-    assert "--head --node-ip-address=10.0.0.1 --port=14711" in head
-    assert "--address=10.0.0.1:14711" in worker
+    assert "--head --node-ip-address=10.0.0.1 --port=24711" in head
+    assert "--address=10.0.0.1:24711" in worker
     assert all("--num-cpus=8 --num-gpus=4" in start for start in (head, worker))
     assert sorted(re.findall(r"--nodelist=(\S+)", notes)) == ["n1", "n1", "n2"]
     assert (
-        "climlstm train run.yaml --address 10.0.0.1:14711 --resume --set training.epochs=2; "
+        "climlstm train run.yaml --address 10.0.0.1:24711 --resume --set training.epochs=2; "
         "token 64" in notes
     )
     assert notes.count("ray ended") == 2
