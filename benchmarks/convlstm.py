@@ -226,13 +226,18 @@ def make(subject: str, case: Case) -> Step:
 
 
 def seconds(steps: dict[str, Step], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Median seconds of each, all taking turns; two rounds to warm up."""
+    """Median seconds of each, all taking turns; one round to warm up.
+
+    Before each step that counts is one that does not: ours find memory of the right sizes only
+    after a step of their own.
+    """
     taken: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(rounds + 2):
+    for turn in range(rounds + 1):
         for name, step in steps.items():
+            step()
             start = clock()
             step()
-            if turn >= 2:
+            if turn:
                 taken[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in taken.items()}
 
@@ -325,9 +330,7 @@ def main() -> None:
     parser.add_argument("--grid", nargs="+", help="rows x columns; by default those of the issue")
     parser.add_argument("--precision", nargs="+", choices=tuple(PRECISIONS), default=[*PRECISIONS])
     parser.add_argument("--part", nargs="+", choices=("time", "memory"), default=["time", "memory"])
-    parser.add_argument(
-        "--rounds", type=int, default=7, help="steps of each, besides two to warm up"
-    )
+    parser.add_argument("--rounds", type=int, default=7, help="steps of each that count")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--measure-memory", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -11,7 +11,7 @@ from torch import Tensor
 from climlstm.model.memory import empty_channels_last
 
 MAPPED_BYTES = 2**24
-"""Memory much larger than this the C library takes from the system each time, which clears it page
+"""Memory as large as this the C library takes from the system each time, which clears it page
 by page; what is smaller it uses again (mallopt(3), M_MMAP_THRESHOLD, at most 32 MiB)."""
 
 NOMINAL = (4, 32, 64)
@@ -85,7 +85,7 @@ def empty_result(like: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _is_small(like: Tensor, shape: tuple[int, ...]) -> bool:
-    return math.prod(shape) * like.element_size() <= MAPPED_BYTES
+    return math.prod(shape) * like.element_size() < MAPPED_BYTES
 
 
 def add_convolution(z: Tensor, field: Tensor, weight: Filter) -> None:
