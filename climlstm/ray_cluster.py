@@ -81,7 +81,8 @@ def _session(shown: str | None, **settings: Any) -> Iterator[list[int]]:
             raise
         raise ConfigError(
             f"No Ray cluster answers at '{shown}': {error}. Start one with 'ray start --head', "
-            "or leave --address out to use this machine only."
+            "or leave --address out to use this machine only. One that wants a token, as 'ray "
+            "start' says where it does, needs RAY_AUTH_MODE=token here, too."
         ) from error
     try:
         yield _cpus_of_hosts()

@@ -1,5 +1,6 @@
 """Commands that train: train, tune, submit and jobs."""
 
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,7 +50,8 @@ def train(
             address=address,
             observe=display,
         )
-    console.print(f"best checkpoint: {checkpoint}", soft_wrap=True)
+    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes one tells
+        console.print(f"best checkpoint: {checkpoint}", soft_wrap=True)
 
 
 def tune(
