@@ -327,7 +327,7 @@ def main() -> None:
         "--cpu-time", action="store_true", help="not wall clock: for busy machines, with 1 thread"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--grid", nargs="+", help="rows x columns; by default those of the issue")
+    parser.add_argument("--grid", nargs="+", help="rows x columns; by default 32x64 and 128x256")
     parser.add_argument("--precision", nargs="+", choices=tuple(PRECISIONS), default=[*PRECISIONS])
     parser.add_argument("--part", nargs="+", choices=("time", "memory"), default=["time", "memory"])
     parser.add_argument("--rounds", type=int, default=7, help="steps of each that count")

@@ -39,9 +39,12 @@ from climlstm.training.tuning import (
 )
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # trials keep their own records
+# Seconds between the snapshots from which a killed sweep goes on; else they are ten or more.
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "2")
 
 try:
     from ray import tune
+    from ray.tune.experiment import Trial
     from ray.tune.schedulers import AsyncHyperBandScheduler
     from ray.tune.search import BasicVariantGenerator
 except ImportError as error:
@@ -53,6 +56,24 @@ MOST_VALIDATIONS = 10**6
 SECONDS_BETWEEN_LOOKS = 2.0
 
 logger = logging.getLogger(__name__)
+
+
+class RememberingASHA(AsyncHyperBandScheduler):
+    """ASHA that still knows, in a sweep that goes on, how the trials that have ended did.
+
+    Tune restores trials, but of its schedulers nothing (2.60).
+    """
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._folder = folder
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """A new trial, or one that was restored."""
+        super().on_trial_add(tune_controller, trial)
+        if trial.status == Trial.TERMINATED:
+            for result in _results(self._folder / _name(_index(trial.trial_id))):
+                self.on_trial_result(tune_controller, trial, result)
 
 
 def tune_on_ray(
@@ -108,7 +129,8 @@ def _new(config: Config, space: TuneConfig, folder: Path) -> tune.Tuner:
             num_samples=1 if grid else space.trials,
             metric="valid_loss",
             mode="min",
-            scheduler=AsyncHyperBandScheduler(
+            scheduler=RememberingASHA(
+                folder,
                 time_attr="validations",
                 max_t=MOST_VALIDATIONS,
                 grace_period=space.grace,
@@ -117,7 +139,7 @@ def _new(config: Config, space: TuneConfig, folder: Path) -> tune.Tuner:
             search_alg=BasicVariantGenerator(
                 random_state=config.training.seed, max_concurrent=space.concurrent or 0
             ),
-            trial_dirname_creator=lambda trial: f"trial-{_index(trial.trial_id):03d}",
+            trial_dirname_creator=lambda trial: _name(_index(trial.trial_id)),
         ),
         run_config=tune.RunConfig(
             name="ray",
@@ -154,9 +176,9 @@ def _trial(settings: dict[str, Any]) -> None:
     def report(metrics: dict[str, Any]) -> None:
         """After each checkpoint; Tune may end the process here."""
         nonlocal told
-        for record in validations(folder)[told:]:
+        for result in _results(folder)[told:]:
             told += 1
-            tune.report({"valid_loss": record["valid_loss"], "validations": told})
+            tune.report(result)
 
     try:
         report({})  # Tune saves what it knows now and then only: in a sweep that goes on, again
@@ -166,6 +188,19 @@ def _trial(settings: dict[str, Any]) -> None:
     except ClimLSTMError as error:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FAILED).write_text(str(error), encoding="utf-8")
+
+
+def _results(folder: Path) -> list[dict[str, Any]]:
+    """What Tune is told of the validations of a trial."""
+    return [
+        {"valid_loss": record["valid_loss"], "validations": number}
+        for number, record in enumerate(validations(folder), start=1)
+    ]
+
+
+def _name(number: int) -> str:
+    """Of the folder of a trial."""
+    return f"trial-{number:03d}"
 
 
 def _index(trial_id: str) -> int:
