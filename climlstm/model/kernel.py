@@ -1,36 +1,23 @@
 """The gates fused into one pass over memory: on GPUs in Triton, on CPUs in C.
 
-gates.c is compiled for this machine when first needed, which takes half a second and needs gcc;
-the library lives as long as the process. Where that fails, or Triton is missing, a warning says so
-and why, and the gates run as plain PyTorch operations.
+gates.c is compiled when first needed. Where that fails, or Triton is missing, a warning says so and
+why, and the gates run as plain PyTorch operations.
 """
 
 import ctypes
 import functools
 import logging
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
-from importlib.resources import as_file, files
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from climlstm.compiled import load_c
 from climlstm.model.gates import plain_backward, plain_forward
 
 log = logging.getLogger(__name__)
 
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
-
-FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
-"""Fast, but not -ffast-math: a NaN has to stay one."""
-
-FLAGS_X86 = ("-mprefer-vector-width=512",)
-"""Where there are such vectors; gcc would use half of them."""
 
 
 class Forward(Protocol):
@@ -165,37 +152,8 @@ def _extent(c: Tensor, h: Tensor, gates: Tensor) -> list[ctypes.c_long | ctypes.
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    """gates.c, compiled and loaded, or None with a warning."""
-    compiler = os.environ.get("CC") or shutil.which("gcc") or "gcc"
-    try:
-        with (
-            tempfile.TemporaryDirectory(prefix="climlstm-") as folder,
-            as_file(files("climlstm.model")) as source,
-        ):
-            return _build(compiler, Path(source), Path(folder))
-    except (OSError, subprocess.SubprocessError) as error:
-        detail = getattr(error, "stderr", None) or error
-        log.warning(
-            "The fused ConvLSTM gates could not be compiled with '%s', so that training on this "
-            "CPU takes up to twice as long. Install gcc, or name a compiler in CC. %s",
-            compiler,
-            str(detail).strip(),
-        )
-        return None
-
-
-def _build(compiler: str, source: Path, folder: Path) -> ctypes.CDLL:
-    """Raises OSError or SubprocessError where compiler, linker or loader refuse.
-
-    Linked without -fopenmp, the library finds the OpenMP that PyTorch has loaded, and so shares
-    its threads instead of starting rivals.
-    """
-    compiled, linked = folder / "gates.o", folder / "gates.so"
-    wide = FLAGS_X86 if platform.machine() == "x86_64" else ()
-    options = (*FLAGS, *wide, "-fPIC", "-fopenmp", "-c")
-    for command in (
-        (compiler, *options, str(source / "gates.c"), "-o", str(compiled)),
-        (compiler, "-shared", str(compiled), "-o", str(linked)),
-    ):
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-    return ctypes.CDLL(str(linked))
+    return load_c(
+        "climlstm.model",
+        "gates.c",
+        otherwise="training a ConvLSTM on this CPU takes up to twice as long",
+    )
