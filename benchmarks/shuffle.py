@@ -3,9 +3,10 @@
 Trains the same small network on the simulated atmosphere with windows in different orders, several
 seeds each, and compares validation losses seed by seed: all windows shuffled freely, stratified as
 the stream does it where a cube fits into memory, and strips of consecutive windows of several
-lengths, of which several are mixed.
+lengths, of which several are mixed, and follow one another in chains.
 
-    python benchmarks/shuffle.py [--quick] [--json FILE] [--seeds 4] [--folder DIR]
+    python benchmarks/shuffle.py [--quick] [--json FILE] [--seeds 4] [--orders NAME ...]
+                                 [--folder DIR]
 
 Minutes on one core. The difference from full shuffling is given in units of its standard error over
 the seeds: within 2, no difference is seen.
@@ -25,7 +26,7 @@ import torch
 
 from climlstm import plugins
 from climlstm.config import Config, parse_config
-from climlstm.data.plan import Starts, WindowPlan
+from climlstm.data.plan import CHAIN, Starts, WindowPlan
 from climlstm.data.simulate import simulate
 from climlstm.demo import CATALOG
 from climlstm.training.learner import Learner
@@ -59,17 +60,18 @@ class InOrder(WindowPlan):
 
 
 ORDERS = {
-    FULL: (FullyShuffled, 1, None),
-    "stratified (fits into memory)": (WindowPlan, 1, None),
+    FULL: (FullyShuffled, 1, None, 1),
+    "stratified (fits into memory)": (WindowPlan, 1, None, 1),
     **{
-        f"{mixed} strips of {strip} mixed": (WindowPlan, strip, mixed)
+        f"{mixed} strips of {strip} mixed": (WindowPlan, strip, mixed, CHAIN)
         for strip in (45, 90, 180)
         for mixed in (16, 4)
     },
-    "1 strip of 90": (WindowPlan, 90, 1),
-    "not shuffled": (InOrder, 1, None),
+    **{f"4 strips of {strip}, not in chains": (WindowPlan, strip, 4, 1) for strip in (45, 90)},
+    "1 strip of 90": (WindowPlan, 90, 1, CHAIN),
+    "not shuffled": (InOrder, 1, None, 1),
 }
-"""Kind of plan, windows in a strip, strips mixed."""
+"""Kind of plan, windows in a strip, strips mixed, strips in a chain."""
 
 
 def make_run(folder: Path, years: float) -> Config:
@@ -114,9 +116,10 @@ def make_run(folder: Path, years: float) -> Config:
 
 def train(config: Config, task: Task, order: str, seed: int) -> float:
     """Validation loss after all epochs."""
-    kind, strip, mixed = ORDERS[order]
+    kind, strip, mixed, chain = ORDERS[order]
     settings = config.training.model_copy(update={"seed": seed})
-    plan = kind(task.plan.starts, batch_size=BATCH, seed=seed, block=strip, mixed=mixed)
+    sizes = {"block": strip, "mixed": mixed, "chain": chain}
+    plan = kind(task.plan.starts, batch_size=BATCH, seed=seed, **sizes)
     task = replace(task, plan=plan)
     torch.manual_seed(seed)
     loss = plugins.create("losses", "mse", {})
@@ -180,11 +183,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="half a year, two seeds: a minute")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--orders", nargs="+", choices=ORDERS, default=list(ORDERS))
     parser.add_argument("--folder", type=Path, help="where the weather is kept for the next run")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    losses: dict[str, list[float]] = {order: [] for order in ORDERS}
+    losses: dict[str, list[float]] = {order: [] for order in dict.fromkeys([FULL, *options.orders])}
     with tempfile.TemporaryDirectory() as name:
         folder = options.folder or Path(name)
         folder.mkdir(parents=True, exist_ok=True)

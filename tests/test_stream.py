@@ -303,11 +303,37 @@ def test_batches_of_mixed_strips_are_views(monkeypatch, block, mixed):
     """No copy of the 5 steps of each window: all batches of a group share one block."""
     cube = make_cube(steps=200)
     plan = WindowPlan(np.arange(196), batch_size=4, seed=0, block=block, mixed=mixed)
-    full = [group for group in plan.groups(0) if lay_out(group, 5).lanes is not None]
+    full = [group for group in plan.groups(0) if None not in lay_out(group, 5).apart]
     assert sum(len(group) for group in full) >= 33
     with open_stream(cube, memory=100_000) as stream:
         monkeypatch.setattr(stream, "_gather", lambda *_: pytest.fail("copied"))
         assert_naive(stream, cube, full)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7, 20])
+def test_what_neighbouring_strips_share_is_decoded_once(tmp_path, monkeypatch, chunk):
+    """Of four strips in a row: windows reach into the next one, and so do chunks."""
+    cube = make_cube(steps=100, chunk=chunk)
+    for name, units in zip(CHANNELS, ("K", "Pa"), strict=True):
+        cube[name].attrs["units"] = units
+    cube.to_zarr(tmp_path / "cube.zarr", consolidated=False)
+    plan = plan_of(xr.open_zarr(tmp_path / "cube.zarr", chunks={}, consolidated=False))
+    groups = WindowPlan(np.arange(4 * 24), batch_size=1, seed=0, block=24).groups(0)
+    decoded = []
+    read = StoredPart.read
+
+    def counted(part, steps):
+        decoded.append((part.channels, *np.unique(part.chunks[steps])))
+        return read(part, steps)
+
+    monkeypatch.setattr(StoredPart, "read", counted)
+    with open_stream(plan.cube(), plan=plan, memory=20_000) as stream:
+        assert not stream.keeps(groups)
+        assert_naive(stream, cube, groups)
+        steps = np.concatenate(list(stream.reads(groups)))
+    chunks = [(channels, each) for channels, *found in decoded for each in found]
+    assert len(chunks) == len(set(chunks))
+    np.testing.assert_array_equal(np.sort(steps), np.arange(100))
 
 
 def test_windows_may_be_kept():

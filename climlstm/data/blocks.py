@@ -6,8 +6,9 @@ A block is float32 (step, C + F, H, W): normalised channels, then the fields of 
 import logging
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from climlstm.data.cube import CubePlan
 from climlstm.data.forcing import forcing_channels, forcing_fields
 from climlstm.data.parts import Part, Steps, make_parts
+from climlstm.data.passes import normalise
 from climlstm.data.reading import Job, read_jobs
 from climlstm.data.remote import Cache
 from climlstm.errors import DataError
@@ -25,9 +27,6 @@ from climlstm.errors import DataError
 logger = logging.getLogger(__name__)
 
 Block = NDArray[np.float32]
-
-SLAB_BYTES = 1 << 19
-"""Values normalised at a time, so that they stay in the processor's cache between the passes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,20 +42,19 @@ class Scaling:
 
     def apply(self, channel: int, values: NDArray, out: Block) -> bool:
         """Normalise one channel (step, H, W) into `out`; whether all of it is finite."""
-        mean, std = np.float32(self.mean[channel]), np.float32(self.std[channel])
-        hidden = None if self.observed is None else ~self.observed[channel]
-        if hidden is not None and not hidden.any():
-            hidden = None
-        rows = max(1, SLAB_BYTES // (4 * out[0].size))
-        finite = True
-        for first in range(0, len(out), rows):
-            part = out[first : first + rows]
-            np.subtract(values[first : first + rows], mean, out=part)
-            np.divide(part, std, out=part)
-            if hidden is not None:
-                part[:, hidden] = 0
-            finite = finite and bool(np.isfinite(part).all())
-        return finite
+        return normalise(
+            *(values, out),
+            mean=np.float32(self.mean[channel]),
+            std=np.float32(self.std[channel]),
+            hidden=self._hidden[channel],
+        )
+
+    @cached_property
+    def _hidden(self) -> list[NDArray[np.bool_] | None]:
+        """Of each channel, the cells (H, W) never observed, if there are any."""
+        if self.observed is None:
+            return [None] * len(self.mean)
+        return [None if seen.all() else ~seen for seen in self.observed]
 
 
 class BlockReader:
@@ -89,6 +87,7 @@ class BlockReader:
         """Of one step: (C + F, H, W)."""
         self.scaling = scaling
         self.parts = make_parts(cube, self.channels, plan, remote_cache)
+        self._alike = _alike(self.parts)
         self.threads = threads or CPU_COUNT
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="climlstm-read")
         self._closed = threading.Event()
@@ -101,7 +100,7 @@ class BlockReader:
     @property
     def chunk_steps(self) -> int:
         """Steps of the cube that storage decodes together, at most."""
-        return max(part.chunk_steps for part in self.parts)
+        return max(int(np.unique(p.chunks, return_counts=True)[1].max()) for p in self.parts)
 
     def describe(self) -> str:
         """How the channels are read, for people."""
@@ -125,7 +124,7 @@ class BlockReader:
         wanted = np.zeros(self.times.size, dtype=bool)
         wanted[steps] = True
         for part in self.parts:
-            wanted |= np.isin(part.units, part.units[steps])
+            wanted |= np.isin(part.chunks, part.chunks[steps])
         return np.flatnonzero(wanted)
 
     def read(
@@ -135,22 +134,33 @@ class BlockReader:
         rows: Steps | None = None,
         *,
         wanted: NDArray[np.bool_] | None = None,
+        known: "Known | None" = None,
     ) -> None:
         """Fill rows of `out` (row, C + F, H, W) with steps of the cube, each chunk decoded once.
 
         steps: in any order, also more than once; rows: where each goes, the first ones if None.
         wanted: by step of the cube, which ones must be whole; all, if None.
+        known: another block, from which steps that it has are copied.
         Raises DataError for a value that is missing or infinite though it is observed otherwise.
         """
         places = np.arange(steps.size) if rows is None else rows
+        copying: list[Future[None]] = []
+        if known is not None:
+            here, where = known.find(steps)
+            copying = [
+                self._pool.submit(known.copy, where[some], out, places[here][some])
+                for some in np.array_split(np.arange(where.size), self.threads)
+            ]
+            steps, places = steps[~here], places[~here]
         jobs: list[Job] = []
         goals: list[tuple[Steps, Steps]] = []
-        for part in self.parts:
-            units = part.units[steps]
+        for parts in self._alike:
+            units = parts[0].units[steps]
             order = np.argsort(units, kind="stable")
-            for mine in np.split(order, np.flatnonzero(np.diff(units[order])) + 1):
-                jobs.append((part, np.unique(steps[mine])))
-                goals.append((steps[mine], places[mine]))
+            pieces = np.split(order, np.flatnonzero(np.diff(units[order])) + 1)
+            read = [np.unique(steps[mine]) for mine in pieces]
+            jobs += [(part, mine) for part in parts for mine in read]
+            goals += [(steps[mine], places[mine]) for mine in pieces] * len(parts)
 
         def place(number: int, values: list[NDArray]) -> None:
             self._place(*jobs[number], values, *goals[number], out, wanted)
@@ -159,6 +169,8 @@ class BlockReader:
         if self.forcing:
             shares = np.array_split(np.arange(steps.size), self.threads)
             list(self._pool.map(lambda mine: self._force(steps[mine], places[mine], out), shares))
+        for each in copying:
+            each.result()
 
     def _place(
         self,
@@ -206,6 +218,28 @@ class BlockReader:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Known:
+    """A block that was read already."""
+
+    steps: Steps
+    """Of each row."""
+    block: Block
+
+    def find(self, steps: Steps) -> tuple[NDArray[np.bool_], Steps]:
+        """Which of some steps it has, and the rows of those."""
+        unique, rows = np.unique(self.steps, return_index=True)
+        at = np.searchsorted(unique, steps).clip(max=unique.size - 1)
+        here = unique[at] == steps
+        return here, rows[at[here]]
+
+    def copy(self, rows: Steps, out: Block, places: Steps) -> None:
+        """Its rows into places of another block."""
+        for first, last in _runs(rows, places) if rows.size else ():
+            size = last - first
+            out[places[first] : places[first] + size] = self.block[rows[first] : rows[first] + size]
+
+
 class KeptBlocks:
     """Steps of a cube that are read once and kept, for cubes that fit into memory."""
 
@@ -232,6 +266,19 @@ class KeptBlocks:
             whole = np.isfinite(self._steps[new, :channels]).all(axis=(1, 2, 3))
             self.here[new[whole]] = True
         np.take(self._steps, steps, axis=0, out=out, mode="clip")
+
+
+def _alike(parts: Sequence[Part]) -> list[list[Part]]:
+    """Parts together that have the same units."""
+    groups: list[list[Part]] = []
+    for part in parts:
+        fitting = (g for g in groups if np.array_equal(g[0].units, part.units))
+        group = next(fitting, None)
+        if group is None:
+            groups.append([part])
+        else:
+            group.append(part)
+    return groups
 
 
 def _runs(where: NDArray[np.intp], rows: Steps) -> list[tuple[int, int]]:

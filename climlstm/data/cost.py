@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from climlstm.data.findings import Finding
+from climlstm.data.parts import Steps
 from climlstm.data.plan import WindowPlan
-from climlstm.data.stream import Layout, WindowStream, lay_out
+from climlstm.data.stream import WindowStream
 
 SAMPLE_BYTES = 1 << 26
 """Decoded bytes that are read to measure the speed, about."""
@@ -77,10 +78,10 @@ class ReadingCost:
 def reading_cost(stream: WindowStream, plan: WindowPlan, *, epoch: int = 0) -> ReadingCost:
     """What an epoch will cost, reckoned from its windows and measured on a sample of them."""
     groups = plan.groups(epoch)
-    layouts = [lay_out(group, stream.length) for group in groups]
     kept = stream.keeps(groups)
-    used = np.unique(np.concatenate([layout.steps for layout in layouts]))
-    reads = [used] if kept else [np.unique(layout.steps) for layout in layouts]
+    reads = list(stream.reads(groups))
+    used = np.unique(np.concatenate(reads))
+    reads = [used] if kept else reads
     decoded = sum(part.decoded(steps)[0] for part in stream.reader.parts for steps in reads)
     chunks = sum(part.decoded(steps)[1] for part in stream.reader.parts for steps in reads)
     windows = sum(group.size for group in groups)
@@ -91,16 +92,15 @@ def reading_cost(stream: WindowStream, plan: WindowPlan, *, epoch: int = 0) -> R
         kept=kept,
         chunks=chunks,
         groups=len(groups),
-        windows_per_second=windows * _speed(stream, layouts[0]) / max(decoded, 1),
+        windows_per_second=windows * _speed(stream, reads[0]) / max(decoded, 1),
         how=stream.reader.describe(),
         advice=None,
     )
     return replace(cost, advice=_advice(cost, stream))
 
 
-def _speed(stream: WindowStream, layout: Layout) -> float:
+def _speed(stream: WindowStream, steps: Steps) -> float:
     """Decoded bytes a second, from chunks of the first group."""
-    steps = np.unique(layout.steps)
     whole = sum(part.decoded(steps)[0] for part in stream.reader.parts)
     some = steps[: max(1, int(steps.size * min(1.0, SAMPLE_BYTES / whole)))]
     out = np.empty((some.size, *stream.reader.shape), dtype="float32")

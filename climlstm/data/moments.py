@@ -1,17 +1,17 @@
 """Mean, variance, changes and gaps of a channel, piece by piece in time, merged exactly.
 
-Moments are summed within a row in float32, around a value of that row, and across rows and steps in
+Moments are summed within a row in float32, around a typical value, and across rows and steps in
 float64. Pieces are merged by the pairwise update of Chan, Golub & LeVeque (1983, Am. Stat. 37,
 242-247, eqs 2.1), so they may be computed in parallel.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-SLAB_BYTES = 1 << 19
-"""Values treated at a time, so that they stay in the processor's cache between the passes."""
+from climlstm.data.passes import sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,30 +23,34 @@ class Moments:
     squares: NDArray[np.float64]
 
     @classmethod
-    def of(
-        cls, values: NDArray[np.float32], *, minus: NDArray[np.float32] | None = None
-    ) -> "Moments":
-        """Of values (time, H, W), or of their differences from others; only finite ones count."""
+    def of(cls, values: NDArray[np.float32]) -> "Moments":
+        """Of values (time, H, W); only finite ones count."""
+        return cls.of_both(values)[0]
+
+    @classmethod
+    def of_both(cls, values: NDArray[np.float32]) -> tuple["Moments", "Moments"]:
+        """Of values (time, H, W) and of their changes from each time to the next; only finite ones
+        count."""
         steps, rows, columns = values.shape
         if steps == 0:
-            return cls(*np.zeros((3, rows)))
-        shift = np.float32(0 if minus is not None else np.nan_to_num(values[0].mean()))
-        size = max(1, SLAB_BYTES // (4 * rows * columns))
-        work = np.empty((min(size, steps), rows, columns), dtype="float32")
-        ones = np.ones(columns, dtype="float32")
-        total, squares = np.zeros((2, rows))
-        with np.errstate(invalid="ignore", over="ignore"):
-            for first in range(0, steps, size):
-                slab = values[first : first + size]
-                other = shift if minus is None else minus[first : first + size]
-                deviation = np.subtract(slab, other, out=work[: len(slab)])
-                total += np.vecdot(deviation, ones).sum(axis=0, dtype="float64")
-                squares += np.vecdot(deviation, deviation).sum(axis=0, dtype="float64")
-        if not np.isfinite(squares).all():
-            return cls._of_finite(values if minus is None else values - minus)
-        mean = total / (steps * columns)
-        count = np.full(rows, float(steps * columns))
-        return cls(count, shift + mean, squares - total * mean)
+            return cls(*np.zeros((3, rows))), cls(*np.zeros((3, rows)))
+        typical = float(values[0, ::4, ::4].mean())
+        shift = typical if math.isfinite(typical) else 0.0
+        found = sums(values, np.float32(shift))
+        if not np.isfinite(found).all():
+            return cls._of_finite(values), cls._of_finite(np.diff(values, axis=0))
+        return (
+            cls._of_sums(*found[:2], count=steps * columns, shift=float(np.float32(shift))),
+            cls._of_sums(*found[2:], count=(steps - 1) * columns, shift=0),
+        )
+
+    @classmethod
+    def _of_sums(
+        cls, total: NDArray[np.float64], squares: NDArray[np.float64], *, count: int, shift: float
+    ) -> "Moments":
+        """Of `count` values in each row, whose deviations from `shift` have these sums."""
+        mean = total / max(count, 1)
+        return cls(np.full(len(total), float(count)), shift + mean, squares - total * mean)
 
     @classmethod
     def _of_finite(cls, values: NDArray[np.float32]) -> "Moments":
@@ -130,19 +134,15 @@ def look(
     chosen = inside[positions]
     training = values if chosen.all() else values[chosen]
     moments = times[positions[chosen]]
-    follows = np.diff(moments) == step
-    before, after = training[:-1], training[1:]
-    if not follows.all():
-        before, after = before[follows], after[follows]
-    of_values = Moments.of(training)
+    gaps = np.flatnonzero(moments[1:] - moments[:-1] != step) + 1
+    first, *further_pieces = np.split(training, gaps) if gaps.size else [training]
+    of_values, of_changes = Moments.of_both(first)
+    for piece in further_pieces:
+        further = Moments.of_both(piece)
+        of_values, of_changes = of_values.merge(further[0]), of_changes.merge(further[1])
     whole = bool(chosen.all() and np.all(of_values.count == values[:, 0].size))
     ends = [(moments[i], training[i].copy()) for i in (0, -1)] if moments.size else []
-    return Account(
-        of_values,
-        Moments.of(after, minus=before),
-        {} if whole else _lacking(values, positions),
-        tuple(ends),
-    )
+    return Account(of_values, of_changes, {} if whole else _lacking(values, positions), tuple(ends))
 
 
 def _lacking(

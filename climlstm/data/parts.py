@@ -44,13 +44,18 @@ class Part(Protocol):
         ...
 
     @property
-    def chunk_steps(self) -> int:
-        """Steps of the cube in one chunk."""
+    def chunks(self) -> Steps:
+        """For each step of the cube, the chunk of storage that holds it; units are whole chunks."""
         ...
 
     @property
     def how(self) -> str:
         """What reads them, for the log."""
+        ...
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether `fetch` has something to fetch."""
         ...
 
     def decoded(self, steps: Steps) -> tuple[int, int]:
@@ -113,10 +118,17 @@ class LazyPart:
 
     channels: tuple[int, ...]
     units: Steps
-    chunk_steps: int
     arrays: tuple[Any, ...]
     names: tuple[str, ...]
     how: str = "computed by Dask"
+
+    @property
+    def chunks(self) -> Steps:
+        return self.units
+
+    @property
+    def is_remote(self) -> bool:
+        return False
 
     def decoded(self, steps: Steps) -> tuple[int, int]:
         touched = np.isin(self.units, self.units[steps]).sum()
@@ -141,7 +153,7 @@ def _lazy_part(cube: xr.Dataset, channels: Sequence[str], group: tuple[int, ...]
     arrays = tuple(a.data if a.chunks else a.chunk().data for a in chosen)
     sizes = arrays[0].chunks[0]
     names = tuple(channels[i] for i in group)
-    return LazyPart(group, np.repeat(np.arange(len(sizes)), sizes), max(sizes), arrays, names)
+    return LazyPart(group, np.repeat(np.arange(len(sizes)), sizes), arrays, names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,12 +193,14 @@ class Input:
 
         Part of a chunk costs more than the whole, which is decoded straight into its place.
         """
-        touched = np.unique((wanted + self.origin) // self.chunk)
+        first, last = (int(wanted[i] + self.origin) // self.chunk for i in (0, -1))
+        touched = [(first, last)]
+        if last - first > 1:
+            chunks = np.unique((wanted + self.origin) // self.chunk)
+            pieces = np.split(chunks, np.flatnonzero(np.diff(chunks) > 1) + 1)
+            touched = [(int(piece[0]), int(piece[-1])) for piece in pieces]
         end = self.stored.array.shape[self.time]
-        runs = np.split(touched, np.flatnonzero(np.diff(touched) > 1) + 1)
-        return [
-            (int(run[0]) * self.chunk, min((int(run[-1]) + 1) * self.chunk, end)) for run in runs
-        ]
+        return [(a * self.chunk, min((b + 1) * self.chunk, end)) for a, b in touched]
 
     def fetch(self, wanted: Steps) -> Fetched | None:
         runs = self.runs(wanted)
@@ -213,7 +227,7 @@ class StoredPart:
 
     channels: tuple[int, ...]
     units: Steps
-    chunk_steps: int
+    chunks: Steps
     how: str
     plan: CubePlan
     recipes: tuple[Recipe, ...]
@@ -221,6 +235,10 @@ class StoredPart:
     fields: tuple[tuple[tuple[int, tuple[int, ...]], ...], ...]
     """For each field of each recipe: which input, and where on its other dimensions."""
     scratch: "Scratch"
+
+    @property
+    def is_remote(self) -> bool:
+        return any(one.stored.is_remote for one in self.inputs)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -231,7 +249,7 @@ class StoredPart:
         return sum(size for size, _ in each), sum(count for _, count in each)
 
     def fetch(self, steps: Steps) -> list[Fetched]:
-        if not any(one.stored.is_remote for one in self.inputs):
+        if not self.is_remote:
             return []
         wanted = self.plan.times.indices[steps]
         fetched = [one.fetch(wanted) for one in self.inputs]
@@ -284,12 +302,11 @@ def _stored_part(
         return None
     chunk = max(one.chunk for one in inputs)
     at = plan.times.indices + inputs[0].origin
-    in_chunks = np.unique(at // chunk, return_counts=True)[1]
     decoders = sorted({one.stored.decoder for one in inputs})
     return StoredPart(
         channels=group,
         units=at // (max(1, UNIT_BYTES // (chunk * sum(map(_step_bytes, inputs)))) * chunk),
-        chunk_steps=int(in_chunks.max()),
+        chunks=at // chunk,
         how=f"chunks decoded by {' and '.join(decoders)}",
         plan=plan,
         recipes=tuple(recipes),
@@ -354,6 +371,9 @@ def _step_bytes(one: Input) -> int:
 
 def _within(runs: Sequence[Span], wanted: Steps) -> slice | Steps:
     """Where times lie in what was read of the runs; a slice, which copies nothing, if possible."""
+    if len(runs) == 1 and wanted[-1] - wanted[0] == wanted.size - 1:
+        first = int(wanted[0]) - runs[0][0]
+        return slice(first, first + wanted.size)
     starts = np.array([start for start, _ in runs])
     sizes = np.array([stop - start for start, stop in runs])
     run = np.searchsorted(starts, wanted, side="right") - 1

@@ -30,6 +30,10 @@ ENOUGH_MIXED = 4
 shuffling within 1 %, two standard errors over four seeds of a year of weather, with strips of 45
 to 180 windows; a single strip loses 12 % (benchmarks/shuffle.py)."""
 
+CHAIN = 4
+"""Strips that a lane takes one after another as they lie in time, so that what two neighbours both
+need is decoded once. See benchmarks/shuffle.py for what it does to training."""
+
 RESERVE = 64 * 2**20
 """Bytes that reading takes besides blocks and batches: chunks being decoded, and the libraries."""
 
@@ -70,12 +74,12 @@ class WindowPlan:
 
     With a block of 1 the windows of each stretch are shuffled freely. Otherwise they are cut into
     strips of about `block` consecutive windows, so that a strip is read and decoded once for all
-    of its windows. A group mixes one strip from each stretch, in random order, and is used up
-    before the next: its batches take the same, shuffled offsets of all its strips (of each part of
-    them, where they take several windows from each). What is left
-    over (shorter strips at gaps, strips that fill no group) makes shuffled batches of its own, and
-    those come among the groups at random. Windows that do not fill a last batch are left out:
-    other ones in each epoch.
+    of its windows. A group mixes one strip from each stretch and is used up before the next: its
+    batches take the same, shuffled offsets of all its strips (of each part of them, where they take
+    several windows from each). From group to group a stretch gives strips that follow one another
+    in time, `chain` of them; such chains come in random order. What is left (shorter strips at
+    gaps, strips that fill no group) makes shuffled batches of its own, and those come among the
+    groups at random. Windows that do not fill a last batch are left out: other ones in each epoch.
     """
 
     starts: Starts
@@ -88,6 +92,8 @@ class WindowPlan:
     `choose_strips`."""
     mixed: int | None = None
     """Strips mixed with one another, a divisor of batch_size; batch_size itself if None."""
+    chain: int = CHAIN
+    """Strips that follow one another in time from group to group."""
 
     def __post_init__(self) -> None:
         if self.starts.size < self.batch_size:
@@ -110,7 +116,7 @@ class WindowPlan:
     @property
     def settings(self) -> dict[str, int]:
         """What the order follows from besides the starts: plain JSON, for who resumes."""
-        names = ("batch_size", "seed", "block")
+        names = ("batch_size", "seed", "block", "chain")
         return {name: getattr(self, name) for name in names} | {"mixed": self.lanes}
 
     @property
@@ -146,8 +152,7 @@ class WindowPlan:
         batch into consecutive parts read different strips.
         """
         draw = _Draw(self.seed, epoch)
-        groups = self._free(draw) if self.block == 1 else self._in_strips(draw)
-        return _skip([groups[i] for i in draw.permutation(len(groups))], first)
+        return _skip(self._free(draw) if self.block == 1 else self._in_strips(draw), first)
 
     def _free(self, draw: "_Draw") -> list[Starts]:
         """Batches of one window from each stretch, each a group of its own."""
@@ -155,7 +160,8 @@ class WindowPlan:
         kept = np.sort(self.starts[draw.permutation(self.starts.size)[:whole]])
         stretches = kept.reshape(self.batch_size, -1)
         shuffled = [stretch[draw.permutation(stretch.size)] for stretch in stretches]
-        return list(np.stack(shuffled, axis=1)[:, None])
+        batches = np.stack(shuffled, axis=1)[:, None]
+        return list(batches[draw.permutation(len(batches))])
 
     def _in_strips(self, draw: "_Draw") -> list[Starts]:
         """Groups of one strip from each stretch, and batches of what is left over."""
@@ -172,9 +178,14 @@ class WindowPlan:
         groups = []
         if number:
             stretches = np.stack(dealt).reshape(self.lanes, number, size)
-            mixed = np.stack([each[draw.permutation(number)] for each in stretches], axis=1)
+            mixed = np.stack(
+                [each[_chained(number, self.chain, draw)] for each in stretches], axis=1
+            )
             groups = [self._columns(group, draw) for group in mixed]
-        return groups + self._shuffled([rest[i] for i in draw.permutation(len(rest))], draw)
+        others = self._shuffled([rest[i] for i in draw.permutation(len(rest))], draw)
+        places = draw.permutation(len(groups) + len(others))
+        in_turn = iter(groups)
+        return [next(in_turn) if i < len(groups) else others[i - len(groups)] for i in places]
 
     def _columns(self, group: Starts, draw: "_Draw") -> Starts:
         """Batches of a group (strip, offset): the same offset from each part of each strip.
@@ -239,7 +250,8 @@ def choose_strips(
     for least, mixed in ((least, k) for least, several in wanted for k in several):
         per_lane = batch_size // mixed
         fitting = steps // (2 * mixed) - per_lane * (length - 1)
-        block = min(16 * vain, fitting) // per_lane * per_lane
+        spare = min(chunk - 1, max(fitting, 0) // 16)  # of the last chunk, for the next strip
+        block = min(16 * vain, fitting - spare) // per_lane * per_lane
         if block >= max(least, per_lane):
             return block, mixed
     needed = 4 * batch + min(RESERVE, 4 * batch // 3)
@@ -322,6 +334,12 @@ def _cut(run: Starts, size: int, first: int) -> list[Starts]:
     """A run of consecutive starts in strips of some size, and a shorter one at either end."""
     edges = np.arange(first, run.size, size)
     return [strip for strip in np.split(run, edges) if strip.size]
+
+
+def _chained(number: int, length: int, draw: "_Draw") -> NDArray[np.int64]:
+    """The numbers below `number` in chains of so many consecutive ones, these in random order."""
+    chains = np.array_split(np.arange(number), math.ceil(number / length))
+    return np.concatenate([chains[i] for i in draw.permutation(len(chains))])
 
 
 class _Draw:

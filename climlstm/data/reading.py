@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, reduce
 from typing import TypeVar
 
 import dask
@@ -20,9 +20,13 @@ from climlstm.data.stored import Fetched
 
 T = TypeVar("T")
 
-TASKS = 64
-"""Of a graph, for each processor. A worker idles while Dask gives it the next task, so many units
-are read by tasks of several; the last tasks are still short against the whole."""
+SHARE = 4
+"""A task takes one part in so many of each processor's share of what is left to read: a worker
+idles while Dask gives it the next task, so they begin long, and end short, so that none is waited
+for."""
+
+LONGEST_REMOTE = 2
+"""Units that a task reads at most of a remote store, whose objects are fetched in order."""
 
 Job = tuple[Part, Steps]
 """Steps of one unit of a part."""
@@ -35,11 +39,16 @@ def jobs_of(part: Part, steps: Steps) -> list[Job]:
 
 
 def read_jobs(
-    jobs: Sequence[Job], use: Callable[[int, list[NDArray]], T], pool: ThreadPoolExecutor | None
+    jobs: Sequence[Job],
+    use: Callable[[int, list[NDArray]], T],
+    pool: ThreadPoolExecutor | None,
+    *,
+    merge: Callable[[T, T], T] | None = None,
 ) -> list[T]:
     """What `use` makes of each job's number and values, in order.
 
     pool: None reads in the calling thread, which may be one of several that Dask runs.
+    merge: makes one of two that follow one another; then as few are given as there were tasks.
     The values hold during the call only. Whatever a task raises ends the reading; a DataError
     names the channels whose stored values cannot be read.
     """
@@ -53,17 +62,27 @@ def read_jobs(
             return use(number, values)
 
     def several(numbers: range) -> list[T]:
-        return [one(number) for number in numbers]
+        found = map(one, numbers)
+        return list(found) if merge is None else [reduce(merge, found)]
 
-    size = max(1, len(jobs) // (TASKS * CPU_COUNT))
+    longest = LONGEST_REMOTE if any(part.is_remote for part, _ in jobs) else len(jobs)
     get = dask.get if pool is None else partial(dask.threaded.get, pool=pool)
-    tasks = [range(at, min(at + size, len(jobs))) for at in range(0, len(jobs), size)]
+    tasks = list(_tasks(len(jobs), longest))
     graph = {("read", at): (partial(several, numbers),) for at, numbers in enumerate(tasks)}
     try:
         results: list[list[T]] = get(graph, list(graph))
     finally:
         ahead.release_all()
     return [each for some in results for each in some]
+
+
+def _tasks(jobs: int, longest: int) -> Iterator[range]:
+    """The numbers of jobs, in ranges that become shorter."""
+    first = 0
+    while first < jobs:
+        size = min(max(1, (jobs - first) // (SHARE * CPU_COUNT)), longest)
+        yield range(first, first + size)
+        first += size
 
 
 class _Ahead:

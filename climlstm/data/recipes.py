@@ -68,8 +68,12 @@ class Cells:
 
     def take(self, values: NDArray) -> NDArray:
         """The cells in their order, from (..., row_range, column_range); a view if possible."""
-        rows, columns = (_within(chosen.indices) for chosen in (self.rows, self.columns))
+        rows, columns = self._places
         return values[..., rows, :][..., columns]
+
+    @cached_property
+    def _places(self) -> tuple[slice | NDArray[np.intp], ...]:
+        return tuple(_within(chosen.indices) for chosen in (self.rows, self.columns))
 
     @property
     def row_range(self) -> slice:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,6 @@ logger = logging.getLogger(__name__)
 
 Period = tuple[pd.Timestamp, pd.Timestamp]
 """First and last moment, both included."""
-
-RESULTS_BYTES = 1 << 27
-"""Fields in memory together, about: two of each unit that is looked at by one Dask graph."""
 
 BYTES_OF_A_CALL = 1 << 28
 """Decoded by one call of an executor, about: seconds of work, beside which its start is nothing."""
@@ -320,23 +317,22 @@ def _account(
     times = cube["time"].values
     step = _step(times)
     found: dict[int, Account] = {}
-    at_once = max(64, RESULTS_BYTES // (8 * cube.sizes["latitude"] * cube.sizes["longitude"]))
+
+    def merge(earlier: list[Account], later: list[Account]) -> list[Account]:
+        return [a.merge(b, step) for a, b in zip(earlier, later, strict=True)]
+
     with ThreadPoolExecutor(threads, thread_name_prefix="climlstm-statistics") as pool:
         for part in make_parts(cube, channels, plan, remote_cache):
             jobs = jobs_of(part, positions)
-            for first in range(0, len(jobs), at_once):
-                now = jobs[first : first + at_once]
 
-                def accounts_of(number: int, values: list[NDArray], now: list[Job] = now) -> Any:
-                    return [
-                        look(v, now[number][1], times=times, inside=inside, step=step)
-                        for v in values
-                    ]
+            def accounts_of(
+                number: int, values: list[NDArray], jobs: list[Job] = jobs
+            ) -> list[Account]:
+                steps = jobs[number][1]
+                return [look(v, steps, times=times, inside=inside, step=step) for v in values]
 
-                for accounts in read_jobs(now, accounts_of, pool):
-                    for channel, account in zip(part.channels, accounts, strict=True):
-                        known = found.get(channel)
-                        found[channel] = account if known is None else known.merge(account, step)
+            accounts = reduce(merge, read_jobs(jobs, accounts_of, pool, merge=merge))
+            found |= zip(part.channels, accounts, strict=True)
     return [found[channel] for channel in range(len(channels))]
 
 

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class StoredArray:
     """What xarray applies to stored values when it decodes them, in order."""
     decode: "Decode"
 
-    @property
+    @cached_property
     def chunks(self) -> tuple[int, ...]:
         """Steps of decoding on each dimension of the array: inner chunks of shards."""
         return tuple(self.array.chunks)

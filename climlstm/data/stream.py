@@ -10,7 +10,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from types import TracebackType
 
 import numpy as np
@@ -19,7 +20,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from climlstm.data.blocks import BlockReader, KeptBlocks, Scaling, Steps
+from climlstm.data.blocks import BlockReader, KeptBlocks, Known, Scaling, Steps
 from climlstm.data.cube import CubePlan
 from climlstm.data.memory import Buffers, memory_budget
 from climlstm.data.plan import Starts
@@ -104,9 +105,10 @@ class WindowStream:
         self._blocks = Buffers()
         self._batches = Buffers()
         self._kept: KeptBlocks | None = None
+        self._before: Known | None = None
         if self._device.type == "cuda":
             self._copies = torch.cuda.Stream(self._device)
-            self._pinned = torch.empty(0, pin_memory=True)
+            self._pinned = _Pinned()
         logger.info("reading %s", self.reader.describe())
 
     def __enter__(self) -> "WindowStream":
@@ -141,7 +143,7 @@ class WindowStream:
         if keep and self._kept is None:
             self._kept = KeptBlocks(self.reader)
         ahead = _Ahead(
-            (lay_out(group, self.length) for group in groups),
+            (lay_out(group, self.length) for group in groups) if keep else self._layouts(groups),
             start=lambda layout: self._thread.submit(self._read, layout.steps, keep),
             fits=self._fit,
         )
@@ -151,9 +153,10 @@ class WindowStream:
                 block = self._wait_for(future)
                 if block is None:
                     return
-                for starts in current.group:
-                    yield self._cut(block, current.rows(starts), starts)
-                    ahead.start_more(current)  # by now, the block before this one is free
+                for batch in range(len(current.group)):
+                    yield self._cut(block, current, batch)
+                    if batch == 0:  # by now, the block before this one is free
+                        ahead.start_more(current)
                 del taken, future, block
         finally:
             ahead.cancel()
@@ -174,6 +177,31 @@ class WindowStream:
         largest = max((group.size for group in groups), default=0) * self.length
         return (int(needed.sum()) + largest) * self.reader.step_bytes <= self.memory
 
+    def _layouts(self, groups: Sequence[Starts]) -> "Iterator[Layout]":
+        """Of each group; with further steps of its last chunks that the next group needs, if there
+        is room for them."""
+        layouts = (lay_out(group, self.length, room=self._room(group)) for group in groups)
+        layout = next(layouts, None)
+        for following in layouts:
+            assert layout is not None
+            spare = np.setdiff1d(self.reader.covering(layout.steps), layout.steps)
+            wider = layout.with_spare(np.intersect1d(spare, following.steps))
+            yield wider if self._fit([wider, following]) else layout
+            layout = following
+        if layout is not None:
+            yield layout
+
+    def _room(self, group: Starts) -> int:
+        """Rows of each of two blocks that fit into the budget beside two batches."""
+        return (self.memory // self.reader.step_bytes - 2 * group.shape[1] * self.length) // 2
+
+    def reads(self, groups: Sequence[Starts]) -> Iterator[Steps]:
+        """Which steps are decoded for each group, where the cube is not kept."""
+        before = np.empty(0, dtype="int64")
+        for layout in self._layouts(groups):
+            yield np.setdiff1d(layout.steps, before)
+            before = layout.steps
+
     def _fit(self, blocks: "list[Layout]") -> bool:
         """Whether blocks are within the budget, with the batches that may be copied out of them.
 
@@ -187,24 +215,21 @@ class WindowStream:
 
     def _read(self, steps: Steps, keep: bool) -> Tensor:
         """A block (step, C + F, H, W) on the device."""
-        source = self._kept if keep and self._kept is not None else self.reader
         shape = (steps.size, *self.reader.shape)
-        if self._device.type != "cuda":
-            block = self._blocks.take(shape)
-            source.read(steps, block)
+        on_gpu = self._device.type == "cuda"
+        pinned = self._pinned.take(shape) if on_gpu else None
+        block = self._blocks.take(shape) if pinned is None else pinned.numpy()
+        if keep and self._kept is not None:
+            self._kept.read(steps, block)
+        else:
+            self.reader.read(steps, block, known=self._before)
+            self._before = Known(steps, block)
+        if pinned is None:
             return torch.from_numpy(block).to(self._device)
-        pinned = self._pinned_memory(shape)
-        source.read(steps, pinned.numpy())
         with torch.cuda.stream(self._copies):
             copied = pinned.to(self._device, non_blocking=True)
         self._copies.synchronize()  # only this thread waits, so the memory can be filled again
         return copied
-
-    def _pinned_memory(self, shape: tuple[int, ...]) -> Tensor:
-        size = int(np.prod(shape))
-        if self._pinned.numel() < size:
-            self._pinned = torch.empty(size, pin_memory=True)
-        return self._pinned[:size].view(shape)
 
     def _wait_for(self, future: "Future[Tensor]") -> Tensor | None:
         """A block, or None where it was given up before it came."""
@@ -219,14 +244,14 @@ class WindowStream:
             block.record_stream(torch.cuda.current_stream(self._device))
         return block
 
-    def _cut(self, block: Tensor, rows: Steps, starts: Starts) -> Window:
-        """Windows that begin at some rows of a block: a view, if these are evenly spaced."""
-        apart = np.unique(np.diff(rows))
-        if apart.size == 0 or (apart.size == 1 and apart[0] >= 0):
+    def _cut(self, block: Tensor, layout: "Layout", number: int) -> Window:
+        """A batch of the windows of a block: a view, if they are evenly spaced in it."""
+        rows, apart, starts = layout.rows[number], layout.apart[number], layout.group[number]
+        if apart is not None:
             step = block.stride(0)
             batch = block.as_strided(
                 (rows.size, self.length, *self.reader.shape),
-                (int(apart[0]) * step if apart.size else step, *block.stride()),
+                (apart * step, *block.stride()),
                 int(rows[0]) * step,
             )
         else:
@@ -288,6 +313,21 @@ class _Ahead:
             future.cancel()
 
 
+class _Pinned:
+    """Two pieces of pinned memory in turn: one is filled while the other still holds its block."""
+
+    def __init__(self) -> None:
+        self._pieces = [torch.empty(0), torch.empty(0)]
+
+    def take(self, shape: tuple[int, ...]) -> Tensor:
+        """A tensor whose values are undefined."""
+        self._pieces.reverse()
+        size = int(np.prod(shape))
+        if self._pieces[0].numel() < size:
+            self._pieces[0] = torch.empty(size, pin_memory=True)
+        return self._pieces[0][:size].view(shape)
+
+
 @dataclass(frozen=True, eq=False)
 class Layout:
     """Which steps make up the block of a group, and where in it its windows begin."""
@@ -296,19 +336,26 @@ class Layout:
     """(batch, window)"""
     steps: Steps
     """Of each row of the block."""
-    lanes: Starts | None
-    """First step of each column's own stretch of rows; None: all windows share one stretch."""
+    rows: Steps
+    """(batch, window): where they begin."""
 
-    def rows(self, starts: Starts) -> Steps:
-        """Rows of the block at which the windows of a batch begin."""
-        if self.lanes is None:
-            return np.searchsorted(self.steps, starts)
-        pitch = self.steps.size // self.lanes.size
-        return np.arange(self.lanes.size) * pitch + starts - self.lanes
+    @cached_property
+    def apart(self) -> list[int | None]:
+        """Rows from each window of a batch to the next, where these are evenly spaced."""
+        if self.rows.shape[1] == 1:
+            return [1] * len(self.rows)
+        apart = np.diff(self.rows, axis=1)
+        even = (apart == apart[:, :1]).all(axis=1) & (apart[:, 0] >= 0)
+        return [int(a) if e else None for a, e in zip(apart[:, 0], even, strict=True)]
+
+    def with_spare(self, steps: Steps) -> "Layout":
+        """With rows of further steps, which no window begins at."""
+        return replace(self, steps=np.concatenate([self.steps, steps]))
 
 
-def lay_out(group: Starts, length: int) -> Layout:
-    """Each column of the batches by itself, if they span as many steps and it saves copying.
+def lay_out(group: Starts, length: int, *, room: int = 0) -> Layout:
+    """Each column of the batches by itself, if they span as many steps and it saves copying, or
+    each window by itself, if that takes no more rows than `room`.
 
     Batches are then evenly spaced rows: views of the block. Otherwise each step comes once, and
     batches are gathered.
@@ -319,5 +366,8 @@ def lay_out(group: Starts, length: int) -> Layout:
     apart = span[0] * span.size
     if np.all(span == span[0]) and apart <= shared.size + group.size * length:
         steps = (first[:, None] + np.arange(span[0])).ravel()
-        return Layout(group, steps, first)
-    return Layout(group, shared, None)
+        return Layout(group, steps, np.arange(span.size) * span[0] + group - first)
+    if group.size * length <= room:
+        steps = (group.ravel()[:, None] + np.arange(length)).ravel()
+        return Layout(group, steps, np.arange(group.size).reshape(group.shape) * length)
+    return Layout(group, shared, np.searchsorted(shared, group))
