@@ -47,7 +47,9 @@ from rich.table import Table
 from skill import BANDS_KM, measure, prepare, useful_days, working_folder
 from torch import Tensor
 
+from climlstm.data.stream import Window
 from climlstm.model.convlstm import ConvLSTM
+from climlstm.training.learner import Learner
 
 BASE = "as in skill.py"
 
@@ -94,6 +96,15 @@ VARIANTS = {
     "AMSE": [*options(), "training.loss.name=amse"],
     "AMSE, horizon 8": [*options(), "training.loss.name=amse", "training.horizon=8"],
     "AMSE, factor truth": [*options(), "training.loss={name: amse, options: {factor: truth}}"],
+    "AMSE, factor truth, horizon 8": [
+        *options(),
+        *("training.loss={name: amse, options: {factor: truth}}", "training.horizon=8"),
+    ],
+    "AMSE, horizon 6": [*options(), "training.loss.name=amse", "training.horizon=6"],
+    "AMSE, horizon 8, twice as wide": [
+        *options(hidden=[112]),
+        *("training.loss.name=amse", "training.horizon=8"),
+    ],
     "AMSE, blend 0.2": [*options(), "training.loss={name: amse, options: {blend: 0.2}}"],
     "AMSE, input noise 0.03": [NOISY, *options(input_noise=0.03), "training.loss.name=amse"],
     "AMSE, input noise 0.1": [NOISY, *options(input_noise=0.1), "training.loss.name=amse"],
@@ -102,6 +113,12 @@ VARIANTS = {
         *("model.noise=2", "training.members=2", "training.loss.name=crps"),
         *("training.batch_size=8", "training.learning_rate=1.5e-3"),
     ],
+    "CRPS of two members with noise, horizon 8": [
+        *options(),
+        *("model.noise=2", "training.members=2", "training.loss.name=crps", "training.horizon=8"),
+        *("training.batch_size=8", "training.learning_rate=1.5e-3"),
+    ],
+    "scheduled sampling": ["model.name=__main__:ScheduledSampling", *options()],
     "balance of states": [*options(), "training.balance=state"],
     "two epochs": [*options(), "training.epochs=2"],
 }
@@ -127,6 +144,44 @@ class NoisyInputs(ConvLSTM):
         if self.training:
             history = history + self.options.input_noise * torch.randn_like(history)
         return super().steps(history, forcing)
+
+
+class ScheduledSampling(ConvLSTM):
+    """Learns from its own predictions more and more often, from true states at first (Bengio et al.
+    2015, arXiv:1506.03099), from one known state."""
+
+    truth: Tensor | None = None
+    """(B, L, C, H, W), of the windows that are being learnt."""
+    share: float = 0.0
+    """Of them, that go on from it."""
+
+    def steps(self, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:
+        """As `ConvLSTM.steps`."""
+        if not self.training or self.truth is None:
+            yield from super().steps(history, forcing)
+            return
+        states, state = None, history[:, -1]
+        weights = self.forecaster.prepared(self.precision)
+        for lead in range(forcing.shape[1]):
+            if lead:
+                taught = torch.rand(len(state), 1, 1, 1) < self.share
+                state = torch.where(taught, self.truth[:, lead - 1], state)
+            x = self._inputs(torch.cat([state, forcing[:, lead]], dim=1)[:, None])
+            states = self.forecaster(x, states, weights)
+            features, halo = self._features(x[-1], states)
+            state = self.head(state, features, halo=halo)
+            yield state
+
+
+def teach(learner: Learner, part: slice, window: Window, *, step: int, factor: float) -> Tensor:
+    """`Learner._backward`, where the network may want to know the truth."""
+    network = learner.forecaster.network
+    if isinstance(network, ScheduledSampling):
+        network.truth, network.share = window.target[part], 1 - step / learner.steps
+    return _backward(learner, part, window, step=step, factor=factor)
+
+
+_backward, Learner._backward = Learner._backward, teach  # type: ignore[method-assign]
 
 
 class Unscaled(ConvLSTM):

@@ -17,9 +17,18 @@ def test_buffer_is_used_again_when_no_tensor_holds_it():
     second = buffers.take(LARGE, torch.float32)
     assert second.data_ptr() != place
     del part
-    third = buffers.take((4, SMALL), torch.bfloat16)  # of another size
+    third = buffers.take((4, SMALL), torch.bfloat16)  # larger than what is free
     assert third.data_ptr() != place
     assert buffers.take((2, SMALL // 2), torch.bfloat16).data_ptr() == place
+
+
+def test_the_least_buffer_that_suffices_is_used():
+    buffers = Buffers()
+    sizes = [buffers.take((factor, *LARGE), torch.float32) for factor in (4, 2, 3)]
+    places = [each.data_ptr() for each in sizes]
+    del sizes
+    both = [buffers.take((2, *LARGE), torch.float32) for _ in range(2)]
+    assert [each.data_ptr() for each in both] == [places[1], places[2]]
 
 
 def test_what_autograd_keeps_is_not_used_again():

@@ -33,7 +33,7 @@ def empty_channels_last(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype
 
 
 class Buffers:
-    """Memory that is handed out again, in the same size, when no tensor uses them.
+    """Memory that is handed out again, whole, when no tensor uses it: the least that suffices.
 
     References are counted, so nobody gives anything back, and who keeps a tensor keeps its values.
     """
@@ -48,14 +48,14 @@ class Buffers:
             return torch.empty(shape, dtype=dtype)
         free = [i for i in range(len(self._buffers)) if _holders(self._buffers, i) == NOBODY]
         whole = size + LINE
-        fitting = next((i for i in free if self._buffers[i].size == whole), None)
-        if fitting is None:
+        fitting = [i for i in free if self._buffers[i].size >= whole]
+        if not fitting:
             self._drop(free)
             self._buffers.append(np.empty(whole, dtype="uint8"))
-            fitting = len(self._buffers) - 1
-        first = -self._buffers[fitting].ctypes.data % LINE
-        aligned = self._buffers[fitting][first : first + size]
-        return torch.from_numpy(aligned).view(dtype).view(shape)
+            fitting = [len(self._buffers) - 1]
+        tightest = self._buffers[min(fitting, key=lambda i: self._buffers[i].size)]
+        first = -tightest.ctypes.data % LINE
+        return torch.from_numpy(tightest[first : first + size]).view(dtype).view(shape)
 
     @property
     def nbytes(self) -> int:

@@ -112,8 +112,9 @@ class Recurrence(torch.autograd.Function):
         last = of_hidden.new_zeros(shape) if c is None else c
         last = last.clone(memory_format=torch.channels_last)
         spans = run.spans()
-        gates, cells = None, empty_channels_last(x, (len(spans), *shape), last.dtype)
-        if not plan.recompute:
+        if plan.recompute:
+            gates, cells = None, empty_channels_last(x, (len(spans), *shape), last.dtype)
+        else:
             gates, cells = run.empty_gates(steps), run.empty_cells(steps)
             cells[0].copy_(last)
         for number, span in enumerate(spans):
