@@ -336,6 +336,24 @@ def test_what_neighbouring_strips_share_is_decoded_once(tmp_path, monkeypatch, c
     np.testing.assert_array_equal(np.sort(steps), np.arange(100))
 
 
+def test_the_first_batch_waits_for_its_own_steps_only(monkeypatch):
+    """The rest of its group is read while it is used, and what it had is not read again."""
+    cube = make_cube(steps=200)
+    groups = WindowPlan(np.arange(196), batch_size=4, seed=0, block=48, mixed=4).groups(0)
+    groups.sort(key=len, reverse=True)
+    read = []
+    with open_stream(cube, memory=80_000) as stream:
+        whole = stream.reader.read
+        monkeypatch.setattr(
+            stream.reader,
+            "read",
+            lambda steps, *a, **k: (read.append(steps), whole(steps, *a, **k)),
+        )
+        assert_naive(stream, cube, groups)
+    assert read[0].size <= 4 * 2 * 7  # of the chunks that it lies in
+    assert read[1].size > 3 * read[0].size
+
+
 def test_windows_may_be_kept():
     """Memory is used again only when nobody holds a tensor of it."""
     cube = make_cube()

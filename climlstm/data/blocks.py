@@ -157,7 +157,8 @@ class BlockReader:
         for parts in self._alike:
             units = parts[0].units[steps]
             order = np.argsort(units, kind="stable")
-            pieces = np.split(order, np.flatnonzero(np.diff(units[order])) + 1)
+            cuts = np.flatnonzero(np.diff(units[order])) + 1
+            pieces = [mine for mine in np.split(order, cuts) if mine.size]  # none: all is known
             read = [np.unique(steps[mine]) for mine in pieces]
             jobs += [(part, mine) for part in parts for mine in read]
             goals += [(steps[mine], places[mine]) for mine in pieces] * len(parts)

@@ -142,6 +142,8 @@ class WindowStream:
         keep = self.keeps(groups)
         if keep and self._kept is None:
             self._kept = KeptBlocks(self.reader)
+        if self._before is None and not keep and groups:  # so that the first batch comes soon
+            groups = [part for part in np.split(groups[0], [1]) if len(part)] + list(groups[1:])
         ahead = _Ahead(
             (lay_out(group, self.length) for group in groups) if keep else self._layouts(groups),
             start=lambda layout: self._thread.submit(self._read, layout.steps, keep),
