@@ -18,13 +18,13 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import zarr
 from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.core.sync import _get_loop
 from zarr.storage import LocalStore, MemoryStore, ZipStore
 
 from climlstm.errors import DataError
@@ -76,7 +76,8 @@ class Mirror:
         self._readers: dict[str, int] = {}
         self._arrivals: dict[str, Future[None]] = {}
         self._lock = threading.Lock()
-        self._thread = ThreadPoolExecutor(4, thread_name_prefix="climlstm-fetch")
+        self._limit = asyncio.Semaphore(REQUESTS)
+        self._fetching: set[Future[None]] = set()
 
     def acquire(self, keys: Sequence[str]) -> list["Future[None]"]:
         """Have objects fetched, in this order; each future ends when its object is here.
@@ -91,8 +92,10 @@ class Mirror:
                     self._arrivals[key] = Future()
                     new.append(key)
             arrivals = [self._arrivals[key] for key in keys]
-        if new:
-            self._thread.submit(sync, self._fetch_all(new))
+        if new:  # in the loop that the store belongs to, which no thread waits for
+            fetching = asyncio.run_coroutine_threadsafe(self._fetch_all(new), _get_loop())
+            self._fetching.add(fetching)
+            fetching.add_done_callback(self._fetching.discard)
         return arrivals
 
     def release(self, keys: Sequence[str]) -> None:
@@ -107,7 +110,8 @@ class Mirror:
 
     def close(self) -> None:
         """Delete all local copies that are not in a cache; also done when the mirror is lost."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        for fetching in list(self._fetching):
+            fetching.cancel()
         with self._lock:
             waited_for = list(self._arrivals.values())
         for arrival in waited_for:
@@ -116,17 +120,16 @@ class Mirror:
         self._alive.close()
 
     async def _fetch_all(self, keys: Sequence[str]) -> None:
-        limit = asyncio.Semaphore(REQUESTS)
-        await asyncio.gather(*[self._fetch(key, limit) for key in keys])
+        await asyncio.gather(*[self._fetch(key) for key in keys])
 
-    async def _fetch(self, key: str, limit: asyncio.Semaphore) -> None:
+    async def _fetch(self, key: str) -> None:
         with self._lock:
             arrival = self._arrivals.get(key)
         if arrival is None:  # released before its turn came
             return
         place = self.folder / key
         try:
-            async with limit:
+            async with self._limit:
                 if self._shelf is None or not self._shelf.link(key, place):
                     content = await self._get(key)
                     await asyncio.to_thread(self._keep, key, place, content)
@@ -163,8 +166,9 @@ class Mirror:
     def _keep(self, key: str, place: Path, content: memoryview | None) -> None:
         if content is None:
             return
-        if self._shelf is None:
-            write_whole(place, content)
+        if self._shelf is None:  # nobody looks for it before it is here
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
         else:
             self._shelf.put(key, place, content)
 
