@@ -86,8 +86,13 @@ VARIANTS = {
     "input noise 0.1": [NOISY, *options(input_noise=0.1)],
     "input noise 0.2": [NOISY, *options(input_noise=0.2)],
     "tendency unscaled": ["model.name=__main__:Unscaled", *options()],
+    "tendency unscaled, AMSE, horizon 8": [
+        *("model.name=__main__:Unscaled", *options()),
+        *("training.loss.name=amse", "training.horizon=8"),
+    ],
     "no running mean": [*options(), "training.ema=0"],
     "running mean 0.95": [*options(), "training.ema=0.95"],
+    "twice the learning rate": [*options(), "training.learning_rate=4e-3"],
     "half the learning rate": [*options(), "training.learning_rate=1e-3"],
     "rise over half of the training": [*options(), "training.warmup=0.5"],
     "no season": [*options(), "data.forcing=[]"],
@@ -100,7 +105,10 @@ VARIANTS = {
         *options(),
         *("training.loss={name: amse, options: {factor: truth}}", "training.horizon=8"),
     ],
-    "AMSE, horizon 6": [*options(), "training.loss.name=amse", "training.horizon=6"],
+    "AMSE, factor truth, blend 0.6, horizon 8": [
+        *options(),
+        *("training.loss={name: amse, options: {factor: truth, blend: 0.6}}", "training.horizon=8"),
+    ],
     "AMSE, horizon 8, twice as wide": [
         *options(hidden=[112]),
         *("training.loss.name=amse", "training.horizon=8"),
