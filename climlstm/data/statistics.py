@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 Period = tuple[pd.Timestamp, pd.Timestamp]
 """First and last moment, both included."""
 
+RESULTS_BYTES = 1 << 27
+"""Fields in memory together, about: two of each unit of a remote store that one graph reads."""
+
 BYTES_OF_A_CALL = 1 << 28
 """Decoded by one call of an executor, about: seconds of work, beside which its start is nothing."""
 
@@ -316,23 +319,29 @@ def _account(
     """What is to be known of each channel: one Dask task a chunk, merged as they come in."""
     times = cube["time"].values
     step = _step(times)
+
+    def merge(earlier: dict[int, Account], later: dict[int, Account]) -> dict[int, Account]:
+        merged = {i: earlier[i].merge(later[i], step) for i in earlier.keys() & later.keys()}
+        return earlier | later | merged
+
     found: dict[int, Account] = {}
-
-    def merge(earlier: list[Account], later: list[Account]) -> list[Account]:
-        return [a.merge(b, step) for a, b in zip(earlier, later, strict=True)]
-
+    parts = make_parts(cube, channels, plan, remote_cache)
+    jobs = [job for part in parts for job in jobs_of(part, positions)]
+    at_once = len(jobs)
+    if any(part.is_remote for part in parts):  # tasks are short, and their results many
+        at_once = max(64, RESULTS_BYTES // (8 * cube.sizes["latitude"] * cube.sizes["longitude"]))
     with ThreadPoolExecutor(threads, thread_name_prefix="climlstm-statistics") as pool:
-        for part in make_parts(cube, channels, plan, remote_cache):
-            jobs = jobs_of(part, positions)
+        for first in range(0, len(jobs), at_once):
+            now = jobs[first : first + at_once]
 
             def accounts_of(
-                number: int, values: list[NDArray], jobs: list[Job] = jobs
-            ) -> list[Account]:
-                steps = jobs[number][1]
-                return [look(v, steps, times=times, inside=inside, step=step) for v in values]
+                number: int, values: list[NDArray], now: list[Job] = now
+            ) -> dict[int, Account]:
+                part, steps = now[number]
+                accounts = [look(v, steps, times=times, inside=inside, step=step) for v in values]
+                return dict(zip(part.channels, accounts, strict=True))
 
-            accounts = reduce(merge, read_jobs(jobs, accounts_of, pool, merge=merge))
-            found |= zip(part.channels, accounts, strict=True)
+            found = reduce(merge, read_jobs(now, accounts_of, pool, merge=merge), found)
     return [found[channel] for channel in range(len(channels))]
 
 
