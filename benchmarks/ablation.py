@@ -86,13 +86,22 @@ VARIANTS = {
     "input noise 0.1": [NOISY, *options(input_noise=0.1)],
     "input noise 0.2": [NOISY, *options(input_noise=0.2)],
     "tendency unscaled": ["model.name=__main__:Unscaled", *options()],
-    "tendency unscaled, AMSE, horizon 8": [
-        *("model.name=__main__:Unscaled", *options()),
-        *("training.loss.name=amse", "training.horizon=8"),
-    ],
     "no running mean": [*options(), "training.ema=0"],
     "running mean 0.95": [*options(), "training.ema=0.95"],
     "twice the learning rate": [*options(), "training.learning_rate=4e-3"],
+    "four times the learning rate": [*options(), "training.learning_rate=8e-3"],
+    "twice the learning rate, AMSE, factor truth, blend 0.5": [
+        *(*options(), "training.learning_rate=4e-3"),
+        "training.loss={name: amse, options: {factor: truth, blend: 0.5}}",
+    ],
+    "twice the learning rate, AMSE, factor truth, blend 0.7, horizon 8": [
+        *(*options(), "training.learning_rate=4e-3", "training.horizon=8"),
+        "training.loss={name: amse, options: {factor: truth, blend: 0.7}}",
+    ],
+    "twice as wide, twice the learning rate": [
+        *options(hidden=[112]),
+        "training.learning_rate=4e-3",
+    ],
     "half the learning rate": [*options(), "training.learning_rate=1e-3"],
     "rise over half of the training": [*options(), "training.warmup=0.5"],
     "no season": [*options(), "data.forcing=[]"],

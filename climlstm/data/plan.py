@@ -32,7 +32,8 @@ to 180 windows; a single strip loses 12 % (benchmarks/shuffle.py)."""
 
 CHAIN = 4
 """Strips that a lane takes one after another as they lie in time, so that what two neighbours both
-need is decoded once. See benchmarks/shuffle.py for what it does to training."""
+need is decoded once. Training reaches the same loss: 1.002 and 0.997 of that of full shuffling with
+strips of 45 and 90 windows, four mixed, four seeds (benchmarks/shuffle.py)."""
 
 RESERVE = 64 * 2**20
 """Bytes that reading takes besides blocks and batches: chunks being decoded, and the libraries."""

@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 0.5
 """While windows are waited for."""
 
+SIZES = 8
+"""Of the memory for blocks, up to half of the budget."""
+
 GROUPS_AHEAD = 8
 """At most so many groups are read ahead, however small they are."""
 
@@ -146,7 +149,7 @@ class WindowStream:
             groups = [part for part in np.split(groups[0], [1]) if len(part)] + list(groups[1:])
         ahead = _Ahead(
             (lay_out(group, self.length) for group in groups) if keep else self._layouts(groups),
-            start=lambda layout: self._thread.submit(self._read, layout.steps, keep),
+            start=lambda layout: self._thread.submit(self._read, layout, keep),
             fits=self._fit,
         )
         try:
@@ -195,7 +198,8 @@ class WindowStream:
 
     def _room(self, group: Starts) -> int:
         """Rows of each of two blocks that fit into the budget beside two batches."""
-        return (self.memory // self.reader.step_bytes - 2 * group.shape[1] * self.length) // 2
+        rows = self.memory // self.reader.step_bytes - 2 * group.shape[1] * self.length
+        return max(0, rows // 2 // SIZES * SIZES)
 
     def reads(self, groups: Sequence[Starts]) -> Iterator[Steps]:
         """Which steps are decoded for each group, where the cube is not kept."""
@@ -209,18 +213,25 @@ class WindowStream:
 
         Memory is used again for any block that fits into it, so each counts like the largest.
         """
-        steps = len(blocks) * max(layout.steps.size for layout in blocks)
+        steps = len(blocks) * max(self._rows(layout) for layout in blocks)
         steps += 2 * blocks[0].group.shape[1] * self.length
         if self._kept is not None:
             steps += int(self._kept.here.sum())
         return steps * self.reader.step_bytes <= self.memory
 
-    def _read(self, steps: Steps, keep: bool) -> Tensor:
+    def _rows(self, layout: "Layout") -> int:
+        """Of the memory for a block: of few sizes, since memory that is too small for the next
+        block is of no use, and fresh memory costs more than all reading."""
+        coarse = max(1, self._room(layout.group) // SIZES)
+        return -(-layout.steps.size // coarse) * coarse
+
+    def _read(self, layout: "Layout", keep: bool) -> Tensor:
         """A block (step, C + F, H, W) on the device."""
-        shape = (steps.size, *self.reader.shape)
-        on_gpu = self._device.type == "cuda"
-        pinned = self._pinned.take(shape) if on_gpu else None
-        block = self._blocks.take(shape) if pinned is None else pinned.numpy()
+        steps = layout.steps
+        shape = (self._rows(layout), *self.reader.shape)
+        pinned = self._pinned.take(shape) if self._device.type == "cuda" else None
+        memory = self._blocks.take(shape) if pinned is None else pinned.numpy()
+        block = memory[: steps.size]
         if keep and self._kept is not None:
             self._kept.read(steps, block)
         else:
@@ -229,7 +240,7 @@ class WindowStream:
         if pinned is None:
             return torch.from_numpy(block).to(self._device)
         with torch.cuda.stream(self._copies):
-            copied = pinned.to(self._device, non_blocking=True)
+            copied = pinned[: steps.size].to(self._device, non_blocking=True)
         self._copies.synchronize()  # only this thread waits, so the memory can be filled again
         return copied
 

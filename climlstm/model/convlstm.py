@@ -49,7 +49,7 @@ class ConvLSTM(nn.Module):
         needs them: about half of the memory, for 35 to 45 % more time."""
         recompute_layers: Annotated[int, Field(ge=1)] | None = None
         """In how many layers, counted from the input: the first one costs least, since what goes
-        into it is narrow (of two, 13 to 31 % more time). None: in all."""
+        into it is narrow (of two, 13 to 22 % more time). None: in all."""
         fused: bool = True
         """Whether the gates may run as one compiled kernel; where none can be had, a warning says
         so and they run as plain PyTorch."""
