@@ -65,7 +65,7 @@ data:
   periods: {train: [$train], valid: [$valid], test: [$test]}
 # One known step is enough here: the channels determine the state of the simulated atmosphere.
 model: {name: convlstm, history: 1, options: {hidden: [112], blocks: 2, patch: 2}}
-training: {horizon: 4, epochs: 1, batch_size: 16, learning_rate: 2.0e-3}
+training: {horizon: 4, epochs: 1, batch_size: 16, learning_rate: 4.0e-3}
 forecast: {steps: 20, every: 72h}
 cluster: {workers: $workers}
 """)
