@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from climlstm.config import DataConfig
+from climlstm.data import parts
 from climlstm.data.cube import CubePlan, plan_cube
 from climlstm.data.forcing import forcing_fields
 from climlstm.data.parts import StoredPart
@@ -279,6 +280,22 @@ def test_stored_chunks_are_decoded_by_zarrs(tmp_path, version, cut):
     with open_stream(cube, plan=plan) as stream:
         assert [part.how for part in stream.reader.parts] == ["chunks decoded by zarrs"] * 2
         assert_naive(stream, cube, in_order(np.arange(40), batch_size=8))
+
+
+@pytest.mark.parametrize(
+    ("chunk", "shard", "plane", "steps"),
+    [
+        (1, 24, 116_160, 24),  # whole shards
+        (4, 288, 116_160, 16),  # of large ones, chunks that divide them
+        (24, 24, 116_160, 24),
+        (24, 24, 8_192, 240),  # several small ones
+        (1, 1, 4_000_000, 1),
+        (100, 100, 4_000_000, 100),  # never less than a chunk
+        (2, 14, 1_000_000, 2),
+    ],
+)
+def test_units_are_whole_shards_unless_these_are_large(chunk, shard, plane, steps):
+    assert parts._unit_steps(chunk, shard, plane) == steps
 
 
 def test_derived_and_plain_channels_share_their_chunks(tmp_path):

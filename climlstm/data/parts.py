@@ -25,6 +25,10 @@ UNIT_BYTES = 1 << 21
 """What one task decodes, about; small enough for the processor's cache, large enough for Dask."""
 
 
+LARGEST_SHARD_BYTES = 1 << 23
+"""Of the shards that one task decodes as a whole."""
+
+
 class Part(Protocol):
     """Some channels of a cube, and how their steps are read."""
 
@@ -174,6 +178,11 @@ class Input:
         return self.stored.chunks[self.time]
 
     @property
+    def shard(self) -> int:
+        """Times in a shard; in a chunk, without."""
+        return (self.stored.array.shards or self.stored.chunks)[self.time]
+
+    @property
     def origin(self) -> int:
         """The source's first time in the store."""
         return self.stored.origin[self.time]
@@ -301,11 +310,12 @@ def _stored_part(
     if len(inputs) < len(names):
         return None
     chunk = max(one.chunk for one in inputs)
+    shard = max(one.shard for one in inputs)
     at = plan.times.indices + inputs[0].origin
     decoders = sorted({one.stored.decoder for one in inputs})
     return StoredPart(
         channels=group,
-        units=at // (max(1, UNIT_BYTES // (chunk * sum(map(_step_bytes, inputs)))) * chunk),
+        units=at // _unit_steps(chunk, shard, sum(map(_step_bytes, inputs))),
         chunks=at // chunk,
         how=f"chunks decoded by {' and '.join(decoders)}",
         plan=plan,
@@ -317,6 +327,15 @@ def _stored_part(
         ),
         scratch=scratch,
     )
+
+
+def _unit_steps(chunk: int, shard: int, step_bytes: int) -> int:
+    """Times in a unit: whole shards, unless they are large, which takes less than half of the time
+    that their parts take; else whole chunks that divide a shard."""
+    wanted = max(1, UNIT_BYTES // (chunk * step_bytes)) * chunk
+    if shard * step_bytes <= LARGEST_SHARD_BYTES:
+        return max(wanted // shard, 1) * shard
+    return max((n for n in range(chunk, wanted + 1, chunk) if shard % n == 0), default=chunk)
 
 
 def _find_input(
