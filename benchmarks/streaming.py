@@ -545,7 +545,7 @@ def rates(store: Any, case: Case, epochs: int, cache: Cache | None = None) -> li
 
 def measure_remote(store: Path, case: Case, options: argparse.Namespace) -> list[Row]:
     """Beside the same cube on the local disk, in turn: the second epoch of each way."""
-    names = ("local", "obstore", "s3fs", "obstore, cached: second epoch")
+    names = ("local", "obstore", "s3fs, as in a catalog", "obstore, cached")
     epochs: dict[str, list[float]] = {name: [] for name in names}
     first = []
     with served(store.parent.parent) as address:

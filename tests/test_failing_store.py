@@ -11,13 +11,16 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("s3fs", reason="needs climlstm[cloud]")
 
+from climlstm.data.blocks import BlockReader, Scaling
 from climlstm.errors import ClimLSTMError, DataError
 from climlstm.model.saving import load_forecaster
+from climlstm.runs.cubes import plan_of
 from climlstm.training import checkpoint
 from climlstm.training.loop import prepare_training, train
 from climlstm.training.storage import FolderStorage, run_folder
@@ -172,6 +175,37 @@ def test_a_store_that_fails_now_and_then_changes_nothing(store, remote_run, smal
         assert torch.equal(tensor, weights(local)[name]), name
     assert min(store.happened[fault] for fault in ("503", "500", "drop", "cut", "slow")) > 0
     print(f"\n{dict(store.happened)}")
+
+
+@pytest.mark.parametrize(
+    ("more", "library"),
+    [
+        ("", "obstore"),
+        (", config_kwargs: {connect_timeout: 3}", "obstore"),
+        (", requester_pays: true", "zarr's own store"),  # which obstore would not know of
+    ],
+)
+def test_objects_are_fetched_by_obstore_where_it_knows_all_options(
+    store, small_run, tmp_path, more, library
+):
+    pytest.importorskip("obstore", reason="needs climlstm[cloud]")
+    catalog = store.catalog(tmp_path / "remote.yaml", "atmosphere.zarr")
+    catalog.write_text(catalog.read_text().replace("}}\n", "}" + more + "}\n"))
+    remote, local = (
+        plan_of(small_run(*overrides).data) for overrides in ([f"data.catalog={catalog}"], [])
+    )
+    channels = tuple(recipe.channel.name for recipe in remote.recipes[:2])
+    steps = np.arange(0, 40, 3)
+    read = []
+    for plan in (remote, local):
+        scaling = Scaling(np.zeros(2), np.ones(2))
+        reader = BlockReader(plan.cube(), channels, scaling, plan=plan)
+        read.append(np.empty((steps.size, *reader.shape), "float32"))
+        reader.read(steps, read[-1])
+        if plan is remote:
+            assert reader.describe() == f"chunks decoded by zarrs, fetched ahead by {library}"
+        reader.close()
+    np.testing.assert_array_equal(*read)
 
 
 @pytest.mark.slow

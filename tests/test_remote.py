@@ -108,7 +108,7 @@ def test_windows_come_with_many_requests_in_flight(store):
     store.delay = 0.02
     with open_stream(plan, memory=100_000) as stream:
         assert {part.how for part in stream.reader.parts} == {
-            "chunks decoded by zarrs, fetched ahead"
+            "chunks decoded by zarrs, fetched ahead by zarr's own store"
         }
         store.asked.clear()
         read_all(stream, expected)

@@ -25,8 +25,9 @@ from pathlib import Path
 import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import _get_loop
-from zarr.storage import LocalStore, MemoryStore, ZipStore
+from zarr.storage import LocalStore, MemoryStore, ObjectStore, ZipStore
 
+from climlstm.data.direct import direct_store
 from climlstm.errors import DataError
 from climlstm.secrets import redact
 
@@ -63,7 +64,8 @@ class Mirror:
     """
 
     def __init__(self, array: zarr.Array, cache: "Cache | None" = None):
-        self._store = array.store
+        self._store = direct_store(array)
+        self._place = redact(str(array.store))
         self._prefix = f"{array.path}/" if array.path else ""
         self._shelf = None if cache is None else cache.shelf(array)
         parent = Path(tempfile.gettempdir()) if cache is None else cache.folder
@@ -119,6 +121,11 @@ class Mirror:
         self._deleted()
         self._alive.close()
 
+    @property
+    def library(self) -> str:
+        """What makes the requests."""
+        return "obstore" if isinstance(self._store, ObjectStore) else "zarr's own store"
+
     async def _fetch_all(self, keys: Sequence[str]) -> None:
         await asyncio.gather(*[self._fetch(key) for key in keys])
 
@@ -152,7 +159,7 @@ class Mirror:
                 told = redact(f"{type(error).__name__}: {error}")
                 if attempt + 1 == TRIES:
                     raise DataError(
-                        f"'{self._prefix}{key}' of {redact(str(self._store))} cannot be read; the "
+                        f"'{self._prefix}{key}' of {self._place} cannot be read; the "
                         f"last of {TRIES} tries gave {told}. Check the network and the "
                         "credentials, then resume."
                     ) from error

@@ -259,6 +259,7 @@ class DecodeFetched(DecodeByZarrs):
 
     def __init__(self, array: zarr.Array, cache: Cache | None):
         self._mirror = Mirror(array, cache)
+        self.name = f"zarrs, fetched ahead by {self._mirror.library}"
         super().__init__(array, LocalStore(self._mirror.folder), "")
 
     def fetch(self, spans: Sequence[Sequence[Span]]) -> Fetched:
