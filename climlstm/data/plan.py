@@ -117,7 +117,7 @@ class WindowPlan:
     @property
     def settings(self) -> dict[str, int]:
         """What the order follows from besides the starts: plain JSON, for who resumes."""
-        names = ("batch_size", "seed", "block", "chain")
+        names = ("batch_size", "seed", "block") + (("chain",) if self.block > 1 else ())
         return {name: getattr(self, name) for name in names} | {"mixed": self.lanes}
 
     @property
