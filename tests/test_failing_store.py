@@ -183,6 +183,7 @@ def test_a_store_that_fails_now_and_then_changes_nothing(store, remote_run, smal
         ("", "obstore"),
         (", config_kwargs: {connect_timeout: 3}", "obstore"),
         (", requester_pays: true", "zarr's own store"),  # which obstore would not know of
+        (", config_kwargs: {max_pool_connections: 7}", "zarr's own store"),
     ],
 )
 def test_objects_are_fetched_by_obstore_where_it_knows_all_options(

@@ -21,7 +21,9 @@ logger = logging.getLogger(__name__)
 
 S3_OPTIONS = {"anon", "key", "secret", "token", "endpoint_url", "client_kwargs", "config_kwargs"}
 CLIENT_OPTIONS = {"endpoint_url", "region_name"}
-"""What is understood of s3fs's options; others leave an array with s3fs."""
+LIMITS = {"connect_timeout", "read_timeout", "retries"}
+"""What is understood of s3fs's options, of its client's and of botocore's, which has limits of its
+own here (ONCE, PATIENCE); others, such as proxies, leave an array with s3fs."""
 
 ONCE = {"max_retries": 0, "retry_timeout": timedelta(seconds=10)}
 """Requests are tried again by remote.py, so not by the library, too."""
@@ -70,7 +72,8 @@ def _translated(store: FsspecStore) -> Store | None:
 def _s3_config(given: Mapping[str, Any]) -> dict[str, Any] | None:
     """Options of s3fs as obstore has them."""
     client = dict(given.get("client_kwargs") or {})
-    if set(given) - S3_OPTIONS or set(client) - CLIENT_OPTIONS:
+    limits = set(given.get("config_kwargs") or {})
+    if set(given) - S3_OPTIONS or set(client) - CLIENT_OPTIONS or limits - LIMITS:
         return None
     config: dict[str, Any] = {}
     if given.get("anon"):
