@@ -1,12 +1,11 @@
 """How fast and how lean is one training step of a ConvLSTM? Ours beside those that people use.
 
 Two layers of 64 hidden channels (128 on a GPU), kernel 3, over 12 steps of 4 channels, forward and
-backward: our layers, also with the gates of the first layer or of all computed again; the PyTorch
-cell that most repositories have, alone and under torch.compile; Keras 3 ConvLSTM2D on torch; and as
-the floor the convolutions alone, in the layout that serves them best. All take turns in one run and
-give medians; memory is the peak above the start, each in a process of its own. On a GPU also our
-step as one CUDA graph, a 1 degree grid, and how large a batch of the 0.25 degree grid fits with
-recomputation.
+backward: our layers, also with the gates computed again; the PyTorch cell that most repositories
+have, alone and under torch.compile; Keras 3 ConvLSTM2D on torch; and as the floor the convolutions
+alone, in the layout that serves them best. All take turns in one run and give medians; memory is
+the peak above the start, each in a process of its own. On a GPU also our step as one CUDA graph, a
+1 degree grid, and how large a batch of the 0.25 degree grid fits with recomputation.
 
     python benchmarks/convlstm.py [--quick] [--threads N] [--cpu-time] [--device cuda]
         [--grid 128x256] [--precision bfloat16] [--part time memory] [--rounds N] [--json FILE]
@@ -33,8 +32,8 @@ from climlstm.model.padding import Geometry, with_halo
 
 STEPS, INPUTS, LAYERS, KERNEL = 12, 4, 2, 3
 OURS, PLAIN, FLOOR = "climlstm", "plain cell", "convolutions alone"
-RECOMPUTED, FIRST = "climlstm, recompute", "climlstm, recompute first"
-GRAPH, COMPILED, KERAS = "climlstm, CUDA graph", "plain cell, torch.compile", "Keras 3"
+RECOMPUTED, GRAPH = "climlstm, recompute", "climlstm, CUDA graph"
+COMPILED, KERAS = "plain cell, torch.compile", "Keras 3"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Step = Callable[[], object]
 
@@ -65,8 +64,7 @@ class Case:
 class Ours(nn.Module):
     """Our layers, from (B, T, C, H, W) to hidden states with their halo."""
 
-    def __init__(self, case: Case, *, recompute: int) -> None:
-        """recompute: in how many layers, counted from the input."""
+    def __init__(self, case: Case, *, recompute: bool) -> None:
         super().__init__()
         self.dtype = case.dtype
         self.geometry = Geometry(case.rows, case.columns)
@@ -76,9 +74,9 @@ class Ours(nn.Module):
                 case.hidden,
                 kernel=KERNEL,
                 geometry=self.geometry,
-                recompute=number < recompute,
+                recompute=recompute,
             )
-            for number, inputs in enumerate((INPUTS, *(case.hidden,) * (LAYERS - 1)))
+            for inputs in (INPUTS, *(case.hidden,) * (LAYERS - 1))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -216,9 +214,8 @@ def convolutions(case: Case) -> Step:
 def make(subject: str, case: Case) -> Step:
     """One training step of a subject, ready to run."""
     torch.manual_seed(0)
-    recomputed = {OURS: 0, GRAPH: 0, FIRST: 1, RECOMPUTED: LAYERS}
-    if subject in recomputed:
-        step = train(Ours(case, recompute=recomputed[subject]), case)
+    if subject in (OURS, GRAPH, RECOMPUTED):
+        step = train(Ours(case, recompute=subject == RECOMPUTED), case)
         return graphed(step) if subject == GRAPH else step
     if subject in (PLAIN, COMPILED):
         return train(Plain(case.hidden, compiled=subject == COMPILED), case, autocast=True)
@@ -340,7 +337,7 @@ def main() -> None:
         print(measure_memory(subject, Case(**case)))
         return
     on_gpu = arguments.device == "cuda"
-    subjects = [OURS, FIRST, RECOMPUTED, PLAIN, FLOOR, *([GRAPH] if on_gpu else [])]
+    subjects = [OURS, RECOMPUTED, PLAIN, FLOOR, *([GRAPH] if on_gpu else [])]
     if importlib.util.find_spec("keras"):
         subjects.append(KERAS)
     else:

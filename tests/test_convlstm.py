@@ -285,6 +285,63 @@ def test_state_alone_can_be_the_end_of_a_layer():
             torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("steps", [1, 2, 12])
+def test_a_graph_that_is_kept_can_be_gone_through_again(recompute, steps):
+    """Memory of gates and cell states is given to the gradient of the input only the last time."""
+    layer = ConvLSTMLayer(8, 8, kernel=3, geometry=GLOBE, recompute=recompute)
+    randomise(layer)
+    x = with_halo(randn(steps, 2, 8, 4, 8), 1, GLOBE).requires_grad_()
+    outputs = states, (h, c) = layer(x, random_state(torch.float32))
+    before = [states.detach().clone(), h.detach().clone(), c.detach().clone()]
+    loss = states.square().sum() + c.square().sum()
+    given = [x, *layer.parameters()]
+    first, second, last = (
+        torch.autograd.grad(loss, given, retain_graph=again) for again in (True, True, False)
+    )
+    for a, b, d in zip(first, second, last, strict=True):
+        assert torch.equal(a, b)
+        torch.testing.assert_close(a, d, atol=1e-6, rtol=1e-6)
+    assert all(map(torch.equal, before, [outputs[0], *outputs[1]]))
+
+
+@pytest.mark.parametrize("steps", [2, 12])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_gradient_of_the_input_takes_memory_that_is_no_longer_needed(monkeypatch, steps, recompute):
+    geometry, taken = Geometry(16, 32), []
+    layer = ConvLSTMLayer(8, 8, kernel=3, geometry=geometry, recompute=recompute)
+    x = with_halo(randn(steps, 2, 8, 16, 32), 1, geometry).requires_grad_()
+    states, _ = layer(x, None)
+    empty = recurrence.empty_channels_last
+
+    def observed(like, shape, dtype):
+        taken.append(shape)
+        return empty(like, shape, dtype)
+
+    monkeypatch.setattr(recurrence, "empty_channels_last", observed)
+    states.sum().backward()
+    needs_its_own = recompute and steps == 2
+    assert (x.shape in taken) == needs_its_own
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("shift", [-20, -200, 20])
+def test_gradients_through_gates_that_are_shut_or_wide_open(fused, recompute, shift):
+    """The candidate is told from what it added to the cell state, which may be next to nothing."""
+    layer = ConvLSTMLayer(3, 8, kernel=3, geometry=GLOBE, recompute=recompute, fused=fused)
+    randomise(layer)
+    with torch.no_grad():
+        layer.bias[:8] += shift
+        layer.bias[8:16] += torch.linspace(-30, 30, 8)
+    x = with_halo(randn(6, 2, 3, 4, 8), 1, GLOBE)
+    state = random_state(torch.float32)
+    fast, plain = run_layer(layer.forward, x, state), run_layer(layer.reference, x, state)
+    for got, expected in zip(fast, plain, strict=True):
+        limit = 1e-5 * max(1.0, expected.detach().abs().max().item())
+        torch.testing.assert_close(got, expected, atol=limit, rtol=0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_compiled_gates_are_the_plain_ones(dtype):
     if shutil.which("gcc") is None:
@@ -302,18 +359,22 @@ def test_compiled_gates_are_the_plain_ones(dtype):
     peephole = randn(3, 19, 1, 1)
     results = []
     for gates in (compiled, kernel.PLAIN):
-        c, grad, opened, bias = before.clone(), grad_c.clone(), z[:, 19:].clone(), torch.ones(76)
-        kept, h, of_z = c.to(dtype), torch.empty_like(grad_h), torch.empty_like(z)
-        h = interior(with_halo(h, 1, Geometry(3, 5)), 1)
-        gates.forward(z.clone(), None, c, peephole, opened, kept, h)
-        torch.testing.assert_close(kept, c.to(dtype))
-        gates.backward(opened, before.to(dtype), kept, h, grad_h, peephole, grad, of_z, bias)
-        torch.testing.assert_close(bias, 1 + of_z.float().sum((0, 2, 3)), atol=0.1, rtol=0.01)
-        results.append((opened, c, h, grad, of_z))
-        again, only = before.clone(), torch.empty_like(opened)
-        gates.forward(z.clone(), None, again, peephole, only, None, None)
-        assert torch.equal(again, c)
-        assert torch.equal(only, opened)
+        after, opened = torch.empty_like(before), torch.empty_like(z[:, : 2 * 19])
+        h = interior(with_halo(torch.empty_like(grad_h), 1, Geometry(3, 5)), 1)
+        gates.forward(z.clone(), None, before, peephole, after, opened, h)
+        results.append([opened, after, h])
+        for given, are_open in ((opened, True), (z[:, : 2 * 19], False)):
+            grad, bias, of_z = grad_c.clone(), torch.ones(76), torch.empty_like(z)
+            given = given.clone(memory_format=torch.channels_last)
+            gates.backward(
+                *(given, before, after, h, grad_h, peephole, grad, of_z, bias), opened=are_open
+            )
+            torch.testing.assert_close(bias, 1 + of_z.float().sum((0, 2, 3)), atol=0.1, rtol=0.01)
+            results[-1] += [grad, of_z]
+        assert torch.equal(results[-1][-1], results[-1][-3])
+        in_place = before.clone()
+        gates.forward(z.clone(), None, in_place, peephole, in_place, None, h)
+        assert torch.equal(in_place, after)
     tolerance = 1e-5 if dtype == torch.float32 else 2**-7
     for got, expected in zip(*results, strict=True):
         torch.testing.assert_close(got, expected, atol=tolerance, rtol=tolerance)
@@ -337,9 +398,8 @@ def test_what_is_not_a_number_stays_so_and_infinities_saturate(fused, dtype):
     z = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0])
     z = z.expand(4, 4).reshape(1, 4, 1, 4).to(dtype).contiguous(memory_format=torch.channels_last)
     c, h = torch.ones(1, 1, 1, 4), torch.empty(1, 1, 1, 4, dtype=dtype)
-    kept = c.to(dtype)
-    kernel.gates_for(z, c, fused=fused).forward(z, None, c, None, None, kept, h)
-    assert torch.stack([c, kept.float(), h.float()])[..., 0].isnan().all()
+    kernel.gates_for(z, c, fused=fused).forward(z, None, c, None, c, None, h)
+    assert torch.stack([c, h.float()])[..., 0].isnan().all()
     torch.testing.assert_close(c[0, 0, 0, 1:], torch.tensor([2.0, 0.0, 0.5]), atol=1e-6, rtol=0)
 
 
@@ -353,9 +413,9 @@ def test_hidden_state_may_be_convolved_apart(fused):
             None if part is None else part.clone(memory_format=torch.channels_last)
             for part in given
         ]
-        state, kept, h = (c.clone(memory_format=torch.channels_last) for _ in range(3))
-        gates = z[:, :9].clone(memory_format=torch.channels_last)
-        kernel.gates_for(z, c, fused=fused).forward(*both, state, None, gates, kept, h)
+        state, h = (c.clone(memory_format=torch.channels_last) for _ in range(2))
+        gates = z[:, :6].clone(memory_format=torch.channels_last)
+        kernel.gates_for(z, c, fused=fused).forward(*both, state, None, state, gates, h)
         results.append((gates, state, h))
     torch.testing.assert_close(*results)
 

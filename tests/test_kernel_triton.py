@@ -43,9 +43,8 @@ def test_layer_with_gates_in_triton_is_the_plain_one(
         "gates_for",
         lambda z, c, *, fused: Gates(kernel_triton.forward, kernel_triton.backward),
     )
-    if apart:  # as on GPUs, where the kernel adds the convolutions, and nothing is in place
+    if apart:  # as on GPUs, where the kernel adds the convolutions
         monkeypatch.setattr(recurrence.Run, "_convolve_hidden", convolve_apart)
-        monkeypatch.setattr(recurrence.Run, "in_place", False)
     torch.manual_seed(0)
     globe = Geometry(4, 6, periodic=True, north_pole=True, south_pole=True)
     layer = ConvLSTMLayer(3, 5, kernel=3, geometry=globe, peephole=peephole, recompute=recompute)
@@ -58,7 +57,7 @@ def test_layer_with_gates_in_triton_is_the_plain_one(
         states, (_, c) = run(field, None)
         loss = (states * weight).sum() + c.square().sum()
         results.append([states, c, *torch.autograd.grad(loss, list(layer.parameters()))])
-    limit = 1e-5 if dtype == torch.float32 else 4 * 2**-8  # the interpreter truncates
+    limit = 1e-5 if dtype == torch.float32 else 5 * 2**-8  # the interpreter truncates
     for got, expected in zip(*results, strict=True):
         assert (got.float() - expected).norm() / expected.norm() < limit
 
@@ -71,7 +70,6 @@ def test_more_channels_than_a_tile_holds(monkeypatch):
         i, _, o, g = z.chunk(4, dim=1)
         expected = torch.sigmoid(i) * torch.tanh(g)
         c, h = torch.zeros_like(expected), torch.empty_like(expected)
-        kept = torch.empty_like(c)
-        kernel_triton.forward(z / 3, z * 2 / 3, c, None, None, kept, h)
-        torch.testing.assert_close(kept, expected)
+        kernel_triton.forward(z / 3, z * 2 / 3, c, None, c, None, h)
+        torch.testing.assert_close(c, expected)
         torch.testing.assert_close(h, torch.sigmoid(o) * torch.tanh(expected))

@@ -2,10 +2,9 @@
  *
  * The same as `plain_forward` and `plain_backward` in gates.py, which say what is computed; built and
  * called by kernel.py. Channels lie side by side: z and grad_z are (B, H, W, 4 C) with the channels of
- * i, f, o, g one after another, gates (B, H, W, 3 C) with those of i, f, g, and `stride_gates` elements
- * between neighbours, the other fields (B, H, W, C). The hidden state and its gradient lie inside a wider
- * field, with `stride_b`, `stride_y`, `stride_x` between neighbours. peephole is (3, C), zeros where there
- * is none.
+ * i, f, o, g one after another, gates (B, H, W, 2 C) with those of i and f, the other fields
+ * (B, H, W, C). The hidden state and its gradient lie inside a wider field, with `stride_b`, `stride_y`,
+ * `stride_x` between neighbours. peephole is (3, C), zeros where there is none.
  *
  * Written in the vector types of gcc and clang: the quotients of several gates share one division,
  * which compilers do not do by themselves, and takes longer than all else.
@@ -106,18 +105,29 @@ INLINE void write_bfloat16(uint16_t *to, vec x, long number) {
     memcpy(to, &rounded, 2 * number);
 }
 
+INLINE vec round_float32(vec x) { return x; }
+
+INLINE vec round_bfloat16(vec x) {
+    uint16_t rounded[LANES];
+    write_bfloat16(rounded, x, LANES);
+    return read_bfloat16(rounded, LANES);
+}
+
 #define TYPE float
 #define NAME(name) name##_float32
 #define READ read_float32
 #define WRITE write_float32
+#define ROUND round_float32
 #include "gates_loops.h"
 #undef TYPE
 #undef NAME
 #undef READ
 #undef WRITE
+#undef ROUND
 
 #define TYPE uint16_t
 #define NAME(name) name##_bfloat16
 #define READ read_bfloat16
 #define WRITE write_bfloat16
+#define ROUND round_bfloat16
 #include "gates_loops.h"

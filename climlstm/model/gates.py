@@ -1,9 +1,9 @@
 """The gates and the state update of a ConvLSTM, point by point (Shi et al. 2015, eq. 3).
 
 `update_state` is the equations themselves, for any device, left to autograd. The other two are its
-forward and backward pass by hand, which keep only what backward needs: three of the gates and the
-states, which tell the fourth. They run as they stand here, or fused into one pass over memory (see
-`kernel`).
+forward and backward pass by hand, which keep only what backward needs: the states, which tell o and
+g, and the gates i and f, if these are not to be computed again. They run as they stand here, or
+fused into one pass over memory (see `kernel`).
 """
 
 import torch
@@ -38,32 +38,27 @@ def plain_forward(
     z_hidden: Tensor | None,
     c: Tensor,
     peephole: Tensor | None,
+    c_after: Tensor,
     gates: Tensor | None,
-    kept: Tensor | None,
-    h: Tensor | None,
+    h: Tensor,
 ) -> None:
-    """`update_state` of z + z_hidden: writes the new cell state over c and, in the precision of z,
-    into kept; the gates i, f, g into gates (B, 3 C, H, W); the hidden state into h. None: unwanted.
+    """`update_state` of z + z_hidden: writes the cell state after the step, the gates i and f
+    (B, 2 C, H, W), unless None, and the hidden state.
 
-    gates may lie in z where h is unwanted.
+    c_after may be c. Both gates are rounded to the precision of z before they act, so that what is
+    kept of them tells the rest.
     """
     total = z.to(c.dtype) if z_hidden is None else z.to(c.dtype) + z_hidden
     i, f, o, g = total.chunk(4, dim=1)
-    if peephole is not None:
-        i = i + peephole[0] * c
-        f = f + peephole[1] * c
-    i, f, g = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g)
-    c.mul_(f).addcmul_(i, g)
-    c.masked_fill_(c.abs() < TINY, TINY)
-    if kept is not None:
-        kept.copy_(c)
+    i, f = _opened(i, f, c, peephole, z.dtype)
+    c_after.copy_(f * c + i * torch.tanh(g))
+    c_after.masked_fill_(c_after.abs() < TINY, TINY)
     if gates is not None:
-        for part, gate in zip(gates.chunk(3, dim=1), (i, f, g), strict=True):
+        for part, gate in zip(gates.chunk(2, dim=1), (i, f), strict=True):
             part.copy_(gate)
-    if h is not None:
-        if peephole is not None:
-            o = o + peephole[2] * c
-        h.copy_(torch.sigmoid(o) * torch.tanh(c))
+    if peephole is not None:
+        o = o + peephole[2] * c_after
+    h.copy_(torch.sigmoid(o) * torch.tanh(c_after))
 
 
 def plain_backward(
@@ -76,22 +71,26 @@ def plain_backward(
     grad_c: Tensor,
     grad_z: Tensor,
     bias: Tensor,
+    *,
+    opened: bool,
 ) -> None:
     """Gradients of `update_state`: writes grad_z, adds its sum over all points to bias (4 C), and
     turns grad_c from after the step to before.
 
-    gates, c, c_after, h: as `plain_forward` writes and keeps them; c before, the others after the
-        step.
-    grad_z: on CPUs, gates may lie in it.
+    c, c_after, h: as `plain_forward` is given and writes them.
+    gates: as it writes them, if opened; else what is convolved for i and f.
     """
-    i, f, g = gates.to(grad_c.dtype).chunk(3, dim=1)
+    i, f = gates.to(grad_c.dtype).chunk(2, dim=1)
+    if not opened:
+        i, f = _opened(i, f, c, peephole, gates.dtype)
     h, grad_h = h.to(grad_c.dtype), grad_h.to(grad_c.dtype)
-    tanh = torch.tanh(c_after.to(grad_c.dtype))
+    tanh = torch.tanh(c_after)
     o = (h / tanh).clamp(max=1)
     grad_o = grad_h * h * (1 - o)
     grad_c += grad_h * o * (1 - tanh * tanh)
     if peephole is not None:
         grad_c += grad_o * peephole[2]
+    g = _candidate(i, f, c, c_after)
     grad_i = grad_c * g * i * (1 - i)
     grad_f = grad_c * c * f * (1 - f)
     grad_g = grad_c * i * (1 - g * g)
@@ -101,3 +100,21 @@ def plain_backward(
     for part, grad in zip(grad_z.chunk(4, dim=1), (grad_i, grad_f, grad_o, grad_g), strict=True):
         part.copy_(grad)
     bias += grad_z.sum(dim=(0, 2, 3), dtype=bias.dtype)
+
+
+def _opened(
+    i: Tensor, f: Tensor, c: Tensor, peephole: Tensor | None, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The gates i and f of what is convolved for them, rounded to a precision."""
+    if peephole is not None:
+        i, f = i + peephole[0] * c, f + peephole[1] * c
+    return torch.sigmoid(i).to(dtype).to(c.dtype), torch.sigmoid(f).to(dtype).to(c.dtype)
+
+
+def _candidate(i: Tensor, f: Tensor, c: Tensor, c_after: Tensor) -> Tensor:
+    """g, from what it added to the cell state.
+
+    It is as inexact as i is small beside the states, but gradients contain it only times i.
+    """
+    added = c_after - f * c
+    return torch.where(i > 0, (added / i).clamp(-1, 1), 0)

@@ -27,9 +27,9 @@ class Forward(Protocol):
         z_hidden: Tensor | None,
         c: Tensor,
         peephole: Tensor | None,
+        c_after: Tensor,
         gates: Tensor | None,
-        kept: Tensor | None,
-        h: Tensor | None,
+        h: Tensor,
     ) -> None:
         """As `plain_forward`."""
 
@@ -46,6 +46,8 @@ class Backward(Protocol):
         grad_c: Tensor,
         grad_z: Tensor,
         bias: Tensor,
+        *,
+        opened: bool,
     ) -> None:
         """As `plain_backward`."""
 
@@ -102,15 +104,14 @@ def _compiled(precision: str) -> Gates | None:
         z_hidden: Tensor | None,
         c: Tensor,
         peephole: Tensor | None,
+        c_after: Tensor,
         gates: Tensor | None,
-        kept: Tensor | None,
-        h: Tensor | None,
+        h: Tensor,
     ) -> None:
         if z_hidden is not None:
             z.add_(z_hidden)
         given = _or_zeros(peephole, c)
-        extent = _extent(c, c if h is None else h, z if gates is None else gates)
-        c_forward(*_pointers(z, c, given, gates, kept, h), *extent)
+        c_forward(*_pointers(z, c, given, c_after, gates, h), *_extent(c, h))
 
     def backward(
         gates: Tensor,
@@ -122,12 +123,14 @@ def _compiled(precision: str) -> Gates | None:
         grad_c: Tensor,
         grad_z: Tensor,
         bias: Tensor,
+        *,
+        opened: bool,
     ) -> None:
         assert h.stride() == grad_h.stride()
         given = _or_zeros(peephole, grad_c)
         sums = grad_c.new_zeros(torch.get_num_threads(), len(bias))
         fields = (gates, c, c_after, h, grad_h, given, grad_c, grad_z, sums)
-        c_backward(*_pointers(*fields), *_extent(c, grad_h, gates))
+        c_backward(*_pointers(*fields), ctypes.c_int(opened), *_extent(c, h))
         bias += sums.sum(dim=0)
 
     return Gates(forward, backward)
@@ -141,12 +144,11 @@ def _pointers(*tensors: Tensor | None) -> list[ctypes.c_void_p]:
     return [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors]
 
 
-def _extent(c: Tensor, h: Tensor, gates: Tensor) -> list[ctypes.c_long | ctypes.c_int]:
-    """B, H, W, C, the strides of the hidden state by B, H and W, that of the gates by points, and
-    the threads to use."""
+def _extent(c: Tensor, h: Tensor) -> list[ctypes.c_long | ctypes.c_int]:
+    """B, H, W, C, the strides of the hidden state by B, H and W, and the threads to use."""
     batch, channels, rows, columns = c.shape
     by_batch, _, by_row, by_column = h.stride()
-    numbers = (batch, rows, columns, channels, by_batch, by_row, by_column, gates.stride(3))
+    numbers = (batch, rows, columns, channels, by_batch, by_row, by_column)
     return [*map(ctypes.c_long, numbers), ctypes.c_int(torch.get_num_threads())]
 
 

@@ -37,12 +37,21 @@ def _place(points, rows, columns, stride_b, stride_y, stride_x):  # type: ignore
 
 
 @triton.jit
+def _opened(zi, zf, c, peephole, k, channels, HAS_PEEPHOLE: tl.constexpr, dtype: tl.constexpr):  # type: ignore[no-untyped-def]  # fmt: skip
+    """i and f of what is convolved for them, rounded to the precision of that."""
+    if HAS_PEEPHOLE:
+        zi += tl.load(peephole + k, k < channels) * c
+        zf += tl.load(peephole + channels + k, k < channels) * c
+    i, f = tl.sigmoid(zi).to(dtype).to(tl.float32), tl.sigmoid(zf).to(dtype).to(tl.float32)
+    return i, f
+
+
+@triton.jit
 def _forward(  # type: ignore[no-untyped-def]
-    z, z_hidden, c, peephole, gates, kept, h, number, rows, columns, channels,
-    stride_b, stride_y, stride_x, stride_gates,
+    z, z_hidden, c, peephole, c_after, gates, h, number, rows, columns, channels,
+    stride_b, stride_y, stride_x,
     POINTS: tl.constexpr, CHANNELS: tl.constexpr, HAS_PEEPHOLE: tl.constexpr,
-    HAS_HIDDEN: tl.constexpr, TO_GATES: tl.constexpr, TO_KEPT: tl.constexpr, TO_H: tl.constexpr,
-    SMALLEST: tl.constexpr,
+    HAS_HIDDEN: tl.constexpr, TO_GATES: tl.constexpr, SMALLEST: tl.constexpr,
 ):  # fmt: skip
     points = (tl.program_id(0).to(tl.int64) * POINTS + tl.arange(0, POINTS))[:, None]
     k = tl.arange(0, CHANNELS)[None, :]
@@ -57,45 +66,45 @@ def _forward(  # type: ignore[no-untyped-def]
         zf += tl.load(z_hidden + f, inside)
         zo += tl.load(z_hidden + o, inside)
         zg += tl.load(z_hidden + g, inside)
-    if HAS_PEEPHOLE:
-        zi += tl.load(peephole + k, k < channels) * before
-        zf += tl.load(peephole + channels + k, k < channels) * before
-    gate_i, gate_f, candidate = tl.sigmoid(zi), tl.sigmoid(zf), _tanh(zg)
-    after = gate_f * before + gate_i * candidate
+    gate_i, gate_f = _opened(
+        zi, zf, before, peephole, k, channels, HAS_PEEPHOLE, z.dtype.element_ty
+    )
+    after = gate_f * before + gate_i * _tanh(zg)
     after = tl.where(tl.abs(after) < SMALLEST, SMALLEST, after)
-    tl.store(c + at, after, inside)
+    tl.store(c_after + at, after, inside)
     if TO_GATES:
-        at_gates = points * stride_gates + k
+        at_gates = points * 2 * channels + k
         tl.store(gates + at_gates, gate_i, inside)
         tl.store(gates + at_gates + channels, gate_f, inside)
-        tl.store(gates + at_gates + 2 * channels, candidate, inside)
-    if TO_KEPT:
-        tl.store(kept + at, after, inside)
-    if TO_H:
-        if HAS_PEEPHOLE:
-            zo += tl.load(peephole + 2 * channels + k, k < channels) * after
-        at_h = _place(points, rows, columns, stride_b, stride_y, stride_x) + k
-        tl.store(h + at_h, tl.sigmoid(zo) * _tanh(after), inside)
+    if HAS_PEEPHOLE:
+        zo += tl.load(peephole + 2 * channels + k, k < channels) * after
+    at_h = _place(points, rows, columns, stride_b, stride_y, stride_x) + k
+    tl.store(h + at_h, tl.sigmoid(zo) * _tanh(after), inside)
 
 
 @triton.jit
 def _backward(  # type: ignore[no-untyped-def]
     gates, c, c_after, h, grad_h, peephole, grad_c, grad_z, number, rows, columns, channels,
-    stride_b, stride_y, stride_x, stride_gates,
+    stride_b, stride_y, stride_x,
     POINTS: tl.constexpr, CHANNELS: tl.constexpr, HAS_PEEPHOLE: tl.constexpr,
+    OPENED: tl.constexpr,
 ):  # fmt: skip
     points = (tl.program_id(0).to(tl.int64) * POINTS + tl.arange(0, POINTS))[:, None]
     k = tl.arange(0, CHANNELS)[None, :]
     inside = (points < number) & (k < channels)
     at, at_z = points * channels + k, points * 4 * channels + k
-    at_gates = points * stride_gates + k
+    at_gates = points * 2 * channels + k
+    before, after = tl.load(c + at, inside), tl.load(c_after + at, inside)
     i = tl.load(gates + at_gates, inside).to(tl.float32)
     f = tl.load(gates + at_gates + channels, inside).to(tl.float32)
-    g = tl.load(gates + at_gates + 2 * channels, inside).to(tl.float32)
+    if not OPENED:
+        i, f = _opened(i, f, before, peephole, k, channels, HAS_PEEPHOLE, gates.dtype.element_ty)
+    g = (after - f * before) / tl.where(i > 0, i, 1.0)  # as `_candidate`
+    g = tl.where(i > 0, tl.where(g > 1, 1.0, tl.where(g < -1, -1.0, g)), 0.0)
     at_h = _place(points, rows, columns, stride_b, stride_y, stride_x) + k
     hidden = tl.load(h + at_h, inside).to(tl.float32)
     dh = tl.load(grad_h + at_h, inside).to(tl.float32)
-    tanh = _tanh(tl.load(c_after + at, inside).to(tl.float32))
+    tanh = _tanh(after)
     o = hidden / tl.where(inside, tanh, 1.0)
     o = tl.where(o > 1, 1.0, o)
     dzo = dh * hidden * (1 - o)
@@ -103,16 +112,16 @@ def _backward(  # type: ignore[no-untyped-def]
     if HAS_PEEPHOLE:
         dc += dzo * tl.load(peephole + 2 * channels + k, k < channels)
     dzi = dc * g * i * (1 - i)
-    dzf = dc * tl.load(c + at, inside).to(tl.float32) * f * (1 - f)
-    before = dc * f
+    dzf = dc * before * f * (1 - f)
+    dc_before = dc * f
     if HAS_PEEPHOLE:
-        before += dzi * tl.load(peephole + k, k < channels)
-        before += dzf * tl.load(peephole + channels + k, k < channels)
+        dc_before += dzi * tl.load(peephole + k, k < channels)
+        dc_before += dzf * tl.load(peephole + channels + k, k < channels)
     tl.store(grad_z + at_z, dzi, inside)
     tl.store(grad_z + at_z + channels, dzf, inside)
     tl.store(grad_z + at_z + 2 * channels, dzo, inside)
     tl.store(grad_z + at_z + 3 * channels, dc * i * (1 - g * g), inside)
-    tl.store(grad_c + at, before, inside)
+    tl.store(grad_c + at, dc_before, inside)
 
 
 def forward(
@@ -120,21 +129,19 @@ def forward(
     z_hidden: Tensor | None,
     c: Tensor,
     peephole: Tensor | None,
+    c_after: Tensor,
     gates: Tensor | None,
-    kept: Tensor | None,
-    h: Tensor | None,
+    h: Tensor,
 ) -> None:
     """As `plain_forward`."""
-    given = [z if part is None else part for part in (z_hidden, c, peephole, gates, kept, h)]
+    given = [z if part is None else part for part in (z_hidden, c, peephole, c_after, gates, h)]
     flags = {
         "HAS_PEEPHOLE": peephole is not None,
         "HAS_HIDDEN": z_hidden is not None,
         "TO_GATES": gates is not None,
-        "TO_KEPT": kept is not None,
-        "TO_H": h is not None,
         "SMALLEST": TINY,
     }
-    _launch(_forward, (z, *given), c, c if h is None else h, z if gates is None else gates, flags)
+    _launch(_forward, (z, *given), c, h, flags)
 
 
 def backward(
@@ -147,23 +154,19 @@ def backward(
     grad_c: Tensor,
     grad_z: Tensor,
     bias: Tensor,
+    *,
+    opened: bool,
 ) -> None:
     """As `plain_backward`."""
     assert h.stride() == grad_h.stride()
     given = grad_c if peephole is None else peephole
-    flags = {"HAS_PEEPHOLE": peephole is not None}
-    fields = (gates, c, c_after, h, grad_h, given, grad_c, grad_z)
-    _launch(_backward, fields, c, grad_h, gates, flags)
+    flags = {"HAS_PEEPHOLE": peephole is not None, "OPENED": opened}
+    _launch(_backward, (gates, c, c_after, h, grad_h, given, grad_c, grad_z), c, h, flags)
     bias += grad_z.sum(dim=(0, 2, 3), dtype=bias.dtype)
 
 
 def _launch(
-    kernel: Any,
-    tensors: tuple[Tensor, ...],
-    c: Tensor,
-    h: Tensor,
-    gates: Tensor,
-    flags: dict[str, Any],
+    kernel: Any, tensors: tuple[Tensor, ...], c: Tensor, h: Tensor, flags: dict[str, Any]
 ) -> None:
     batch, channels, rows, columns = c.shape
     by_batch, _, by_row, by_column = h.stride()
@@ -173,7 +176,7 @@ def _launch(
     with torch.cuda.device_of(c):
         kernel[(triton.cdiv(number, at_once),)](
             *(*tensors, number, rows, columns, channels),
-            *(by_batch, by_row, by_column, gates.stride(3)),
+            *(by_batch, by_row, by_column),
             POINTS=at_once,
             CHANNELS=width,
             **flags,

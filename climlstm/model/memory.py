@@ -22,14 +22,18 @@ SMALL = 2**20
 """Bytes below which the allocator of PyTorch does as well."""
 
 
+def empty(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Uninitialised contiguous tensor on the device of another one."""
+    if like.device.type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=like.device)
+    return _of_this_thread().take(shape, dtype)
+
+
 def empty_channels_last(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Uninitialised tensor (..., C, H, W) on the device of another one, with the channels of a
     point side by side in memory, as the convolution libraries like it best."""
     *batch, channels, rows, columns = shape
-    last = (*batch, rows, columns, channels)
-    if like.device.type != "cpu":
-        return torch.empty(last, dtype=dtype, device=like.device).movedim(-1, -3)
-    return _of_this_thread().take(last, dtype).movedim(-1, -3)
+    return empty(like, (*batch, rows, columns, channels), dtype).movedim(-1, -3)
 
 
 class Buffers:
