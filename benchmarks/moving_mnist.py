@@ -165,6 +165,7 @@ def main() -> None:
             geometry=plane,
             precision=torch.bfloat16,
             hidden=tuple(hidden),
+            blocks=0,
             kernel=kernel,
             patch=4,
             shared=False,

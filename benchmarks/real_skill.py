@@ -33,7 +33,7 @@ SETS = {
 }
 """Run files, and lead times in hours."""
 NETWORKS = {
-    "ConvLSTM": ["model.options={hidden: [48, 48]}"],
+    "ConvLSTM": ["model.options={hidden: [48, 48], blocks: 0}"],
     "ConvLSTM, deep": ["model.options={hidden: [32], blocks: 2}"],
     "CNN": ["model.name=cnn", "model.options={hidden: 40}"],
     "LSTM": ["model.name=lstm"],

@@ -36,7 +36,7 @@ data:
     train: [2001-01-01, 2001-03-01]
     valid: [2001-03-03, 2001-03-10]
     test: [2001-03-12, 2001-04-05]
-model: {name: convlstm, history: 3, options: {hidden: [32]}}
+model: {name: convlstm, history: 3, options: {hidden: [32], blocks: 0}}
 training:
   {horizon: 2, ramp: 0, validation_windows: 8, precision: float32, threads: 1, keep: 1}
 """

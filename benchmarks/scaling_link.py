@@ -51,7 +51,7 @@ data:
     train: [2001-01-01, 2001-10-31]
     valid: [2001-11-03, 2001-12-31]
     test: [2002-01-02, 2002-01-31]
-model: {name: convlstm, history: 2, options: {hidden: [64]}}
+model: {name: convlstm, history: 2, options: {hidden: [64], blocks: 0}}
 training:
   {horizon: 2, ramp: 0, batch_size: 16, validation_windows: 64, precision: float32, threads: 1,
    learning_rate: 3.0e-3, keep: 1}

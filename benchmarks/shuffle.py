@@ -100,7 +100,7 @@ def make_run(folder: Path, years: float) -> Config:
                 "static": ["orography"],
                 "periods": {name: list(map(str, span)) for name, span in periods.items()},
             },
-            "model": {"name": "convlstm", "history": 1, "options": {"hidden": [32]}},
+            "model": {"name": "convlstm", "history": 1, "options": {"hidden": [32], "blocks": 0}},
             "training": {
                 "horizon": 2,
                 "batch_size": BATCH,

@@ -76,7 +76,7 @@ data:
     train: [2001-01-01, 2001-02-15]
     valid: [2001-02-16, 2001-03-10]
     test: [2001-03-11, 2001-04-05]
-model: {{name: convlstm, history: 2, options: {{hidden: [8]}}}}
+model: {{name: convlstm, history: 2, options: {{hidden: [8], blocks: 0}}}}
 training:
   {{horizon: 2, epochs: 2, batch_size: 8, validation_windows: 16, precision: float32, threads: 1}}
 forecast: {{steps: 4, every: 24h}}
