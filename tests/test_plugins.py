@@ -435,7 +435,7 @@ def test_show_gives_text_options_and_origin(climlstm):
     for text in ("Weighted Huber loss", "climlstm.model.losses:Huber", "delta", "gt=0", "1.0"):
         assert text in out
     assert "derived from: u10, v10" in climlstm("show", "climlstm:ws10")[1]
-    assert "hidden" in climlstm("show", "convlstm")[1]
+    assert "tuple[int (ge=1), ...] (min_length=1)" in climlstm("show", "convlstm")[1]
     _, _, complaint = climlstm("show", "hubr")
     assert "Did you mean 'huber'?" in complaint
 

@@ -6,7 +6,7 @@ import json
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from rich.markup import escape
@@ -133,15 +133,21 @@ def _default(default: Any, factory: Any) -> str:
 
 
 def _type_name(annotation: Any) -> str:
-    """The annotation as people write it: `float, gt=0` for a constrained one."""
+    """The annotation as people write it: `float (gt=0)` for a constrained one."""
     if isinstance(annotation, str):
         return annotation
+    if annotation is ...:
+        return "..."
     limits = [text for each in getattr(annotation, "__metadata__", ()) for text in _limits(each)]
     plain = getattr(annotation, "__origin__", annotation) if limits else annotation
-    text = plain.__name__ if isinstance(plain, type) else str(plain)
+    if get_origin(plain) in (tuple, list, dict):
+        inside = ", ".join(_type_name(each) for each in get_args(plain))
+        text = f"{get_origin(plain).__name__}[{inside}]"
+    else:
+        text = plain.__name__ if isinstance(plain, type) else str(plain)
     for module in ("typing.", "collections.abc."):
         text = text.replace(module, "")
-    return ", ".join([text, *limits])
+    return f"{text} ({', '.join(limits)})" if limits else text
 
 
 def _limits(field: Any) -> list[str]:
