@@ -63,8 +63,8 @@ NETWORKS = {
     ],
     "ConvLSTM, deep and sharp": [
         "model.name=convlstm",
-        "model.options={hidden: [56], blocks: 2, patch: 2}",
-        "training.loss={name: amse, options: {factor: truth, blend: 0.85}}",
+        "model.options={hidden: [56], blocks: 2, patch: 2, diffusion: true}",
+        "training.loss={name: amse, options: {factor: truth}}",
         "training.horizon=8",
     ],
     "OpenSTL-style": [

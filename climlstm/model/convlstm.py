@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from climlstm.model.diffusion import Diffusion
 from climlstm.model.gates import update_state
 from climlstm.model.head import TendencyHead
 from climlstm.model.padding import Geometry, interior, with_halo
@@ -40,6 +41,10 @@ class ConvLSTM(nn.Module):
         made half again as many days useful as further layers did. 0: none, as in the paper."""
         patch: Annotated[int, Field(ge=1)] = 1
         """Cells by cells that the layers see as one, with channels for each: for fine grids."""
+        diffusion: bool = False
+        """Whether cells of the next state exchange with their neighbours, as each channel learns,
+        so that noise does not add up in the smallest waves. Forecasts of squared errors become
+        smoother by it; sharp ones are had with a loss such as `amse` of climlstm-spectral."""
         peephole: bool = False
         """Whether the gates see the cell state (with one weight a channel)."""
         shared: bool = True
@@ -99,6 +104,7 @@ class ConvLSTM(nn.Module):
         self.encoder = None if alone else Stack(read, chosen, coarse)
         features = [width] if chosen.blocks else chosen.hidden
         self.head = TendencyHead(features, channels, patch=chosen.patch, scale=tendency_scale)
+        self.diffusion = Diffusion(channels, geometry, tendency_scale) if chosen.diffusion else None
         sign = [*(geometry.sign or (1,) * channels), *(1,) * (forcing + static)]
         self.register_buffer("sign", torch.tensor(sign, dtype=torch.float32), persistent=False)
         self.geometry = geometry
@@ -122,6 +128,8 @@ class ConvLSTM(nn.Module):
             states = self.forecaster(x, states, weights)
             features, halo = self._features(x[-1], states)
             state = self.head(state, features, halo=halo)
+            if self.diffusion is not None:
+                state = self.diffusion(state)
             yield state
 
     def _inputs(self, fields: Tensor) -> Tensor:
