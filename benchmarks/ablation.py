@@ -95,7 +95,7 @@ NOISY = "model.name=__main__:NoisyInputs"
 
 def options(**changed: object) -> list[str]:
     """Options of the network, and what is changed; the learning rate."""
-    chosen = {"hidden": [56], "blocks": 2, "patch": 2} | changed
+    chosen = {"hidden": [56], "blocks": 2, "diffusion": False, "patch": 2} | changed
     return [f"model.options={json.dumps(chosen)}", RATE]
 
 
@@ -115,6 +115,18 @@ VARIANTS = {
     "patch 4": options(hidden=[112], patch=4),
     "kernel 5": options(hidden=[34], kernel=5),
     "peephole": options(peephole=True),
+    "diffusion, twice the learning rate": [
+        *options(diffusion=True),
+        "training.learning_rate=4e-3",
+    ],
+    "diffusion, twice the learning rate, AMSE, factor truth": [
+        *(*options(diffusion=True), "training.learning_rate=4e-3"),
+        "training.loss={name: amse, options: {factor: truth}}",
+    ],
+    "diffusion, twice the learning rate, AMSE, factor truth, blend 0.85, horizon 8": [
+        *(*options(diffusion=True), "training.learning_rate=4e-3", "training.horizon=8"),
+        "training.loss={name: amse, options: {factor: truth, blend: 0.85}}",
+    ],
     "horizon 1": [*options(), "training.horizon=1"],
     "horizon 8": [*options(), "training.horizon=8"],
     "horizon 12": [*options(), "training.horizon=12"],

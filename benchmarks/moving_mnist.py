@@ -166,6 +166,7 @@ def main() -> None:
             precision=torch.bfloat16,
             hidden=tuple(hidden),
             blocks=0,
+            diffusion=False,
             kernel=kernel,
             patch=4,
             shared=False,

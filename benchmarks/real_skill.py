@@ -33,8 +33,8 @@ SETS = {
 }
 """Run files, and lead times in hours."""
 NETWORKS = {
-    "ConvLSTM": ["model.options={hidden: [48, 48], blocks: 0}"],
-    "ConvLSTM, deep": ["model.options={hidden: [32], blocks: 2}"],
+    "ConvLSTM": ["model.options={hidden: [48, 48], blocks: 0, diffusion: false}"],
+    "ConvLSTM, deep": ["model.options={hidden: [32], blocks: 2, diffusion: false}"],
     "CNN": ["model.name=cnn", "model.options={hidden: 40}"],
     "LSTM": ["model.name=lstm"],
 }

@@ -56,14 +56,17 @@ from climlstm.runs import evaluate_run, find_trained, forecast_run, train_run
 
 LEADS = [pd.Timedelta(hours=h) for h in (12, 24, 48, 72, 120, 168, 336)]
 NETWORKS = {
-    "ConvLSTM": ["model.name=convlstm", "model.options={hidden: [64, 64], blocks: 0, patch: 2}"],
+    "ConvLSTM": [
+        "model.name=convlstm",
+        "model.options={hidden: [64, 64], blocks: 0, diffusion: false, patch: 2}",
+    ],
     "ConvLSTM, deep": [
         "model.name=convlstm",
         "model.options={hidden: [56], blocks: 2, patch: 2}",
     ],
     "ConvLSTM, deep and sharp": [
         "model.name=convlstm",
-        "model.options={hidden: [56], blocks: 2, patch: 2, diffusion: true}",
+        "model.options={hidden: [56], blocks: 2, patch: 2}",
         "training.loss={name: amse, options: {factor: truth}}",
         "training.horizon=8",
     ],

@@ -67,7 +67,7 @@ def measure(folder: Path, *, years: int, epochs: int, width: int, console: Conso
     (folder / "catalog.yaml").write_text(CATALOG, encoding="utf-8")
     (folder / "run.yaml").write_text(run_text(years=years, workers=1), encoding="utf-8")
     simulate(folder / "atmosphere.zarr", years=years + 1, start="2001-01-01")
-    options = f"{{hidden: [{width}, {width}], blocks: 0, patch: 2}}"
+    options = f"{{hidden: [{width}, {width}], blocks: 0, diffusion: false, patch: 2}}"
     tables = []
     for number, (label, loss) in enumerate(LOSSES.items()):
         settings = [f"name=loss-{number}", f"training.loss={loss}", f"model.options={options}"]

@@ -574,8 +574,8 @@ def test_encoder_has_weights_of_its_own_only_if_asked_for():
     def count(network):
         return sum(p.numel() for p in network.parameters())
 
-    head = 2 * 5 + 2
-    assert count(network_on(GLOBE, shared=False)) - head == 2 * (count(network_on(GLOBE)) - head)
+    rest = (2 * 5 + 2) + 2 * 8  # head and diffusion
+    assert count(network_on(GLOBE, shared=False)) - rest == 2 * (count(network_on(GLOBE)) - rest)
 
 
 def test_blocks_that_start_as_the_identity_leave_the_stack_between_two_convolutions():

@@ -64,8 +64,8 @@ def test_cells_without_values_neither_change_nor_leak():
     assert not torch.equal(changed[0, 0][observed], state[0, 0][observed])
 
 
-def test_a_network_has_it_where_it_is_asked_for():
-    network = ConvLSTM(2, 1, 0, history=1, geometry=GLOBE, hidden=(3,), diffusion=True)
+def test_a_network_has_it_unless_told_otherwise():
+    network = ConvLSTM(2, 1, 0, history=1, geometry=GLOBE, hidden=(3,))
     history, forcing = randn(1, 1, 2, 6, 8), randn(1, 2, 1, 6, 8)
     assert torch.equal(next(network.steps(history, forcing)), history[:, 0])
     with torch.no_grad():
@@ -73,4 +73,15 @@ def test_a_network_has_it_where_it_is_asked_for():
     first, second = network.steps(history, forcing)
     torch.testing.assert_close(first, network.diffusion(history[:, 0]))
     torch.testing.assert_close(second, network.diffusion(first))
-    assert ConvLSTM(2, 1, 0, history=1, geometry=GLOBE, hidden=(3,)).diffusion is None
+    without = ConvLSTM(2, 1, 0, history=1, geometry=GLOBE, hidden=(3,), diffusion=False)
+    assert without.diffusion is None
+
+
+def test_networks_from_before_have_none():
+    network = ConvLSTM(2, 1, 0, history=1, geometry=REGION, hidden=(3,))
+    with torch.no_grad():
+        network.diffusion.weight.fill_(0.1)
+    state = network.state_dict()
+    del state["diffusion.weight"]
+    network.load_state_dict(state)
+    assert not network.diffusion.weight.any()

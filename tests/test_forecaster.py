@@ -69,8 +69,8 @@ def test_steps_are_the_forecast_one_by_one():
 
 def test_tendency_is_in_units_of_its_standard_deviation():
     """One step of t2m is 0.1 of its standard deviation, one of u10 half of it."""
-    fast = make(tendency_std=STATISTICS["std"])
-    slow = make()
+    spec = dataclasses.replace(SPEC, options={**SPEC.options, "diffusion": False})
+    fast, slow = make(spec, tendency_std=STATISTICS["std"]), make(spec)
     difference = fast(HISTORY, FORCING[:, :2])[:, 0] - HISTORY[:, -1]
     expected = difference * torch.tensor([0.1, 0.5]).reshape(2, 1, 1)
     torch.testing.assert_close(slow(HISTORY, FORCING[:, :2])[:, 0] - HISTORY[:, -1], expected)

@@ -41,10 +41,10 @@ class ConvLSTM(nn.Module):
         made half again as many days useful as further layers did. 0: none, as in the paper."""
         patch: Annotated[int, Field(ge=1)] = 1
         """Cells by cells that the layers see as one, with channels for each: for fine grids."""
-        diffusion: bool = False
+        diffusion: bool = True
         """Whether cells of the next state exchange with their neighbours, as each channel learns,
-        so that noise does not add up in the smallest waves. Forecasts of squared errors become
-        smoother by it; sharp ones are had with a loss such as `amse` of climlstm-spectral."""
+        so that noise does not add up in the smallest waves: smaller errors, and smooth forecasts
+        if the loss is for these; `amse` of climlstm-spectral keeps them sharp."""
         peephole: bool = False
         """Whether the gates see the cell state (with one weight a channel)."""
         shared: bool = True

@@ -1,5 +1,7 @@
 """What neighbouring cells of the next state exchange: against noise that adds up over weeks."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -46,3 +48,8 @@ class Diffusion(nn.Module):
     def _convolve(self, field: Tensor, kernel: Tensor, sign: Tensor | None) -> Tensor:
         around = with_halo(field, 1, self.geometry, sign)
         return F.conv2d(around, kernel, groups=len(kernel))
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Networks from before there was diffusion have none."""
+        state.setdefault(f"{prefix}weight", torch.zeros_like(self.weight))
+        super()._load_from_state_dict(state, prefix, *rest)
