@@ -32,7 +32,7 @@ class LSTM(nn.Module):
     class Options:
         """What a run file can choose. The defaults give about as many weights as a ConvLSTM's."""
 
-        hidden: Annotated[int, Field(ge=1)] = 120
+        hidden: Annotated[int, Field(ge=1)] = 146
         """Hidden units of each layer."""
         layers: Annotated[int, Field(ge=1)] = 2
         coarsen: Annotated[int, Field(ge=1)] = 4
@@ -99,7 +99,7 @@ class CNN(nn.Module):
     class Options:
         """What a run file can choose. The defaults give about as many weights as a ConvLSTM's."""
 
-        hidden: Annotated[int, Field(ge=1)] = 78
+        hidden: Annotated[int, Field(ge=1)] = 90
         """Channels between the convolutions."""
         blocks: Annotated[int, Field(ge=0)] = 4
         """Residual blocks of two convolutions each."""
