@@ -16,13 +16,15 @@ stable. How far chance alone takes single wavenumbers from 1, persistence shows.
 mean over the seeds and, in brackets, the smallest and the largest value.
 
 Measured on one core, training on four years, days of ACC > 0.6 of z500 (CPU seconds of training):
-deep ConvLSTM 4.43, 4.26, 4.43 (124 to 127) with three seeds, deep and sharp 4.44 and 4.34 (275 to
-289) with two, OpenSTL-style 1.3 (172; on a busy machine) with one; at half the learning rate 3.9
-three times, and 1.0, 0 and 1.1; ConvLSTM 2.8 (56) and LSTM 1.0 (16), at half the rate, with one;
-persistence 1.0. Power at 14 days, least to greatest of six channels, mean over the seeds, above
-5000 km, 2500 to 5000 km, below: deep 0.78 to 1.03, 0.80 to 0.88, 0.61 to 2.7; deep and sharp 0.85
-to 1.06, 0.89 to 0.96, 0.87 to 1.2 and, of z200, which has little there, 3.8; OpenSTL-style 0.12 to
-0.29, 0.11 to 0.55, 0.05 to 3.5. Single resolved wavenumbers of persistence have 0.83 to 1.25.
+deep ConvLSTM 4.38, 4.29, 4.48 (172), deep and sharp 4.58, 4.49, 4.39 (369), ConvLSTM 3.21, 3.14,
+3.28 (131), OpenSTL-style 1.30, 1.25, 1.34 (215), LSTM 0.98 three times (11), all with three seeds;
+CNN 4.4 (666) with one; persistence 0.98. Without diffusion, the deep one has 4.40, 4.28, 4.44
+(172). Power at 14 days, least to greatest of six channels, mean over the seeds, above 5000 km, 2500
+to 5000 km, below: deep 0.48 to 0.70, 0.54 to 0.75, 0.30 to 0.40, and without diffusion 0.75 to
+0.99, 0.72 to 0.80, 0.55 to 2.5; deep and sharp 0.75 to 0.91, 0.82 to 0.89, 0.76 to 1.07; ConvLSTM
+1.9 to 3.5, 0.91 to 1.5, 0.73 to 5.3; OpenSTL-style 0.11 to 0.23, 0.06 to 0.36, 0.04 to 2.9; CNN
+0.68 to 0.92, 0.80 to 0.95, 0.60 to 1.9. Single resolved wavenumbers of persistence have 0.83 to
+1.25, those of deep and sharp 0.42 to 1.56.
 """
 
 import argparse
