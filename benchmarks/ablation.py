@@ -70,8 +70,8 @@ days, mean of three seeds; RMSE over that one's:
       weight of all wavenumbers, horizon 8 (367)
 
 What is kept: twice the learning rate, which `skill.py` and the demo have now, and costs nothing;
-learnt diffusion; residual blocks, scaled tendencies, patches of two, kernels of three, one known step, weighing by
-tendencies, training over several steps. Static fields and season do not matter to the errors of
+learnt diffusion; residual blocks, scaled tendencies, patches of two, kernels of three, one known
+step, weighing by tendencies, training over several steps. Static fields and season do not matter to the errors of
 this atmosphere, but without static fields forecasts become smooth. Forecasts of squared errors are
 smooth where phases cannot be foreseen; the more so, the further ahead training looks. AMSE charged
 with the true power gives that back, and `blend` says how much: over eight steps all bands above
