@@ -71,15 +71,15 @@ days, mean of three seeds; RMSE over that one's:
 
 What is kept: twice the learning rate, which `skill.py` and the demo have now, and costs nothing;
 learnt diffusion; residual blocks, scaled tendencies, patches of two, kernels of three, one known
-step, weighing by tendencies, training over several steps. Static fields and season do not matter to the errors of
-this atmosphere, but without static fields forecasts become smooth. Forecasts of squared errors are
-smooth where phases cannot be foreseen; the more so, the further ahead training looks. AMSE charged
-with the true power gives that back, and `blend` says how much: over eight steps all bands above
-2500 km come within 20 % of the truth, at smaller errors than over four steps of squared errors.
-Shorter waves, four cells and less, stay within 30 %, but for z200, which has little power there:
-each step leaves noise in the smallest waves, which adds up, and diffusion takes it away.
-Noise on the inputs makes forecasts smooth, so it is no option of climlstm; scheduled sampling keeps
-them sharp but costs skill, and peepholes change nothing.
+step, weighing by tendencies, training over several steps. Static fields and season do not matter to
+the errors of this atmosphere, but without static fields forecasts become smooth. Forecasts of
+squared errors are smooth where phases cannot be foreseen; the more so, the further ahead training
+looks. AMSE charged with the true power gives that back, and `blend` says how much: over eight steps
+all bands above 2500 km come within 20 % of the truth, at smaller errors than over four steps of
+squared errors. Shorter waves, four cells and less, stay within 30 %, but for z200, which has little
+power there: each step leaves noise in the smallest waves, which adds up, and diffusion takes it
+away. Noise on the inputs makes forecasts smooth, so it is no option of climlstm; scheduled sampling
+keeps them sharp but costs skill, and peepholes change nothing.
 """
 
 import argparse

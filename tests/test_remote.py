@@ -37,6 +37,8 @@ class FarStore(WrapperStore):
         self.delay = 0.0
         self.failures: dict[str, int] = {}
         """How often the next requests of a key fail."""
+        self.silent: set[str] = set()
+        """Keys that are never answered."""
         self.asked: list[str] = []
         self.in_flight = self.most_in_flight = 0
 
@@ -49,7 +51,7 @@ class FarStore(WrapperStore):
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            await asyncio.sleep(self.delay)
+            await asyncio.sleep(1000.0 if key in self.silent else self.delay)
             if self.failures.get(key, 0) > 0:
                 self.failures[key] -= 1
                 raise ConnectionError("the line is dead")
@@ -162,6 +164,18 @@ def test_a_request_that_keeps_failing_is_an_error(store):
     with (
         open_stream(plan, memory=100_000) as stream,
         pytest.raises(DataError, match=r"'msl/c/50/0/0' .* cannot be read.*the line is dead"),
+    ):
+        read_all(stream, expected)
+
+
+@pytest.mark.timeout(60)
+def test_a_failure_ends_the_wait_for_what_does_not_come(store):
+    """One task fails while another one waits for an object that is on its way."""
+    expected, plan = values_of(store), plan_of(store)
+    store.failures, store.silent = {"msl/c/50/0/0": 1000}, {"t2m/c/50/0/0"}
+    with (
+        open_stream(plan, memory=100_000) as stream,
+        pytest.raises(DataError, match="the line is dead"),
     ):
         read_all(stream, expected)
 

@@ -101,13 +101,16 @@ class Mirror:
         return arrivals
 
     def release(self, keys: Sequence[str]) -> None:
-        """Let go of objects; those that nobody else reads are deleted."""
+        """Let go of objects; those that nobody else reads are deleted.
+
+        Where another task failed, one may still wait for them: it is told.
+        """
         with self._lock:
             for key in keys:
                 self._readers[key] -= 1
                 if self._readers[key] == 0:
                     del self._readers[key]
-                    self._arrivals.pop(key)
+                    _tell(self._arrivals.pop(key), RuntimeError(f"'{key}' is not read any more"))
                     (self.folder / key).unlink(missing_ok=True)
 
     def close(self) -> None:
