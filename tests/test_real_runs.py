@@ -69,7 +69,7 @@ def test_a_month_of_grib(real_data, tmp_path, monkeypatch):
         "forecast.steps=6",
         "training.horizon=2",
         "model.options.hidden=[8]",
-        "training.learning_rate=0.005",
+        "training.learning_rate=0.003",
     )
     assert forecasts["t2m"].attrs["units"] == "K"
     assert 250 < float(forecasts["t2m"].min()) < float(forecasts["t2m"].max()) < 310
