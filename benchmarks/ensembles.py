@@ -10,11 +10,11 @@ mean is 1 where the two agree; the fair CRPS of a single forecast is its absolut
 
 With --keep, what was trained and scored is kept; the same command goes on.
 
-Measured without diffusion (one seed, one pass over four years, ten members, 31 initialisations,
-six channels). Spread over error at days 2 to 7: 0.75 to 0.96 with noise, 0.90 to 1.03 with states
-perturbed besides (1.20 to 1.29 at day 1), 0.41 to 0.66 from perturbed states alone. The fair CRPS
-of z500 at 5 days: 283, 278, 348; of the single forecast 455. Training with noise takes twice as
-long.
+Measured (one seed, one pass over four years, ten members, 31 initialisations, six channels). Spread
+over error at days 2 to 7: 0.75 to 1.00 with noise, 0.94 to 1.07 with states perturbed besides (1.23
+to 1.33 at day 1). The fair CRPS of z500 at 5 days: 263, 258. Networks without diffusion: 0.75 to
+0.96, 0.90 to 1.03, and 0.41 to 0.66 from perturbed states alone; CRPS 283, 278, 348; of the single
+forecast 455. Training with noise takes twice as long.
 """
 
 import argparse
