@@ -21,7 +21,7 @@ import xarray as xr
 from climlstm.discovery import BUILT_IN as BUILT_IN
 from climlstm.discovery import SINGULAR, Kind, Plugin, discover
 from climlstm.errors import PluginError, nearest
-from climlstm.options import validate
+from climlstm.options import options_of, validate
 
 API_VERSION = 1
 """Version of this contract. A plugin may state the one it was written for as `api_version`."""
@@ -325,6 +325,13 @@ def check_options(kind: Kind, name: str, options: Mapping[str, Any]) -> dict[str
     """
     loaded = load(kind, name)
     return validate(getattr(loaded, "Options", loaded), options, whose=str(_meant(kind, name)))
+
+
+def complete_options(kind: Kind, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """As `check_options`, in plain data, to be written down: later defaults may be others."""
+    loaded, checked = load(kind, name), check_options(kind, name, options)
+    written = options_of(getattr(loaded, "Options", loaded)(**checked))
+    return {key: written[key] for key in checked}
 
 
 def create(kind: Literal["losses", "evaluators"], name: str, options: Mapping[str, Any]) -> Any:

@@ -184,3 +184,12 @@ def test_a_run_leaves_nothing_half_written(small_run):
     train(config)
     assert not list(run_folder(config).glob(".writing-*"))
     json.loads((run_folder(config) / "step-000000022" / "training.json").read_text())
+
+
+def test_a_forecaster_keeps_all_options_of_its_network(small_run):
+    """So that it is built alike where a later version has other defaults."""
+    config = small_run("training.epochs=1")
+    train(config)
+    forecaster, _ = load_forecaster(checkpoint.latest_checkpoint(run_folder(config)))
+    expected = {"hidden": [8], "blocks": 0, "kernel": 3, "patch": 1, "diffusion": True}
+    assert expected.items() <= forecaster.spec.options.items()

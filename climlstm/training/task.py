@@ -14,6 +14,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from climlstm import plugins
 from climlstm.channels import channel
 from climlstm.config import Config, DataConfig, used_plugins
 from climlstm.data.audit import Audit, audit, bounds_of, check_task, what_was_seen
@@ -286,7 +287,7 @@ def describe(config: Config, cube: xr.Dataset) -> Spec:
         longitude=tuple(cube["longitude"].values.tolist()),
         history=config.model.history,
         network=config.model.name,
-        options=config.model.options,
+        options=plugins.complete_options("models", config.model.name, config.model.options),
         noise=config.model.noise,
     )
 
