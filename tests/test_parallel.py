@@ -1,7 +1,6 @@
 """Several workers joined by gloo, as torchrun starts them: what they learn together."""
 
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -161,7 +160,8 @@ def test_two_workers_with_every_option(small_run, run_file):
         f"plain name=unbroken {OUTER}",
         f"killed name=broken {OUTER}",
         f"again name=broken {OUTER}",
-        "diverging name=diverged training.learning_rate=1e30 training.warmup=0",
+        "diverging name=diverged training.learning_rate=1e30 training.warmup=0 "
+        "model.options.diffusion=false",
     )
     assert losses(small_run("name=both")) == pytest.approx(losses(alone), rel=1e-4)
     # Gradients that are accumulated are sent once, and add up to the same.
@@ -181,7 +181,7 @@ def test_two_workers_with_every_option(small_run, run_file):
     assert not torch.equal(*own)  # moments are each worker's own
     # The first worker alone looks at the loss, and all end with what it has to say.
     for output in outputs:
-        assert re.search("The training loss is (inf|nan) near step", output)
+        assert "The training loss is inf near step" in output
     assert not losses(small_run("name=diverged"))
     assert not list(run_folder(small_run("name=diverged")).glob("step-*"))
 
