@@ -91,7 +91,7 @@ from rich.table import Table
 from skill import BANDS_KM, measure, prepare, useful_days, working_folder
 from torch import Tensor
 
-from climlstm.data.stream import Window
+from climlstm.data.windows.stream import Window
 from climlstm.model.convlstm import ConvLSTM
 from climlstm.training.learner import Learner
 

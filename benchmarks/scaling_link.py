@@ -35,8 +35,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from climlstm.data.simulate import simulate
 from climlstm.demo import CATALOG
+from climlstm.simulation.simulate import simulate
 from climlstm.training.progress import JOURNAL, read_journal
 
 RUN = """

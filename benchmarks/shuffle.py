@@ -26,9 +26,9 @@ import torch
 
 from climlstm import plugins
 from climlstm.config import Config, parse_config
-from climlstm.data.plan import CHAIN, Starts, WindowPlan
-from climlstm.data.simulate import simulate
+from climlstm.data.windows.plan import CHAIN, Starts, WindowPlan
 from climlstm.demo import CATALOG
+from climlstm.simulation.simulate import simulate
 from climlstm.training.learner import Learner
 from climlstm.training.parallel import Workers
 from climlstm.training.task import Task, build_forecaster, open_task

@@ -46,7 +46,6 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from climlstm.config import PluginChoice, load_config
-from climlstm.data.simulate import predictability, simulate
 from climlstm.demo import CATALOG, INITIAL_ERROR, PERFECT, run_text
 from climlstm.evaluation.evaluate import Evaluation
 from climlstm.evaluation.tables import useful_lead
@@ -55,6 +54,7 @@ from climlstm.model.convlstm import ConvLSTM, Stack, State
 from climlstm.model.padding import Geometry, interior
 from climlstm.model.saving import load_forecaster
 from climlstm.runs import evaluate_run, find_trained, forecast_run, train_run
+from climlstm.simulation.simulate import predictability, simulate
 
 LEADS = [pd.Timedelta(hours=h) for h in (12, 24, 48, 72, 120, 168, 336)]
 NETWORKS = {

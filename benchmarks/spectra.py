@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from climlstm.config import PluginChoice, load_config
-from climlstm.data.simulate import simulate
 from climlstm.demo import CATALOG, run_text
 from climlstm.forecasting import open_forecasts
 from climlstm.runs import evaluate_run, find_trained, forecast_run, train_run
+from climlstm.simulation.simulate import simulate
 
 LOSSES = {
     "MSE": "{name: mse}",

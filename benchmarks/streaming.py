@@ -46,14 +46,14 @@ from zarr.codecs import BloscCodec, ZstdCodec
 from zarr.storage import FsspecStore, ObjectStore
 
 from climlstm.config import DataConfig
-from climlstm.data.cube import CubePlan, plan_cube
-from climlstm.data.plan import WindowPlan, choose_strips
+from climlstm.data.cube.cube import CubePlan, plan_cube
 from climlstm.data.prepare import prepare
-from climlstm.data.reading import jobs_of, read_jobs
-from climlstm.data.remote import Cache
-from climlstm.data.statistics import compute_statistics
-from climlstm.data.stored import write_object
-from climlstm.data.stream import WindowStream
+from climlstm.data.statistics.statistics import compute_statistics
+from climlstm.data.store.reading import jobs_of, read_jobs
+from climlstm.data.store.remote import Cache
+from climlstm.data.store.stored import write_object
+from climlstm.data.windows.plan import WindowPlan, choose_strips
+from climlstm.data.windows.stream import WindowStream
 
 OURS = "climlstm"
 HISTORY, HORIZON = 12, 12

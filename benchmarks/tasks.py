@@ -24,10 +24,10 @@ import ray
 
 from climlstm.config import load_config
 from climlstm.data.prepare import prepare
-from climlstm.data.simulate import simulate
 from climlstm.demo import CATALOG
-from climlstm.ray_tasks import RayExecutor
+from climlstm.on_ray.tasks import RayExecutor
 from climlstm.runs import plan_preparation
+from climlstm.simulation.simulate import simulate
 
 RUN = """
 name: tasks

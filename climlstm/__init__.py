@@ -7,16 +7,15 @@ Datasets have the accessor `dataset.climlstm`.
 import importlib
 from typing import Any
 
-from climlstm.accessor import register
-
-__version__ = "0.1.0"
+from climlstm.notebook.accessor import register
+from climlstm.version import __version__ as __version__
 
 _HOMES = {
     "load_config": "climlstm.config",
-    "list_sources": "climlstm.data.catalog",
-    "open_source": "climlstm.data.catalog",
-    "build_cube": "climlstm.data.cube",
-    "simulate": "climlstm.data.simulate",
+    "list_sources": "climlstm.data.sources.catalog",
+    "open_source": "climlstm.data.sources.catalog",
+    "build_cube": "climlstm.data.cube.cube",
+    "simulate": "climlstm.simulation.simulate",
     "train": "climlstm.training.loop",
     "forecast": "climlstm.forecasting",
     "open_forecasts": "climlstm.forecasting",

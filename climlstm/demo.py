@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.table import Table
 
 from climlstm.config import Config, PluginChoice, load_config
-from climlstm.data.simulate import predictability, simulate
 from climlstm.evaluation.evaluate import Evaluation
 from climlstm.evaluation.tables import score_table, useful_lead, write_scores
 from climlstm.forecasting import open_forecasts
@@ -28,6 +27,7 @@ from climlstm.grid import wrap_longitude
 from climlstm.plots import plot_forecast, plot_scores, plot_tracks, save
 from climlstm.plugins import create, load
 from climlstm.runs import evaluate_run, find_trained, forecast_run, open_cube, train_run
+from climlstm.simulation.simulate import predictability, simulate
 from climlstm.training.progress import Display
 
 START = 2001

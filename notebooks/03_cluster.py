@@ -30,8 +30,8 @@ import ray
 from IPython.display import clear_output, display
 
 from climlstm.config import load_config
+from climlstm.on_ray.jobs import job_log, list_jobs, start_job
 from climlstm.runs import find_trained
-from climlstm.training.jobs import job_log, list_jobs, start_job
 from climlstm.training.progress import describe, read_journal
 
 demo = next(folder for folder in (Path("demo"), Path("../demo")) if folder.is_dir()).resolve()

@@ -54,8 +54,8 @@ def film(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def weather(tmp_path_factory) -> Path:
     """Folder with a catalog and 100 days of simulated weather, the source `atmosphere`."""
-    from climlstm.data.simulate import simulate
     from climlstm.demo import CATALOG
+    from climlstm.simulation.simulate import simulate
 
     folder = tmp_path_factory.mktemp("weather")
     simulate(folder / "atmosphere.zarr", years=100 / 365.25, spin_up_days=30, seed=1)

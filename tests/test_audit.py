@@ -12,16 +12,16 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
+from climlstm.audit import audit as audits
+from climlstm.audit import chunking, leaks, plausibility
 from climlstm.cli import app
 from climlstm.config import Config
-from climlstm.data import audit as audits
-from climlstm.data import layout, leaks, plausibility
-from climlstm.data.axes import Selection
-from climlstm.data.climatology import climatology, period_of
-from climlstm.data.cube import plan_cube
-from climlstm.data.forcing import forcing_fields
-from climlstm.data.plan import plan_windows
-from climlstm.data.statistics import compute_statistics
+from climlstm.data.cube.cube import plan_cube
+from climlstm.data.cube.forcing import forcing_fields
+from climlstm.data.sources.axes import Selection
+from climlstm.data.statistics.climatology import climatology, period_of
+from climlstm.data.statistics.statistics import compute_statistics
+from climlstm.data.windows.plan import plan_windows
 from climlstm.errors import DataError
 from climlstm.forecasting import open_forecasts
 from climlstm.runs import (
@@ -317,8 +317,8 @@ def test_the_audit_looks_at_the_times_of_the_plan_itself():
 def test_gaps_are_noted():
     times = make_source()["time"].values
     step = make_config().data.step
-    assert rules(layout.check_gaps(times, step)) == set()
-    [gap] = layout.check_gaps(np.delete(times, [5, 6]), step)
+    assert rules(chunking.check_gaps(times, step)) == set()
+    [gap] = chunking.check_gaps(np.delete(times, [5, 6]), step)
     assert gap.value.startswith("2 steps in 1 gaps")
 
 
@@ -399,13 +399,13 @@ def test_a_target_that_is_a_forcing_already():
 
 def test_uneven_coarsening():
     latitude, longitude = np.linspace(88, -88, 12), np.arange(12) * 30.0
-    assert rules(layout.check_coarsening(latitude, longitude, 4)) == set()
-    [finding] = layout.check_coarsening(latitude[:-1], longitude, 4)
+    assert rules(chunking.check_coarsening(latitude, longitude, 4)) == set()
+    [finding] = chunking.check_coarsening(latitude[:-1], longitude, 4)
     assert finding.rule == "coarsening-uneven"
     assert finding.value == "11 latitude rows, blocks of 4: 3 left over"
-    [pole] = layout.check_coarsening(np.linspace(90, -75, 12), longitude, 4)
+    [pole] = chunking.check_coarsening(np.linspace(90, -75, 12), longitude, 4)
     assert "cells are half as high" in pole.what
-    assert rules(layout.check_coarsening(np.linspace(90, -75, 12), longitude, 1)) == set()
+    assert rules(chunking.check_coarsening(np.linspace(90, -75, 12), longitude, 1)) == set()
 
 
 def test_chunks_that_are_read_in_vain():
@@ -437,7 +437,7 @@ def test_steps_that_do_not_divide():
             update={"every": pd.Timedelta(forecast.replace("d", "D")).to_pytimedelta()}
         )
         config = config.model_copy(update={"forecast": changed})
-        findings = list(layout.check_steps(config, times))
+        findings = list(chunking.check_steps(config, times))
         assert [f.rule for f in findings] == ["steps-do-not-divide"] * number, (data, forecast)
 
 

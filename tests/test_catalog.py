@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from climlstm.data.catalog import list_sources, open_source
+from climlstm.data.sources.catalog import list_sources, open_source
 from climlstm.errors import CatalogError, MissingExtraError
 
 CATALOGS = Path(__file__).parents[1] / "catalogs"
@@ -487,7 +487,7 @@ def test_public_stores_are_asked_for_anonymously(source, monkeypatch):
         return weather().assign_attrs(valid_time_start="1940-01-01", valid_time_stop="2024-12-31")
 
     monkeypatch.setattr(xr, "open_dataset", pretend)
-    monkeypatch.setattr("climlstm.data.catalog._reach", lambda *_: None)
+    monkeypatch.setattr("climlstm.data.sources.catalog._reach", lambda *_: None)
     open_source(str(CATALOGS / "era5.yaml"), source.name)
     [(url, options)] = calls
     assert re.fullmatch(
@@ -519,7 +519,7 @@ def test_demo_catalog_opens_local_data(tmp_path, monkeypatch):
 
 def test_listing_needs_neither_intake_nor_data():
     code = (
-        "import sys; from climlstm.data.catalog import list_sources; "
+        "import sys; from climlstm.data.sources.catalog import list_sources; "
         f"assert len(list_sources({str(CATALOGS / 'era5.yaml')!r})) == 4; "
         "assert not {'intake', 'gcsfs', 'eccodes', 'torch'} & set(sys.modules)"
     )
@@ -531,7 +531,7 @@ def test_grib_and_maps_live_in_one_process(real_data):
     if find_spec("cfgrib") is None or find_spec("cartopy") is None:
         pytest.skip("needs climlstm[grib,plot]")
     code = f"""
-from climlstm.data.catalog import open_source
+from climlstm.data.sources.catalog import open_source
 open_source({str(CATALOGS / "examples/real.yaml")!r}, "era5_t2m_uk_2019_03").load()
 import cartopy.crs
 cartopy.crs.Robinson().transform_point(0, 50, cartopy.crs.PlateCarree())

@@ -11,7 +11,7 @@ import typer
 
 from climlstm import cli
 from climlstm.cli import group
-from climlstm.discovery import Plugin
+from climlstm.plugins.discovery import Plugin
 
 
 @pytest.fixture

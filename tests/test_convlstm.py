@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from climlstm.errors import ConfigError
-from climlstm.model import convolution, kernel, recurrence
 from climlstm.model.convlstm import ConvLSTM, ConvLSTMLayer
-from climlstm.model.gates import update_state
+from climlstm.model.kernels import choice, convolution, recurrence
+from climlstm.model.kernels.gates import update_state
 from climlstm.model.padding import Geometry, interior, with_halo
 
 torch.set_num_threads(1)
@@ -347,8 +347,8 @@ def test_compiled_gates_are_the_plain_ones(dtype):
     if shutil.which("gcc") is None:
         pytest.skip("no gcc here")
     z = randn(2, 4 * 19, 3, 5).to(dtype).mul(4).contiguous(memory_format=torch.channels_last)
-    compiled = kernel.gates_for(z, torch.ones(1), fused=True)
-    assert compiled is not kernel.PLAIN
+    compiled = choice.gates_for(z, torch.ones(1), fused=True)
+    assert compiled is not choice.PLAIN
     grad_h = randn(2, 19, 5, 7).to(dtype)
     grad_h = interior(grad_h.contiguous(memory_format=torch.channels_last), 1)
     before, grad_c = (
@@ -358,7 +358,7 @@ def test_compiled_gates_are_the_plain_ones(dtype):
     z[0, 3 * 19 :] = 0
     peephole = randn(3, 19, 1, 1)
     results = []
-    for gates in (compiled, kernel.PLAIN):
+    for gates in (compiled, choice.PLAIN):
         after, opened = torch.empty_like(before), torch.empty_like(z[:, : 2 * 19])
         h = interior(with_halo(torch.empty_like(grad_h), 1, Geometry(3, 5)), 1)
         gates.forward(z.clone(), None, before, peephole, after, opened, h)
@@ -398,7 +398,7 @@ def test_what_is_not_a_number_stays_so_and_infinities_saturate(fused, dtype):
     z = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0])
     z = z.expand(4, 4).reshape(1, 4, 1, 4).to(dtype).contiguous(memory_format=torch.channels_last)
     c, h = torch.ones(1, 1, 1, 4), torch.empty(1, 1, 1, 4, dtype=dtype)
-    kernel.gates_for(z, c, fused=fused).forward(z, None, c, None, c, None, h)
+    choice.gates_for(z, c, fused=fused).forward(z, None, c, None, c, None, h)
     assert torch.stack([c, h.float()])[..., 0].isnan().all()
     torch.testing.assert_close(c[0, 0, 0, 1:], torch.tensor([2.0, 0.0, 0.5]), atol=1e-6, rtol=0)
 
@@ -415,22 +415,22 @@ def test_hidden_state_may_be_convolved_apart(fused):
         ]
         state, h = (c.clone(memory_format=torch.channels_last) for _ in range(2))
         gates = z[:, :6].clone(memory_format=torch.channels_last)
-        kernel.gates_for(z, c, fused=fused).forward(*both, state, None, state, gates, h)
+        choice.gates_for(z, c, fused=fused).forward(*both, state, None, state, gates, h)
         results.append((gates, state, h))
     torch.testing.assert_close(*results)
 
 
 def test_missing_compiler_is_said_aloud_and_does_not_stop_training(monkeypatch, caplog):
     monkeypatch.setenv("CC", "no-such-compiler")
-    kernel._library.cache_clear()
-    kernel._compiled.cache_clear()
+    choice._library.cache_clear()
+    choice._compiled.cache_clear()
     try:
-        assert kernel.gates_for(torch.zeros(1, 4, 1, 1), torch.zeros(1), fused=True) is kernel.PLAIN
+        assert choice.gates_for(torch.zeros(1, 4, 1, 1), torch.zeros(1), fused=True) is choice.PLAIN
         assert "no-such-compiler" in caplog.text
         assert "Install gcc" in caplog.text
     finally:
-        kernel._library.cache_clear()
-        kernel._compiled.cache_clear()
+        choice._library.cache_clear()
+        choice._compiled.cache_clear()
 
 
 # Geometry

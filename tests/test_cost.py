@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from climlstm.audit.cost import reading_cost
 from climlstm.config import DataConfig
-from climlstm.data.cost import reading_cost
-from climlstm.data.cube import plan_cube
-from climlstm.data.plan import WindowPlan
-from climlstm.data.stream import WindowStream
+from climlstm.data.cube.cube import plan_cube
+from climlstm.data.windows.plan import WindowPlan
+from climlstm.data.windows.stream import WindowStream
 
 PERIODS = {
     "train": ("2020-01-01", "2020-02-10"),

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from climlstm.config import DataConfig, Periods, Region
-from climlstm.data.cube import build_cube, plan_cube
+from climlstm.data.cube.cube import build_cube, plan_cube
 from climlstm.errors import DataError
 
 YEARS = [(date(year, 1, 1), date(year, 12, 31)) for year in (2000, 2001, 2002)]
@@ -531,8 +531,8 @@ def test_derived_variable_names_the_input_that_is_absent():
 
 
 def test_derive_sees_the_coordinates_of_its_block(monkeypatch):
-    from climlstm.channels import Channel
     from climlstm.plugins import Variable
+    from climlstm.plugins.channels import Channel
 
     hour = Variable(
         name="hour",
@@ -541,7 +541,7 @@ def test_derive_sees_the_coordinates_of_its_block(monkeypatch):
         inputs=("t2m",),
         derive=lambda ds: ds["t2m"] * 0 + ds["time"].dt.hour + ds["latitude"],
     )
-    monkeypatch.setattr("climlstm.data.cube.channel", lambda name: Channel(name, hour))
+    monkeypatch.setattr("climlstm.data.cube.cube.channel", lambda name: Channel(name, hour))
     cube = build_cube(source().chunk(time=2), data("hour"))
     np.testing.assert_array_equal(cube["hour"][:, 0, 0], [10, 16, 22, 28])
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from climlstm.data.diagnostics import balanced_geopotential, diagnose, output_grid
-from climlstm.data.quasigeostrophic import RADIUS, ROTATION, Parameters, QuasiGeostrophic
+from climlstm.simulation.diagnostics import balanced_geopotential, diagnose, output_grid
+from climlstm.simulation.quasigeostrophic import RADIUS, ROTATION, Parameters, QuasiGeostrophic
 
 SPIN = 0.04 * ROTATION
 """Of the air relative to the Earth: 19 m s-1 at the equator."""

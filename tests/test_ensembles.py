@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 
 from climlstm.config import load_config
-from climlstm.data.stream import Window
+from climlstm.data.windows.stream import Window
 from climlstm.errors import ConfigError, DataError
 from climlstm.forecasting import (
     Ensemble,

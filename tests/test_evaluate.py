@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from climlstm.data.climatology import climatology as make_climatology
+from climlstm.data.statistics.climatology import climatology as make_climatology
 from climlstm.errors import DataError, PluginError
 from climlstm.evaluation.evaluate import SCORE_COLUMNS, evaluate
 from climlstm.evaluation.scores import ACC, MAE, RMSE, Bias

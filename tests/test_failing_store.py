@@ -17,7 +17,7 @@ import torch
 
 pytest.importorskip("s3fs", reason="needs climlstm[cloud]")
 
-from climlstm.data.blocks import BlockReader, Scaling
+from climlstm.data.windows.blocks import BlockReader, Scaling
 from climlstm.errors import ClimLSTMError, DataError
 from climlstm.model.saving import load_forecaster
 from climlstm.runs.cubes import plan_of
@@ -214,7 +214,7 @@ def test_objects_are_fetched_by_obstore_where_it_knows_all_options(
 def test_a_store_that_fails_for_good_ends_the_run_with_a_checkpoint(
     store, remote_run, small_run, monkeypatch, fault
 ):
-    monkeypatch.setattr("climlstm.data.remote.PAUSE", 0.01)
+    monkeypatch.setattr("climlstm.data.store.remote.PAUSE", 0.01)
     config = remote_run("name=remote")
     with prepare_training(config, FolderStorage(run_folder(config))) as training:
         learn = training.learner.learn

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from climlstm.data.forcing import forcing_channels, forcing_fields
+from climlstm.data.cube.forcing import forcing_channels, forcing_fields
 from climlstm.errors import DataError
 
 

@@ -11,7 +11,7 @@ pytest.importorskip("ray", reason="needs climlstm[ray]")
 
 from climlstm.config import load_config
 from climlstm.errors import ConfigError, TrainingError
-from climlstm.training import jobs
+from climlstm.on_ray import jobs
 
 
 def test_a_catalog_with_data_beside_it_stays_where_it_is(small_run, tmp_path):

@@ -12,12 +12,12 @@ import torch
 
 os.environ.setdefault("TRITON_INTERPRET", "1")
 kernel_triton = pytest.importorskip(
-    "climlstm.model.kernel_triton", reason="Triton is not installed", exc_type=ImportError
+    "climlstm.model.kernels.triton", reason="Triton is not installed", exc_type=ImportError
 )
 
-from climlstm.model import recurrence
 from climlstm.model.convlstm import ConvLSTMLayer
-from climlstm.model.kernel import Gates
+from climlstm.model.kernels import recurrence
+from climlstm.model.kernels.choice import Gates
 from climlstm.model.padding import Geometry, with_halo
 
 torch.set_num_threads(1)

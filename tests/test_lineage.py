@@ -10,8 +10,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from climlstm.audit import leaks
 from climlstm.cli import app
-from climlstm.data import leaks
 from climlstm.environment import environment, git_state
 from climlstm.errors import CheckpointError, DataError
 from climlstm.forecasting import open_forecasts

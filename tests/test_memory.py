@@ -5,7 +5,7 @@ import psutil
 import pytest
 import torch
 
-from climlstm.data.memory import SHARE, Buffers, _left_in_groups, free_memory, memory_budget
+from climlstm.data.store.memory import SHARE, Buffers, _left_in_groups, free_memory, memory_budget
 
 
 def test_processes_share_what_is_free():

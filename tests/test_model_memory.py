@@ -2,7 +2,7 @@
 
 import torch
 
-from climlstm.model.memory import LINE, SMALL, Buffers
+from climlstm.model.kernels.memory import LINE, SMALL, Buffers
 
 LARGE = (SMALL // 4, 2)
 

@@ -16,9 +16,10 @@ from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
 from PIL import Image
 
-from climlstm import notebook, plots
+from climlstm import plots
 from climlstm.errors import DataError, PluginError
 from climlstm.grid import great_circle_km
+from climlstm.notebook import views
 
 LATITUDE, LONGITUDE = np.arange(80.0, -81, -10), np.arange(0.0, 360, 10)
 
@@ -99,7 +100,7 @@ def test_without_widgets_there_is_a_strip(forecast, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
     figure = forecast.climlstm.explore("t2m")
     assert isinstance(figure, Figure)
-    assert len([ax for ax in figure.axes if hasattr(ax, "projection")]) == notebook.STRIP_LEADS
+    assert len([ax for ax in figure.axes if hasattr(ax, "projection")]) == views.STRIP_LEADS
     assert "pip install 'climlstm[notebook]'" in caplog.text
 
 
@@ -155,7 +156,11 @@ def test_tracks_of_forecasts_and_truth(forecast, truth):
 
 @pytest.mark.parametrize(
     "order",
-    ["import climlstm, xarray", "import xarray, climlstm", "import climlstm.notebook, xarray"],
+    [
+        "import climlstm, xarray",
+        "import xarray, climlstm",
+        "import climlstm.notebook, xarray",
+    ],
 )
 def test_the_accessor_is_there_whichever_package_comes_first(order):
     """In a process of its own; and neither order loads torch, cartopy or widgets."""
@@ -163,7 +168,8 @@ def test_the_accessor_is_there_whichever_package_comes_first(order):
         f"{order}\nimport sys\n"
         "assert 'explore' in repr(xarray.Dataset().climlstm)\n"
         "assert not {'torch', 'cartopy', 'matplotlib', 'ipywidgets'} & set(sys.modules)\n"
-        "assert not [f for f in sys.meta_path if type(f).__module__ == 'climlstm.accessor']"
+        "home = 'climlstm.notebook.accessor'\n"
+        "assert not [f for f in sys.meta_path if type(f).__module__ == home]"
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120

@@ -14,9 +14,9 @@ pytest.importorskip("ray", reason="needs climlstm[ray]")
 
 from climlstm.errors import ConfigError, DataError, PluginError, TrainingError
 from climlstm.model.saving import load_forecaster
+from climlstm.on_ray import training
+from climlstm.on_ray.training import cpu_share, interface_of, train_on_ray
 from climlstm.runs import train_run
-from climlstm.training import on_ray
-from climlstm.training.on_ray import cpu_share, interface_of, train_on_ray
 from climlstm.training.progress import JOURNAL, read_journal
 from climlstm.training.storage import run_folder
 
@@ -196,7 +196,7 @@ def test_hosts_without_the_plugins_of_a_run_are_named_before_it_starts(
         with ray.init(address=cluster.address):
             for joined_later in (False, True):
                 if joined_later:  # when the driver had asked all that were there
-                    monkeypatch.setattr(on_ray, "check_hosts", lambda used: None)
+                    monkeypatch.setattr(training, "check_hosts", lambda used: None)
                 with pytest.raises(PluginError, match="Not every host") as refused:
                     train_on_ray(config)
                 lines = [line for line in str(refused.value).splitlines() if line.startswith("- ")]

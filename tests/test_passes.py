@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from climlstm.data import passes
+from climlstm.data.store import passes
 
 SHAPES = [(3, 4, 5), (2, 1, 16), (5, 7, 64), (1, 3, 33), (30, 2, 241)]
 

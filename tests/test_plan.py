@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from climlstm.data.plan import (
+from climlstm.data.windows.plan import (
     ORDER_MEMORY,
     WindowPlan,
     choose_strips,

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from climlstm.config import load_config
-from climlstm.data.catalog import open_source
+from climlstm.data.sources.catalog import open_source
 from climlstm.errors import CatalogError
 from climlstm.forecasting import open_forecasts
 from climlstm.forecasting.store import from_weatherbench, to_weatherbench

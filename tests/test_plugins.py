@@ -12,12 +12,13 @@ import tomllib
 
 import pytest
 
-from climlstm import plugins, scaffold
-from climlstm.channels import channel
+from climlstm import plugins
 from climlstm.config import dump_config, load_config, parse_config, used_plugins
 from climlstm.errors import ConfigError, PluginError
 from climlstm.evaluation.scores import RMSE
 from climlstm.forecasting import open_forecasts
+from climlstm.plugins import scaffold
+from climlstm.plugins.channels import channel
 from climlstm.runs import evaluate_run, find_trained, forecast_run, train_run
 
 

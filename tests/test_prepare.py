@@ -13,9 +13,9 @@ import xarray as xr
 import zarr
 
 from climlstm.config import DataConfig
-from climlstm.data.cube import CubePlan, plan_cube
+from climlstm.data.cube.cube import CubePlan, plan_cube
 from climlstm.data.prepare import Layout, _Writer, choose_layout, estimate, prepare, restrict
-from climlstm.data.statistics import compute_statistics
+from climlstm.data.statistics.statistics import compute_statistics
 from climlstm.errors import DataError
 
 PERIODS = {
@@ -98,7 +98,9 @@ def test_store_is_a_source(plan, tmp_path, monkeypatch):
     asked = {"channels": ("z500", "t2m"), "train": train, "others": others}
     expected = compute_statistics(plan.cube(), **asked)
     assert [str(gap.time)[:13] for gap in expected.missing] == ["2020-01-09T00"]
-    monkeypatch.setattr("climlstm.data.statistics._compute", lambda *_, **__: pytest.fail("read"))
+    monkeypatch.setattr(
+        "climlstm.data.statistics.statistics._compute", lambda *_, **__: pytest.fail("read")
+    )
     inside = compute_statistics(again.cube(), plan=again, **asked)
     np.testing.assert_allclose(inside.mean, expected.mean, rtol=1e-7)
     np.testing.assert_allclose(inside.tendency_std, expected.tendency_std, rtol=1e-7)

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from climlstm.config import Config, dump_config, load_config, parse_config
+from climlstm.config.secrets import redact
 from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError
 from climlstm.model.saving import load_forecaster
-from climlstm.secrets import redact
 from climlstm.training import checkpoint
 from climlstm.training.progress import parse_journal
 

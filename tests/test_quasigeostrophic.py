@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from climlstm.data.quasigeostrophic import (
+from climlstm.simulation.quasigeostrophic import (
     DAY,
     ROTATION,
     STEP,

@@ -19,13 +19,13 @@ pytest.importorskip("ray", reason="needs climlstm[ray]")
 
 import ray
 
-from climlstm import ray_tasks
-from climlstm.data import statistics
 from climlstm.data.prepare import prepare
-from climlstm.data.statistics import STATISTICS, Statistics
+from climlstm.data.statistics import statistics
+from climlstm.data.statistics.statistics import STATISTICS, Statistics
 from climlstm.errors import ClusterError, DataError
 from climlstm.forecasting import open_forecasts
-from climlstm.ray_tasks import RayExecutor
+from climlstm.on_ray import tasks
+from climlstm.on_ray.tasks import RayExecutor
 from climlstm.runs import evaluate_run, forecast_run, plan_preparation
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not see tests
@@ -73,7 +73,7 @@ def test_what_the_user_must_put_right_comes_back_as_it_was_raised(executor):
 
 
 def test_a_task_that_never_survives_is_given_up(executor, monkeypatch):
-    monkeypatch.setattr(ray_tasks, "RETRIES", 1)
+    monkeypatch.setattr(tasks, "RETRIES", 1)
     with pytest.raises(ClusterError, match="lost 2 times"):
         RayExecutor().submit(die).result()
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from climlstm.config import load_config
-from climlstm.data.catalog import open_source
+from climlstm.data.sources.catalog import open_source
 from climlstm.forecasting import open_forecasts
 from climlstm.plots import plot_forecast, save
 from climlstm.runs import evaluate_run, find_trained, forecast_run, open_cube, train_run

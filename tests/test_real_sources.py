@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from climlstm.config import DataConfig, Periods, Region, load_config
-from climlstm.data.catalog import open_source
-from climlstm.data.cube import build_cube
+from climlstm.data.cube.cube import build_cube
+from climlstm.data.sources.catalog import open_source
 from climlstm.errors import CatalogError, DataError
 
 needs_cfgrib = pytest.mark.skipif(find_spec("cfgrib") is None, reason="needs climlstm[grib]")

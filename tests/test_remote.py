@@ -13,12 +13,12 @@ import zarr
 from zarr.storage import LocalStore, WrapperStore
 
 from climlstm.config import DataConfig
-from climlstm.data.climatology import climatology
-from climlstm.data.cube import CubePlan, plan_cube
-from climlstm.data.plan import WindowPlan
-from climlstm.data.remote import Cache
-from climlstm.data.statistics import compute_statistics
-from climlstm.data.stream import WindowStream
+from climlstm.data.cube.cube import CubePlan, plan_cube
+from climlstm.data.statistics.climatology import climatology
+from climlstm.data.statistics.statistics import compute_statistics
+from climlstm.data.store.remote import Cache
+from climlstm.data.windows.plan import WindowPlan
+from climlstm.data.windows.stream import WindowStream
 from climlstm.errors import DataError
 
 PERIODS = {
@@ -62,7 +62,7 @@ class FarStore(WrapperStore):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr("climlstm.data.remote.PAUSE", 0.001)
+    monkeypatch.setattr("climlstm.data.store.remote.PAUSE", 0.001)
 
 
 @pytest.fixture
@@ -243,7 +243,7 @@ def test_what_a_killed_process_was_reading_is_deleted(store, tmp_path, monkeypat
     (dead / "c").mkdir(parents=True)
     (dead / "c" / "0").write_bytes(b"x")
     (dead / ".alive").touch()
-    monkeypatch.setattr("climlstm.data.remote.YOUNG", -1.0)
+    monkeypatch.setattr("climlstm.data.store.remote.YOUNG", -1.0)
     plan = plan_of(store)
     with open_stream(plan, memory=100_000, remote_cache=Cache(cache, 10**9)):
         assert not dead.exists()

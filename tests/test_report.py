@@ -204,8 +204,8 @@ def test_notebooks_show_config_forecaster_audit_and_scores(trained, evaluation):
 
 
 def test_a_failed_audit_shows_its_findings_first_errors():
-    from climlstm.data.audit import Audit
-    from climlstm.data.findings import Finding
+    from climlstm.audit.audit import Audit
+    from climlstm.audit.findings import Finding
 
     note = Finding("some-note", "note", "Chunks are small", "source", "1 MiB", "Prepare it.")
     error = Finding("some-error", "error", "Periods overlap", "data", "a < b", "Part them.")

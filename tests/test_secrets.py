@@ -6,10 +6,10 @@ import pytest
 
 from climlstm.cli.commands import Discreet
 from climlstm.config import load_config
-from climlstm.data.catalog import open_source
+from climlstm.config.secrets import redact, secret_in
+from climlstm.data.sources.catalog import open_source
 from climlstm.errors import CatalogError, ConfigError
 from climlstm.runs import find_trained, forecast_run, parse_times, train_run
-from climlstm.secrets import redact, secret_in
 
 SECRET = "hunter2-tr0ub4dor"
 

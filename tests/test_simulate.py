@@ -8,9 +8,9 @@ import pytest
 import xarray as xr
 from scipy import ndimage
 
-from climlstm.data.simulate import predictability, simulate, weather
 from climlstm.errors import DataError
 from climlstm.grid import cell_area_weights, great_circle_km
+from climlstm.simulation.simulate import predictability, simulate, weather
 
 DAY = 4
 """Steps."""

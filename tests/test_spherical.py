@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from climlstm.data.spherical import SphericalHarmonics, legendre
+from climlstm.simulation.spherical import SphericalHarmonics, legendre
 
 RADIUS = 2.0
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from climlstm.data import statistics
-from climlstm.data.climatology import climatology, climatology_at
-from climlstm.data.statistics import Statistics, compute_statistics
+from climlstm.data.statistics import statistics
+from climlstm.data.statistics.climatology import climatology, climatology_at
+from climlstm.data.statistics.statistics import Statistics, compute_statistics
 from climlstm.errors import DataError
 
 JANUARY = (pd.Timestamp("2020-01-01"), pd.Timestamp("2020-01-31T23:59"))
@@ -136,7 +136,7 @@ def test_statistics_are_kept_under_what_they_depend_on(tmp_path, monkeypatch):
     compute_statistics(cube, channels=["t2m"], train=longer, cache=tmp_path)
     assert len(list(tmp_path.glob("*.json"))) == 2
     monkeypatch.setattr(
-        "climlstm.data.statistics._compute", lambda *_, **__: pytest.fail("computed")
+        "climlstm.data.statistics.statistics._compute", lambda *_, **__: pytest.fail("computed")
     )
     again = compute_statistics(cube, channels=["t2m"], train=JANUARY, cache=tmp_path)
     assert again.mean == first.mean
@@ -169,7 +169,9 @@ def test_a_climatology_is_kept_and_mapped(tmp_path, monkeypatch):
     xr.testing.assert_identical(first, climatology(cube, JANUARY, channels=["t2m"]))
     climatology(cube, FEBRUARY, channels=["t2m"], cache=tmp_path)
     assert len(list(tmp_path.glob("climatology-*/t2m.npy"))) == 2
-    monkeypatch.setattr("climlstm.data.climatology._means", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr(
+        "climlstm.data.statistics.climatology._means", lambda *_: pytest.fail("computed")
+    )
     again = climatology(cube, JANUARY, channels=["t2m"], cache=tmp_path)
     xr.testing.assert_identical(again, first)
     assert isinstance(again["t2m"].values.base, np.memmap)

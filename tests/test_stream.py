@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from climlstm.config import DataConfig
-from climlstm.data import parts
-from climlstm.data.cube import CubePlan, plan_cube
-from climlstm.data.forcing import forcing_fields
-from climlstm.data.parts import StoredPart
-from climlstm.data.plan import WindowPlan, in_order, plan_windows, share
-from climlstm.data.stream import WindowStream, lay_out
+from climlstm.data.cube.cube import CubePlan, plan_cube
+from climlstm.data.cube.forcing import forcing_fields
+from climlstm.data.store import parts
+from climlstm.data.store.parts import StoredPart
+from climlstm.data.windows.plan import WindowPlan, in_order, plan_windows, share
+from climlstm.data.windows.stream import WindowStream, lay_out
 from climlstm.errors import DataError
 
 FORCING = ("cos_zenith", "season")
@@ -412,7 +412,7 @@ def test_small_cube_is_read_once(monkeypatch):
 @pytest.mark.parametrize("kept", [True, False])
 def test_nothing_is_decoded_twice_on_a_node(tmp_path, monkeypatch, workers, kept):
     """Workers together decode what one alone does, but for the chunks in which two of them meet."""
-    monkeypatch.setattr("climlstm.data.parts.UNIT_BYTES", 1)  # a task for each chunk
+    monkeypatch.setattr("climlstm.data.store.parts.UNIT_BYTES", 1)  # a task for each chunk
     make_cube(steps=604, chunk=4).rename(t850="u10", msl="v10").to_zarr(
         tmp_path / "a.zarr", consolidated=False
     )

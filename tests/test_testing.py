@@ -13,7 +13,7 @@ import xarray as xr
 from torch import nn
 
 from climlstm import plugins, testing
-from climlstm.data.variables import WS10
+from climlstm.data.cube.variables import WS10
 from climlstm.evaluation.bootstrap import Bootstrap
 from climlstm.evaluation.scores import RMSE, RankHistogram
 from climlstm.model.baselines import CNN

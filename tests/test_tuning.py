@@ -89,20 +89,20 @@ def test_a_picture_of_numbers_and_of_names(tmp_path):
 
 def test_a_trial_that_goes_on_tells_of_all_its_validations(small_run, monkeypatch):
     pytest.importorskip("ray", reason="needs climlstm[ray]")
-    from climlstm.training import tuning_on_ray
+    from climlstm.on_ray import tuning
 
     told = []
     context = SimpleNamespace(get_trial_id=lambda: "abc_00000")
-    monkeypatch.setattr(tuning_on_ray.tune, "get_context", lambda: context)
-    monkeypatch.setattr(tuning_on_ray.tune, "report", told.append)
+    monkeypatch.setattr(tuning.tune, "get_context", lambda: context)
+    monkeypatch.setattr(tuning.tune, "report", told.append)
     settings = {
         "run": dump_config(small_run(KEYS)),
         "values": {"training.learning_rate": 1e-2, "model.options.hidden": [4]},
     }
-    tuning_on_ray._trial(settings)
+    tuning._trial(settings)
     first = list(told)
     assert [t["validations"] for t in first] == [1, 2]
-    tuning_on_ray._trial(settings)  # Tune may have forgotten
+    tuning._trial(settings)  # Tune may have forgotten
     assert told == first * 2
 
 

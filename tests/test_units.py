@@ -2,7 +2,7 @@
 
 import pytest
 
-from climlstm.data.units import conversion, is_time_reference
+from climlstm.data.sources.units import conversion, is_time_reference
 from climlstm.errors import DataError
 
 

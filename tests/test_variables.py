@@ -5,9 +5,9 @@ import pytest
 import xarray as xr
 
 from climlstm import plugins
-from climlstm.channels import channel
-from climlstm.data.units import conversion
+from climlstm.data.sources.units import conversion
 from climlstm.errors import PluginError
+from climlstm.plugins.channels import channel
 
 BUILT_IN = [p.name for p in plugins.discover("variables") if p.distribution == "climlstm"]
 

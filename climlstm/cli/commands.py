@@ -10,7 +10,7 @@ from climlstm.cli.data import check, prepare, sources
 from climlstm.cli.forecasts import demo, evaluate, forecast, maps_fetch, maps_status, plot
 from climlstm.cli.group import Commands
 from climlstm.cli.training import jobs_list, jobs_logs, jobs_stop, submit, train, tune
-from climlstm.secrets import redact
+from climlstm.config.secrets import redact
 
 app = typer.Typer(
     cls=Commands,

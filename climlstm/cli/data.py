@@ -15,7 +15,7 @@ def sources(
     catalog: Annotated[str, typer.Argument(help="An Intake catalog: path or URL.")],
 ) -> None:
     """What a catalog offers."""
-    from climlstm.data.catalog import list_sources
+    from climlstm.data.sources.catalog import list_sources
 
     table = Table("source", "what", "grid", "span", "licence", box=None, pad_edge=False)
     for source in list_sources(catalog):

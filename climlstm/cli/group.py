@@ -5,8 +5,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from climlstm.discovery import discover
 from climlstm.errors import PluginError
+from climlstm.plugins.discovery import discover
 
 
 class Commands(TyperGroup):

@@ -210,7 +210,7 @@ def new(
     parent: Annotated[Path, typer.Option("--in", help="Folder to put the project in.")] = Path(),
 ) -> None:
     """A ready project for a plugin: package, README and tests that pass."""
-    from climlstm.scaffold import kind_of, new_project
+    from climlstm.plugins.scaffold import kind_of, new_project
 
     folder = new_project(kind_of(kind), name, parent)
     console.print(f"wrote {escape(str(folder))}; then:", soft_wrap=True)
@@ -225,7 +225,7 @@ def _meant(name: str, kind: str | None) -> list[tuple[str, str, "Kind"]]:
     Raises PluginError where there is none.
     """
     from climlstm import plugins
-    from climlstm.scaffold import kind_of
+    from climlstm.plugins.scaffold import kind_of
 
     kinds = list(plugins.SINGULAR) if kind is None else [kind_of(kind)]
     distribution, _, short = name.rpartition(":")

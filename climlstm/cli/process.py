@@ -12,8 +12,8 @@ from rich.markup import escape
 
 from climlstm.cli.commands import app
 from climlstm.cli.printing import complaints
+from climlstm.config.secrets import redact
 from climlstm.errors import ClimLSTMError, Stopped
-from climlstm.secrets import redact
 
 SECONDS_TO_UNWIND = 8.0
 """For threads that read or write when a command is interrupted."""

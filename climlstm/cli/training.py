@@ -62,8 +62,8 @@ def tune(
 ) -> None:
     """Try the values that the section 'tune' of a run file names; hopeless trials end early."""
     from climlstm.config import load_config
+    from climlstm.on_ray.tuning import tune_on_ray
     from climlstm.training.tuning import write_sweep
-    from climlstm.training.tuning_on_ray import tune_on_ray
 
     config = load_config(run_file, set_)
     sweep = tune_on_ray(
@@ -103,7 +103,7 @@ def submit(
     The log is followed; interrupting ends only that, and the job runs on.
     """
     from climlstm.config import load_config
-    from climlstm.training.jobs import submit_run
+    from climlstm.on_ray.jobs import submit_run
 
     config = load_config(run_file, set_)
     try:
@@ -121,7 +121,7 @@ def _say(text: str) -> None:
 
 def jobs_list(address: DashboardAddress) -> None:
     """What runs, ran and waits."""
-    from climlstm.training.jobs import list_jobs
+    from climlstm.on_ray.jobs import list_jobs
 
     table = Table("job", "run", "status", "started", "message", box=None, pad_edge=False)
     for job in list_jobs(address):
@@ -133,13 +133,13 @@ def jobs_list(address: DashboardAddress) -> None:
 
 def jobs_logs(job: JobId, address: DashboardAddress) -> None:
     """What a job has written."""
-    from climlstm.training.jobs import job_log
+    from climlstm.on_ray.jobs import job_log
 
     _say(job_log(address, job))
 
 
 def jobs_stop(job: JobId, address: DashboardAddress) -> None:
     """End a job; submitting its run again goes on from the last checkpoint."""
-    from climlstm.training.jobs import stop_job
+    from climlstm.on_ray.jobs import stop_job
 
     console.print("stopping" if stop_job(address, job) else "it was not running")

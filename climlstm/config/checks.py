@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from climlstm import plugins
-from climlstm.channels import channel, plugins_of
 from climlstm.config.sections import Config
 from climlstm.errors import ConfigError, PluginError
 from climlstm.plugins import Kind, Plugin
+from climlstm.plugins.channels import channel, plugins_of
 
 
 def used_plugins(config: Config) -> list[Plugin]:

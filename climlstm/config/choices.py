@@ -7,11 +7,11 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from climlstm import plugins
+from climlstm.config.plain_yaml import TextDatesLoader, load_yaml
 from climlstm.config.values import Section
 from climlstm.errors import ConfigError
-from climlstm.options import options_of
-from climlstm.plain_yaml import TextDatesLoader, load_yaml
 from climlstm.plugins import Variable
+from climlstm.plugins.options import options_of
 
 
 def _name_of_an_object(value: object) -> object:

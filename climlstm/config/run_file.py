@@ -9,11 +9,11 @@ import yaml
 from pydantic import ValidationError
 
 from climlstm.config.checks import check_ensemble, check_plugins
+from climlstm.config.plain_yaml import MAX_BYTES, TextDatesLoader, load_yaml
+from climlstm.config.secrets import redact
 from climlstm.config.sections import Config
 from climlstm.config.values import Section
 from climlstm.errors import ConfigError, nearest
-from climlstm.plain_yaml import MAX_BYTES, TextDatesLoader, load_yaml
-from climlstm.secrets import redact
 
 LOCATIONS = ("data.catalog", "data.cache.folder", "training.start_from", "cluster.storage")
 """Keys that hold a path or a URL."""

@@ -19,8 +19,8 @@ from pydantic import (
 
 from climlstm import html
 from climlstm.config.choices import PluginChoice, PluginName, chosen_evaluators
+from climlstm.config.secrets import secret_in
 from climlstm.config.values import Duration, Moment, Section, Size, period_bounds
-from climlstm.secrets import secret_in
 
 
 class Periods(Section):

@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from climlstm.data.climatology import climatology_at
+from climlstm.data.statistics.climatology import climatology_at
 from climlstm.errors import DataError
 from climlstm.grid import wrap_longitude
 

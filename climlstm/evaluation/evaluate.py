@@ -13,12 +13,12 @@ import pandas as pd
 import xarray as xr
 
 from climlstm import html
-from climlstm.channels import channel
-from climlstm.data.units import conversion
+from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError, PluginError, nearest
 from climlstm.evaluation.cases import Case, on_grid, orient, read_cases, scorable_inits
 from climlstm.evaluation.regions import region_weights
 from climlstm.plugins import NEEDS, Evaluator
+from climlstm.plugins.channels import channel
 
 logger = logging.getLogger(__name__)
 
@@ -297,7 +297,7 @@ def _check_request(
     if using and climatology is None:
         raise DataError(
             f"{' and '.join(using)} cannot do without a climatology. Make one of the training "
-            "period with climlstm.data.climatology.climatology, or leave them out."
+            "period with climlstm.data.statistics.climatology.climatology, or leave them out."
         )
 
 

@@ -10,13 +10,13 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from climlstm.channels import channel
-from climlstm.data.forcing import forcing_fields, forcings_of
-from climlstm.data.plan import valid_starts
+from climlstm.data.cube.forcing import forcing_fields, forcings_of
+from climlstm.data.windows.plan import valid_starts
 from climlstm.errors import DataError
 from climlstm.forecasting.ensemble import Ensemble, Times
 from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.model.noise import draw_noise
+from climlstm.plugins.channels import channel
 
 INIT_DIMS = ("init_time", "realization")
 

@@ -22,13 +22,14 @@ import numpy as np
 import torch
 import xarray as xr
 
-from climlstm import __version__, plugins
-from climlstm.channels import Channel, channel
+from climlstm import plugins
 from climlstm.errors import DataError, PluginError
 from climlstm.forecasting.ensemble import Ensemble, Times
 from climlstm.forecasting.forecast import forecast, labelled
 from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.plugins import Variable
+from climlstm.plugins.channels import Channel, channel
+from climlstm.version import __version__
 
 logger = logging.getLogger(__name__)
 

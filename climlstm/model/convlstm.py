@@ -11,10 +11,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from climlstm.model.diffusion import Diffusion
-from climlstm.model.gates import update_state
 from climlstm.model.head import TendencyHead
+from climlstm.model.kernels.gates import update_state
+from climlstm.model.kernels.recurrence import Plan, Recurrence, Weights
 from climlstm.model.padding import Geometry, interior, with_halo
-from climlstm.model.recurrence import Plan, Recurrence, Weights
 from climlstm.model.residual import ResidualBlocks, convolve
 
 State = tuple[Tensor, Tensor]

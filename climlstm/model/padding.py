@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from climlstm.errors import ConfigError
-from climlstm.model.memory import empty_channels_last
+from climlstm.model.kernels.memory import empty_channels_last
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from climlstm import __version__, plugins
+from climlstm import plugins
 from climlstm.errors import CheckpointError, PluginError
 from climlstm.model.forecaster import Forecaster, Spec
+from climlstm.version import __version__
 
 FORMAT = 1
 

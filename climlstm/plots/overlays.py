@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from climlstm.data.units import conversion
+from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError
 from climlstm.plots.canvas import Canvas, Sampler, canvas_of
 from climlstm.plots.styles import look_of, round_up

@@ -12,11 +12,11 @@ import xarray as xr
 from matplotlib.colors import Normalize
 
 from climlstm import plugins
-from climlstm.channels import Channel
-from climlstm.channels import channel as channel_of
-from climlstm.data.units import Conversion, conversion
+from climlstm.data.sources.units import Conversion, conversion
 from climlstm.errors import DataError, PluginError
 from climlstm.plugins import Style, Variable
+from climlstm.plugins.channels import Channel
+from climlstm.plugins.channels import channel as channel_of
 
 logger = logging.getLogger(__name__)
 

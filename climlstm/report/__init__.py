@@ -8,13 +8,13 @@ from pathlib import Path
 
 import xarray as xr
 
-from climlstm import __version__
 from climlstm.config import Config, PluginChoice
 from climlstm.errors import DataError
 from climlstm.evaluation.evaluate import Evaluation
 from climlstm.forecasting import ensemble_mean
 from climlstm.report import page, sections
 from climlstm.report.verdict import best_known, headline
+from climlstm.version import __version__
 
 SPECTRA = PluginChoice(name="power_spectrum")
 """The evaluator whose table becomes the report's spectra."""

@@ -8,8 +8,8 @@ import pandas as pd
 import xarray as xr
 
 from climlstm import html, plots, plugins
+from climlstm.audit.findings import Finding, findings_table
 from climlstm.config import Config, PluginChoice, dump_config, format_duration
-from climlstm.data.findings import Finding, findings_table
 from climlstm.evaluation.evaluate import Evaluation
 from climlstm.evaluation.tables import DEFINITIONS, score_table
 from climlstm.html import Markup

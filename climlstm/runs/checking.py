@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
+from climlstm.audit.audit import Audit, audit, cannot_be_read, check_source
+from climlstm.audit.cost import reading_cost
+from climlstm.audit.findings import Finding
 from climlstm.config import Config
-from climlstm.data.audit import Audit, audit, cannot_be_read, check_source
-from climlstm.data.catalog import open_source
-from climlstm.data.cost import reading_cost
-from climlstm.data.cube import plan_cube
-from climlstm.data.findings import Finding
-from climlstm.data.plan import plan_windows
+from climlstm.data.cube.cube import plan_cube
+from climlstm.data.sources.catalog import open_source
+from climlstm.data.windows.plan import plan_windows
 from climlstm.errors import ClimLSTMError
 from climlstm.runs.cubes import plan_of
 from climlstm.training.parallel import Workers

@@ -14,7 +14,7 @@ def spread_over(address: str | None, *, gpu: bool = False) -> Iterator[Executor 
     if address is None:
         yield None
         return
-    from climlstm.ray_tasks import tasks
+    from climlstm.on_ray.tasks import tasks
 
     with tasks(address, gpu=gpu) as executor:
         yield executor

@@ -5,9 +5,9 @@ from pathlib import Path
 import xarray as xr
 
 from climlstm.config import Config, DataConfig
-from climlstm.data.catalog import open_source
-from climlstm.data.cube import CubePlan, plan_cube
-from climlstm.data.statistics import Statistics, compute_statistics
+from climlstm.data.cube.cube import CubePlan, plan_cube
+from climlstm.data.sources.catalog import open_source
+from climlstm.data.statistics.statistics import Statistics, compute_statistics
 from climlstm.training.task import statistics_folder
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import xarray as xr
 
 from climlstm import plugins
+from climlstm.audit.audit import Audit
+from climlstm.audit.leaks import check_scoring
 from climlstm.config import Config, DataConfig, PluginChoice, chosen_evaluators
-from climlstm.data.audit import Audit
-from climlstm.data.climatology import climatology, period_of
-from climlstm.data.leaks import check_scoring
+from climlstm.data.statistics.climatology import climatology, period_of
 from climlstm.errors import DataError
 from climlstm.evaluation.evaluate import Evaluation, evaluate
 from climlstm.plugins import Evaluator

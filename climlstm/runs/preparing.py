@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from climlstm.config import Config
-from climlstm.data.catalog import write_entry
-from climlstm.data.cube import CubePlan
+from climlstm.data.cube.cube import CubePlan
 from climlstm.data.prepare import Estimate, Progress, check_free, prepare, restrict
+from climlstm.data.sources.catalog import write_entry
 from climlstm.exclusive import exclusive
 from climlstm.runs.cubes import plan_of
 

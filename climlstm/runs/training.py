@@ -41,7 +41,7 @@ def train_run(
                     "--overwrite, or give it another name."
                 )
             if under_ray:
-                from climlstm.training.on_ray import train_on_ray
+                from climlstm.on_ray.training import train_on_ray
 
                 train_on_ray(config, address=address, observe=observe)
             else:

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 
 from climlstm import plugins
 from climlstm.errors import ClimLSTMError
-from climlstm.options import field_names
 from climlstm.plugins import SINGULAR, Kind
+from climlstm.plugins.options import field_names
 
 
 class Conformance:

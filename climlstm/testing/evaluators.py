@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from climlstm.channels import channel
 from climlstm.errors import PluginError
 from climlstm.evaluation.cases import PAST
 from climlstm.evaluation.evaluate import Evaluation, evaluate
 from climlstm.evaluation.regions import region_weights
 from climlstm.plugins import NEEDS, Evaluator
+from climlstm.plugins.channels import channel
 from climlstm.testing.checks import Conformance, expect, expect_options, pickled
 from climlstm.testing.variables import SPREAD, TYPICAL
 

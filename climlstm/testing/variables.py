@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from climlstm import plugins
-from climlstm.data.units import conversion
+from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError, PluginError
 from climlstm.plugins import Variable
 from climlstm.testing.checks import Conformance, expect, refuses

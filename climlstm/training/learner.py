@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from climlstm.config import TrainingConfig
-from climlstm.data.stream import Window
+from climlstm.data.windows.stream import Window
 from climlstm.errors import CheckpointError
 from climlstm.model.forecaster import Forecaster
 from climlstm.plugins import Loss

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from climlstm import plugins
 from climlstm.config import Config
-from climlstm.data.statistics import Statistics
+from climlstm.data.statistics.statistics import Statistics
 from climlstm.errors import CheckpointError
 from climlstm.model.forecaster import Spec
 from climlstm.model.saving import load_forecaster, read_json

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor, nn
 
-from climlstm.data.stream import Window
+from climlstm.data.windows.stream import Window
 from climlstm.model.forecaster import Spec
 from climlstm.model.noise import draw_noise
 

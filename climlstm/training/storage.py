@@ -21,8 +21,8 @@ from typing import Any, Protocol
 import fsspec
 
 from climlstm.config import Config
+from climlstm.config.secrets import redact
 from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError, StorageError
-from climlstm.secrets import redact
 from climlstm.training import checkpoint
 from climlstm.training.progress import JOURNAL, Record, parse_journal, read_journal
 

@@ -15,16 +15,17 @@ import xarray as xr
 from torch import Tensor
 
 from climlstm import plugins
-from climlstm.channels import channel
+from climlstm.audit.audit import Audit, audit, bounds_of, check_task, what_was_seen
+from climlstm.audit.leaks import check_lineage
 from climlstm.config import Config, DataConfig, used_plugins
-from climlstm.data.audit import Audit, audit, bounds_of, check_task, what_was_seen
-from climlstm.data.catalog import open_source
-from climlstm.data.climatology import climatology, climatology_at, period_of
-from climlstm.data.cube import CubePlan, plan_cube
-from climlstm.data.forcing import forcing_channels
-from climlstm.data.leaks import check_lineage
-from climlstm.data.memory import memory_budget
-from climlstm.data.plan import (
+from climlstm.data.cube.cube import CubePlan, plan_cube
+from climlstm.data.cube.forcing import forcing_channels
+from climlstm.data.sources.catalog import open_source
+from climlstm.data.statistics.climatology import climatology, climatology_at, period_of
+from climlstm.data.statistics.statistics import Statistics, compute_statistics
+from climlstm.data.store.memory import memory_budget
+from climlstm.data.store.remote import Cache
+from climlstm.data.windows.plan import (
     Starts,
     WindowPlan,
     choose_strips,
@@ -33,12 +34,11 @@ from climlstm.data.plan import (
     plan_windows,
     share,
 )
-from climlstm.data.remote import Cache
-from climlstm.data.statistics import Statistics, compute_statistics
-from climlstm.data.stream import Window, WindowStream
+from climlstm.data.windows.stream import Window, WindowStream
 from climlstm.environment import environment, versions
 from climlstm.grid import cell_area_weights
 from climlstm.model.forecaster import Forecaster, Spec
+from climlstm.plugins.channels import channel
 from climlstm.training.lineage import Parent
 from climlstm.training.parallel import Workers
 

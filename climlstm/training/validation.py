@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from climlstm.data.stream import Window
+from climlstm.data.windows.stream import Window
 from climlstm.model.forecaster import Forecaster
 from climlstm.plugins import Loss
 from climlstm.training.members import predict

@@ -8,9 +8,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from climlstm.data.spherical import legendre
 from climlstm.errors import DataError
 from climlstm.grid import cell_area_weights
+from climlstm.simulation.spherical import legendre
 
 
 class Spectra(NamedTuple):

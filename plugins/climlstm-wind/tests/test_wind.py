@@ -17,9 +17,9 @@ from climlstm_wind.variables import (
 
 import climlstm.testing
 from climlstm.config import DataConfig
-from climlstm.data.cube import build_cube
-from climlstm.data.spherical import SphericalHarmonics
+from climlstm.data.cube.cube import build_cube
 from climlstm.errors import DataError
+from climlstm.simulation.spherical import SphericalHarmonics
 
 TRUNCATION = 6
 

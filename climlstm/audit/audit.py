@@ -1,0 +1,381 @@
+"""The audit: what could make a run wrong, worse or slower, before it starts.
+
+Rules stand by subject: leaks.py (periods, and which times went into what), plausibility.py (values)
+and chunking.py (cost of reading). Here they are asked, on a few steps read for the purpose.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from climlstm import html
+from climlstm.audit import chunking, leaks, plausibility
+from climlstm.audit.findings import Finding, errors_of, findings_table
+from climlstm.config import Config
+from climlstm.data.cube.cube import CubePlan, reading
+from climlstm.data.cube.forcing import CHANNELS, forcing_channels, forcing_fields
+from climlstm.data.sources.axes import find_axes
+from climlstm.data.statistics.statistics import Period, Statistics
+from climlstm.data.windows.plan import plan_windows
+from climlstm.errors import ClimLSTMError, DataError
+
+PERIODS = ("train", "valid", "test")
+
+SAMPLE_STEPS = 24
+"""Steps that are read, spread evenly over all periods."""
+
+SAMPLE_BYTES = 256 * 2**20
+"""Decoded bytes beyond which fewer steps are read, down to LEAST_STEPS."""
+
+LEAST_STEPS = 4
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found, and of which data."""
+
+    findings: tuple[Finding, ...]
+    digest: str | None = None
+    """SHA-256 of times, grid, names and units of the channels, and of the values sampled; None
+    where no cube could be built."""
+    steps_read: int = 0
+    bytes_read: int = 0
+    """Decoded bytes of the chunks that the sample touched."""
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """What must be put right first."""
+        return errors_of(self.findings)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong; there may be warnings."""
+        return not self.errors
+
+    def having(self, findings: Iterable[Finding]) -> "Audit":
+        """The audit with further findings."""
+        return replace(self, findings=(*self.findings, *findings))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "passed": self.passed,
+            "digest": self.digest,
+            "steps_read": self.steps_read,
+            "bytes_read": self.bytes_read,
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
+
+    def _repr_html_(self) -> str:
+        """The verdict and what was found, for notebooks."""
+        verdict = "passed" if self.passed else "failed"
+        said = (
+            f"{len(self.errors)} errors, {len(self.findings)} findings; "
+            f"{self.steps_read} steps read, data {(self.digest or 'unknown')[:12]}"
+        )
+        return html.fragment(
+            f'<div><span class="name">audit</span> {html.badge(verdict, verdict)} {said}</div>',
+            findings_table(self.findings),
+        )
+
+    def require(self, name: str) -> None:
+        """Raises DataError, naming all errors, unless the audit of the run `name` passed."""
+        if self.errors:
+            raise DataError(
+                f"The audit of '{name}' found {len(self.errors)} "
+                f"error{'s' if len(self.errors) > 1 else ''}:\n"
+                + "\n".join(f"- {finding}" for finding in self.errors)
+            )
+
+
+def audit(config: Config, plan: CubePlan, *, parameters: int | None = None) -> Audit:
+    """Audit what a run file asks of a source, before anything is fitted.
+
+    It reads SAMPLE_STEPS steps at most. What is fitted and cut later is audited by `check_task`.
+    parameters: of the network, if known.
+    """
+    periods = bounds_of(config)
+    cube = plan.cube()
+    times = plan.times.values
+    findings = [
+        *leaks.check_periods(periods),
+        *check_times(plan.axes.time.values, str(plan.axes.time.name)),
+        *check_times(times, "time"),
+        *chunking.check_steps(config, plan.axes.time.values),
+        *chunking.check_gaps(times, config.data.step),
+        *chunking.check_coarsening(
+            plan.cells.rows.values, plan.cells.columns.values, plan.cells.coarsen
+        ),
+        *_check_forcings(config, cube),
+        *_check_window_counts(config, times, periods),
+    ]
+    wanted = np.flatnonzero(np.any([_inside(times, period) for period in periods.values()], axis=0))
+    if wanted.size == 0:
+        return Audit((*findings, _no_data(times, periods)))
+    findings += chunking.check_chunks(plan, wanted)
+    if parameters is not None:
+        findings += chunking.check_length(
+            int(_inside(times, periods["train"]).sum()) * config.data.step,
+            cube["latitude"].values,
+            cube["longitude"].values,
+            channels=len(config.data.state),
+            parameters=parameters,
+        )
+    positions = sample_positions(plan, wanted)
+    sample = _read(cube, positions)
+    findings += plausibility.check_values(plan, sample)
+    findings += plausibility.check_repeats(
+        sample, config.data.state, _known(config, cube, sample, positions)
+    )
+    return Audit(
+        tuple(findings),
+        digest=_digest(cube, sample),
+        steps_read=positions.size,
+        bytes_read=_bytes_decoded(plan, positions),
+    )
+
+
+def check_source(config: Config, source: xr.Dataset, error: ClimLSTMError) -> Audit:
+    """The audit of a source that no cube can be built of, for the reason given."""
+    try:
+        axes = find_axes(source)
+        found = [
+            *check_times(axes.time.values, str(axes.time.name)),
+            *chunking.check_steps(config, np.unique(axes.time.values)),
+        ]
+    except ClimLSTMError:  # the same reason again
+        found = []
+    return Audit((*found, cannot_be_read(config, error)))
+
+
+def cannot_be_read(config: Config, error: ClimLSTMError) -> Finding:
+    """The finding that stands for an error of catalog, source or cube."""
+    return Finding(
+        "source-does-not-fit",
+        "error",
+        str(error).rstrip("."),
+        f"source '{config.data.source}' of {config.data.catalog}",
+        type(error).__name__,
+        "Correct the source, its catalog or the keys under 'data', as the message says.",
+    )
+
+
+def check_task(
+    config: Config,
+    times: NDArray[np.datetime64],
+    *,
+    train: NDArray[np.int64],
+    valid: NDArray[np.int64],
+    statistics: Statistics,
+    climatology: Period,
+) -> list[Finding]:
+    """What is fitted and cut for a training: windows, statistics, masks, climatology, choice.
+
+    times: of the cube. train, valid: where its windows begin.
+    climatology: the first and last moment that went into it.
+    """
+    periods = bounds_of(config)
+    length = config.model.history + config.training.horizon
+    used = {
+        name: times[np.unique((starts[:, None] + np.arange(length)).ravel())]
+        for name, starts in (("train", train), ("valid", valid))
+    }
+    fits = {
+        "statistics": statistics.train,
+        "masks of missing cells": statistics.train,
+        "climatology": climatology,
+    }
+    chosen = (pd.Timestamp(used["valid"].min()), pd.Timestamp(used["valid"].max()))
+    return [
+        *leaks.check_windows(used, periods),
+        *leaks.check_fits(fits, periods["train"]),
+        *leaks.check_choice(chosen, periods),
+    ]
+
+
+def what_was_seen(
+    times: NDArray[np.datetime64],
+    length: int,
+    *,
+    train: NDArray[np.int64],
+    valid: NDArray[np.int64],
+    statistics: Period,
+    climatology: Period,
+) -> dict[str, list[str]]:
+    """First and last moment of all that went into a training, for its provenance.
+
+    length: steps of a window; train, valid: where windows begin.
+    """
+    spans: dict[str, Period] = {
+        name: (pd.Timestamp(times[starts.min()]), pd.Timestamp(times[starts.max() + length - 1]))
+        for name, starts in (("train", train), ("valid", valid))
+    }
+    spans |= {"statistics": statistics, "climatology": climatology}
+    return {name: [str(moment) for moment in span] for name, span in spans.items()}
+
+
+def bounds_of(config: Config) -> dict[str, Period]:
+    """The three periods of a run."""
+    return {name: config.data.periods.bounds(name) for name in PERIODS}  # type: ignore[arg-type]
+
+
+def check_times(times: NDArray[np.datetime64], name: str) -> Iterator[Finding]:
+    """Times that come twice, out of order, or are no times."""
+    if times.dtype.kind != "M":
+        return
+    undefined = int(np.isnat(times).sum())
+    steps = np.diff(times)
+    zero = np.timedelta64(0)
+    for rule, wrong, what in (
+        ("times-duplicate", steps == zero, "Times come more than once"),
+        ("times-unsorted", steps < zero, "Times are not in order"),
+    ):
+        if wrong.any():
+            yield Finding(
+                rule,
+                "error",
+                what,
+                f"time axis '{name}' of the source",
+                f"{int(wrong.sum())} times, the first {times[1:][wrong][0]}",
+                "Sort the source and remove duplicates, such as files that overlap.",
+            )
+    if undefined:
+        yield Finding(
+            "times-undefined",
+            "error",
+            "Times are missing",
+            f"time axis '{name}' of the source",
+            f"{undefined} of {times.size}",
+            "Repair the source.",
+        )
+
+
+def sample_positions(plan: CubePlan, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Steps to look at, evenly spaced over those wanted, as many as SAMPLE_BYTES allow."""
+    number = min(SAMPLE_STEPS, wanted.size)
+    while number > LEAST_STEPS and _bytes_decoded(plan, _spread(wanted, number)) > SAMPLE_BYTES:
+        number = max(LEAST_STEPS, number // 2)
+    return _spread(wanted, number)
+
+
+def _spread(wanted: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+    at = np.linspace(0, wanted.size - 1, number)
+    return np.unique(wanted[at.round().astype("int64")])
+
+
+def _bytes_decoded(plan: CubePlan, positions: NDArray[np.int64]) -> int:
+    return sum(
+        plan.source[name].dtype.itemsize * int(np.prod([decoded for decoded, _ in dims.values()]))
+        for name, dims in chunking.reading(plan, positions).items()
+    )
+
+
+def _read(cube: xr.Dataset, positions: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+    """Each channel at some steps, (step, H, W); static fields as one step."""
+    chosen = {
+        str(name): field.isel(time=positions) if "time" in field.dims else field.expand_dims("time")
+        for name, field in cube.data_vars.items()
+    }
+    values = {}
+    for name, field in chosen.items():
+        with reading(f"Channel '{name}'"):
+            values[name] = np.asarray(field.data.compute(scheduler="threads"))
+    return values
+
+
+def _check_forcings(config: Config, cube: xr.Dataset) -> list[Finding]:
+    times = cube["time"].values[:3]
+    return list(
+        leaks.check_forcings(
+            config.data.forcing,
+            times,
+            cube["latitude"].values,
+            cube["longitude"].values,
+            observed=config.data.state,
+        )
+    )
+
+
+def _check_window_counts(
+    config: Config, times: NDArray[np.datetime64], periods: Mapping[str, Period]
+) -> Iterator[Finding]:
+    """Periods without a window, and fewer windows than a batch."""
+    for name, horizon in (
+        ("train", config.training.horizon),
+        ("valid", config.training.horizon),
+        ("test", 1),
+    ):
+        try:
+            starts = plan_windows(
+                times,
+                period=periods[name],
+                history=config.model.history,
+                horizon=horizon,
+                step=np.timedelta64(config.data.step),
+            )
+        except DataError as error:
+            yield Finding(
+                "period-without-windows",
+                "warning" if name == "test" else "error",
+                str(error).partition(". ")[0],
+                f"data.periods.{name}",
+                "0 windows",
+                "Change the period, or shorten model.history or training.horizon.",
+            )
+            continue
+        if name == "train" and starts.size < config.training.batch_size:
+            yield Finding(
+                "fewer-windows-than-a-batch",
+                "error",
+                f"There are {starts.size} training windows, fewer than one batch of "
+                f"{config.training.batch_size}",
+                "data.periods.train",
+                f"{starts.size} windows",
+                "Lengthen the training period, or reduce training.batch_size.",
+            )
+
+
+def _no_data(times: NDArray[np.datetime64], periods: Mapping[str, Period]) -> Finding:
+    return Finding(
+        "periods-without-data",
+        "error",
+        "The source has no time in any period",
+        "data.periods",
+        f"{times[0]} to {times[-1]} in the source",
+        "Change the periods, or choose another source.",
+    )
+
+
+def _known(
+    config: Config,
+    cube: xr.Dataset,
+    sample: Mapping[str, NDArray],
+    positions: NDArray[np.int64],
+) -> dict[str, NDArray]:
+    """Forcings at the times of the sample, and static fields, by name."""
+    names = [name for name in config.data.forcing if name in CHANNELS]
+    fields = forcing_fields(
+        names, cube["time"].values[positions], cube["latitude"].values, cube["longitude"].values
+    )
+    known = {name: fields[:, number] for number, name in enumerate(forcing_channels(names))}
+    return known | {name: sample[name] for name in config.data.static}
+
+
+def _digest(cube: xr.Dataset, sample: Mapping[str, NDArray]) -> str:
+    digest = hashlib.sha256()
+    for name in ("time", "latitude", "longitude"):
+        digest.update(np.ascontiguousarray(cube[name].values).tobytes())
+    for name in sorted(sample):
+        digest.update(f"{name}:{cube[name].attrs.get('units')}:".encode())
+        digest.update(np.ascontiguousarray(sample[name]).tobytes())
+    return digest.hexdigest()
+
+
+def _inside(times: NDArray[np.datetime64], period: Period) -> NDArray[np.bool_]:
+    return (times >= period[0].to_datetime64()) & (times <= period[1].to_datetime64())

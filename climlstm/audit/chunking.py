@@ -1,0 +1,201 @@
+"""What a run costs to read, and whether steps and cells divide evenly."""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climlstm.audit.findings import Finding
+from climlstm.config import Config, format_duration
+from climlstm.data.cube.cube import CubePlan
+from climlstm.grid import EARTH_RADIUS_KM, has_pole_row
+
+IN_VAIN = 2.0
+"""Times as much decoded as used from which chunks are worth a warning."""
+
+LEARNT_BY_HEART = 10.0
+"""Parameters for each independent value from which a warning is due. Our rule of thumb: with early
+stopping and averaged weights, networks with a few times as many still generalise."""
+
+FINEST_WEATHER = 0.01
+"""Degrees between rows, about 1 km, below which the two numbers that follow mean nothing."""
+INDEPENDENT_KM = 1000.0
+INDEPENDENT_DAYS = 5.0
+"""Size and life of a synoptic system (Holton & Hakim 2013, An Introduction to Dynamic Meteorology,
+table 1.3): values of one channel nearer to one another are not independent of each other."""
+
+
+def check_steps(config: Config, times: NDArray[np.datetime64]) -> Iterator[Finding]:
+    """Steps that do not divide a day, the source's steps, or one another; and gaps.
+
+    times: of the source, increasing.
+    """
+    step = config.data.step
+    if timedelta(days=1) % step and step % timedelta(days=1):
+        yield _uneven(
+            "data.step",
+            f"{format_duration(step)} divides no day, so the hours of windows drift and the "
+            "climatology has few values for each",
+            "Use 1h, 2h, 3h, 4h, 6h, 8h, 12h or whole days.",
+        )
+    if config.forecast.every % step:
+        yield _uneven(
+            "forecast.every",
+            f"{format_duration(config.forecast.every)} is no multiple of the step "
+            f"{format_duration(step)}, so many initial times are left out",
+            f"Use a multiple of {format_duration(step)}.",
+        )
+    if times.size > 2:
+        apart, counts = np.unique(np.diff(times), return_counts=True)
+        native = apart[np.argmax(counts)].astype("timedelta64[us]").item()
+        if native and step % native:
+            yield _uneven(
+                "data.step",
+                f"{format_duration(step)} is no multiple of the source's "
+                f"{format_duration(native)}, so steps are left out",
+                f"Use a multiple of {format_duration(native)}.",
+            )
+
+
+def check_gaps(times: NDArray[np.datetime64], step: timedelta) -> Iterator[Finding]:
+    """Steps that the cube lacks; windows go round them."""
+    gaps = np.flatnonzero(np.diff(times) > np.timedelta64(step))
+    if gaps.size:
+        lacking = int(np.sum(np.diff(times)[gaps] // np.timedelta64(step) - 1))
+        yield Finding(
+            "gaps",
+            "note",
+            "The source lacks steps; windows go round them",
+            "time axis of the source",
+            f"{lacking} steps in {gaps.size} gaps, the first after {times[gaps[0]]}",
+            "Complete the source if they should be there.",
+        )
+
+
+def check_coarsening(latitude: NDArray, longitude: NDArray, coarsen: int) -> Iterator[Finding]:
+    """Grids that do not make whole or equal blocks.
+
+    latitude, longitude: of the source's cells that are averaged, before it.
+    """
+    for name, values in (("latitude rows", latitude), ("longitude columns", longitude)):
+        if values.size % coarsen:
+            yield Finding(
+                "coarsening-uneven",
+                "warning",
+                f"{name} do not make whole blocks",
+                "data.coarsen",
+                f"{values.size} {name}, blocks of {coarsen}: {values.size % coarsen} left over",
+                f"Choose data.region such that {values.size - values.size % coarsen} are left.",
+            )
+    poles = [pole for pole in (90.0, -90.0) if has_pole_row(latitude, pole)]
+    if coarsen > 1 and poles:
+        yield Finding(
+            "coarsening-uneven",
+            "warning",
+            "A row on the pole is averaged with full rows, though its cells are half as high",
+            "data.coarsen",
+            f"row at {' and '.join(f'{pole:g}' for pole in poles)} degrees north, blocks of "
+            f"{coarsen}",
+            "Choose data.region without the row on the pole.",
+        )
+
+
+def check_length(
+    span: timedelta,
+    latitude: NDArray,
+    longitude: NDArray,
+    *,
+    channels: int,
+    parameters: int,
+) -> Iterator[Finding]:
+    """A training set too short for the model: far more parameters than values.
+
+    span: time that the training steps cover. Of a grid finer than `FINEST_WEATHER`, nothing is
+    known: it is data without geography, or of a street.
+    """
+    if latitude.size > 1 and np.abs(np.diff(latitude)).max() < FINEST_WEATHER:
+        return
+    days = span / timedelta(days=1)
+    values = channels * max(days / INDEPENDENT_DAYS, 1) * _regions(latitude, longitude)
+    if parameters > LEARNT_BY_HEART * values:
+        yield Finding(
+            "training-too-short",
+            "warning",
+            "The network has far more parameters than the training period has independent "
+            "values, so it may learn them by heart",
+            "data.periods.train",
+            f"{parameters:,} parameters; about {values:,.0f} values ({days:,.0f} days, one value a "
+            f"channel, {INDEPENDENT_DAYS:g} days and {INDEPENDENT_KM:g} km)",
+            "Lengthen the training period, or make the network smaller (model.options).",
+        )
+
+
+def _regions(latitude: NDArray, longitude: NDArray) -> float:
+    """How many squares of independent weather the grid covers: one at least, at most its cells."""
+    south, north = np.deg2rad([latitude.min(), latitude.max()])
+    width = np.deg2rad(longitude.max() - longitude.min())
+    area = EARTH_RADIUS_KM**2 * width * (np.sin(north) - np.sin(south))
+    return float(np.clip(area / INDEPENDENT_KM**2, 1, latitude.size * longitude.size))
+
+
+def check_chunks(plan: CubePlan, wanted: NDArray[np.int64]) -> Iterator[Finding]:
+    """Chunks that force reading far more than is used.
+
+    wanted: positions among the plan's times that some period holds.
+    """
+    alike: dict[tuple[tuple[str, tuple[int, int]], ...], list[str]] = {}
+    for variable, dims in reading(plan, wanted).items():
+        if str(plan.axes.dims[0]) in dims:  # others are read once
+            alike.setdefault(tuple(dims.items()), []).append(variable)
+    for sizes, variables in alike.items():
+        ratio = float(np.prod([decoded / used for _, (decoded, used) in sizes]))
+        if ratio >= IN_VAIN:
+            worst = max(sizes, key=lambda size: size[1][0] / size[1][1])[0]
+            names = "'" + "', '".join(variables) + "'"
+            yield Finding(
+                "chunks-in-vain",
+                "warning",
+                f"Of {names} far more is decoded than used",
+                f"variables of the source, mostly along '{worst}'",
+                f"{ratio:.1f} times as much: "
+                + ", ".join(f"{d} of which {u} along {n}" for n, (d, u) in sizes if d > u),
+                "'climlstm prepare' writes a store of what is used; or choose more of the source.",
+            )
+
+
+def reading(plan: CubePlan, wanted: NDArray[np.int64]) -> dict[str, dict[str, tuple[int, int]]]:
+    """For each variable of the source and each dimension: how many points are decoded, and used."""
+    time, latitude, longitude = plan.axes.dims
+    fields = [field for recipe in plan.recipes for field in recipe.fields]
+    found = {}
+    for name in dict.fromkeys(field.variable for field in fields):
+        places = [dict(field.positions) for field in fields if field.variable == name]
+        used: dict[Any, NDArray] = {
+            time: plan.times.indices[wanted],
+            latitude: plan.cells.rows.indices,
+            longitude: plan.cells.columns.indices,
+        }
+        chunks = plan.source[name].chunksizes
+        found[name] = {
+            str(dim): _decoded(
+                sizes,
+                np.unique([p[dim] for p in places if dim in p])
+                if any(dim in p for p in places)
+                else used.get(dim, np.zeros(1, dtype="int64")),
+            )
+            for dim, sizes in chunks.items()
+        }
+    return found
+
+
+def _decoded(sizes: Sequence[int], positions: NDArray[np.int64]) -> tuple[int, int]:
+    """Points of the chunks in which some positions lie, and how many positions there are."""
+    edges = np.cumsum(sizes)
+    touched = np.unique(np.searchsorted(edges, positions, side="right"))
+    return int(np.asarray(sizes)[touched].sum()), int(np.unique(positions).size)
+
+
+def _uneven(where: str, what: str, fix: str) -> Finding:
+    return Finding("steps-do-not-divide", "warning", what, where, what.split(" ")[0], fix)

@@ -1,0 +1,268 @@
+"""Whether what is scored was seen before: rules about periods, and which times went into what.
+
+Nothing is taken on trust: windows never cross a period's edge by construction (plan.py), and run
+files refuse periods that overlap (config/), but checkpoints and forecasts may come from
+elsewhere. So every rule looks at the times that it is given, and only at those.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from climlstm.audit.findings import Finding
+from climlstm.config import Moment, period_bounds
+from climlstm.data.cube.forcing import CHANNELS, forcing_fields
+from climlstm.data.statistics.statistics import Period
+from climlstm.errors import DataError
+
+Times = NDArray[np.datetime64]
+Fields = Callable[[Sequence[str], Times, NDArray, NDArray], NDArray]
+"""What `forcing_fields` does."""
+
+
+def check_periods(periods: Mapping[str, Period]) -> Iterator[Finding]:
+    """Periods that share a moment: validation = test is the commonest of all mistakes."""
+    for (name, first), (other, second) in combinations(periods.items(), 2):
+        start, stop = max(first[0], second[0]), min(first[1], second[1])
+        if start <= stop:
+            yield Finding(
+                "periods-overlap",
+                "error",
+                f"The periods '{name}' and '{other}' share data, so scores are too good",
+                f"data.periods.{name} and data.periods.{other}",
+                f"{start} to {stop} is in both",
+                f"End the earlier of them before {start}.",
+            )
+
+
+def check_windows(used: Mapping[str, Times], periods: Mapping[str, Period]) -> Iterator[Finding]:
+    """Windows that reach out of their period, into another one or between two.
+
+    used: for each period the times of all steps of its windows, history and target.
+    """
+    for name, times in used.items():
+        outside = times[~_within(times, periods[name])]
+        if outside.size == 0:
+            continue
+        reached = [other for other in periods if _within(outside, periods[other]).any()]
+        into = f"into '{reached[0]}'" if reached else "out of it"
+        yield Finding(
+            "windows-cross-periods",
+            "error",
+            f"Windows of the period '{name}' reach {into}",
+            f"windows of '{name}'",
+            f"{outside.size} steps outside, the first at {_moment(outside.min())}",
+            "Cut windows within a period, so that neither history nor target leaves it.",
+        )
+
+
+def check_fits(fits: Mapping[str, Period], train: Period) -> Iterator[Finding]:
+    """Statistics, climatology, masks or anything else fitted to more than the training period.
+
+    fits: what was fitted, and the first and last moment that went into it.
+    """
+    for name, (start, stop) in fits.items():
+        if start < train[0] or stop > train[1]:
+            yield Finding(
+                "fitted-outside-training",
+                "error",
+                f"The {name} were taken from more than the training period, "
+                "so they know what is to be forecast",
+                name,
+                f"{start} to {stop}, training {train[0]} to {train[1]}",
+                "Compute them anew from the training period alone.",
+            )
+
+
+def check_choice(chosen: Period, periods: Mapping[str, Period]) -> Iterator[Finding]:
+    """A checkpoint chosen by its loss on anything but the validation period.
+
+    chosen: first and last time of the windows whose loss decided.
+    """
+    start, stop = periods["valid"]
+    if chosen[0] < start or chosen[1] > stop:
+        reached = [n for n in periods if chosen[0] <= periods[n][1] and chosen[1] >= periods[n][0]]
+        yield Finding(
+            "checkpoint-choice",
+            "error",
+            "The checkpoint was chosen by its loss outside the validation period",
+            ", ".join(f"data.periods.{name}" for name in reached) or "no period of the run",
+            f"{chosen[0]} to {chosen[1]}, validation {start} to {stop}",
+            "Choose the checkpoint by its loss on the validation period, and train anew.",
+        )
+
+
+def check_forcings(
+    names: Sequence[str],
+    times: Times,
+    latitude: NDArray,
+    longitude: NDArray,
+    *,
+    observed: Collection[str] = (),
+    fields: Fields = forcing_fields,
+) -> Iterator[Finding]:
+    """Forcings that read the future: what is observed, or what changes when later times are known.
+
+    times: some of the cube, increasing. observed: channels of the cube.
+    fields: makes the forcings, each from its time and place alone.
+    """
+    for name in [n for n in names if n not in CHANNELS or n in observed]:
+        yield Finding(
+            "forcing-reads-future",
+            "error",
+            f"'{name}' is no function of time and place, so as a forcing it shows the network "
+            "the weather that it is to forecast",
+            f"data.forcing: {name}",
+            "observed" if name in observed else "unknown",
+            f"Move it to data.state, or use one of {', '.join(CHANNELS)}.",
+        )
+    known = [name for name in names if name in CHANNELS]
+    if not known or times.size < 2:
+        return
+    alone = np.concatenate([fields(known, times[i : i + 1], latitude, longitude) for i in range(2)])
+    together = fields(known, times, latitude, longitude)[:2]
+    if not np.array_equal(alone, together):
+        yield Finding(
+            "forcing-reads-future",
+            "error",
+            "Forcings differ when later times are known",
+            f"data.forcing: {', '.join(known)}",
+            f"by up to {np.abs(alone - together).max():.3g} at {_moment(times[0])}",
+            "Compute each forcing from its own time and place alone.",
+        )
+
+
+def check_scoring(
+    provenance: Mapping[str, Any],
+    init_times: Times,
+    lead_times: NDArray[np.timedelta64],
+    *,
+    climatology: Period | None = None,
+) -> list[Finding]:
+    """What makes scores of a forecast worthless: times that its forecaster has seen before.
+
+    provenance: what the forecast store says (`climlstm_provenance`), whoever wrote it. Which data
+    it is scored against makes no difference: another analysis of a day shows the same weather.
+    climatology: the moments that the reference climatology was taken from.
+    Raises DataError where the provenance names no periods.
+    """
+    periods = periods_of(provenance)
+    seen = {name: _period(span) for name, span in provenance.get("seen", {}).items()}
+    findings = list(check_periods(periods))
+    findings += check_fits(
+        {name: span for name, span in seen.items() if name in ("statistics", "climatology")},
+        periods["train"],
+    )
+    if "valid" in seen:
+        findings += check_choice(seen["valid"], periods)
+    scored = np.unique((init_times[:, None] + lead_times[None, :]).ravel())
+    for name, deed in (("train", "trained"), ("valid", "validated")):
+        spans = [periods[name], *([seen[name]] if name in seen else [])]
+        findings += _seen_before(
+            scored, spans, f"their forecaster was {deed} on", f"period '{name}' of the checkpoint"
+        )
+    for ancestor, spans in spans_of_ancestors(provenance.get("lineage", [])):
+        findings += _seen_before(
+            scored, spans, f"{ancestor}, from which their forecaster started, has seen", ancestor
+        )
+    if climatology is not None and _within(scored, climatology).any():
+        findings.append(
+            Finding(
+                "climatology-of-scored-times",
+                "error",
+                "The climatology that scores compare with was taken from the scored times",
+                "climatology",
+                f"{climatology[0]} to {climatology[1]}",
+                "Take it from the training period.",
+            )
+        )
+    return findings
+
+
+def check_lineage(
+    lineage: Sequence[Mapping[str, Any]], periods: Mapping[str, Period]
+) -> Iterator[Finding]:
+    """Validation and test periods that a forecaster, from which a run starts, has seen before.
+
+    lineage: of the run's provenance.
+    """
+    for ancestor, spans in spans_of_ancestors(lineage):
+        for name in ("valid", "test"):
+            first, last = periods[name]
+            if any(start <= last and stop >= first for start, stop in spans):
+                yield Finding(
+                    "ancestor-has-seen",
+                    "warning",
+                    f"The period '{name}' was trained or validated on by {ancestor}, from which "
+                    "this run starts, so scores there are too good",
+                    f"data.periods.{name}",
+                    f"seen {min(s for s, _ in spans)} to {max(s for _, s in spans)}",
+                    "Choose a period outside, or another checkpoint to start from.",
+                )
+
+
+def spans_of_ancestors(
+    lineage: Sequence[Mapping[str, Any]],
+) -> Iterator[tuple[str, list[Period]]]:
+    """For each forecaster of a lineage what it is called, and what it was trained or validated on.
+
+    Raises DataError where a lineage does not say so.
+    """
+    for ancestor in lineage:
+        name = f"'{ancestor.get('run')}' ({str(ancestor.get('digest'))[:12]})"
+        try:
+            named = [ancestor["data"]["periods"], ancestor["seen"]]
+            spans = [_period(which[key]) for which in named for key in ("train", "valid")]
+        except (KeyError, TypeError, ValidationError) as error:
+            raise DataError(
+                f"The lineage does not say what {name} has seen ({error!r}), so nobody can tell "
+                "what scores are worth. Train again from a checkpoint of this climlstm."
+            ) from error
+        yield name, spans
+
+
+def _seen_before(scored: Times, spans: Sequence[Period], who: str, where: str) -> Iterator[Finding]:
+    known = scored[np.logical_or.reduce([_within(scored, span) for span in spans])]
+    if known.size:
+        yield Finding(
+            "scored-on-seen",
+            "error",
+            f"The forecasts are scored on times that {who}",
+            where,
+            f"{known.size} of {scored.size} valid times, {_moment(known.min())} to "
+            f"{_moment(known.max())}",
+            f"Forecast from {max(span[1] for span in spans)} on, or before "
+            f"{min(span[0] for span in spans)}.",
+        )
+
+
+def periods_of(provenance: Mapping[str, Any]) -> dict[str, Period]:
+    """Periods of the run that a checkpoint or forecast came from, even if they overlap.
+
+    Raises DataError where it does not name all three.
+    """
+    try:
+        named = provenance["config"]["data"]["periods"]
+        return {name: _period(named[name]) for name in ("train", "valid", "test")}
+    except (KeyError, TypeError, ValidationError) as error:
+        raise DataError(
+            f"The provenance names no periods for training, validation and test ({error!r}), so "
+            "nobody can tell what the forecaster has seen. Forecast again from its checkpoint."
+        ) from error
+
+
+def _period(span: Any) -> Period:
+    return period_bounds(*TypeAdapter(tuple[Moment, Moment]).validate_python(span))
+
+
+def _within(times: Times, period: Period) -> NDArray[np.bool_]:
+    return (times >= period[0].to_datetime64()) & (times <= period[1].to_datetime64())
+
+
+def _moment(time: np.datetime64) -> str:
+    return str(pd.Timestamp(time))

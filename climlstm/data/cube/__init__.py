@@ -1,0 +1,1 @@
+"""The cube: a source under our names, units and order, lazy."""

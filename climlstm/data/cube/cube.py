@@ -1,0 +1,197 @@
+"""From a source to a cube: the same data under our names, units and order, lazily through Dask."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from climlstm.config import DataConfig
+from climlstm.config.secrets import redact
+from climlstm.data.cube.matching import make_recipe
+from climlstm.data.cube.recipes import Array, Cells, Field, Recipe
+from climlstm.data.sources.axes import (
+    Axes,
+    Selection,
+    find_axes,
+    select_latitude,
+    select_longitude,
+    select_times,
+)
+from climlstm.errors import ClimLSTMError, DataError
+from climlstm.plugins.channels import Channel, channel
+
+DIMS = ("time", "latitude", "longitude")
+
+
+def build_cube(source: xr.Dataset, data: DataConfig) -> xr.Dataset:
+    """The cube that a run asks for: `state` and `static` of a source, by its other `data` keys.
+
+    One float32 variable a channel (time, latitude, longitude), static ones without time; latitude
+    north to south, longitude eastward and monotonic, CF attributes, our units. Nothing is read:
+    Dask will, with one task a chunk and channel, chunks in time as in the source. Values that are
+    missing stay NaN, steps that are missing stay gaps.
+    Raises DataError for whatever does not fit, with the line of the catalog that puts it right.
+    """
+    return plan_cube(source, data).cube()
+
+
+def plan_cube(source: xr.Dataset, data: DataConfig) -> "CubePlan":
+    """Which values of the source make up the cube, and how; see `build_cube`."""
+    axes = find_axes(source)
+    cells = Cells(
+        rows=select_latitude(axes.latitude, data.region),
+        columns=select_longitude(axes.longitude, data.region),
+        coarsen=data.coarsen,
+    )
+    _check_whole_blocks(cells)
+    channels = [channel(name) for name in (*data.state, *data.static)]
+    _check_kinds(channels, data)
+    return CubePlan(
+        source=source,
+        axes=axes,
+        times=select_times(axes.time, data.step),
+        cells=cells,
+        recipes=tuple(make_recipe(source, axes, cells, each) for each in channels),
+    )
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Raises DataError where stored values cannot be read or decoded, whatever the storage says."""
+    try:
+        yield
+    except ClimLSTMError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        cause = f"{type(error).__name__}: {redact(str(error)[:300])}"
+        raise DataError(
+            f"{what} cannot be read: {cause}. A file of the source is damaged or out of reach; "
+            "copy it anew, or choose periods without it."
+        ) from error
+
+
+@dataclass(frozen=True)
+class CubePlan:
+    """Which values of a source make up a cube, and how; nothing is read until it is asked for.
+
+    `cube` reads through Dask. Whoever has stored values in memory passes them to the recipes'
+    `read`, to the same effect.
+    """
+
+    source: xr.Dataset
+    axes: Axes
+    times: Selection
+    cells: Cells
+    recipes: tuple[Recipe, ...]
+
+    def cube(self) -> xr.Dataset:
+        """The plan as a lazy Dataset."""
+        cube = xr.Dataset(
+            coords={
+                "time": ("time", self.times.values, {"standard_name": "time", "axis": "T"}),
+                "latitude": ("latitude", self.cells.latitude, _degrees("latitude", "north", "Y")),
+                "longitude": (
+                    "longitude",
+                    self.cells.longitude,
+                    _degrees("longitude", "east", "X"),
+                ),
+            },
+            attrs={"Conventions": "CF-1.11"},
+        )
+        for recipe in self.recipes:
+            dims = DIMS[1:] if recipe.channel.variable.static else DIMS
+            cube[recipe.channel.name] = (dims, self.lazy(recipe), _attributes(recipe.channel))
+        return cube
+
+    def lazy(self, recipe: Recipe) -> da.Array:
+        """One channel (time, latitude, longitude); static: (latitude, longitude)."""
+        stored = [self.stored(field) for field in recipe.fields]
+        stored = [array.rechunk(stored[0].chunks) for array in stored]
+        plane = (self.cells.latitude.size, self.cells.longitude.size)
+        chunks = (*stored[0].chunks[:-2], *((size,) for size in plane))
+        form = {
+            "dtype": "float32",
+            "chunks": chunks,
+            "meta": np.empty((0,) * len(chunks), dtype="float32"),
+        }
+        if recipe.channel.variable.derive is None or recipe.channel.variable.static:
+            return da.map_blocks(_read, *stored, recipe=recipe, **form)
+        times = da.from_array(self.times.values, chunks=(chunks[0],))[:, None, None]
+        return da.map_blocks(_read_at, times, *stored, recipe=recipe, **form)
+
+    def stored(self, field: Field) -> da.Array:
+        """Values of a field as the source has them, lazy: (time, row_range, column_range)."""
+        variable = self.source[field.variable].variable
+        positions: dict[Any, Any] = dict(field.positions)
+        time, latitude, longitude = self.axes.dims
+        positions[latitude] = self.cells.row_range
+        positions[longitude] = self.cells.column_range
+        order = [latitude, longitude]
+        if time in variable.dims and time not in positions:
+            positions[time] = _as_slice(self.times)
+            order = [time, latitude, longitude]
+        if variable.chunks is None:
+            variable = variable.chunk({dim: "auto" if dim == time else -1 for dim in variable.dims})
+        return variable.isel(positions).transpose(*order).data.rechunk({-2: -1, -1: -1})
+
+
+def _read(*stored: NDArray, recipe: Recipe) -> Array:
+    return recipe.read(stored)
+
+
+def _read_at(times: NDArray[np.datetime64], *stored: NDArray, recipe: Recipe) -> Array:
+    return recipe.read(stored, times.ravel())
+
+
+def _as_slice(times: Selection) -> Any:
+    """Evenly spaced positions as a slice, which keeps Dask's chunks in line."""
+    indices = times.indices
+    steps = np.unique(np.diff(indices))
+    if steps.size > 1:
+        return indices
+    step = int(steps[0]) if steps.size else 1
+    return slice(int(indices[0]), int(indices[-1]) + 1, step)
+
+
+def _check_whole_blocks(cells: Cells) -> None:
+    n = cells.coarsen
+    for size, what, edges in (
+        (cells.rows.values.size, "latitude rows", cells.rows.values),
+        (cells.columns.values.size, "longitude columns", cells.columns.values),
+    ):
+        if size % n:
+            fitting = [k for k in range(2, min(size, 33)) if size % k == 0]
+            raise DataError(
+                f"{size} {what} ({edges[0]:g}..{edges[-1]:g}) do not make whole blocks of {n} "
+                f"cells. Set 'region' so that {size - size % n} are left, or 'coarsen' to "
+                f"{', '.join(map(str, fitting)) or '1'}."
+            )
+
+
+def _check_kinds(channels: list[Channel], data: DataConfig) -> None:
+    for each in channels:
+        name, static = each.name, each.variable.static
+        if static != (name in data.static):
+            wrong, right = ("state", "static") if static else ("static", "state")
+            raise DataError(
+                f"'{name}' stands under '{wrong}', but {'never changes' if static else 'varies'}. "
+                f"Move it to '{right}' in the run file."
+            )
+
+
+def _attributes(each: Channel) -> dict[str, str]:
+    variable = each.variable
+    where = "" if each.level is None else f" at {each.level:g} hPa"
+    attributes = {"units": variable.units, "long_name": variable.long_name + where}
+    return attributes | (
+        {"standard_name": variable.standard_name} if variable.standard_name else {}
+    )
+
+
+def _degrees(name: str, direction: str, axis: str) -> dict[str, str]:
+    return {"standard_name": name, "units": f"degrees_{direction}", "axis": axis}

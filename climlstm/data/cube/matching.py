@@ -1,0 +1,258 @@
+"""Which variable and level of a source hold a channel, and what its stored values mean."""
+
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from climlstm import plugins
+from climlstm.data.cube.recipes import Cells, Field, Recipe
+from climlstm.data.sources.axes import Axes, find_levels
+from climlstm.data.sources.units import conversion
+from climlstm.errors import DataError, nearest
+from climlstm.plugins import Variable
+from climlstm.plugins.channels import Channel
+
+FILL_ATTRIBUTES = (
+    "_FillValue",
+    "missing_value",
+    "fill_value",
+    "FillValue",
+    "fillvalue",
+    "_fill_value",
+    "missingvalue",
+    "missing",
+    "undef",
+)
+"""Spellings under which files state the value that stands for a missing one."""
+
+SHARED_STANDARD_NAMES = {
+    "air_temperature",
+    "eastward_wind",
+    "northward_wind",
+    "wind_speed",
+    "specific_humidity",
+    "relative_humidity",
+}
+"""Standard names that say nothing of the height (2 m, 10 m), so they identify no variable."""
+
+LISTED = 40
+"""Variables of a source that an error names."""
+
+MEMBERS = {"number", "realization", "ensemble", "member", "ens"}
+
+
+def make_recipe(source: xr.Dataset, axes: Axes, cells: Cells, channel: Channel) -> Recipe:
+    """The recipe of a channel; one that is derived takes its inputs at the same level.
+
+    Raises DataError where the source lacks it, or has it in units that cannot be converted.
+    """
+    return Recipe(channel, tuple(_fields(source, axes, channel, channel.name)), cells)
+
+
+def _fields(source: xr.Dataset, axes: Axes, channel: Channel, asked: str) -> Iterator[Field]:
+    variable = channel.variable
+    if variable.derive is None:
+        yield _find_field(source, axes, channel, asked)
+    for name in variable.inputs if variable.derive is not None else ():
+        needed: Variable = plugins.load("variables", name)
+        level = channel.level if needed.on_levels else None
+        label = name if level is None else f"{name}{level:g}"
+        yield from _fields(source, axes, Channel(label, needed, level), asked)
+
+
+def _find_field(source: xr.Dataset, axes: Axes, channel: Channel, asked: str) -> Field:
+    variable = channel.variable
+    name, position = _find_variable(source, channel, asked)
+    found = source[name]
+    positions = dict(_other_positions(source, axes, name))
+    positions.update(position)
+    if found.dtype.kind not in "iufb":
+        raise DataError(
+            f"Channel '{asked}': the variable '{name}' is of type {found.dtype}, not real numbers. "
+            "Choose another variable of the source, in the catalog."
+        )
+    time, latitude, longitude = axes.dims
+    lacking = [dim for dim in (latitude, longitude) if dim not in found.dims]
+    if time not in found.dims and not variable.static:
+        lacking.append(time)
+    if lacking:
+        raise DataError(
+            f"Channel '{asked}': the variable '{name}' has dimensions {found.dims}, without "
+            f"{', '.join(map(str, lacking))}. A state needs time, latitude and longitude"
+            + ("; ask for what never changes under 'static'." if time in lacking else ".")
+        )
+    if variable.static and time in found.dims:
+        positions[time] = 0
+    scale, offset = _meaning(found, channel, asked)
+    fills = [_numbers(found.attrs[key]) for key in FILL_ATTRIBUTES if key in found.attrs]
+    return Field(
+        name=variable.name,
+        variable=name,
+        positions=tuple(positions.items()),
+        scale=scale,
+        offset=offset,
+        missing=tuple(sorted({value for fill in fills for value in fill})),
+    )
+
+
+def _numbers(attribute: Any) -> list[float]:
+    """Finite numbers in an attribute, which may be one, several, text or NaN."""
+    try:
+        values = np.atleast_1d(np.asarray(attribute, dtype="float64"))
+    except (TypeError, ValueError):
+        return []
+    return [float(value) for value in values if np.isfinite(value)]
+
+
+def _meaning(found: xr.DataArray, channel: Channel, asked: str) -> tuple[float, float]:
+    """Scale and offset from stored values to our units: packing and conversion in one."""
+    variable, units = channel.variable, found.attrs.get("units")
+    if units is None:
+        raise DataError(
+            f"Channel '{asked}': the variable '{found.name}' has no units, so it cannot be brought "
+            f"to '{variable.units}'. Declare them in the catalog, under metadata: "
+            f"'variables: {{{found.name}: {{units: UNIT}}}}'."
+        )
+    try:
+        convert = conversion(str(units), variable.units, standard_name=variable.standard_name)
+    except DataError as error:
+        raise DataError(
+            f"Channel '{asked}': the variable '{found.name}' is in '{units}', but climlstm keeps "
+            f"'{variable.name}' in '{variable.units}', and {error}. Correct the units in the "
+            "catalog, or choose another variable there."
+        ) from error
+    scale = float(found.attrs.get("scale_factor", 1.0))
+    offset = float(found.attrs.get("add_offset", 0.0))
+    return convert.scale * scale, convert.scale * offset + convert.offset
+
+
+def _find_variable(
+    source: xr.Dataset, channel: Channel, asked: str
+) -> tuple[str, dict[Hashable, int]]:
+    """Name of the variable in the source that holds a channel, and its position on levels."""
+    levels_elsewhere = []
+    for name, flat in _candidates(source, channel):
+        position = _position(source, name, channel, flat=flat)
+        if position is not None:
+            return name, position
+        levels = find_levels(source, name)
+        if levels is not None and channel.level is not None:
+            values = ", ".join(f"{value:g}" for value in levels[1])
+            levels_elsewhere.append(f"'{name}' at {values} hPa")
+    if levels_elsewhere:
+        found = "; ".join(dict.fromkeys(levels_elsewhere))
+        raise DataError(f"The source has no channel '{asked}': it has {found}.")
+    names = [str(name) for name in source.data_vars]
+    example = f"{{name: {channel.name}, units: {channel.variable.units}}}"
+    needs = "" if asked == channel.name else f", which is derived from '{channel.name}'"
+    raise DataError(
+        f"The source has no channel '{asked}'{needs}.{nearest(channel.variable.name, names)} "
+        f"It has: {_listed(source, names)}. If "
+        "one of them is it, say so in the catalog, under metadata: "
+        f"'variables: {{NAME: {example}}}'."
+    )
+
+
+def _position(
+    source: xr.Dataset, name: str, channel: Channel, *, flat: bool
+) -> dict[Hashable, int] | None:
+    """Position on levels at which a variable holds the channel; None if it does not.
+
+    flat: the level is in the variable's name already.
+    """
+    levels = find_levels(source, name)
+    if levels is None:
+        return {} if flat or channel.level is None else None
+    dimension, values = levels
+    along = dimension in source[name].dims
+    if channel.level is None:
+        # a scalar level is shared by all variables of a file; but z at 500 hPa is no orography
+        fits = values.size == 1 and not channel.variable.static
+        return None if not fits else {dimension: 0} if along else {}
+    at = np.flatnonzero(np.abs(values - channel.level) < 1e-3 * channel.level)
+    if not at.size:
+        return None
+    return {dimension: int(at[0])} if along else {}
+
+
+def _candidates(source: xr.Dataset, channel: Channel) -> Iterator[tuple[str, bool]]:
+    """Variables that may hold a channel, the likeliest first: by its names, then by meaning.
+
+    With each, whether its name says the level.
+    """
+    variable = channel.variable
+    lower = {str(name).lower(): str(name) for name in source.data_vars}
+    flat_names = _flat_names(channel)
+    for name in (*flat_names, *_names(variable)):
+        found = name if name in source.data_vars else lower.get(name.lower())
+        if found is not None:
+            yield found, name in flat_names
+    if variable.standard_name is None:
+        return
+    if channel.level is None and variable.standard_name in SHARED_STANDARD_NAMES:
+        return
+    meant = [
+        str(name)
+        for name in source.data_vars  # their DataArrays would each search all the others
+        if source.variables[name].attrs.get("standard_name") == variable.standard_name
+    ]
+    if len(meant) == 1 or channel.level is not None:
+        yield from ((name, False) for name in meant)
+
+
+def _names(variable: Variable) -> tuple[str, ...]:
+    era5_name = (variable.era5_name,) if variable.era5_name else ()
+    return (variable.name, *era5_name, *variable.aliases)
+
+
+def _flat_names(channel: Channel) -> tuple[str, ...]:
+    """Names of a variable that is a level by itself: z500, z_500, geopotential_500hPa.
+
+    Those of other variables are left out: u10 is the wind at 10 m.
+    """
+    if channel.level is None:
+        return ()
+    taken = {plugin.name for plugin in plugins.discover("variables")}
+    level = f"{channel.level:g}"
+    spellings = [
+        f"{name}{joint}{level}{unit}"
+        for name in _names(channel.variable)
+        for joint in ("", "_", "-")
+        for unit in ("", "hPa")
+    ]
+    return (channel.name, *(name for name in spellings if name not in taken))
+
+
+def _other_positions(source: xr.Dataset, axes: Axes, name: str) -> Iterator[tuple[Hashable, int]]:
+    """Dimensions of length one are passed over; any other, but levels, needs a choice."""
+    levels = find_levels(source, name)
+    for dim in source[name].dims:
+        if dim in axes.dims or (levels is not None and dim == levels[0]):
+            continue
+        size = source.sizes[dim]
+        if size > 1:
+            what = "ensemble members" if str(dim).lower() in MEMBERS else "entries"
+            first = source[dim].values[0] if dim in source.coords else 0
+            raise DataError(
+                f"The variable '{name}' has a dimension '{dim}' with {size} {what}, and a cube has "
+                "one value for each time and place. Choose one in the catalog, under metadata: "
+                f"'select: {{{dim}: {first}}}'."
+            )
+        yield dim, 0
+
+
+def _listed(source: xr.Dataset, names: Sequence[str]) -> str:
+    """The first variables with their levels, and how many more there are."""
+    if not names:
+        return "no variables"
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(_described(source, name) for name in names[:LISTED]) + more
+
+
+def _described(source: xr.Dataset, name: str) -> str:
+    levels = find_levels(source, name)
+    if levels is None:
+        return f"'{name}'"
+    return f"'{name}' ({', '.join(f'{value:g}' for value in levels[1])} hPa)"

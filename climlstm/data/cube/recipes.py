@@ -1,0 +1,165 @@
+"""How a channel is made of stored values: cut out, converted, derived, averaged."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from climlstm.data.sources.axes import Selection
+from climlstm.errors import DataError
+from climlstm.grid import cell_area_weights
+from climlstm.plugins.channels import Channel
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One variable of a source at one level: where it lies, and what its stored values mean.
+
+    physical = scale · stored + offset, except where stored is one of `missing`.
+    """
+
+    name: str
+    """Short name of our variable."""
+    variable: str
+    """Its name in the source."""
+    positions: tuple[tuple[Hashable, int], ...] = ()
+    """Position on each dimension besides time, latitude and longitude."""
+    scale: float = 1.0
+    offset: float = 0.0
+    missing: tuple[float, ...] = ()
+
+    def physical(self, stored: NDArray) -> Array:
+        """Stored values in our units; the array itself where nothing has to be done."""
+        plain = self.scale == 1.0 and self.offset == 0.0 and not self.missing
+        if plain and stored.dtype == np.float32:
+            return stored
+        # 32-bit integers and float64 do not fit into float32 before they are scaled
+        short = stored.dtype.itemsize <= 2 or stored.dtype.kind + str(stored.dtype.itemsize) == "f4"
+        working = np.float32 if short else np.float64
+        values = np.multiply(stored, working(self.scale), dtype=working)
+        if self.offset:
+            values += working(self.offset)
+        for fill in self.missing:
+            values[_is_fill(stored, fill)] = np.nan
+        return values.astype(np.float32, copy=False)
+
+
+def _is_fill(stored: NDArray, fill: float) -> NDArray[np.bool_]:
+    """Fill values are often written with fewer digits than stored: 9.9692e36."""
+    if stored.dtype.kind in "iu":
+        return stored == fill
+    return np.abs(stored - fill) <= 1e-5 * abs(fill)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Which cells of a source's grid make a cube's: rows north to south, columns eastward."""
+
+    rows: Selection
+    columns: Selection
+    coarsen: int = 1
+    """Means over so many cells in each direction."""
+
+    def take(self, values: NDArray) -> NDArray:
+        """The cells in their order, from (..., row_range, column_range); a view if possible."""
+        rows, columns = self._places
+        return values[..., rows, :][..., columns]
+
+    @cached_property
+    def _places(self) -> tuple[slice | NDArray[np.intp], ...]:
+        return tuple(_within(chosen.indices) for chosen in (self.rows, self.columns))
+
+    @property
+    def row_range(self) -> slice:
+        """The rows of the source that have to be read."""
+        return _range(self.rows.indices)
+
+    @property
+    def column_range(self) -> slice:
+        return _range(self.columns.indices)
+
+    def average(self, values: Array) -> Array:
+        """Area-weighted means over blocks of cells; missing where any cell of a block is."""
+        n = self.coarsen
+        if n == 1:
+            return values
+        *rest, height, width = values.shape
+        blocks = values.reshape(*rest, height // n, n, width // n, n)
+        return np.einsum("...hrwc,hr->...hw", blocks, self._weights)
+
+    @cached_property
+    def _weights(self) -> Array:
+        """Share of each row in the mean of its block of cells (row of blocks, row within)."""
+        area = cell_area_weights(xr.DataArray(self.rows.values)).values
+        rows = area.reshape(-1, self.coarsen)
+        return (rows / rows.sum(axis=1, keepdims=True) / self.coarsen).astype("float32")
+
+    @property
+    def latitude(self) -> NDArray[np.float64]:
+        return self.rows.values.reshape(-1, self.coarsen).mean(axis=1)
+
+    @property
+    def longitude(self) -> NDArray[np.float64]:
+        return self.columns.values.reshape(-1, self.coarsen).mean(axis=1)
+
+
+def _range(indices: NDArray[np.intp]) -> slice:
+    return slice(int(indices.min()), int(indices.max()) + 1)
+
+
+def _within(indices: NDArray[np.intp]) -> slice | NDArray[np.intp]:
+    """Positions within their range; a slice, which copies nothing, for one stretch."""
+    inside = indices - indices.min()
+    if np.all(np.diff(inside) == 1):
+        return slice(None)
+    return slice(None, None, -1) if np.all(np.diff(inside) == -1) else inside
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one channel is made of a source's fields: cut out, converted, derived, averaged."""
+
+    channel: Channel
+    fields: tuple[Field, ...]
+    cells: Cells
+
+    def read(self, stored: Sequence[NDArray], times: NDArray[np.datetime64] | None = None) -> Array:
+        """The channel (time, latitude, longitude) from the stored values of each field.
+
+        stored: (time, row_range, column_range) of `cells`, for each field; without time if static.
+        times: needed by a derived variable, whose function may want to know them.
+        """
+        parts = [
+            field.physical(self.cells.take(values))
+            for field, values in zip(self.fields, stored, strict=True)
+        ]
+        values = parts[0] if self.channel.variable.derive is None else self._derive(parts, times)
+        return self.cells.average(values)
+
+    def _derive(self, parts: list[Array], times: NDArray[np.datetime64] | None) -> Array:
+        variable = self.channel.variable
+        assert variable.derive is not None
+        dims = ("time", "latitude", "longitude")[-parts[0].ndim :]
+        coords: dict[str, Any] = {
+            "latitude": self.cells.rows.values,
+            "longitude": self.cells.columns.values,
+        }
+        if times is not None and "time" in dims:
+            coords["time"] = times
+        inputs = xr.Dataset(
+            {field.name: (dims, part) for field, part in zip(self.fields, parts, strict=True)},
+            coords=coords,
+        )
+        derived = variable.derive(inputs)
+        if set(derived.dims) != set(dims):
+            raise DataError(
+                f"derive() of the variable '{variable.name}' gave dimensions {derived.dims} "
+                f"instead of {dims}. Correct the plugin."
+            )
+        return np.asarray(derived.transpose(*dims).values, dtype="float32")

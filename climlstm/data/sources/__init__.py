@@ -1,0 +1,1 @@
+"""Sources: catalogs, entries and what they declare; the axes and units of what is found."""

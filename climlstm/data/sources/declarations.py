@@ -1,0 +1,238 @@
+"""What a catalog may declare of a source under `metadata`, where its files do not say it."""
+
+import logging
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from pydantic import Field
+
+from climlstm.config import Section
+from climlstm.data.sources.axes import find_time
+from climlstm.data.sources.units import is_time_reference
+from climlstm.errors import CatalogError, nearest
+
+TIME_AXES = ("time", "timestep", "step", "t")
+"""Where a time axis of plain numbers is looked for, unless it is declared."""
+
+PLANE_SPACING = 0.001
+"""Degrees between the rows and columns of a plane. Of 1000 rows, the areas of the first and last
+differ by 0.02 %."""
+
+logger = logging.getLogger(__name__)
+
+
+class VariableDeclaration(Section):
+    """What a variable of the files is."""
+
+    name: str | None = None
+    """Our name of it (`t2m`, or `u` with a level); its own, if left out."""
+    level: float | None = None
+    """Pressure in hPa, for a variable at one level whose file does not say which."""
+    units: str | None = None
+    """Its unit; goes before what the file says."""
+    missing: tuple[float, ...] = ()
+    """Values that stand for missing ones, besides those that the file states."""
+
+
+class Metadata(Section):
+    """What is said of a source: for people, and for the reader where files leave something out."""
+
+    licence: str | None = None
+    attribution: str | None = None
+    """What must be printed where results are published."""
+    homepage: str | None = None
+    grid: str | None = None
+    span: str | None = None
+    step: str | None = None
+    size: str | None = None
+    contents: tuple[str, ...] = ()
+    """Channels that it has, or some of them."""
+
+    plane: tuple[str, str] | None = None
+    """Rows and columns of data without geography, such as videos: their dimensions."""
+    axes: dict[Literal["time", "latitude", "longitude", "level"], str] = Field(default_factory=dict)
+    """Names of axes that are not recognised by themselves."""
+    time_units: str | None = None
+    """'hours since 1996-01-05', for a time axis of plain numbers."""
+    period: tuple[str, str] | None = None
+    """First and last date (or the names of attributes that hold them) of the times with data,
+    where the axis goes on beyond them."""
+    select: dict[str, int | float | str] = Field(default_factory=dict)
+    """One entry of further dimensions, by label or else by position: {number: 0}."""
+    variables: dict[str, VariableDeclaration] = Field(default_factory=dict)
+    """By their names in the files."""
+
+
+def declare(source: xr.Dataset, metadata: Metadata, where: str) -> xr.Dataset:
+    """The source with everything declared of it applied; lazy.
+
+    where: names the source in errors. Raises CatalogError for a declaration that does not fit.
+    """
+    source = _select(source, metadata.select, where)
+    if metadata.plane is not None:
+        source = _lay_out(source, metadata.plane, where)
+    source = _name_axes(source, metadata.axes, where)
+    if metadata.time_units is not None:
+        source = _decode_time(source, metadata.time_units, where)
+    if metadata.period is not None:
+        source = _crop(source, metadata.period, where)
+    return _describe(source, metadata.variables, where)
+
+
+def _select(source: xr.Dataset, select: dict[str, Any], where: str) -> xr.Dataset:
+    for dim, label in select.items():
+        if dim not in source.dims:
+            raise CatalogError(
+                f"{where}: 'select' names '{dim}', which is no dimension of it."
+                f"{nearest(dim, _names(source.dims))} It has: {_listed(source.dims)}."
+            )
+        if dim not in source.indexes:
+            if not isinstance(label, int) or not -source.sizes[dim] <= label < source.sizes[dim]:
+                raise CatalogError(
+                    f"{where}: 'select' asks for {dim}: {label}, but there are positions "
+                    f"0 to {source.sizes[dim] - 1}."
+                )
+            source = source.isel({dim: label})
+            continue
+        try:
+            source = source.sel({dim: label})
+        except (KeyError, TypeError, ValueError) as error:
+            raise CatalogError(
+                f"{where}: 'select' asks for {dim}: {label}, but there are only "
+                f"{_listed(source[dim].values[:12])}."
+            ) from error
+    return source
+
+
+def _lay_out(source: xr.Dataset, plane: tuple[str, str], where: str) -> xr.Dataset:
+    """The source with its rows and columns as a region on the equator, `PLANE_SPACING` degrees
+    apart, the first row northmost: so small that all cells are equal, nothing wraps around, and
+    beyond the edges there is nothing."""
+    rows, columns = plane
+    for dim in plane:
+        if dim not in source.dims or rows == columns:
+            raise CatalogError(
+                f"{where}: 'plane' calls its rows and columns {rows} and {columns}; expected two "
+                f"of its dimensions: {_listed(source.dims)}."
+            )
+    source = source.drop_vars([dim for dim in plane if dim in source.variables])
+    taken = {"latitude", "longitude"} & {*map(str, source.variables), *map(str, source.dims)}
+    if taken - set(plane):
+        raise CatalogError(
+            f"{where}: 'plane' is for data without geography, but it has '{sorted(taken)[0]}'. "
+            "Leave 'plane' out."
+        )
+    down, along = (PLANE_SPACING * np.arange(source.sizes[dim]) for dim in plane)
+    return source.rename({rows: "latitude", columns: "longitude"}).assign_coords(
+        latitude=("latitude", -down.round(6), {"standard_name": "latitude"}),
+        longitude=("longitude", along.round(6), {"standard_name": "longitude"}),
+    )
+
+
+def _name_axes(source: xr.Dataset, axes: dict[Any, str], where: str) -> xr.Dataset:
+    for axis, name in axes.items():
+        if name not in source.dims:
+            raise CatalogError(
+                f"{where}: 'axes' calls '{name}' its {axis}, but it has no such dimension."
+                f"{nearest(name, _names(source.dims))} It has: {_listed(source.dims)}."
+            )
+        if name == axis:
+            continue
+        if axis in source.variables or axis in source.dims:
+            raise CatalogError(
+                f"{where}: 'axes' calls '{name}' its {axis}, but it has another '{axis}' already."
+            )
+        source = source.rename({name: axis})
+    return source
+
+
+def _decode_time(source: xr.Dataset, units: str, where: str) -> xr.Dataset:
+    if not is_time_reference(units):
+        raise CatalogError(
+            f"{where}: 'time_units' is '{units}'; expected a unit and an epoch, such as "
+            "'hours since 1996-01-05 00:00'."
+        )
+    name = next((name for name in TIME_AXES if name in source.dims), None)
+    if name is None or name not in source.coords:
+        raise CatalogError(
+            f"{where}: 'time_units' needs to know the time axis. Add 'axes: {{time: NAME}}', with "
+            f"one of: {_listed(source.dims)}."
+        )
+    numbers = source[name]
+    if numbers.dtype.kind not in "iuf":
+        raise CatalogError(
+            f"{where}: the times '{name}' are dates already ({numbers.values[0]}), so 'time_units' "
+            "has nothing to decode. Leave it out."
+        )
+    counted = xr.Variable((name,), numbers.values, {"units": units})
+    try:
+        times = xr.decode_cf(xr.Dataset(coords={name: counted}))[name]
+    except (ValueError, OverflowError) as error:
+        raise CatalogError(f"{where}: 'time_units: {units}' cannot be read: {error}") from error
+    source = source.assign_coords({name: (name, times.values, {"standard_name": "time"})})
+    return source if name == "time" else source.rename({name: "time"})
+
+
+def _crop(source: xr.Dataset, period: tuple[str, str], where: str) -> xr.Dataset:
+    try:
+        start, stop = (pd.Timestamp(source.attrs.get(bound, bound)) for bound in period)
+    except ValueError as error:
+        raise CatalogError(
+            f"{where}: 'period' is {list(period)}; expected two dates, or names of attributes of "
+            f"the source that hold dates. It has: {_listed(source.attrs)}."
+        ) from error
+    if len(str(source.attrs.get(period[1], period[1]))) <= 10:
+        stop += pd.Timedelta("1D") - pd.Timedelta("1us")
+    time = find_time(source)
+    inside = np.flatnonzero(
+        (time.values >= start.to_datetime64()) & (time.values <= stop.to_datetime64())
+    )
+    if not inside.size:
+        raise CatalogError(f"{where}: it has no times within its 'period' {start} to {stop}.")
+    return source.isel({time.dims[0]: slice(int(inside[0]), int(inside[-1]) + 1)})
+
+
+def _describe(
+    source: xr.Dataset, variables: dict[str, VariableDeclaration], where: str
+) -> xr.Dataset:
+    names = {}
+    source = source.copy()
+    for found, said in variables.items():
+        if found not in source.data_vars:
+            raise CatalogError(
+                f"{where}: 'variables' describes '{found}', which it does not have."
+                f"{nearest(found, _names(source.data_vars))} It has: {_listed(source.data_vars)}."
+            )
+        variable = source[found]
+        attributes = dict(variable.attrs)
+        if said.units is not None:
+            if attributes.get("units", said.units) != said.units:
+                logger.info(
+                    "%s: '%s' is taken to be in '%s', not '%s' as its file says.",
+                    where,
+                    found,
+                    said.units,
+                    attributes["units"],
+                )
+            attributes["units"] = said.units
+        if said.missing:
+            attributes["missing"] = list(said.missing)
+        source[found] = variable.assign_attrs(attributes)
+        name = said.name or found
+        names[found] = name if said.level is None else f"{name}{said.level:g}"
+    changed = {found: name for found, name in names.items() if name != found}
+    kept = [str(name) for name in source.variables if name not in changed]
+    twice = [name for name in changed.values() if [*kept, *changed.values()].count(name) > 1]
+    if twice:
+        raise CatalogError(f"{where}: 'variables' gives the name '{twice[0]}' twice.")
+    return source.rename(changed)
+
+
+def _names(keys: Any) -> list[str]:
+    return [str(key) for key in keys]
+
+
+def _listed(keys: Any) -> str:
+    return ", ".join(_names(keys)) or "none"

@@ -1,0 +1,1 @@
+"""Statistics and climatology of the training period."""

@@ -1,0 +1,1 @@
+"""Windows: which there are, in which order, and their stream."""

@@ -1,0 +1,289 @@
+"""Blocks of a cube: steps read through Dask, one task a chunk, each normalised into its place.
+
+A block is float32 (step, C + F, H, W): normalised channels, then the fields of the forcings.
+"""
+
+import logging
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+import xarray as xr
+from dask.system import CPU_COUNT
+from numpy.typing import NDArray
+
+from climlstm.data.cube.cube import CubePlan
+from climlstm.data.cube.forcing import forcing_channels, forcing_fields
+from climlstm.data.store.parts import Part, Steps, make_parts
+from climlstm.data.store.passes import normalise
+from climlstm.data.store.reading import Job, read_jobs
+from climlstm.data.store.remote import Cache
+from climlstm.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+Block = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """How channels are normalised: (value - mean) / std; cells never observed become 0."""
+
+    mean: NDArray[np.float64]
+    """(C,)"""
+    std: NDArray[np.float64]
+    """(C,)"""
+    observed: NDArray[np.bool_] | None = None
+    """(C, H, W); everywhere, if None."""
+
+    def apply(self, channel: int, values: NDArray, out: Block) -> bool:
+        """Normalise one channel (step, H, W) into `out`; whether all of it is finite."""
+        return normalise(
+            *(values, out),
+            mean=np.float32(self.mean[channel]),
+            std=np.float32(self.std[channel]),
+            hidden=self._hidden[channel],
+        )
+
+    @cached_property
+    def _hidden(self) -> list[NDArray[np.bool_] | None]:
+        """Of each channel, the cells (H, W) never observed, if there are any."""
+        if self.observed is None:
+            return [None] * len(self.mean)
+        return [None if seen.all() else ~seen for seen in self.observed]
+
+
+class BlockReader:
+    """Reads steps of a cube into blocks, on all processors that the process may use.
+
+    plan: how the cube comes from its source; with it, chunks of a Zarr store are decoded straight
+    into their places. Without, and for other formats, the cube's own Dask arrays are computed.
+    forcing: names as in the run file; see forcing.py.
+    remote_cache: keeps objects of a remote store on disk.
+    """
+
+    def __init__(
+        self,
+        cube: xr.Dataset,
+        channels: Sequence[str],
+        scaling: Scaling,
+        *,
+        forcing: Sequence[str] = (),
+        plan: CubePlan | None = None,
+        remote_cache: Cache | None = None,
+        threads: int | None = None,
+    ):
+        self.times = cube["time"].values
+        self.latitude = cube["latitude"].values
+        self.longitude = cube["longitude"].values
+        self.channels = tuple(channels)
+        self.forcing = tuple(forcing)
+        depth = len(self.channels) + len(forcing_channels(self.forcing))
+        self.shape = (depth, self.latitude.size, self.longitude.size)
+        """Of one step: (C + F, H, W)."""
+        self.scaling = scaling
+        self.parts = make_parts(cube, self.channels, plan, remote_cache)
+        self._alike = _alike(self.parts)
+        self.threads = threads or CPU_COUNT
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="climlstm-read")
+        self._closed = threading.Event()
+
+    @property
+    def step_bytes(self) -> int:
+        """Of one step in a block."""
+        return 4 * int(np.prod(self.shape))
+
+    @property
+    def chunk_steps(self) -> int:
+        """Steps of the cube that storage decodes together, at most."""
+        return max(int(np.unique(p.chunks, return_counts=True)[1].max()) for p in self.parts)
+
+    def describe(self) -> str:
+        """How the channels are read, for people."""
+        ways: dict[str, list[str]] = {}
+        for part in self.parts:
+            ways.setdefault(part.how, []).extend(self.channels[i] for i in part.channels)
+        if len(ways) == 1:
+            return next(iter(ways))
+        return "; ".join(f"{', '.join(names)}: {how}" for how, names in ways.items())
+
+    def close(self) -> None:
+        """End at once; a read that is under way fails."""
+        self._closed.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for part in self.parts:  # whoever waits for what is fetched is told
+            part.close()
+        self._pool.shutdown(wait=True)
+
+    def covering(self, steps: Steps) -> Steps:
+        """All steps that are decoded in any case if these are read, increasing."""
+        wanted = np.zeros(self.times.size, dtype=bool)
+        wanted[steps] = True
+        for part in self.parts:
+            wanted |= np.isin(part.chunks, part.chunks[steps])
+        return np.flatnonzero(wanted)
+
+    def read(
+        self,
+        steps: Steps,
+        out: Block,
+        rows: Steps | None = None,
+        *,
+        wanted: NDArray[np.bool_] | None = None,
+        known: "Known | None" = None,
+    ) -> None:
+        """Fill rows of `out` (row, C + F, H, W) with steps of the cube, each chunk decoded once.
+
+        steps: in any order, also more than once; rows: where each goes, the first ones if None.
+        wanted: by step of the cube, which ones must be whole; all, if None.
+        known: another block, from which steps that it has are copied.
+        Raises DataError for a value that is missing or infinite though it is observed otherwise.
+        """
+        places = np.arange(steps.size) if rows is None else rows
+        copying: list[Future[None]] = []
+        if known is not None:
+            here, where = known.find(steps)
+            copying = [
+                self._pool.submit(known.copy, where[some], out, places[here][some])
+                for some in np.array_split(np.arange(where.size), self.threads)
+            ]
+            steps, places = steps[~here], places[~here]
+        jobs: list[Job] = []
+        goals: list[tuple[Steps, Steps]] = []
+        for parts in self._alike:
+            units = parts[0].units[steps]
+            order = np.argsort(units, kind="stable")
+            cuts = np.flatnonzero(np.diff(units[order])) + 1
+            pieces = [mine for mine in np.split(order, cuts) if mine.size]  # none: all is known
+            read = [np.unique(steps[mine]) for mine in pieces]
+            jobs += [(part, mine) for part in parts for mine in read]
+            goals += [(steps[mine], places[mine]) for mine in pieces] * len(parts)
+
+        def place(number: int, values: list[NDArray]) -> None:
+            self._place(*jobs[number], values, *goals[number], out, wanted)
+
+        read_jobs(jobs, place, self._pool)
+        if self.forcing:
+            shares = np.array_split(np.arange(steps.size), self.threads)
+            list(self._pool.map(lambda mine: self._force(steps[mine], places[mine], out), shares))
+        for each in copying:
+            each.result()
+
+    def _place(
+        self,
+        part: Part,
+        read: Steps,
+        values: list[NDArray],
+        steps: Steps,
+        rows: Steps,
+        out: Block,
+        wanted: NDArray[np.bool_] | None,
+    ) -> None:
+        """What was read of some channels: normalised into all rows that want it."""
+        if self._closed.is_set():
+            raise RuntimeError("the stream was closed while it was read")
+        where = np.searchsorted(read, steps)
+        runs = _runs(where, rows)
+        for channel, fields in zip(part.channels, values, strict=True):
+            for first, last in runs:
+                chosen = fields[where[first] : where[first] + last - first]
+                place = out[rows[first] : rows[first] + last - first, channel]
+                if not self.scaling.apply(channel, chosen, place):
+                    self._refuse(channel, steps[first:last], place, wanted)
+
+    def _force(self, steps: Steps, rows: Steps, out: Block) -> None:
+        if steps.size:
+            unique, where = np.unique(steps, return_inverse=True)
+            fields = forcing_fields(self.forcing, self.times[unique], self.latitude, self.longitude)
+            out[rows, len(self.channels) :] = fields[where]
+
+    def _refuse(
+        self, channel: int, steps: Steps, block: Block, wanted: NDArray[np.bool_] | None
+    ) -> None:
+        bad = np.argwhere(~np.isfinite(block))
+        if wanted is not None:
+            bad = bad[wanted[steps[bad[:, 0]]]]
+        if bad.size == 0:
+            return
+        step, row, column = bad[0]
+        raise DataError(
+            f"Channel '{self.channels[channel]}' has {(bad[:, 0] == step).sum()} missing or "
+            f"infinite values at {self.times[steps[step]]}, the first at latitude "
+            f"{self.latitude[row]:g}, longitude {self.longitude[column]:g}, where other times have "
+            "values. Compute the statistics anew, so that windows go round such times, or repair "
+            "the source."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """A block that was read already."""
+
+    steps: Steps
+    """Of each row."""
+    block: Block
+
+    def find(self, steps: Steps) -> tuple[NDArray[np.bool_], Steps]:
+        """Which of some steps it has, and the rows of those."""
+        unique, rows = np.unique(self.steps, return_index=True)
+        at = np.searchsorted(unique, steps).clip(max=unique.size - 1)
+        here = unique[at] == steps
+        return here, rows[at[here]]
+
+    def copy(self, rows: Steps, out: Block, places: Steps) -> None:
+        """Its rows into places of another block."""
+        for first, last in _runs(rows, places) if rows.size else ():
+            size = last - first
+            out[places[first] : places[first] + size] = self.block[rows[first] : rows[first] + size]
+
+
+class KeptBlocks:
+    """Steps of a cube that are read once and kept, for cubes that fit into memory."""
+
+    def __init__(self, reader: BlockReader):
+        self._reader = reader
+        self._steps = np.empty((reader.times.size, *reader.shape), dtype="float32")
+        self.here = np.zeros(reader.times.size, dtype=bool)
+        """Which steps have been read."""
+
+    def read(self, steps: Steps, out: Block) -> None:
+        """As BlockReader.read; what is decoded besides the steps asked for is kept as well.
+
+        Those may lack values, as steps do that windows go round; asked for later, they are read
+        again and refused.
+        """
+        missing = np.unique(steps[~self.here[steps]])
+        if missing.size:
+            decoded = self._reader.covering(missing)
+            new = decoded[~self.here[decoded]]
+            wanted = np.zeros(self.here.size, dtype=bool)
+            wanted[missing] = True
+            self._reader.read(new, self._steps, rows=new, wanted=wanted)
+            channels = len(self._reader.channels)
+            whole = np.isfinite(self._steps[new, :channels]).all(axis=(1, 2, 3))
+            self.here[new[whole]] = True
+        np.take(self._steps, steps, axis=0, out=out, mode="clip")
+
+
+def _alike(parts: Sequence[Part]) -> list[list[Part]]:
+    """Parts together that have the same units."""
+    groups: list[list[Part]] = []
+    for part in parts:
+        fitting = (g for g in groups if np.array_equal(g[0].units, part.units))
+        group = next(fitting, None)
+        if group is None:
+            groups.append([part])
+        else:
+            group.append(part)
+    return groups
+
+
+def _runs(where: NDArray[np.intp], rows: Steps) -> list[tuple[int, int]]:
+    """Half-open ranges in which source and place both go on by one."""
+    ends = np.flatnonzero((np.diff(where) != 1) | (np.diff(rows) != 1)) + 1
+    edges = [0, *ends.tolist(), len(rows)]
+    return list(pairwise(edges))

@@ -1,0 +1,1 @@
+"""`dataset.climlstm`: draw, leaf through and score datasets in a notebook."""

@@ -1,0 +1,63 @@
+"""`dataset.climlstm` from `import climlstm` on, although neither package loads the other for it.
+
+xarray takes half a second to import, which `climlstm --help` should not; so where xarray is not
+loaded yet, the accessor waits for it. `climlstm/notebook/views.py` has what the accessor does.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+
+def register() -> None:
+    """Give datasets the accessor: now, or as soon as xarray is imported."""
+    if "xarray" in sys.modules:
+        _register(sys.modules["xarray"])
+    else:
+        sys.meta_path.insert(0, _Waiting())
+
+
+def _register(xarray: ModuleType) -> None:
+    if "climlstm" not in vars(xarray.Dataset):
+        xarray.register_dataset_accessor("climlstm")(_accessor)
+
+
+def _accessor(dataset: Any) -> Any:
+    """What `dataset.climlstm` is; made when it is first asked for."""
+    return importlib.import_module("climlstm.notebook.views").Accessor(dataset)
+
+
+class _Waiting(MetaPathFinder):
+    """Finds xarray as Python does, once, and registers the accessor after it is loaded."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != "xarray":
+            return None
+        sys.meta_path.remove(self)
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Registering(spec.loader)
+        return spec
+
+
+class _Registering(Loader):
+    """Another loader, and the accessor after it."""
+
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
+        module.__loader__ = self.loader
+        self.loader.exec_module(module)
+        _register(module)

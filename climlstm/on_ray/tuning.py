@@ -1,0 +1,242 @@
+"""Trials of a sweep under Ray Tune, the hopeless ones stopped early.
+
+ASHA (Li et al. 2020, arXiv:1810.05934): at each rung, which is after `grace` validations and then
+`reduction` times as many, a trial goes on only if it is among the best 1 / `reduction` of those
+that have come so far.
+
+A trial is one process with one CPU or GPU, and not a Ray Train run of its own: what is learned
+does not depend on the number of workers, and a run within a trial would need a second placement
+group, which Ray frees late or, where no dashboard runs, not at all, so that a sweep waits for ever.
+Checkpoints are the trials' own; Tune only starts and stops.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from climlstm.config import Config, Range, TuneConfig, dump_config, parse_config
+from climlstm.errors import ClimLSTMError, ConfigError, missing_extra
+from climlstm.on_ray.cluster import connected
+from climlstm.training.loop import train
+from climlstm.training.progress import Record
+from climlstm.training.storage import opened_run
+from climlstm.training.tuning import (
+    FAILED,
+    Sweep,
+    Values,
+    is_grid,
+    read_sweep,
+    space_of,
+    sweep_folder,
+    trial_run,
+    validations,
+)
+
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # trials keep their own records
+# Seconds between the snapshots from which a killed sweep goes on; else they are ten or more.
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "2")
+
+try:
+    from ray import tune
+    from ray.tune.experiment import Trial
+    from ray.tune.schedulers import AsyncHyperBandScheduler
+    from ray.tune.search import BasicVariantGenerator
+except ImportError as error:
+    raise missing_extra("Tuning", "ray", error) from error
+
+MOST_VALIDATIONS = 10**6
+"""Of a trial: ASHA's last rung; how long a trial is, its run file says."""
+
+SECONDS_BETWEEN_LOOKS = 2.0
+
+logger = logging.getLogger(__name__)
+
+
+class RememberingASHA(AsyncHyperBandScheduler):
+    """ASHA that still knows, in a sweep that goes on, how the trials that have ended did.
+
+    Tune restores trials, but of its schedulers nothing (2.60).
+    """
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._folder = folder
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """A new trial, or one that was restored."""
+        super().on_trial_add(tune_controller, trial)
+        if trial.status == Trial.TERMINATED:
+            for result in _results(self._folder / _name(_index(trial.trial_id))):
+                self.on_trial_result(tune_controller, trial, result)
+
+
+def tune_on_ray(
+    config: Config,
+    *,
+    resume: bool = False,
+    address: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Sweep:
+    """Try the values that the section `tune` of a run file names.
+
+    resume: go on with a sweep that was broken off; trials that had begun go on from their last
+        checkpoints.
+    address: of a running cluster ('auto', or 'host:port'); None: this machine.
+    say: is told of each validation.
+    Raises ConfigError where the section is missing or wrong, or the sweep exists and is not to be
+    resumed; TrainingError where every trial failed.
+    """
+    space = space_of(config)
+    folder = sweep_folder(config)
+    state = folder / "ray"
+    if state.exists() and not resume:
+        raise ConfigError(
+            f"There is a sweep in {folder} already. Go on with --resume, or give the run another "
+            "name."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with connected(address), _told(folder, say):
+        if tune.Tuner.can_restore(str(state)):
+            tuner = tune.Tuner.restore(
+                str(state), trainable=_trial, resume_unfinished=True, resume_errored=True
+            )
+        else:
+            tuner = _new(config, space, folder)
+        found = tuner.fit()
+    results = [found[number] for number in range(len(found))]
+    trials = {_number(result.path): (result.config or {})["values"] for result in results}
+    for error in found.errors:
+        logger.error("a trial was lost: %s", error)
+    return read_sweep(config, trials)
+
+
+def _new(config: Config, space: TuneConfig, folder: Path) -> tune.Tuner:
+    grid = is_grid(space)
+    values = {key: _domain(domain, grid=grid) for key, domain in space.keys.items()}
+    each: dict[str, float] = {"gpu": 1.0}
+    if not config.cluster.gpu:
+        each = {"cpu": float(config.training.threads or 1)}
+    return tune.Tuner(
+        tune.with_resources(_trial, each),
+        param_space={"run": dump_config(config), "values": values},
+        tune_config=tune.TuneConfig(
+            num_samples=1 if grid else space.trials,
+            metric="valid_loss",
+            mode="min",
+            scheduler=RememberingASHA(
+                folder,
+                time_attr="validations",
+                max_t=MOST_VALIDATIONS,
+                grace_period=space.grace,
+                reduction_factor=space.reduction,
+            ),
+            search_alg=BasicVariantGenerator(
+                random_state=config.training.seed, max_concurrent=space.concurrent or 0
+            ),
+            trial_dirname_creator=lambda trial: _name(_index(trial.trial_id)),
+        ),
+        run_config=tune.RunConfig(
+            name="ray",
+            storage_path=str(folder),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=config.cluster.max_failures),
+        ),
+    )
+
+
+def _domain(space: Range | tuple[Any, ...], *, grid: bool) -> Any:
+    """What Tune draws values from."""
+    if not isinstance(space, Range):
+        return tune.grid_search(list(space)) if grid else tune.choice(list(space))
+    if isinstance(space.low, int) and isinstance(space.high, int):
+        draw = tune.lograndint if space.scale == "log" else tune.randint
+        return draw(space.low, space.high + 1)
+    draw = tune.loguniform if space.scale == "log" else tune.uniform
+    return draw(space.low, space.high)
+
+
+def _trial(settings: dict[str, Any]) -> None:
+    """Train with the values of one trial, from its last checkpoint on, if there is one.
+
+    What no further try would mend is noted, and the trial ends.
+    """
+    sweep = parse_config(yaml.safe_load(settings["run"]), where="run file")
+    number = _index(tune.get_context().get_trial_id())
+    values: Values = settings["values"]
+    config = trial_run(sweep, values, number)
+    folder = sweep_folder(sweep) / config.name
+    told = 0
+
+    def report(metrics: dict[str, Any]) -> None:
+        """After each checkpoint; Tune may end the process here."""
+        nonlocal told
+        for result in _results(folder)[told:]:
+            told += 1
+            tune.report(result)
+
+    try:
+        report({})  # Tune saves what it knows now and then only: in a sweep that goes on, again
+        with opened_run(config) as storage:
+            latest = storage.latest()
+        train(config, resume_from=latest, report=report)
+    except ClimLSTMError as error:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FAILED).write_text(str(error), encoding="utf-8")
+
+
+def _results(folder: Path) -> list[dict[str, Any]]:
+    """What Tune is told of the validations of a trial."""
+    return [
+        {"valid_loss": record["valid_loss"], "validations": number}
+        for number, record in enumerate(validations(folder), start=1)
+    ]
+
+
+def _name(number: int) -> str:
+    """Of the folder of a trial."""
+    return f"trial-{number:03d}"
+
+
+def _index(trial_id: str) -> int:
+    """Number of a trial: Tune's ids end in it."""
+    return int(trial_id.rsplit("_", 1)[1])
+
+
+def _number(path: str) -> int:
+    return int(Path(path).name.rsplit("-", 1)[1])
+
+
+@contextmanager
+def _told(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """While the block runs, say what the trials write into their records."""
+    stop = threading.Event()
+    known = _told_so_far(folder)
+
+    def watch() -> None:
+        ended = False
+        while not ended:
+            ended = stop.wait(SECONDS_BETWEEN_LOOKS)
+            for name, (number, record) in _told_so_far(folder).items():
+                if number > known.get(name, (0, record))[0]:
+                    known[name] = (number, record)
+                    say(f"{name}  validation {number}: loss {record['valid_loss']:.4f}")
+
+    thread = threading.Thread(target=watch, name="climlstm-tune", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _told_so_far(folder: Path) -> dict[str, tuple[int, Record]]:
+    """Of each trial, how many validations it has, and the last of them."""
+    found = {place.name: validations(place) for place in sorted(folder.glob("trial-*"))}
+    return {name: (len(records), records[-1]) for name, records in found.items() if records}

@@ -1,0 +1,51 @@
+"""Plugins: variables, losses, evaluators and models, built-in ones too, come in by one door.
+
+`contracts` says what a plugin must be; `registry` finds and loads it.
+"""
+
+from climlstm.plugins.contracts import API_VERSION, NEEDS, Evaluator, Loss, Style, Variable
+from climlstm.plugins.discovery import BUILT_IN, SINGULAR, Kind, Plugin, discover
+from climlstm.plugins.registry import (
+    MODULES,
+    State,
+    changed,
+    check_options,
+    complete_options,
+    create,
+    find,
+    identify,
+    load,
+    load_found,
+    missing,
+    name_of,
+    read_from_a_file,
+    state,
+)
+
+__all__ = [
+    "API_VERSION",
+    "BUILT_IN",
+    "MODULES",
+    "NEEDS",
+    "SINGULAR",
+    "Evaluator",
+    "Kind",
+    "Loss",
+    "Plugin",
+    "State",
+    "Style",
+    "Variable",
+    "changed",
+    "check_options",
+    "complete_options",
+    "create",
+    "discover",
+    "find",
+    "identify",
+    "load",
+    "load_found",
+    "missing",
+    "name_of",
+    "read_from_a_file",
+    "state",
+]

@@ -1,0 +1,88 @@
+"""What plugins are made of: variables, their styles, losses and evaluators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+API_VERSION = 1
+"""Version of this contract. A plugin may state the one it was written for as `api_version`."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How people like to see a variable: display unit, colour map, colour limits in that unit."""
+
+    units: str | None = None
+    """Display unit (pint spelling); the variable's own where None."""
+    colormap: str = "viridis"
+    limits: tuple[float, float] | None = None
+    contour_interval: float | None = None
+    """Spacing of contour lines, in the display unit, where the variable is drawn as lines."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A physical quantity as climlstm names and keeps it.
+
+    A variable on levels gives one channel a level: `z` at 500 hPa is the channel `z500`.
+    """
+
+    name: str
+    long_name: str
+    units: str
+    standard_name: str | None = None
+    era5_name: str | None = None
+    """Name in ERA5 and WeatherBench stores, such as `2m_temperature`."""
+    aliases: tuple[str, ...] = ()
+    """Other names under which files carry it."""
+    on_levels: bool = False
+    """Whether it needs a pressure level (hPa)."""
+    static: bool = False
+    """Whether it never changes (orography, land mask)."""
+    component: Literal["eastward", "northward"] | None = None
+    """For a vector component: it changes sign where a row is continued across a pole."""
+    inputs: tuple[str, ...] = ()
+    """Variables (short names, at the same level) that `derive` needs; empty if read from files."""
+    derive: Callable[[xr.Dataset], xr.DataArray] | None = None
+    """Dataset of the inputs, in our units, to this variable in `units`; lazy in, lazy out."""
+    style: Style = field(default_factory=Style)
+    api_version: int = API_VERSION
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """Scalar to be minimised. A frozen dataclass, whose fields are its options in the run file."""
+
+    def __call__(self, prediction: Any, target: Any, *, weight: Any, channels: Any) -> Any:
+        """prediction, target: (B, L, C, H, W), normalised; weight: (C, H, W) with mean 1."""
+
+
+NEEDS = ("weight", "climatology", "past")
+"""What an evaluator can ask for besides forecast and truth."""
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """Scores one forecast at a time into a tidy table, and sums up at the end.
+
+    It may declare `needs: ClassVar[tuple[str, ...]]`, of "weight" (region, latitude, longitude; sum
+    1), "climatology" (like truth) and "past" (the truth of the day up to init_time, as lead times
+    up to zero): they arrive as keywords of `score`. With a method
+    `compare(scores, reference)` it is also asked how a forecast does against each baseline, and
+    with `write(scores, folder)`, which returns paths, for files beside the tables.
+    """
+
+    requires: ClassVar[tuple[str, ...]]
+    """Channels without which it cannot work; empty: whatever the forecast has."""
+
+    def score(self, forecast: xr.Dataset, truth: xr.Dataset) -> pd.DataFrame:
+        """One `init_time`; both (lead_time, latitude, longitude); means, no roots or ratios."""
+
+    def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
+        """All initialisations together; roots and ratios are taken here."""

@@ -1,0 +1,1 @@
+"""The simulated atmosphere that the demo, tests and benchmarks train on."""
