@@ -113,5 +113,5 @@ def _pointer(array: NDArray) -> ctypes.c_void_p:
 @functools.cache
 def _library() -> ctypes.CDLL | None:
     return load_c(
-        "climlstm.data", "passes.c", otherwise="reading a cube takes up to half as long again"
+        "climlstm.data.store", "passes.c", otherwise="reading a cube takes up to half as long again"
     )

@@ -155,7 +155,7 @@ def _extent(c: Tensor, h: Tensor) -> list[ctypes.c_long | ctypes.c_int]:
 @functools.cache
 def _library() -> ctypes.CDLL | None:
     return load_c(
-        "climlstm.model",
+        "climlstm.model.kernels",
         "gates.c",
         otherwise="training a ConvLSTM on this CPU takes up to twice as long",
     )

@@ -1,7 +1,7 @@
 /* The gates and the state update of a ConvLSTM in one pass over memory, forward and backward.
  *
  * The same as `plain_forward` and `plain_backward` in gates.py, which say what is computed; built and
- * called by kernel.py. Channels lie side by side: z and grad_z are (B, H, W, 4 C) with the channels of
+ * called by choice.py. Channels lie side by side: z and grad_z are (B, H, W, 4 C) with the channels of
  * i, f, o, g one after another, gates (B, H, W, 2 C) with those of i and f, the other fields
  * (B, H, W, C). The hidden state and its gradient lie inside a wider field, with `stride_b`, `stride_y`,
  * `stride_x` between neighbours. peephole is (3, C), zeros where there is none.
