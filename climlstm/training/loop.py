@@ -20,7 +20,7 @@ import torch
 
 from climlstm import plugins
 from climlstm.config import Config, dump_config, format_duration
-from climlstm.errors import ConfigError, DataError, Stopped, TrainingError
+from climlstm.errors import DataError, Stopped, TrainingError
 from climlstm.model.saving import load_forecaster, save_forecaster
 from climlstm.training import checkpoint
 from climlstm.training.agreement import Agreement, Decision
@@ -29,6 +29,7 @@ from climlstm.training.learner import Learner
 from climlstm.training.lineage import find_parent
 from climlstm.training.parallel import Workers, workers
 from climlstm.training.progress import JOURNAL, Journal, Observe, Record
+from climlstm.training.resuming import require_same_data, require_same_order
 from climlstm.training.stopping import stop_on_signals
 from climlstm.training.storage import RunStorage, given_up, opened_run, persistently
 from climlstm.training.task import Task, build_forecaster, open_task
@@ -358,20 +359,15 @@ class Training:
     def _load(self, directory: Path) -> Standing:
         standing, tensors = checkpoint.read_training(directory)
         forecaster, provenance = load_forecaster(directory)
-        if provenance["data"] != self.task.provenance["data"]:
-            raise ConfigError(
-                f"{directory} was trained on other data or periods than this run file names: "
-                f"{provenance['data']} there, {self.task.provenance['data']} here. "
-                "Start a run of another name."
-            )
-        before, order = provenance.get("order"), self.task.provenance["order"]
-        if before not in (None, order):  # None: of a version that did not write it down
-            raise ConfigError(
-                f"{directory} took its windows in another order than this run file gives, so that "
-                f"some would come twice and others not at all: {before} there, {order} here. Set "
-                "data.memory, training.batch_size and training.seed to what "
-                f"{directory / 'run.yaml'} says, or start a run of another name."
-            )
+        own = self.config.training.start_from is None  # else the statistics are the parent's
+        require_same_data(
+            directory,
+            recorded=provenance["data"],
+            now=self.task.provenance["data"],
+            kept=forecaster.state_dict(),
+            fresh=self.learner.averaged.state_dict() if own else {},
+        )
+        require_same_order(directory, provenance.get("order"), self.task.provenance["order"])
         self.learner.load(tensors, forecaster.state_dict())
         return standing
 
