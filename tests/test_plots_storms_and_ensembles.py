@@ -1,9 +1,7 @@
 """Storm tracks, ensembles, animations, and coastlines fetched for later."""
 
-import http.server
+import subprocess
 import sys
-import threading
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -229,61 +227,30 @@ def test_mp4_is_written_where_ffmpeg_is(warming, tmp_path):
     assert path.read_bytes()[4:8] == b"ftyp"
 
 
-@pytest.fixture
-def server(tmp_path):
-    """A web server with one layer of Natural Earth, as its own serves it."""
-    site = tmp_path / "site"
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=str(site))
-
-        def log_message(self, *args):
-            pass
-
-    for category, name in coastlines._LAYERS.values():
-        folder = site / f"50m_{category}"
-        folder.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(folder / f"ne_50m_{name}.zip", "w") as archive:
-            for ending in ("shp", "shx", "dbf"):
-                archive.writestr(f"ne_50m_{name}.{ending}", f"{name}.{ending}")
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
-    thread = threading.Thread(target=httpd.serve_forever)
-    thread.start()
-    yield site, f"http://127.0.0.1:{httpd.server_port}"
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
+def test_finer_coasts_are_taken_from_cartopys_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("CARTOPY_DATA_DIR", str(tmp_path))
+    assert coastlines.find("coast", "50m") is None, "the 50m coasts are on this machine already"
+    file = tmp_path / "shapefiles/natural_earth/physical/ne_50m_coastline.shp"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert coastlines.find("coast", "50m") == file
+    assert coastlines._resolution("auto", "coast", 20.0) == "50m"
+    assert coastlines._resolution("auto", "coast", 360.0) == "110m"
+    assert coastlines.find("coast", "110m").is_file()
 
 
-def test_coastlines_are_fetched_to_where_maps_find_them(server, tmp_path, monkeypatch):
-    site, address = server
-    home = tmp_path / "home"
-    monkeypatch.setenv("CARTOPY_DATA_DIR", str(home))
-    assert all(coast.path is None for coast in plots.status() if coast.resolution == "50m"), (
-        "the 50m coasts are on this machine already"
-    )
-    fetched = plots.fetch("50m", folder=home, server=address)
-    assert len(fetched) == 4
-    found = {coast.layer: coast.path for coast in plots.status() if coast.resolution == "50m"}
-    assert found["coast"] == home / "shapefiles/natural_earth/physical/ne_50m_coastline.shp"
-    assert found["coast"].read_text() == "coastline.shp"
-    (site / "50m_physical" / "ne_50m_coastline.zip").unlink()
-    assert plots.fetch("50m", folder=home, server=address) == fetched  # nothing is fetched twice
-
-
-def test_a_failed_fetch_says_what_to_do_and_leaves_no_shapefile(server, tmp_path):
-    site, address = server
-    (site / "50m_physical" / "ne_50m_coastline.zip").write_bytes(b"PK broken")
-    with pytest.raises(DataError, match=r"ne_50m_coastline\.zip: cannot be fetched"):
-        plots.fetch("50m", folder=tmp_path / "home", server=address)
-    assert not list((tmp_path / "home").rglob("*.shp"))
-
-
-def test_the_bundled_coasts_are_always_there():
-    bundled = [coast for coast in plots.status() if coast.resolution == "110m"]
-    assert {coast.layer for coast in bundled} == {"coast", "borders", "lakes", "land"}
-    assert all(coast.path is not None and coast.path.is_file() for coast in bundled)
+def test_coasts_that_are_not_here_are_told_once_with_the_command_that_brings_them(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setenv("CARTOPY_DATA_DIR", str(tmp_path))
+    coastlines._warn_once.cache_clear()
+    assert [coastlines._resolution("10m", "coast", 20.0) for _ in range(2)] == ["110m"] * 2
+    [record] = caplog.records
+    command = record.getMessage().partition(": ")[2].split("come with: ")[-1]
+    arguments = [*command.split()[1:], "--dry-run"]
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(f"ne_10m_{name}" in done.stdout for _, name in coastlines._LAYERS.values())
 
 
 def test_the_bundled_coasts_are_what_the_source_packs_to(real_data, tmp_path):

@@ -7,7 +7,7 @@ import typer
 
 from climlstm.cli import plugins
 from climlstm.cli.data import check, prepare, sources
-from climlstm.cli.forecasts import demo, evaluate, forecast, maps_fetch, maps_status, plot
+from climlstm.cli.forecasts import demo, evaluate, forecast, plot
 from climlstm.cli.group import Commands
 from climlstm.cli.training import jobs_list, jobs_logs, jobs_stop, submit, train, tune
 from climlstm.config.secrets import redact
@@ -31,11 +31,6 @@ jobs.command("stop")(jobs_stop)
 app.add_typer(jobs, name="jobs")
 
 app.add_typer(plugins.app, name="plugins")
-
-maps = typer.Typer(no_args_is_help=True, help="Coastlines on this machine.")
-maps.command("status")(maps_status)
-maps.command("fetch")(maps_fetch)
-app.add_typer(maps, name="maps")
 
 
 @app.callback()

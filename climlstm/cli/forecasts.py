@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -175,22 +175,3 @@ def plot(
     )
     save(figure, out)
     console.print(f"wrote {out}", soft_wrap=True)
-
-
-def maps_status() -> None:
-    """Which coastlines are here."""
-    from climlstm.plots import status
-
-    for coast in status():
-        console.print(str(coast))
-
-
-def maps_fetch(
-    resolution: Annotated[Literal["50m", "10m"], typer.Argument()] = "50m",
-    folder: Annotated[Path | None, typer.Option(help="Where to; cartopy's own by default.")] = None,
-) -> None:
-    """Download finer coastlines; drawing never does."""
-    from climlstm.plots import fetch
-
-    for path in fetch(resolution, folder=folder):
-        console.print(f"wrote {path}", soft_wrap=True)

@@ -4,7 +4,6 @@ from climlstm.errors import missing_extra
 
 try:
     from climlstm.plots.animation import animate
-    from climlstm.plots.coastlines import fetch, status
     from climlstm.plots.curves import plot_scores
     from climlstm.plots.ensembles import (
         plot_probability,
@@ -35,7 +34,6 @@ __all__ = [
     "animate",
     "channel",
     "choose_init",
-    "fetch",
     "look_of_channel",
     "plot_field",
     "plot_forecast",
@@ -52,6 +50,5 @@ __all__ = [
     "plot_tracks",
     "require_series",
     "save",
-    "status",
     "svg_of",
 ]

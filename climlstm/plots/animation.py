@@ -21,7 +21,7 @@ from climlstm.plots.coastlines import Coastlines
 from climlstm.plots.fields import as_field, bounds_of
 from climlstm.plots.maps import decorate, draw_image, extension
 from climlstm.plots.overlays import draw_contours
-from climlstm.plots.projections import view
+from climlstm.plots.projections import Region, view
 from climlstm.plots.selection import channel, choose_init
 from climlstm.plots.sheet import add_colorbar, image_of, new_sheet, set_titles
 from climlstm.plots.styles import Look, look_of, times_label
@@ -36,7 +36,7 @@ def animate(
     init_time: Any = None,
     contours: str | None = None,
     projection: str | ccrs.Projection | None = None,
-    region: str | tuple[float, float, float, float] | None = None,
+    region: Region | None = None,
     style: Style | None = None,
     limits: tuple[float, float] | None = None,
     shading: Shading = "smooth",
@@ -118,7 +118,7 @@ def _draw_frames(
     look: Look,
     *,
     projection: str | ccrs.Projection | None,
-    region: str | tuple[float, float, float, float] | None,
+    region: Region | None,
     limits: tuple[float, float] | None,
     shading: Shading,
     coastlines: Coastlines,

@@ -14,15 +14,13 @@ from matplotlib.lines import Line2D
 
 from climlstm.errors import DataError
 from climlstm.plots.coastlines import Coastlines, draw_land
-from climlstm.plots.fields import as_field, bounds_of
-from climlstm.plots.maps import checked_map, checked_maps, decorate, draw_values, extension
+from climlstm.plots.fields import as_field
+from climlstm.plots.maps import decorate, draw_values, extension, open_maps
 from climlstm.plots.overlays import draw_isolines
-from climlstm.plots.projections import view
+from climlstm.plots.projections import Region
 from climlstm.plots.selection import Lead, channel, choose_init, choose_lead, true_field
-from climlstm.plots.sheet import add_colorbar, new_sheet, set_titles
+from climlstm.plots.sheet import set_titles
 from climlstm.plots.styles import look_of, round_limits, times_label
-
-Region = str | tuple[float, float, float, float] | None
 
 _MEMBERS = "realization"
 
@@ -34,7 +32,7 @@ def plot_spread(
     init_time: Any = None,
     lead_time: Lead | None = None,
     projection: str | ccrs.Projection | None = None,
-    region: Region = None,
+    region: Region | None = None,
     coastlines: Coastlines = "auto",
     width: float | None = None,
     ax: GeoAxes | None = None,
@@ -50,14 +48,14 @@ def plot_spread(
     look = look_of(mean)
     values = look.differences(spread)
     norm = Normalize(0, round_limits(values)[1])
-    target, bar, figure = _one_map(mean, projection, region, width, ax)
+    sheet = open_maps(mean, ax, projection=projection, region=region, width=width)
+    [target] = sheet.flat
     image = draw_values(target, spread, values, norm=norm, colormap="YlOrRd")
     decorate(target, coastlines=coastlines, contours=mean)
     set_titles(target, f"{look.label}: mean and spread", times_label(mean))
-    if bar is not None:
-        label = f"Spread of {members.sizes[_MEMBERS]} members ({look.units})"
-        add_colorbar(image, bar, label, extend=extension(values, norm))
-    return target if ax is not None else figure
+    label = f"Spread of {members.sizes[_MEMBERS]} members ({look.units})"
+    sheet.add_bar(0, image, label, extend=extension(values, norm))
+    return ax or sheet.figure
 
 
 def plot_probability(
@@ -69,7 +67,7 @@ def plot_probability(
     init_time: Any = None,
     lead_time: Lead | None = None,
     projection: str | ccrs.Projection | None = None,
-    region: Region = None,
+    region: Region | None = None,
     coastlines: Coastlines = "auto",
     width: float | None = None,
     ax: GeoAxes | None = None,
@@ -87,15 +85,15 @@ def plot_probability(
     event = values > above if above is not None else values < below
     axis = members.get_axis_num(_MEMBERS)
     share = 100 * np.where(np.isnan(values).any(axis=axis), np.nan, event.mean(axis=axis))
-    target, bar, figure = _one_map(first, projection, region, width, ax)
+    sheet = open_maps(first, ax, projection=projection, region=region, width=width)
+    [target] = sheet.flat
     levels = matplotlib.colormaps["GnBu"].resampled(10)
     image = draw_values(target, first, share, norm=Normalize(0, 100), colormap=levels)
     decorate(target, coastlines=coastlines)
     sign, threshold = (">", above) if above is not None else ("<", below)
     set_titles(target, f"{look.label} {sign} {threshold:g} {look.units}", times_label(first))
-    if bar is not None:
-        add_colorbar(image, bar, f"Probability (% of {members.sizes[_MEMBERS]} members)")
-    return target if ax is not None else figure
+    sheet.add_bar(0, image, f"Probability (% of {members.sizes[_MEMBERS]} members)")
+    return ax or sheet.figure
 
 
 def plot_spaghetti(
@@ -107,7 +105,7 @@ def plot_spaghetti(
     init_time: Any = None,
     lead_time: Lead | None = None,
     projection: str | ccrs.Projection | None = None,
-    region: Region = None,
+    region: Region | None = None,
     coastlines: Coastlines = "auto",
     width: float | None = None,
     ax: GeoAxes | None = None,
@@ -119,7 +117,8 @@ def plot_spaghetti(
     members = choose_members(forecast, variable, init_time, lead_time)
     mean = members.mean(_MEMBERS, keep_attrs=True)
     look = look_of(mean)
-    target, _, figure = _one_map(mean, projection, region, width, ax, bar=False)
+    sheet = open_maps(mean, ax, projection=projection, region=region, width=width, bars=())
+    [target] = sheet.flat
     draw_land(target)
     decorate(target, coastlines=coastlines)
     shades = [matplotlib.colormaps["viridis"](x) for x in np.linspace(0.1, 0.85, len(levels))]
@@ -142,7 +141,7 @@ def plot_spaghetti(
     )
     legend.set_zorder(6)
     set_titles(target, f"{look.label}, {members.sizes[_MEMBERS]} members", times_label(mean))
-    return target if ax is not None else figure
+    return ax or sheet.figure
 
 
 def plot_stamps(
@@ -152,7 +151,7 @@ def plot_stamps(
     init_time: Any = None,
     lead_time: Lead | None = None,
     projection: str | ccrs.Projection | None = None,
-    region: Region = None,
+    region: Region | None = None,
     coastlines: Coastlines = "auto",
     columns: int = 5,
     width: float = 13.0,
@@ -169,29 +168,21 @@ def plot_stamps(
     look = look_of(first)
     values = look.values(members)
     norm = look.norm(values)
-    bar = None
+    sheet = open_maps(
+        first, ax, projection=projection, region=region, width=width, heading=True,
+        rows=-(-count // across) if ax is None else 1, columns=across if ax is None else count,
+        bars=((0, across - 1),),
+    )  # fmt: skip
     if ax is None:
-        rows = -(-count // across)
-        shown = view(bounds_of(first), projection=projection, region=region)
-        sheet = new_sheet(shown, rows=rows, columns=across, width=width, heading=True,
-                          bars=((0, across - 1),))  # fmt: skip
         sheet.set_heading(look.label, times_label(first).replace("\n", ", "))
-        maps, bar, figure = [one for row in sheet.maps for one in row], sheet.bars[0], sheet.figure
-        for empty in maps[count:]:
-            empty.set_visible(False)
-    else:
-        maps = checked_maps(ax, count)
-        figure = maps[0].figure
-    for target, member, name in zip(maps, values, members[_MEMBERS].values, strict=False):
+    for empty in sheet.flat[count:]:
+        empty.set_visible(False)
+    for target, member, name in zip(sheet.flat, values, members[_MEMBERS].values, strict=False):
         image = draw_values(target, first, member, norm=norm, colormap=look.colormap)
         decorate(target, coastlines=coastlines)
         set_titles(target, f"{name}", "")
-    extend = extension(values, norm)
-    if bar is not None:
-        add_colorbar(image, bar, look.label_with_units, extend=extend)
-    else:
-        figure.colorbar(image, ax=maps, shrink=0.7, label=look.units, extend=extend)
-    return figure
+    sheet.add_bar(0, image, look.label_with_units, extend=extension(values, norm))
+    return sheet.figure
 
 
 def choose_members(
@@ -207,20 +198,3 @@ def choose_members(
         )
     members = [as_field(field.isel({_MEMBERS: [n]})) for n in range(field.sizes[_MEMBERS])]
     return xr.concat(members, field[_MEMBERS], combine_attrs="override", coords="minimal")
-
-
-def _one_map(
-    field: xr.DataArray,
-    projection: str | ccrs.Projection | None,
-    region: Region,
-    width: float | None,
-    ax: GeoAxes | None,
-    *,
-    bar: bool = True,
-) -> tuple[GeoAxes, Any, Any]:
-    """A map, its colour bar's axes and its figure; without the latter two where `ax` is given."""
-    if ax is not None:
-        return checked_map(ax), None, None
-    shown = view(bounds_of(field), projection=projection, region=region)
-    sheet = new_sheet(shown, width=width, bars=((0, 0),) if bar else ())
-    return sheet.maps[0][0], (sheet.bars[0] if bar else None), sheet.figure

@@ -13,7 +13,7 @@ from climlstm.plots.canvas import Sampler, canvas_of
 from climlstm.plots.coastlines import Coastlines
 from climlstm.plots.fields import as_field, bounds_of
 from climlstm.plots.maps import decorate, draw_image, extension
-from climlstm.plots.projections import view
+from climlstm.plots.projections import Region, view
 from climlstm.plots.selection import channel, choose_init, choose_lead, true_field
 from climlstm.plots.sheet import Sheet, add_colorbar, new_sheet, set_titles
 from climlstm.plots.styles import ERROR_COLORMAP, lead_label, look_of, symmetric_limit, time_label
@@ -33,7 +33,7 @@ class ForecastView:
         *,
         truth: xr.Dataset | None = None,
         projection: str | ccrs.Projection | None = None,
-        region: str | tuple[float, float, float, float] | None = None,
+        region: Region | None = None,
         style: Style | None = None,
         coastlines: Coastlines = "auto",
         width: float | None = None,

@@ -1,7 +1,7 @@
 """One field on one map: colours, contour lines, wind, coasts, titles."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import cartopy.crs as ccrs
 import matplotlib
@@ -17,8 +17,8 @@ from climlstm.plots.canvas import Sampler, Shading, canvas_of
 from climlstm.plots.coastlines import Coastlines, draw_coastlines
 from climlstm.plots.fields import as_field, bounds_of
 from climlstm.plots.overlays import WindAs, draw_contours, draw_wind
-from climlstm.plots.projections import Bounds, view
-from climlstm.plots.sheet import add_colorbar, new_sheet, set_titles
+from climlstm.plots.projections import Region, view
+from climlstm.plots.sheet import Sheet, new_sheet, set_titles
 from climlstm.plots.styles import MISSING_COLOUR, look_of, times_label
 from climlstm.plugins import Style
 
@@ -27,7 +27,7 @@ def plot_field(
     field: xr.DataArray,
     *,
     projection: str | ccrs.Projection | None = None,
-    region: str | tuple[float, float, float, float] | None = None,
+    region: Region | None = None,
     contours: xr.DataArray | None = None,
     wind: tuple[xr.DataArray, xr.DataArray] | None = None,
     wind_as: WindAs = "quiver",
@@ -56,24 +56,50 @@ def plot_field(
     look = look_of(ordered, style=style)
     values = look.values(ordered)
     norm = Normalize(*limits) if limits else look.norm(values)
-    bar = None
-    if ax is None:
-        shown = view(bounds_of(ordered), projection=projection, region=region)
-        sheet = new_sheet(shown, width=width, bars=((0, 0),) if colorbar else ())
-        target = sheet.maps[0][0]
-        bar = sheet.bars[0] if colorbar else None
-    else:
-        target = checked_map(ax)
+    sheet = open_maps(
+        ordered, ax, projection=projection, region=region, width=width,
+        bars=((0, 0),) if colorbar else (),
+    )  # fmt: skip
+    [target] = sheet.flat
     image = draw_values(target, ordered, values, norm=norm, colormap=look.colormap, shading=shading)
     decorate(target, contours=contours, wind=wind, wind_as=wind_as, coastlines=coastlines)
     set_titles(target, look.label if title is None else title, times_label(ordered))
-    if colorbar and bar is None:
-        assert target.figure is not None
-        bar = target.figure.colorbar(image, ax=target, shrink=0.7, pad=0.03).ax
-        bar.set_ylabel(look.units, size=8)
-    elif bar is not None:
-        add_colorbar(image, bar, look.label_with_units, extend=extension(values, norm))
-    return target if ax is not None else sheet.figure
+    if colorbar:
+        sheet.add_bar(0, image, look.label_with_units, extend=extension(values, norm))
+    return ax or sheet.figure
+
+
+def open_maps(
+    field: xr.DataArray | None,
+    ax: GeoAxes | Sequence[GeoAxes] | None = None,
+    *,
+    projection: str | ccrs.Projection | None = None,
+    region: Region | None = None,
+    rows: int = 1,
+    columns: int = 1,
+    **sheet: Any,
+) -> Sheet:
+    """Empty maps on which to show an ordered field: those of `ax`, or a new sheet of them.
+
+    field: where it lies decides the view of a new sheet.
+    sheet: other arguments of `new_sheet`.
+    Raises DataError where `ax` holds other axes than maps, or another number of them.
+    """
+    if ax is None:
+        assert field is not None
+        shown = view(bounds_of(field), projection=projection, region=region)
+        return new_sheet(shown, rows=rows, columns=columns, **sheet)
+    given = list(np.ravel(np.asarray(ax, dtype=object)))
+    for one in given:
+        if not isinstance(one, GeoAxes):
+            raise DataError(
+                f"ax is a {type(one).__name__}, but maps need cartopy axes. Make them with "
+                "figure.add_subplot(projection=cartopy.crs.Robinson())."
+            )
+    if len(given) != rows * columns:
+        raise DataError(f"ax has {len(given)} maps, but {rows * columns} panels are drawn.")
+    split = [given[row * columns :][:columns] for row in range(rows)]
+    return Sheet(given[0].figure, split, bars=[])
 
 
 def draw_values(
@@ -127,24 +153,6 @@ def decorate(
     ax.spines["geo"].set(linewidth=0.6, edgecolor="#555555")
 
 
-def checked_map(ax: object) -> GeoAxes:
-    """`ax`, if it is a map. Raises DataError with the call that makes one."""
-    if isinstance(ax, GeoAxes):
-        return ax
-    raise DataError(
-        f"ax is a {type(ax).__name__}, but maps need cartopy axes. Make them with "
-        "figure.add_subplot(projection=cartopy.crs.Robinson())."
-    )
-
-
-def checked_maps(ax: Sequence[GeoAxes], count: int) -> list[GeoAxes]:
-    """As many maps as panels are drawn."""
-    maps = [checked_map(one) for one in np.ravel(np.asarray(ax, dtype=object))]
-    if len(maps) != count:
-        raise DataError(f"ax has {len(maps)} maps, but {count} panels are drawn.")
-    return maps
-
-
 def extension(values: np.ndarray, norm: Normalize) -> Literal["neither", "both", "min", "max"]:
     """At which ends values lie beyond the colour scale."""
     finite = values[np.isfinite(values)]
@@ -161,6 +169,3 @@ def _width_deg(ax: GeoAxes) -> float:
     left, right = ax.get_xlim()
     x_low, x_high = ax.projection.x_limits
     return 360.0 * (right - left) / (x_high - x_low)
-
-
-__all__ = ["Bounds", "plot_field"]

@@ -8,7 +8,6 @@ import cartopy.crs as ccrs
 import numpy as np
 import xarray as xr
 from cartopy.mpl.geoaxes import GeoAxes
-from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -18,17 +17,11 @@ from climlstm.grid import cell_area_weights
 from climlstm.plots.canvas import Shading
 from climlstm.plots.coastlines import Coastlines
 from climlstm.plots.fields import bounds_of, within
-from climlstm.plots.maps import (
-    checked_maps,
-    decorate,
-    draw_values,
-    extension,
-    plot_field,
-)
+from climlstm.plots.maps import decorate, draw_values, extension, open_maps, plot_field
 from climlstm.plots.overlays import WindAs
-from climlstm.plots.projections import Bounds, view
-from climlstm.plots.selection import Case, Lead, choose_case, choose_lead
-from climlstm.plots.sheet import add_colorbar, new_sheet, set_titles
+from climlstm.plots.projections import Region, view
+from climlstm.plots.selection import Lead, Scene, choose_lead, choose_scene
+from climlstm.plots.sheet import Sheet, set_titles
 from climlstm.plots.styles import (
     ERROR_COLORMAP,
     Look,
@@ -39,6 +32,8 @@ from climlstm.plots.styles import (
     times_label,
 )
 from climlstm.plugins import Style
+
+TITLES = ("Forecast", "Truth", "Error")
 
 
 def plot_forecast(
@@ -52,7 +47,7 @@ def plot_forecast(
     wind: tuple[str, str] | None = None,
     wind_as: WindAs = "quiver",
     projection: str | ccrs.Projection | None = None,
-    region: str | tuple[float, float, float, float] | None = None,
+    region: Region | None = None,
     style: Style | None = None,
     limits: tuple[float, float] | None = None,
     error_limit: float | None = None,
@@ -72,31 +67,30 @@ def plot_forecast(
     Raises DataError for a channel, time or lead that is not there.
     """
     lead = choose_lead(forecast, lead_time)
-    case = choose_case(forecast, truth, variable, init_time, lead, contours=contours, wind=wind)
-    if case.truth is None:
-        single = None if ax is None else checked_maps(ax, 1)[0]
+    scene = choose_scene(forecast, truth, variable, init_time, lead, contours=contours, wind=wind)
+    if scene.truth is None:
         drawn = plot_field(
-            case.forecast, contours=case.contours, wind=case.wind, wind_as=wind_as,
+            scene.forecast, contours=scene.contours, wind=scene.wind, wind_as=wind_as,
             projection=projection, region=region, style=style, limits=limits, shading=shading,
-            coastlines=coastlines, width=width, ax=single,
+            coastlines=coastlines, width=width, ax=None if ax is None else ax[0],
         )  # fmt: skip
         return drawn if isinstance(drawn, Figure) else drawn.figure
-    scale = _Scale.of([case], look_of(case.forecast, style=style), limits, error_limit)
-    shown = view(bounds_of(case.forecast), projection=projection, region=region)
+    scale = _Scale.of([scene], look_of(scene.forecast, style=style), limits, error_limit)
+    sheet = open_maps(
+        scene.forecast, ax, projection=projection, region=region, columns=3, width=width or 13.0,
+        heading=True, bars=((0, 1), (2, 2)),
+    )  # fmt: skip
     if ax is None:
-        bars = ((0, 1), (2, 2))
-        sheet = new_sheet(shown, columns=3, width=width or 13.0, heading=True, bars=bars)
-        sheet.set_heading(scale.look.label, times_label(case.forecast).replace("\n", ", "))
-        maps, bar_axes, figure = sheet.maps[0], sheet.bars, sheet.figure
-    else:
-        maps = checked_maps(ax, 3)
-        bar_axes, figure = [], maps[0].figure
-    images = _draw_case(case, maps, scale, shading=shading, coastlines=coastlines, wind_as=wind_as)
-    for panel, title in zip(maps, ("Forecast", "Truth", "Error"), strict=True):
-        note = _rmse_note(case, scale.look, shown.bounds) if title == "Error" else ""
+        sheet.set_heading(scale.look.label, times_label(scene.forecast).replace("\n", ", "))
+    images = _draw_scene(
+        scene, sheet.flat, scale, shading=shading, coastlines=coastlines, wind_as=wind_as
+    )
+    for panel, title, note in zip(
+        sheet.flat, TITLES, _notes(scene, scale, projection, region), strict=True
+    ):
         set_titles(panel, title, note)
-    _add_bars(scale, images, bar_axes, maps[:2], maps[2:])
-    return figure
+    scale.add_bars(sheet, images, sheet.flat[:2], sheet.flat[2:])
+    return sheet.figure
 
 
 def plot_panels(
@@ -108,7 +102,7 @@ def plot_panels(
     lead_time: Lead | None = None,
     contours: str | None = None,
     projection: str | ccrs.Projection | None = None,
-    region: str | tuple[float, float, float, float] | None = None,
+    region: Region | None = None,
     coastlines: Coastlines = "auto",
     width: float = 4.6,
 ) -> tuple[Figure, Figure, Figure]:
@@ -117,18 +111,19 @@ def plot_panels(
     Arguments as in `plot_forecast`; width: of each figure, inches.
     """
     lead = choose_lead(forecast, lead_time)
-    case = choose_case(forecast, truth, variable, init_time, lead, contours=contours)
-    scale = _Scale.of([case], look_of(case.forecast), None, None)
-    shown = view(bounds_of(case.forecast), projection=projection, region=region)
-    sheets = [new_sheet(shown, width=width) for _ in range(3)]
+    scene = choose_scene(forecast, truth, variable, init_time, lead, contours=contours)
+    scale = _Scale.of([scene], look_of(scene.forecast), None, None)
+    options: dict[str, Any] = {"projection": projection, "region": region, "width": width}
+    sheets = [open_maps(scene.forecast, **options) for _ in TITLES]
     maps = [sheet.maps[0][0] for sheet in sheets]
-    images = _draw_case(case, maps, scale, shading="smooth", coastlines=coastlines)
-    notes = ("", "", _rmse_note(case, scale.look, shown.bounds))
-    for panel, title, note in zip(maps, ("Forecast", "Truth", "Error"), notes, strict=True):
+    images = _draw_scene(scene, maps, scale, shading="smooth", coastlines=coastlines)
+    for panel, title, note in zip(
+        maps, TITLES, _notes(scene, scale, projection, region), strict=True
+    ):
         set_titles(panel, title, note)
     for sheet, image in zip(sheets[:2], images[:2], strict=True):
-        add_colorbar(image, sheet.bars[0], scale.look.label_with_units, extend=scale.extend)
-    add_colorbar(images[2], sheets[2].bars[0], scale.error_label, extend=scale.error_extend)
+        sheet.add_bar(0, image, scale.look.label_with_units, extend=scale.extend)
+    sheets[2].add_bar(0, images[2], scale.error_label, extend=scale.error_extend)
     return sheets[0].figure, sheets[1].figure, sheets[2].figure
 
 
@@ -141,7 +136,7 @@ def plot_strip(
     init_time: Any = None,
     contours: str | None = None,
     projection: str | ccrs.Projection | None = None,
-    region: str | tuple[float, float, float, float] | None = None,
+    region: Region | None = None,
     style: Style | None = None,
     limits: tuple[float, float] | None = None,
     error_limit: float | None = None,
@@ -155,41 +150,33 @@ def plot_strip(
     ax: rows of maps, one row of them without truth, instead of a new figure.
     Other arguments as in `plot_forecast`.
     """
-    cases = [
-        choose_case(
-            forecast, truth, variable, init_time, choose_lead(forecast, lead), contours=contours
-        )
-        for lead in lead_times
-    ]
-    if not cases:
+    leads = [choose_lead(forecast, lead) for lead in lead_times]
+    if not leads:
         raise DataError("A strip needs lead times; lead_times is empty.")
-    first = cases[0].forecast
-    scale = _Scale.of(cases, look_of(first, style=style), limits, error_limit)
-    rows = ("Forecast", "Truth", "Error") if truth is not None else ("Forecast",)
-    shown = view(bounds_of(first), projection=projection, region=region)
-    start = f"from {time_label(first.init_time.values)}"
+    scenes = [
+        choose_scene(forecast, truth, variable, init_time, lead, contours=contours)
+        for lead in leads
+    ]
+    first = scenes[0].forecast
+    scale = _Scale.of(scenes, look_of(first, style=style), limits, error_limit)
+    titles = TITLES if truth is not None else TITLES[:1]
+    sheet = open_maps(
+        first, None if ax is None else [one for row in ax for one in row],
+        projection=projection, region=region, rows=len(titles), columns=len(scenes), width=width,
+        heading=True, bars=((0, 1), (2, 2)) if truth is not None else ((0, 0),), bars_at="right",
+    )  # fmt: skip
     if ax is None:
-        sheet = new_sheet(
-            shown,
-            rows=len(rows), columns=len(cases), width=width, heading=True,
-            bars=((0, 1), (2, 2)) if truth is not None else ((0, 0),), bars_at="right",
-        )  # fmt: skip
-        sheet.set_heading(scale.look.label, start)
-        grid, bars, figure = sheet.maps, sheet.bars, sheet.figure
-    else:
-        flat = checked_maps([one for row in ax for one in row], len(rows) * len(cases))
-        grid = [flat[index * len(cases) :][: len(cases)] for index in range(len(rows))]
-        bars, figure = [], flat[0].figure
-    images: list[AxesImage] = []
-    for column, case in enumerate(cases):
-        maps = [row[column] for row in grid]
-        images = _draw_case(case, maps, scale, shading=shading, coastlines=coastlines)
-        for row, (panel, name) in enumerate(zip(maps, rows, strict=True)):
-            left = lead_label(case.forecast.lead_time.values) if row == 0 else ""
-            right = _rmse_note(case, scale.look, shown.bounds) if name == "Error" else ""
-            set_titles(panel, f"{name} {left}".strip() if column == 0 or row == 0 else "", right)
-    _add_bars(scale, images, bars, [one for row in grid[:2] for one in row], grid[-1])
-    return figure
+        sheet.set_heading(scale.look.label, f"from {time_label(first.init_time.values)}")
+    for column, scene in enumerate(scenes):
+        maps = [row[column] for row in sheet.maps]
+        images = _draw_scene(scene, maps, scale, shading=shading, coastlines=coastlines)
+        leading = lead_label(scene.forecast.lead_time.values)
+        notes = _notes(scene, scale, projection, region)
+        for panel, title, note in zip(maps, titles, notes, strict=False):
+            left = f"{title} {leading}" if title == "Forecast" else title if column == 0 else ""
+            set_titles(panel, left, note)
+    scale.add_bars(sheet, images, [one for row in sheet.maps[:2] for one in row], sheet.maps[-1])
+    return sheet.figure
 
 
 @dataclass(frozen=True)
@@ -209,25 +196,39 @@ class _Scale:
     @classmethod
     def of(
         cls,
-        cases: list[Case],
+        scenes: list[Scene],
         look: Look,
         limits: tuple[float, float] | None,
         error_limit: float | None,
     ) -> "_Scale":
-        fields = [f for case in cases for f in (case.forecast, case.truth) if f is not None]
+        fields = [f for scene in scenes for f in (scene.forecast, scene.truth) if f is not None]
         values = np.concatenate([look.values(field).ravel() for field in fields])
         norm = Normalize(*limits) if limits else look.norm(values)
         errors = [
-            look.differences(c.forecast - c.truth).ravel() for c in cases if c.truth is not None
+            look.differences(s.forecast - s.truth).ravel() for s in scenes if s.truth is not None
         ]
         size = np.concatenate(errors) if errors else np.zeros(1)
         end = error_limit or symmetric_limit(size)
         error_norm = Normalize(-end, end)
         return cls(look, norm, error_norm, extension(values, norm), extension(size, error_norm))
 
+    def add_bars(
+        self,
+        sheet: Sheet,
+        images: list[AxesImage],
+        maps: list[GeoAxes],
+        error_maps: list[GeoAxes],
+    ) -> None:
+        """Colour bars of the fields and of the error, where there is one."""
+        label = self.look.label_with_units
+        sheet.add_bar(0, images[0], label, extend=self.extend, beside=maps)
+        if len(images) == 3:
+            label, extend = self.error_label, self.error_extend
+            sheet.add_bar(1, images[2], label, extend=extend, beside=error_maps)
 
-def _draw_case(
-    case: Case,
+
+def _draw_scene(
+    scene: Scene,
     maps: Sequence[GeoAxes],
     scale: _Scale,
     *,
@@ -235,18 +236,18 @@ def _draw_case(
     coastlines: Coastlines,
     wind_as: WindAs = "quiver",
 ) -> list[AxesImage]:
-    """Forecast, truth and error of one case on as many maps; the images."""
+    """Forecast, truth and error of one scene on as many maps; the images."""
     look = scale.look
     panels: list[tuple[xr.DataArray, np.ndarray, Normalize, str]] = [
-        (case.forecast, look.values(case.forecast), scale.norm, look.colormap)
+        (scene.forecast, look.values(scene.forecast), scale.norm, look.colormap)
     ]
-    if case.truth is not None:
-        error = case.forecast - case.truth
-        panels.append((case.truth, look.values(case.truth), scale.norm, look.colormap))
+    if scene.truth is not None:
+        error = scene.forecast - scene.truth
+        panels.append((scene.truth, look.values(scene.truth), scale.norm, look.colormap))
         panels.append((error, look.differences(error), scale.error_norm, ERROR_COLORMAP))
     overlays: list[dict[str, Any]] = [
-        {"contours": case.contours, "wind": case.wind},
-        {"contours": case.true_contours, "wind": case.true_wind},
+        {"contours": scene.contours, "wind": scene.wind},
+        {"contours": scene.true_contours, "wind": scene.true_wind},
         {},
     ]
     images = []
@@ -258,33 +259,16 @@ def _draw_case(
     return images
 
 
-def _add_bars(
-    scale: _Scale,
-    images: list[AxesImage],
-    bars: Sequence[Axes],
-    maps: Sequence[GeoAxes],
-    error_maps: Sequence[GeoAxes],
-) -> None:
-    """Colour bars in the axes made for them, or beside the maps that were given."""
-    look = scale.look
-    if bars:
-        add_colorbar(images[0], bars[0], look.label_with_units, extend=scale.extend)
-        if len(images) == 3:
-            add_colorbar(images[2], bars[1], scale.error_label, extend=scale.error_extend)
-        return
-    figure = maps[0].figure
-    assert figure is not None
-    figure.colorbar(images[0], ax=list(maps), shrink=0.7, label=look.units, extend=scale.extend)
-    if len(images) == 3:
-        figure.colorbar(
-            images[2], ax=list(error_maps), shrink=0.7,
-            label=scale.error_label, extend=scale.error_extend,
-        )  # fmt: skip
+def _notes(
+    scene: Scene, scale: _Scale, projection: Any, region: Region | None
+) -> tuple[str, str, str]:
+    """Text on the right above each map: for the error its RMSE in the region shown.
 
-
-def _rmse_note(case: Case, look: Look, bounds: Bounds) -> str:
-    """Area-weighted root mean squared error in the box that is shown, for the title of its map."""
-    assert case.truth is not None
-    error = within(case.forecast - case.truth, bounds) * look.conversion.scale
+    The mean of its square is weighted by the area of the cells.
+    """
+    if scene.truth is None:
+        return ("", "", "")
+    shown = view(bounds_of(scene.forecast), projection=projection, region=region).bounds
+    error = within(scene.forecast - scene.truth, shown) * scale.look.conversion.scale
     mse = (error**2).weighted(cell_area_weights(error.latitude)).mean()
-    return f"RMSE {float(np.sqrt(mse)):.3g} {look.units}"
+    return ("", "", f"RMSE {float(np.sqrt(mse)):.3g} {scale.look.units}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import cartopy.crs as ccrs
 import numpy as np
@@ -54,6 +54,9 @@ class Bounds:
         return np.concatenate(longitude), np.concatenate(latitude)
 
 
+Region: TypeAlias = str | Bounds | tuple[float, float, float, float]
+"""A name of `REGIONS`, or (west, east, south, north) in degrees."""
+
 GLOBE = Bounds(-180, 180, -90, 90)
 
 REGIONS: dict[str, Bounds] = {
@@ -77,7 +80,7 @@ REGIONS: dict[str, Bounds] = {
 """Parts of the Earth that maps know by name: what is shown, not where scores are taken."""
 
 
-def region_bounds(region: str | Bounds | tuple[float, float, float, float]) -> Bounds:
+def region_bounds(region: Region) -> Bounds:
     """The box behind a name or (west, east, south, north); west may be east of east.
 
     Raises DataError for an unknown name or a box that encloses nothing.
@@ -195,7 +198,7 @@ def view(
     data_bounds: Bounds,
     *,
     projection: str | ccrs.Projection | None = None,
-    region: str | Bounds | tuple[float, float, float, float] | None = None,
+    region: Region | None = None,
 ) -> View:
     """How to show data that cover `data_bounds`.
 

@@ -16,7 +16,7 @@ Lead: TypeAlias = str | np.timedelta64 | pd.Timedelta
 
 
 @dataclass(frozen=True)
-class Case:
+class Scene:
     """One forecast field, and what is drawn over and beside it."""
 
     forecast: xr.DataArray
@@ -27,7 +27,7 @@ class Case:
     true_wind: tuple[xr.DataArray, xr.DataArray] | None
 
 
-def choose_case(
+def choose_scene(
     forecast: xr.Dataset,
     truth: xr.Dataset | None,
     variable: str,
@@ -36,7 +36,7 @@ def choose_case(
     *,
     contours: str | None = None,
     wind: tuple[str, str] | None = None,
-) -> Case:
+) -> Scene:
     """The fields of one initialisation and lead, in order, and those of the truth then."""
     start = choose_init(forecast, init_time)
 
@@ -51,7 +51,7 @@ def choose_case(
     def pair(of: Any) -> Any:
         return None if wind is None or (of is analysed and truth is None) else tuple(map(of, wind))
 
-    return Case(
+    return Scene(
         forecast=predicted(variable),
         truth=analysed(variable),
         contours=predicted(contours) if contours else None,

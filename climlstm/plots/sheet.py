@@ -50,12 +50,35 @@ Box: TypeAlias = tuple[float, float, float, float]
 class Sheet:
     """Rows and columns of maps of one size, with their colour bars."""
 
-    figure: Picture
+    figure: Figure
     maps: list[list[GeoAxes]]
     bars: list[Axes]
+    """Axes for colour bars; none where the caller gave the maps."""
+
+    @property
+    def flat(self) -> list[GeoAxes]:
+        """All maps, row after row."""
+        return [one for row in self.maps for one in row]
+
+    def add_bar(
+        self,
+        index: int,
+        artist: ScalarMappable,
+        label: str,
+        *,
+        extend: str = "neither",
+        beside: list[GeoAxes] | None = None,
+    ) -> None:
+        """A colour bar in the axes made for it; `beside` maps that the caller gave."""
+        if self.bars:
+            add_colorbar(artist, self.bars[index], label, extend=extend)
+        else:
+            self.figure.colorbar(
+                artist, ax=beside or self.flat, shrink=0.7, pad=0.03, label=label, extend=extend
+            )
 
     def set_heading(self, left: str, right: str) -> Text:
-        """The title of the whole sheet: what on the left, when on the right; the latter."""
+        """Write the title of the whole sheet, left and right; return the text on the right."""
         width, height = self.figure.get_size_inches()
         up, at_left, at_right = 1 - 0.8 * _MARGIN / height, _MARGIN / width, 1 - _MARGIN / width
         self.figure.text(at_left, up, left, va="top", size=12, weight="bold", color=TEXT)

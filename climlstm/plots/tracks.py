@@ -18,9 +18,9 @@ from climlstm.errors import DataError
 from climlstm.grid import wrap_longitude
 from climlstm.plots.coastlines import Coastlines, draw_land
 from climlstm.plots.fields import as_field, bounds_of
-from climlstm.plots.maps import checked_map, decorate, draw_values, extension
-from climlstm.plots.projections import GLOBE, Bounds, View, region_bounds, view
-from climlstm.plots.sheet import TEXT, add_colorbar, new_sheet, set_titles
+from climlstm.plots.maps import decorate, draw_values, extension, open_maps
+from climlstm.plots.projections import GLOBE, Bounds, Region, view
+from climlstm.plots.sheet import TEXT, Sheet, new_sheet, set_titles
 from climlstm.plots.styles import look_of, round_limits, time_label, times_label
 
 INTENSITIES = {"slp": ("Central pressure (hPa)", "plasma"), "wind": ("Wind (m s⁻¹)", "plasma_r")}
@@ -41,7 +41,7 @@ def plot_tracks(
     intensity: str = "slp",
     mark_every: str | pd.Timedelta = "24h",
     projection: str | ccrs.Projection | None = None,
-    region: str | tuple[float, float, float, float] | None = None,
+    region: Region | None = None,
     limits: tuple[float, float] | None = None,
     coastlines: Coastlines = "auto",
     title: str = "Storm tracks",
@@ -62,15 +62,8 @@ def plot_tracks(
     chosen = _of_one_start(_checked(tracks, intensity), init_time)
     true = None if truth is None else _while(_checked(truth, None), chosen)
     ordered = None if field is None else as_field(field)
-    bar_of_field, bar_of_tracks = None, None
-    if ax is None:
-        shown = _view(chosen, true, ordered, projection, region)
-        bars = ((0, 0),) if ordered is None else ((0, 0), (0, 0))
-        sheet = new_sheet(shown, width=width, bars=bars)
-        target, bar_of_tracks = sheet.maps[0][0], sheet.bars[-1]
-        bar_of_field = sheet.bars[0] if ordered is not None else None
-    else:
-        target = checked_map(ax)
+    sheet = _open(chosen, true, ordered, ax, projection=projection, region=region, width=width)
+    [target] = sheet.flat
     if ordered is None:
         draw_land(target)
     else:
@@ -78,9 +71,8 @@ def plot_tracks(
         values = look.values(ordered)
         norm = look.norm(values)
         image = draw_values(target, ordered, values, norm=norm, colormap=look.colormap)
-        if bar_of_field is not None:
-            extend = extension(values, norm)
-            add_colorbar(image, bar_of_field, look.label_with_units, extend=extend)
+        if ax is None:
+            sheet.add_bar(0, image, look.label_with_units, extend=extension(values, norm))
     decorate(target, coastlines=coastlines)
     label, colormap = INTENSITIES.get(intensity, (intensity, "plasma"))
     scale = Normalize(*(limits or round_limits(chosen[intensity].to_numpy(dtype="float64"))))
@@ -90,10 +82,10 @@ def plot_tracks(
     set_titles(target, title, _when(chosen, ordered))
     if true is not None:
         _draw_legend(target, _legend_of(chosen, pd.Timedelta(mark_every)))
-    if bar_of_tracks is not None:
+    if ax is None:
         extend = extension(chosen[intensity].to_numpy(dtype="float64"), scale)
-        add_colorbar(lines, bar_of_tracks, label, extend=extend)
-    return target if ax is not None else sheet.figure
+        sheet.add_bar(-1, lines, label, extend=extend)
+    return ax or sheet.figure
 
 
 def _checked(tracks: pd.DataFrame, intensity: str | None) -> pd.DataFrame:
@@ -128,22 +120,25 @@ def _while(truth: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
     return truth[truth["time"].between(tracks["time"].min(), tracks["time"].max())]
 
 
-def _view(
+def _open(
     tracks: pd.DataFrame,
     truth: pd.DataFrame | None,
     field: xr.DataArray | None,
+    ax: GeoAxes | None,
+    *,
     projection: str | ccrs.Projection | None,
-    region: str | tuple[float, float, float, float] | None,
-) -> View:
-    """The region that was asked for, the field's, or else the surroundings of the storms."""
-    if region is not None:
-        data = GLOBE if field is None else bounds_of(field)
-        return view(data, projection=projection, region=region_bounds(region))
-    if field is not None:
-        return view(bounds_of(field), projection=projection)
-    storms = tracks if truth is None else pd.concat([tracks, truth])
-    around = _surroundings(storms["lon"].to_numpy("float64"), storms["lat"].to_numpy("float64"))
-    return view(GLOBE, projection=projection, region=around)
+    region: Region | None,
+    width: float | None,
+) -> Sheet:
+    """A map of the region asked for, else of the field, else of the surroundings of the storms."""
+    if ax is not None:
+        return open_maps(None, ax)
+    bounds = GLOBE if field is None else bounds_of(field)
+    if region is None and field is None:
+        storms = tracks if truth is None else pd.concat([tracks, truth])
+        region = _surroundings(storms["lon"].to_numpy("float64"), storms["lat"].to_numpy("float64"))
+    shown = view(bounds, projection=projection, region=region)
+    return new_sheet(shown, width=width, bars=((0, 0),) * (1 if field is None else 2))
 
 
 def _surroundings(longitude: np.ndarray, latitude: np.ndarray, margin: float = 12.0) -> Bounds:
