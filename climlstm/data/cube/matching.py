@@ -43,12 +43,21 @@ LISTED = 40
 MEMBERS = {"number", "realization", "ensemble", "member", "ens"}
 
 
+class NoChannelError(DataError):
+    """No variable of the source holds the channel."""
+
+
 def make_recipe(source: xr.Dataset, axes: Axes, cells: Cells, channel: Channel) -> Recipe:
     """The recipe of a channel; one that is derived takes its inputs at the same level.
 
     Raises DataError where the source lacks it, or has it in units that cannot be converted.
     """
-    return Recipe(channel, tuple(_fields(source, axes, channel, channel.name)), cells)
+    return Recipe(channel, find_fields(source, axes, channel), cells)
+
+
+def find_fields(source: xr.Dataset, axes: Axes, channel: Channel) -> tuple[Field, ...]:
+    """The stored fields that a channel is made of; errors as from `make_recipe`."""
+    return tuple(_fields(source, axes, channel, channel.name))
 
 
 def _fields(source: xr.Dataset, axes: Axes, channel: Channel, asked: str) -> Iterator[Field]:
@@ -143,11 +152,11 @@ def _find_variable(
             levels_elsewhere.append(f"'{name}' at {values} hPa")
     if levels_elsewhere:
         found = "; ".join(dict.fromkeys(levels_elsewhere))
-        raise DataError(f"The source has no channel '{asked}': it has {found}.")
+        raise NoChannelError(f"The source has no channel '{asked}': it has {found}.")
     names = [str(name) for name in source.data_vars]
     example = f"{{name: {channel.name}, units: {channel.variable.units}}}"
     needs = "" if asked == channel.name else f", which is derived from '{channel.name}'"
-    raise DataError(
+    raise NoChannelError(
         f"The source has no channel '{asked}'{needs}.{nearest(channel.variable.name, names)} "
         f"It has: {_listed(source, names)}. If "
         "one of them is it, say so in the catalog, under metadata: "

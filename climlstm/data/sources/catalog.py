@@ -29,6 +29,13 @@ REQUEST_LIMITS = {
 }
 """Of botocore, in seconds: without an answer, or without a byte, for so long."""
 
+ENDINGS = {
+    "zarr": (".zarr", ".zarr.zip"),
+    "netcdf": (".nc", ".nc4", ".cdf", ".netcdf", ".h5"),
+    "grib": (".grib", ".grb", ".grib2", ".grb2"),
+}
+"""Endings of files and stores by the driver that reads them."""
+
 CLOUD_LIBRARIES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 
 
@@ -79,6 +86,30 @@ def open_source(catalog: str, name: str, **parameters: Any) -> xr.Dataset:
     is missing or broken, and MissingExtraError for a library that is not installed.
     """
     return _open(catalog, read_catalog(catalog), name, parameters, opened=())
+
+
+def open_path(place: str) -> xr.Dataset:
+    """A Zarr store, NetCDF or GRIB file (path, URL or pattern) as a lazy Dataset, as it is.
+
+    Raises CatalogError where nothing is there or its ending is none that is known.
+    """
+    where = f"The source '{redact(place)}'"
+    entry = Entry(driver=_driver_of(place, where), args={"urlpath": place})
+    return _read(where, "", place, entry, {})
+
+
+def _driver_of(place: str, where: str) -> str:
+    bare = place.split("?")[0].rstrip("/").lower()
+    for driver, endings in ENDINGS.items():
+        if bare.endswith(endings):
+            return driver
+    if any((Path(place) / name).exists() for name in ("zarr.json", ".zgroup", ".zmetadata")):
+        return "zarr"
+    known = ", ".join(ending for endings in ENDINGS.values() for ending in endings)
+    raise CatalogError(
+        f"{where} has no ending that says how to read it ({known}). Rename it, or name it in a "
+        "catalog with its driver."
+    )
 
 
 def write_entry(catalog: Path, name: str, store: Path, *, like: tuple[str, str]) -> None:
