@@ -13,7 +13,8 @@ from climlstm.config.plain_yaml import MAX_BYTES, TextDatesLoader, load_yaml
 from climlstm.config.secrets import redact
 from climlstm.config.sections import Config
 from climlstm.config.values import Section
-from climlstm.errors import ConfigError, nearest
+from climlstm.errors import ConfigError
+from climlstm.plugins.options import explain
 
 LOCATIONS = ("data.catalog", "data.cache.folder", "training.start_from", "cluster.storage")
 """Keys that hold a path or a URL."""
@@ -48,7 +49,7 @@ def parse_config(content: Mapping[str, Any], *, where: str) -> Config:
     try:
         config = Config.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(_explain(e) for e in error.errors())) from error
+        raise ConfigError(f"{where}: {redact(explain(error, Config, noun='key'))}") from error
     wrong = check_plugins(config)
     if wrong:
         raise ConfigError(f"{where}: " + "\n".join(wrong))
@@ -112,26 +113,3 @@ def _located(section: Located, key: Sequence[str], folder: Path) -> Located:
     elif "://" not in value:
         value = str(folder / Path(value).expanduser())
     return section.model_copy(update={name: value})
-
-
-def _explain(error: Any) -> str:
-    """One finding of pydantic in our words: key, value, expectation."""
-    key = ".".join(str(part) for part in error["loc"]) or "run file"
-    if error["type"] == "extra_forbidden":
-        known = _keys_at(error["loc"][:-1])
-        return f"unknown key '{key}'.{nearest(str(error['loc'][-1]), known)}"
-    if error["type"] == "missing":
-        return f"'{key}' is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"'{key}' is {redact(repr(error['input']))}: {message}" if error["loc"] else message
-
-
-def _keys_at(location: tuple[Any, ...]) -> list[str]:
-    """Keys that the section at a location knows."""
-    section: Any = Config
-    for part in location:
-        fields = getattr(section, "model_fields", {})
-        if part not in fields:
-            return []
-        section = fields[part].annotation
-    return list(getattr(section, "model_fields", {}))

@@ -15,8 +15,9 @@ from pydantic import Field, ValidationError
 
 from climlstm.config import Section
 from climlstm.config.plain_yaml import MAX_BYTES, Flood, load_yaml
-from climlstm.data.sources.declarations import Metadata, VariableDeclaration
+from climlstm.data.sources.declarations import Metadata
 from climlstm.errors import CatalogError, ClimLSTMError, missing_extra, nearest
+from climlstm.plugins.options import explain
 
 DRIVERS = ("zarr", "netcdf", "grib", "merge")
 
@@ -113,7 +114,7 @@ def parse_entry(catalog: str, name: str, content: Any) -> Entry:
     try:
         entry = Entry.model_validate(content)
     except ValidationError as error:
-        raise CatalogError(f"{where}: " + "; ".join(map(_explain, error.errors()))) from error
+        raise CatalogError(f"{where}: {explain(error, Entry, noun='key')}") from error
     if entry.driver not in DRIVERS:
         raise CatalogError(
             f"{where} has the driver '{entry.driver}'.{nearest(entry.driver, DRIVERS)} "
@@ -121,27 +122,6 @@ def parse_entry(catalog: str, name: str, content: Any) -> Entry:
         )
     _check_templates(where, entry.args, set(entry.parameters))
     return entry
-
-
-def _explain(error: Any) -> str:
-    """One finding of pydantic: key, value, expectation, nearest known key."""
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        known = _known_keys(error["loc"][:-1])
-        return (
-            f"unknown key '{key}'.{nearest(str(error['loc'][-1]), known)} Known: {', '.join(known)}"
-        )
-    if error["type"] == "missing":
-        return f"'{key}' is missing"
-    return f"'{key}' is {error['input']!r}: {error['msg']}"
-
-
-def _known_keys(location: tuple[Any, ...]) -> list[str]:
-    sections: dict[str, type[Section]] = {"parameters": Parameter, "metadata": Metadata}
-    section = sections.get(location[0], Entry) if location else Entry
-    if location[:2] == ("metadata", "variables"):
-        section = VariableDeclaration
-    return list(section.model_fields)
 
 
 def _check_templates(where: str, value: Any, parameters: set[str]) -> None:

@@ -109,7 +109,7 @@ def test_it_is_found_through_its_entry_point():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_distance": 300}, "no option 'max_distance'.*Did you mean 'max_distance_km'"),
+        ({"max_distance": 300}, "unknown option 'max_distance'.*Did you mean 'max_distance_km'"),
         ({"preset": "polar"}, "'preset'.*'polar'"),
         ({"mode": "follow"}, "'mode'.*'follow'"),
         ({"region": {"latitudes": [0, 60]}}, r"'region\.latitudes'"),
