@@ -10,7 +10,6 @@ from climlstm.cli.data import check, prepare, sources
 from climlstm.cli.forecasts import demo, evaluate, forecast, plot
 from climlstm.cli.group import Commands
 from climlstm.cli.training import jobs_list, jobs_logs, jobs_stop, submit, train, tune
-from climlstm.config.secrets import redact
 
 app = typer.Typer(
     cls=Commands,
@@ -45,7 +44,9 @@ def _options(
 
 
 class Discreet(logging.Formatter):
-    """Hides passwords and tokens, whoever logs them."""
+    """Hides passwords and tokens in every log message."""
 
     def format(self, record: logging.LogRecord) -> str:
+        from climlstm.config.secrets import redact  # with it comes pydantic; help does without
+
         return redact(super().format(record))

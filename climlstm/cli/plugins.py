@@ -1,10 +1,9 @@
 """The commands `climlstm plugins …`: what is installed, whether it works, and how to begin one."""
 
-import dataclasses
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -102,34 +101,12 @@ def _described(variable: "Variable") -> str:
 
 
 def _print_options(schema: Any) -> None:
+    """Name, type and default of each option of a dataclass or pydantic model."""
     table = Table("option", "type", "default", box=None, pad_edge=False)
-    for option, (type_, default) in options_of(schema).items():
-        table.add_row(option, escape(type_), escape(default))
-    if table.row_count:
-        console.print(table)
-    else:
-        console.print("  no options", style="dim")
-
-
-def options_of(schema: Any) -> dict[str, tuple[str, str]]:
-    """Type and default, as texts, of each option of a dataclass or pydantic model."""
-    if dataclasses.is_dataclass(schema):
-        return {
-            f.name: (_type_name(f.type), _default(f.default, f.default_factory))
-            for f in dataclasses.fields(schema)
-            if f.init
-        }
-    fields: Mapping[str, Any] = getattr(schema, "model_fields", {})
-    return {
-        name: (_type_name(f.annotation), "required" if f.is_required() else repr(f.get_default()))
-        for name, f in fields.items()
-    }
-
-
-def _default(default: Any, factory: Any) -> str:
-    if factory is not dataclasses.MISSING:
-        return repr(factory())
-    return "required" if default is dataclasses.MISSING else repr(default)
+    for option in inspect.signature(schema).parameters.values():
+        default = "required" if option.default is option.empty else repr(option.default)
+        table.add_row(option.name, escape(_type_name(option.annotation)), escape(default))
+    console.print(table if table.row_count else "[dim]  no options[/]")
 
 
 def _type_name(annotation: Any) -> str:

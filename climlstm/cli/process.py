@@ -12,7 +12,6 @@ from rich.markup import escape
 
 from climlstm.cli.commands import app
 from climlstm.cli.printing import complaints
-from climlstm.config.secrets import redact
 from climlstm.errors import ClimLSTMError, Stopped
 
 SECONDS_TO_UNWIND = 8.0
@@ -76,6 +75,8 @@ def _end(caught: Sequence[int], message: str) -> NoReturn:
 
 
 def _complain(message: str) -> None:
+    from climlstm.config.secrets import redact
+
     complaints.print(
         f"[bold red]Error:[/] {escape(redact(message))}", highlight=False, soft_wrap=True
     )
