@@ -31,7 +31,8 @@ from climlstm.demo import CATALOG
 from climlstm.simulation.simulate import simulate
 from climlstm.training.learner import Learner
 from climlstm.training.parallel import Workers
-from climlstm.training.task import Task, build_forecaster, open_task
+from climlstm.training.task import Task, open_task
+from climlstm.training.untrained import build_forecaster
 from climlstm.training.validation import validate
 
 FULL = "full shuffling"
@@ -124,7 +125,7 @@ def train(config: Config, task: Task, order: str, seed: int) -> float:
     torch.manual_seed(seed)
     loss = plugins.create("losses", "mse", {})
     learner = Learner(
-        build_forecaster(config, task, precision=torch.float32),
+        build_forecaster(config, task.data.cube, task.statistics, precision=torch.float32),
         loss,
         task.weight,
         config=settings,

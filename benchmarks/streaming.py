@@ -182,13 +182,12 @@ def open_plan(store: Any) -> CubePlan:
 def open_stream(plan: CubePlan, memory: int, **options: Any) -> WindowStream:
     channels = tuple(recipe.channel.name for recipe in plan.recipes)
     return WindowStream(
-        plan.cube(),
+        plan,
         channels=channels,
         history=HISTORY,
         horizon=HORIZON,
         mean=np.full(len(channels), MEAN),
         std=np.full(len(channels), STD),
-        plan=plan,
         memory=memory,
         **options,
     )
@@ -451,7 +450,7 @@ def measure_whole(store: Path, case: Case, options: argparse.Namespace) -> list[
     for number in range(options.rounds):
         decode.append(decode_seconds(plan))
         begun = time.perf_counter()
-        compute_statistics(plan.cube(), channels=channels, train=period, plan=plan)
+        compute_statistics(plan, channels=channels, train=period)
         taken.append(time.perf_counter() - begun)
         begun = time.perf_counter()
         place = prepare(plan, store.with_name(f"{store.name}-prepared-{number}"))

@@ -87,7 +87,7 @@ def rules(findings):
 
 
 def spans(**replaced):
-    bounds = audits.bounds_of(make_config())
+    bounds = make_config().data.periods.spans
     return bounds | {name: tuple(map(pd.Timestamp, span)) for name, span in replaced.items()}
 
 
@@ -161,8 +161,8 @@ def test_validation_windows_whose_history_was_trained_on():
 def task_findings(*, statistics=None, reference=None, train=None, valid=None):
     """`check_task` for a clean task, or with a part of it fitted to other periods."""
     config = make_config()
-    cube = plan_cube(make_source(), config.data).cube()
-    bounds = audits.bounds_of(config)
+    cube = plan_cube(make_source(), config.data).cube
+    bounds = config.data.periods.spans
     times = cube["time"].values
     places = {
         name: plan_windows(times, period=period, history=2, horizon=2, step=STEP)
@@ -573,7 +573,7 @@ def test_the_verdict_goes_with_the_scores(trained, tmp_path):
 def test_every_rule_has_its_test():
     """Each rule that the audit knows is named by a test of this file or of test_cost.py."""
     source = Path(audits.__file__).parent
-    modules = ("audit.py", "leaks.py", "plausibility.py", "layout.py", "cost.py")
+    modules = ("audit.py", "leaks.py", "plausibility.py", "chunking.py", "cost.py")
     known = {
         rule
         for module in modules

@@ -41,13 +41,12 @@ def stream_of(tmp_path):
         given = {"catalog": "-", "source": "-", "state": ("t2m",), "step": "6h"}
         plan = plan_cube(source, DataConfig(**given, periods=PERIODS, **cells))
         stream = WindowStream(
-            plan.cube(),
+            plan,
             channels=("t2m",),
             history=2,
             horizon=2,
             mean=np.zeros(1),
             std=np.ones(1),
-            plan=plan,
             memory=memory,
         )
         opened.append(stream)

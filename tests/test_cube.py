@@ -575,7 +575,7 @@ def test_state_without_time_is_refused():
 def test_lazily_built_equals_eagerly_read(options):
     whole = xr.merge([wind(), source(name="t", units="degC", levels=[850, 500])]).chunk(time=2)
     plan = plan_cube(whole, data("ws10", "t500", **options))
-    cube = plan.cube()
+    cube = plan.cube
     for recipe in plan.recipes:
         stored = [plan.stored(field).compute() for field in recipe.fields]
         eager = recipe.read(stored, plan.times.values)

@@ -17,10 +17,10 @@ import torch
 
 pytest.importorskip("s3fs", reason="needs climlstm[cloud]")
 
+from climlstm.data.run_data import RunData
 from climlstm.data.windows.blocks import BlockReader, Scaling
 from climlstm.errors import ClimLSTMError, DataError
 from climlstm.model.saving import load_forecaster
-from climlstm.runs.cubes import plan_of
 from climlstm.training import checkpoint
 from climlstm.training.loop import prepare_training, train
 from climlstm.training.storage import FolderStorage, run_folder
@@ -193,14 +193,14 @@ def test_objects_are_fetched_by_obstore_where_it_knows_all_options(
     catalog = store.catalog(tmp_path / "remote.yaml", "atmosphere.zarr")
     catalog.write_text(catalog.read_text().replace("}}\n", "}" + more + "}\n"))
     remote, local = (
-        plan_of(small_run(*overrides).data) for overrides in ([f"data.catalog={catalog}"], [])
+        RunData(small_run(*overrides)).plan for overrides in ([f"data.catalog={catalog}"], [])
     )
     channels = tuple(recipe.channel.name for recipe in remote.recipes[:2])
     steps = np.arange(0, 40, 3)
     read = []
     for plan in (remote, local):
         scaling = Scaling(np.zeros(2), np.ones(2))
-        reader = BlockReader(plan.cube(), channels, scaling, plan=plan)
+        reader = BlockReader(plan, channels, scaling)
         read.append(np.empty((steps.size, *reader.shape), "float32"))
         reader.read(steps, read[-1])
         if plan is remote:

@@ -286,7 +286,7 @@ def test_axes_that_are_not_monotonic(tmp_path, axis, order, says):
 def test_longitudes_of_359_99(tmp_path):
     source = make_source()
     source["longitude"] = (np.arange(16) * 22.5 - 0.01) % 360
-    cube = plan_cube(source.chunk(), Config.model_validate(RUN).data).cube()
+    cube = plan_cube(source.chunk(), Config.model_validate(RUN).data).cube
     assert (np.diff(cube["longitude"]) > 0).all()
     np.testing.assert_allclose(np.diff(cube["longitude"]), 22.5, atol=1e-4)
 
@@ -309,7 +309,7 @@ def test_values_of_another_type(tmp_path, dtype):
     source["t2m"] = source["t2m"].round().astype(dtype).assign_attrs(units="K")
     config = Config.model_validate(RUN)
     if dtype in ("int16", "float64", "bool"):
-        cube = plan_cube(source.chunk(), config.data).cube()
+        cube = plan_cube(source.chunk(), config.data).cube
         assert cube["t2m"].dtype == "float32"
         np.testing.assert_array_equal(cube["t2m"], source["t2m"].astype("float32"))
     else:
@@ -325,7 +325,7 @@ def test_a_source_of_20000_channels(tmp_path):
     )
     config = Config.model_validate(RUN)
     began = time.process_time()
-    cube = plan_cube(many, config.data).cube()
+    cube = plan_cube(many, config.data).cube
     assert list(cube.data_vars) == ["t2m"]
     absent = config.data.model_copy(update={"state": ("msl",)})
     with pytest.raises(DataError) as error:

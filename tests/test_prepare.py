@@ -74,7 +74,7 @@ def assert_holds(place: Path, plan: CubePlan) -> xr.Dataset:
     """The store has the values and attributes of the cube, and nothing private to open it."""
     written = xr.open_zarr(place, chunks={})
     xr.testing.assert_identical(
-        written.drop_attrs(deep=False).compute(), plan.cube().drop_attrs(deep=False).compute()
+        written.drop_attrs(deep=False).compute(), plan.cube.drop_attrs(deep=False).compute()
     )
     return written
 
@@ -93,20 +93,20 @@ def test_store_is_a_source(plan, tmp_path, monkeypatch):
     """The cube of the prepared store is the cube, and its statistics are inside."""
     prepare(plan, tmp_path / "cube.zarr", data=DATA)
     again = plan_cube(xr.open_zarr(tmp_path / "cube.zarr", chunks={}), DATA)
-    xr.testing.assert_equal(again.cube().compute(), plan.cube().compute())
+    xr.testing.assert_equal(again.cube.compute(), plan.cube.compute())
     train, *others = (DATA.periods.bounds(name) for name in ("train", "valid", "test"))
     asked = {"channels": ("z500", "t2m"), "train": train, "others": others}
-    expected = compute_statistics(plan.cube(), **asked)
+    expected = compute_statistics(plan.cube, **asked)
     assert [str(gap.time)[:13] for gap in expected.missing] == ["2020-01-09T00"]
     monkeypatch.setattr(
         "climlstm.data.statistics.statistics._compute", lambda *_, **__: pytest.fail("read")
     )
-    inside = compute_statistics(again.cube(), plan=again, **asked)
+    inside = compute_statistics(again, **asked)
     np.testing.assert_allclose(inside.mean, expected.mean, rtol=1e-7)
     np.testing.assert_allclose(inside.tendency_std, expected.tendency_std, rtol=1e-7)
     assert inside.missing == expected.missing
     with pytest.raises(pytest.fail.Exception, match="read"):  # another period: computed anew
-        compute_statistics(again.cube(), plan=again, **asked | {"train": others[0]})
+        compute_statistics(again, **asked | {"train": others[0]})
 
 
 def test_an_interrupted_preparation_goes_on(plan, tmp_path):
@@ -227,4 +227,4 @@ def test_shards_are_plain_zarr(plan, tmp_path):
     """Readable without anything of ours."""
     prepare(plan, tmp_path / "cube.zarr")
     array = zarr.open_array(tmp_path / "cube.zarr" / "t2m", mode="r")
-    np.testing.assert_array_equal(array[:], plan.cube()["t2m"].values)
+    np.testing.assert_array_equal(array[:], plan.cube["t2m"].values)

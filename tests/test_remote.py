@@ -87,7 +87,7 @@ def plan_of(store: FarStore) -> CubePlan:
 def open_stream(plan: CubePlan, **options) -> WindowStream:
     given = {"channels": DATA.state, "history": 2, "horizon": 2, "threads": 2}
     given |= {"mean": np.zeros(2), "std": np.ones(2)}
-    return WindowStream(plan.cube(), plan=plan, **given | options)
+    return WindowStream(plan, **given | options)
 
 
 def read_all(stream: WindowStream, expected: np.ndarray, epoch: int = 0) -> None:
@@ -142,11 +142,9 @@ def test_chunks_that_were_never_written_are_missing_values(store, tmp_path):
     (tmp_path / "far.zarr" / "t2m" / "c" / "5" / "0" / "0").unlink()
     plan = plan_of(store)
     train = (pd.Timestamp("2020-01-01"), pd.Timestamp("2020-02-10"))
-    statistics = compute_statistics(plan.cube(), channels=DATA.state, train=train, plan=plan)
+    statistics = compute_statistics(plan, channels=DATA.state, train=train)
     assert [gap.cells for gap in statistics.missing] == [12, 12]
-    normal = climatology(
-        plan.cube(), train, channels=DATA.state, unusable=statistics.unusable, plan=plan
-    )
+    normal = climatology(plan, train, channels=DATA.state, unusable=statistics.unusable)
     assert normal.notnull().all()
 
 

@@ -68,8 +68,8 @@ def stopped_at(arguments, stage, number):
 
 
 TRAIN = {
-    "statistics": ("climlstm.training.task", "compute_statistics", 60.0),
-    "climatology": ("climlstm.training.task", "climatology", 60.0),
+    "statistics": ("climlstm.data.run_data", "compute_statistics", 60.0),
+    "climatology": ("climlstm.data.run_data", "climatology", 60.0),
     "training": ("climlstm.training.learner", "Learner", "learn", 0.1),
     "validation": ("climlstm.training.validation", "_squared_error", 0.1),
     "checkpoint": ("climlstm.training.checkpoint", "write_training", 1.0),

@@ -65,7 +65,7 @@ def naive(cube: xr.Dataset, starts: np.ndarray, length: int, channels=CHANNELS) 
     return np.stack([(a - mean) / std for a in arrays])
 
 
-def open_stream(cube: xr.Dataset, **options) -> WindowStream:
+def open_stream(cube: CubePlan | xr.Dataset, **options) -> WindowStream:
     given = {"history": 2, "horizon": 3, "mean": MEAN, "std": STD, "channels": CHANNELS}
     return WindowStream(cube, **given | options)
 
@@ -242,7 +242,7 @@ def check_windows(
         )
     channels = (*CHANNELS, "ws10") if layout["wind"] else CHANNELS
     plan = plan_of(source, state=channels, **cells)
-    cube = plan.cube()
+    cube = plan.cube
     scales = {"channels": channels} | {
         name: np.append(scale, 12.0)[: len(channels)]
         for name, scale in (("mean", MEAN), ("std", STD))
@@ -255,7 +255,7 @@ def check_windows(
     order = WindowPlan(starts, batch_size=batch_size, seed=3, block=block, mixed=mixed)
     atol = 1e-4 if "coarsen" in cells else 0.0  # sums in the order in which values are stored
     with open_stream(
-        cube, horizon=2, plan=plan if straight else None, memory=memory, threads=2, **scales
+        plan if straight else cube, horizon=2, memory=memory, threads=2, **scales
     ) as stream:
         for rank in range(workers):
             mine = share(order.groups(1, resumed), rank=rank, world=workers)
@@ -276,8 +276,8 @@ def test_stored_chunks_are_decoded_by_zarrs(tmp_path, version, cut):
         source = source.sel(level=850).drop_vars("level").rename(t="t850")
         source = source.assign_coords(level=850)
     plan = plan_of(source)
-    cube = plan.cube()
-    with open_stream(cube, plan=plan) as stream:
+    cube = plan.cube
+    with open_stream(plan) as stream:
         assert [part.how for part in stream.reader.parts] == ["chunks decoded by zarrs"] * 2
         assert_naive(stream, cube, in_order(np.arange(40), batch_size=8))
 
@@ -308,7 +308,7 @@ def test_derived_and_plain_channels_share_their_chunks(tmp_path):
     plan = plan_of(source, state=("u10", "v10", "ws10"))
     groups = in_order(np.arange(30), batch_size=6)
     options = {"channels": ("u10", "v10", "ws10"), "mean": np.zeros(3), "std": np.ones(3)}
-    with open_stream(plan.cube(), plan=plan, **options) as stream:
+    with open_stream(plan, **options) as stream:
         assert [part.channels for part in stream.reader.parts] == [(0, 1, 2)]
         for window in stream.windows(groups):
             u, v, speed = window.history.unbind(2)
@@ -344,7 +344,7 @@ def test_what_neighbouring_strips_share_is_decoded_once(tmp_path, monkeypatch, c
         return read(part, steps)
 
     monkeypatch.setattr(StoredPart, "read", counted)
-    with open_stream(plan.cube(), plan=plan, memory=20_000) as stream:
+    with open_stream(plan, memory=20_000) as stream:
         assert not stream.keeps(groups)
         assert_naive(stream, cube, groups)
         steps = np.concatenate(list(stream.reads(groups)))
@@ -441,10 +441,7 @@ def test_nothing_is_decoded_twice_on_a_node(tmp_path, monkeypatch, workers, kept
 
     for world in (1, workers):
         memory = (604 // world + 60) * 160 if kept else 4 * 35 * 6 * 160 // world
-        streams = [
-            open_stream(plan.cube(), plan=plan, memory=memory, channels=("u10", "v10"))
-            for _ in range(world)
-        ]
+        streams = [open_stream(plan, memory=memory, channels=("u10", "v10")) for _ in range(world)]
         counts = [count(world, epoch) for epoch in range(2)]
         for stream in streams:
             stream.close()

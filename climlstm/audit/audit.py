@@ -25,8 +25,6 @@ from climlstm.data.statistics.statistics import Period, Statistics
 from climlstm.data.windows.plan import plan_windows
 from climlstm.errors import ClimLSTMError, DataError
 
-PERIODS = ("train", "valid", "test")
-
 SAMPLE_STEPS = 24
 """Steps that are read, spread evenly over all periods."""
 
@@ -100,8 +98,8 @@ def audit(config: Config, plan: CubePlan, *, parameters: int | None = None) -> A
     It reads SAMPLE_STEPS steps at most. What is fitted and cut later is audited by `check_task`.
     parameters: of the network, if known.
     """
-    periods = bounds_of(config)
-    cube = plan.cube()
+    periods = config.data.periods.spans
+    cube = plan.cube
     times = plan.times.values
     findings = [
         *leaks.check_periods(periods),
@@ -180,7 +178,7 @@ def check_task(
     times: of the cube. train, valid: where its windows begin.
     climatology: the first and last moment that went into it.
     """
-    periods = bounds_of(config)
+    periods = config.data.periods.spans
     length = config.model.history + config.training.horizon
     used = {
         name: times[np.unique((starts[:, None] + np.arange(length)).ravel())]
@@ -218,11 +216,6 @@ def what_was_seen(
     }
     spans |= {"statistics": statistics, "climatology": climatology}
     return {name: [str(moment) for moment in span] for name, span in spans.items()}
-
-
-def bounds_of(config: Config) -> dict[str, Period]:
-    """The three periods of a run."""
-    return {name: config.data.periods.bounds(name) for name in PERIODS}  # type: ignore[arg-type]
 
 
 def check_times(times: NDArray[np.datetime64], name: str) -> Iterator[Finding]:

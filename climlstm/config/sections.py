@@ -32,11 +32,10 @@ class Periods(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> "Periods":
-        spans = {name: self.bounds(name) for name in ("train", "valid", "test")}
-        for name, (start, stop) in spans.items():
+        for name, (start, stop) in self.spans.items():
             if start > stop:
                 raise ValueError(f"the period '{name}' ends ({stop}) before it starts ({start})")
-        ordered = sorted(spans.items(), key=lambda item: item[1])
+        ordered = sorted(self.spans.items(), key=lambda item: item[1])
         for (name, (_, stop)), (other, (start, _)) in pairwise(ordered):
             if start <= stop:
                 raise ValueError(
@@ -48,6 +47,11 @@ class Periods(Section):
     def bounds(self, name: Literal["train", "valid", "test"]) -> tuple[pd.Timestamp, pd.Timestamp]:
         """First and last moment of a period, both included."""
         return period_bounds(*getattr(self, name))
+
+    @property
+    def spans(self) -> dict[str, tuple[pd.Timestamp, pd.Timestamp]]:
+        """First and last moment of `train`, `valid` and `test`."""
+        return {name: period_bounds(*span) for name, span in self}
 
 
 class Region(Section):

@@ -102,9 +102,9 @@ def choose_layout(plane: tuple[int, int], steps: int) -> Layout:
 
 def restrict(plan: CubePlan, data: DataConfig) -> CubePlan:
     """The plan with the times from the first period's start to the last one's end."""
-    bounds = [data.periods.bounds(name) for name in ("train", "valid", "test")]
-    start = min(first for first, _ in bounds).to_datetime64()
-    stop = max(last for _, last in bounds).to_datetime64()
+    spans = data.periods.spans.values()
+    start = min(first for first, _ in spans).to_datetime64()
+    stop = max(last for _, last in spans).to_datetime64()
     inside = (plan.times.values >= start) & (plan.times.values <= stop)
     if not inside.any():
         raise DataError(
@@ -117,11 +117,11 @@ def restrict(plan: CubePlan, data: DataConfig) -> CubePlan:
 
 def estimate(plan: CubePlan) -> Estimate:
     """What it takes to prepare a cube, from a few chunks at its beginning, middle and end."""
-    cube, layout = plan.cube(), _layout(plan)
+    cube, layout = plan.cube, _layout(plan)
     steps = cube.sizes["time"]
     channels = _channels(plan)
     seconds, stored, sampled = 0.0, 0, 0
-    for part in make_parts(cube, channels, plan):
+    for part in make_parts(plan, channels):
         for first in {0, steps // 2 // layout.chunk * layout.chunk, max(steps - layout.chunk, 0)}:
             begun = time.perf_counter()
             jobs = jobs_of(part, np.arange(first, min(first + layout.chunk, steps)))
@@ -269,8 +269,7 @@ def _parts(writer: _Writer) -> tuple[Part, ...]:
     with _known_parts_lock:
         if writer.digest not in _known_parts:
             _known_parts.clear()
-            cube = writer.plan.cube()
-            _known_parts[writer.digest] = make_parts(cube, _channels(writer.plan), writer.plan)
+            _known_parts[writer.digest] = make_parts(writer.plan, _channels(writer.plan))
         return _known_parts[writer.digest]
 
 
@@ -316,7 +315,7 @@ def _check_disk(folder: Path, expected: Estimate) -> None:
 
 def _template(plan: CubePlan) -> xr.Dataset:
     """The cube with static variables read, and channels that have a shape and no values."""
-    cube = plan.cube()
+    cube = plan.cube
     channels = _channels(plan)
     static = cube.drop_vars(channels).compute(scheduler="threads")
     empty = {
@@ -345,13 +344,12 @@ def _statistics(folder: Path, data: DataConfig, executor: Executor | None) -> St
     """Of the training period, with the gaps of all periods, from what was written."""
     plain = data.model_copy(update={"region": None, "coarsen": 1, "static": ()})
     plan = plan_cube(xr.open_zarr(folder, chunks={}), plain)
-    train, valid, test = (data.periods.bounds(name) for name in ("train", "valid", "test"))
+    train, *others = data.periods.spans.values()
     return compute_statistics(
-        plan.cube(),
+        plan,
         channels=data.state,
         train=train,
-        others=(valid, test),
-        plan=plan,
+        others=others,
         executor=executor,
     )
 
@@ -400,7 +398,7 @@ def _layout(plan: CubePlan) -> Layout:
 
 def _digest(plan: CubePlan, layout: Layout) -> str:
     """Of everything that is written: lazy computations by Dask's names, grid, times, layout."""
-    cube = plan.cube()
+    cube = plan.cube
     names = {str(name): dask.base.tokenize(cube[name].data) for name in cube.data_vars}
     axes = [dask.base.tokenize(cube[dim].values) for dim in DIMS]
     content = json.dumps([names, axes, layout.chunk, layout.shard], sort_keys=True)

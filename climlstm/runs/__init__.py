@@ -4,11 +4,11 @@ Each step finds what the one before it left: a checkpoint knows its run file, an
 its checkpoint.
 """
 
+from climlstm.data.run_data import open_cube
 from climlstm.runs.checking import check_reading, check_run
 from climlstm.runs.clusters import scheduler_of, spread_over
-from climlstm.runs.cubes import open_cube, other_data, plan_of
 from climlstm.runs.evaluation import audit_scoring, evaluate_run, evaluators_of
-from climlstm.runs.forecasting import forecast_run, parse_times
+from climlstm.runs.forecasting import forecast_run, other_data, parse_times
 from climlstm.runs.preparing import plan_preparation, prepare_run
 from climlstm.runs.trained import Trained, config_of, find_trained
 from climlstm.runs.training import train_run
@@ -26,7 +26,6 @@ __all__ = [
     "open_cube",
     "other_data",
     "parse_times",
-    "plan_of",
     "plan_preparation",
     "prepare_run",
     "scheduler_of",

@@ -10,12 +10,12 @@ from climlstm import plugins
 from climlstm.audit.audit import Audit
 from climlstm.audit.leaks import check_scoring
 from climlstm.config import Config, DataConfig, PluginChoice, chosen_evaluators
-from climlstm.data.statistics.climatology import climatology, period_of
+from climlstm.data.run_data import RunData, open_cube
+from climlstm.data.statistics.climatology import period_of
 from climlstm.errors import DataError
 from climlstm.evaluation.evaluate import Evaluation, evaluate
 from climlstm.plugins import Evaluator
 from climlstm.runs.clusters import spread_over
-from climlstm.runs.cubes import kept_in, open_cube, plan_of, statistics_of
 from climlstm.runs.trained import config_of
 
 logger = logging.getLogger(__name__)
@@ -51,38 +51,19 @@ def evaluate_run(
     """
     config = config_of(forecasts)
     _refuse_seen(audit_scoring(forecasts, normal), allow=allow_seen)
-    plan = plan_of(config.data)
-    trained_on = plan.cube()
-    statistics = statistics_of(config, plan)
-    observed = xr.Dataset(
-        {
-            name: (("latitude", "longitude"), mask)
-            for name, mask in zip(statistics.channels, statistics.observed, strict=True)
-        },
-        {axis: trained_on[axis] for axis in ("latitude", "longitude")},
-    )
-    truth = open_cube(data) if data else trained_on
-    if normal is None:
-        normal = climatology(
-            trained_on,
-            config.data.periods.bounds("train"),
-            channels=config.data.state,
-            unusable=statistics.unusable,
-            plan=plan,
-            cache=kept_in(config),
-        )
+    trained_on = RunData(config)
     with spread_over(address) as executor:
         return evaluate(
             forecasts,
-            truth,
+            open_cube(data) if data else trained_on.cube,
             evaluators={
                 choice.label: plugins.create("evaluators", choice.name, choice.options)
                 for choice in chosen_evaluators(evaluators or evaluators_of(config, forecasts))
             },
-            climatology=normal,
+            climatology=trained_on.climatology if normal is None else normal,
             regions=regions or config.evaluation.regions,
-            observed=observed,
-            unusable=statistics.unusable,
+            observed=trained_on.observed,
+            unusable=trained_on.statistics.unusable,
             baselines=baselines,
             model=model or config.model.name,
             progress=progress,
@@ -106,7 +87,7 @@ def audit_scoring(forecasts: xr.Dataset, normal: xr.Dataset | None = None) -> Au
     """
     config = config_of(forecasts)
     provenance = json.loads(forecasts.attrs["climlstm_provenance"])
-    taken_from = config.data.periods.bounds("train") if normal is None else period_of(normal)
+    taken_from = config.data.periods.spans["train"] if normal is None else period_of(normal)
     findings = check_scoring(
         provenance,
         forecasts["init_time"].values,

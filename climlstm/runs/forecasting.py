@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from climlstm.config import Config, DataConfig, ForecastConfig
+from climlstm.data.run_data import RunData, open_cube
 from climlstm.errors import ConfigError
 from climlstm.exclusive import exclusive
 from climlstm.forecasting import (
@@ -21,9 +22,8 @@ from climlstm.forecasting import (
 from climlstm.model.forecaster import Spec
 from climlstm.model.saving import load_forecaster, read_json
 from climlstm.runs.clusters import spread_over
-from climlstm.runs.cubes import open_cube, plan_of, statistics_of
 from climlstm.runs.trained import Trained
-from climlstm.training.loop import choose_precision
+from climlstm.training.untrained import choose_precision
 
 PERTURBATION = 0.1
 """Amplitude for networks without noise, where the run file names none."""
@@ -62,7 +62,7 @@ def forecast_run(
         init_times = possible_inits(
             cube,
             forecaster.spec,
-            period=config.data.periods.bounds("test"),
+            period=config.data.periods.spans["test"],
             every=every or config.forecast.every,
         )
     digest = read_json(trained.checkpoint / "forecaster.json")["sha256"]
@@ -98,17 +98,25 @@ def _ensemble(config: Config, spec: Spec, wanted: ForecastConfig) -> Ensemble:
         amplitude = 0.0 if spec.noise else PERTURBATION
     if wanted.members == 1 or amplitude == 0:
         return Ensemble(wanted.members, wanted.seed)
-    plan = plan_of(config.data)
-    cube = plan.cube()
+    data = RunData(config)
     times = possible_inits(
-        cube,
+        data.cube,
         spec,
-        period=config.data.periods.bounds("train"),
+        period=data.periods["train"],
         every=config.data.step,
-        unusable=statistics_of(config, plan).unusable,
+        unusable=data.statistics.unusable,
     )
-    drawn = Perturbations(amplitude, times, partial(histories, spec, cube))
+    drawn = Perturbations(amplitude, times, partial(histories, spec, data.cube))
     return Ensemble(wanted.members, wanted.seed, drawn)
+
+
+def other_data(data: DataConfig, *, catalog: str | None, source: str | None) -> DataConfig | None:
+    """The same channels, region and step from another source, or None if none is named."""
+    if catalog is None and source is None:
+        return None
+    return data.model_copy(
+        update={"catalog": catalog or data.catalog, "source": source or data.source}
+    )
 
 
 def parse_times(texts: Sequence[str]) -> Times:

@@ -6,9 +6,9 @@ from typing import Any
 from climlstm.config import Config
 from climlstm.data.cube.cube import CubePlan
 from climlstm.data.prepare import Estimate, Progress, check_free, prepare, restrict
+from climlstm.data.run_data import RunData
 from climlstm.data.sources.catalog import write_entry
 from climlstm.exclusive import exclusive
-from climlstm.runs.cubes import plan_of
 
 
 def plan_preparation(config: Config, out: Path) -> CubePlan:
@@ -17,7 +17,7 @@ def plan_preparation(config: Config, out: Path) -> CubePlan:
     Raises a ClimLSTMError where source and run file do not fit, or `out` exists.
     """
     check_free(out)
-    return restrict(plan_of(config.data), config.data)
+    return restrict(RunData(config).plan, config.data)
 
 
 def prepare_run(

@@ -32,8 +32,9 @@ from climlstm.training.progress import JOURNAL, Journal, Observe, Record
 from climlstm.training.resuming import require_same_data, require_same_order
 from climlstm.training.stopping import stop_on_signals
 from climlstm.training.storage import RunStorage, given_up, opened_run, persistently
-from climlstm.training.task import Task, build_forecaster, open_task
+from climlstm.training.task import Task, open_task
 from climlstm.training.tracking import trackers
+from climlstm.training.untrained import build_forecaster, choose_precision, count_parameters
 from climlstm.training.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ class Training:
         self.loss = plugins.create("losses", settings.loss.name, settings.loss.options)
         torch.manual_seed(settings.seed)
         self.learner = Learner(
-            build_forecaster(config, task, precision=self.precision),
+            build_forecaster(config, task.data.cube, task.statistics, precision=self.precision),
             self.loss,
             task.weight,
             config=settings,
@@ -425,7 +426,7 @@ class Training:
         self._observe(
             "start",
             model=self.config.model.name,
-            parameters=sum(p.numel() for p in self.learner.forecaster.parameters()),
+            parameters=count_parameters(self.learner.forecaster),
             windows=int(plan.starts.size),
             epochs=self.config.training.epochs,
             batches=plan.batches_per_epoch,
@@ -474,14 +475,3 @@ class Training:
     def _out_of_patience(self) -> bool:
         patience = self.config.training.patience
         return patience is not None and self.standing.since_best >= patience
-
-
-def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
-    """Of the convolutions; 'auto' is bfloat16 where the device multiplies it faster."""
-    if wanted != "auto":
-        return getattr(torch, wanted)
-    if device.type == "cuda":
-        gains = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        gains = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if gains else torch.float32

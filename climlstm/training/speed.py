@@ -8,8 +8,7 @@ import xarray as xr
 from climlstm import plugins
 from climlstm.config import Config
 from climlstm.model.forecaster import Forecaster
-from climlstm.training.loop import choose_precision
-from climlstm.training.task import describe
+from climlstm.training.untrained import choose_precision, sketch_forecaster
 
 LONGEST = 10.0
 """Seconds that a whole batch may take, about; of longer ones a single window is timed."""
@@ -26,7 +25,8 @@ def seconds_per_batch(config: Config, cube: xr.Dataset) -> float:
     """
     device = torch.device("cuda" if config.cluster.gpu else "cpu")
     with torch.random.fork_rng(devices=[]):
-        forecaster = _untrained(config, cube, device)
+        precision = choose_precision(config.training.precision, device)
+        forecaster = sketch_forecaster(config, cube, precision=precision).to(device)
         _try(forecaster, config, 1, device)  # compiles what has to be compiled
         one, batch = _try(forecaster, config, 1, device), config.training.batch_size
         spec = forecaster.spec
@@ -36,19 +36,6 @@ def seconds_per_batch(config: Config, cube: xr.Dataset) -> float:
         if batch == 1 or one * batch > LONGEST or size > LARGEST:
             return one * batch
         return _try(forecaster, config, batch, device)
-
-
-def _untrained(config: Config, cube: xr.Dataset, device: torch.device) -> Forecaster:
-    spec = describe(config, cube)
-    ones = torch.ones(len(spec.channels))
-    return Forecaster(
-        spec,
-        mean=0 * ones,
-        std=ones,
-        tendency_std=ones,
-        static=torch.zeros(len(spec.static), len(spec.latitude), len(spec.longitude)),
-        precision=choose_precision(config.training.precision, device),
-    ).to(device)
 
 
 def _try(forecaster: Forecaster, config: Config, batch: int, device: torch.device) -> float:

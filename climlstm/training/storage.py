@@ -22,6 +22,7 @@ import fsspec
 
 from climlstm.config import Config
 from climlstm.config.secrets import redact
+from climlstm.data.run_data import user_cache
 from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError, StorageError
 from climlstm.training import checkpoint
 from climlstm.training.progress import JOURNAL, Record, parse_journal, read_journal
@@ -249,8 +250,7 @@ def fetch_checkpoint(location: str) -> Path:
     Raises ConfigError where the store does not answer, CheckpointError where it has none.
     """
     run, name = re.fullmatch(r"(.*?)(?:/(step-\d+))?/*", location).groups()  # type: ignore[union-attr]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "climlstm"
-    storage = ObjectStorage(run, cache / re.sub(r"\W+", "-", run))
+    storage = ObjectStorage(run, user_cache() / re.sub(r"\W+", "-", run))
     return storage.fetch(name or storage.best())
 
 

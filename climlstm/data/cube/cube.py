@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import dask.array as da
@@ -37,7 +38,7 @@ def build_cube(source: xr.Dataset, data: DataConfig) -> xr.Dataset:
     missing stay NaN, steps that are missing stay gaps.
     Raises DataError for whatever does not fit, with the line of the catalog that puts it right.
     """
-    return plan_cube(source, data).cube()
+    return plan_cube(source, data).cube
 
 
 def plan_cube(source: xr.Dataset, data: DataConfig) -> "CubePlan":
@@ -89,6 +90,11 @@ class CubePlan:
     cells: Cells
     recipes: tuple[Recipe, ...]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: a worker that receives the plan builds the cube itself."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
     def cube(self) -> xr.Dataset:
         """The plan as a lazy Dataset."""
         cube = xr.Dataset(
@@ -138,6 +144,11 @@ class CubePlan:
         if variable.chunks is None:
             variable = variable.chunk({dim: "auto" if dim == time else -1 for dim in variable.dims})
         return variable.isel(positions).transpose(*order).data.rechunk({-2: -1, -1: -1})
+
+
+def dataset_of(cube: CubePlan | xr.Dataset) -> xr.Dataset:
+    """The lazy dataset of a cube that is given by its plan or as it is."""
+    return cube.cube if isinstance(cube, CubePlan) else cube
 
 
 def _read(*stored: NDArray, recipe: Recipe) -> Array:

@@ -13,7 +13,7 @@ import xarray as xr
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
-from climlstm.data.cube.cube import CubePlan
+from climlstm.data.cube.cube import CubePlan, dataset_of
 from climlstm.data.statistics.once import one_at_a_time
 from climlstm.data.statistics.statistics import digest_of
 from climlstm.data.store.parts import Part, make_parts
@@ -33,12 +33,11 @@ DAYS = 366
 
 
 def climatology(
-    cube: xr.Dataset,
+    cube: CubePlan | xr.Dataset,
     period: tuple[pd.Timestamp, pd.Timestamp],
     *,
     channels: Sequence[str],
     unusable: Iterable[np.datetime64] = (),
-    plan: CubePlan | None = None,
     cache: Path | None = None,
     remote_cache: Cache | None = None,
 ) -> xr.Dataset:
@@ -49,16 +48,17 @@ def climatology(
     years have it, and a record shorter than a year uses what its window meets. A day with no data
     within the window has the mean of its hour over the whole period, which is all that is known.
 
+    cube: its plan, so that stored chunks are decoded straight, or a lazy dataset.
     period: first and last moment, both included: the training period only.
     unusable: times that are left out because values are missing there.
-    plan: how the cube comes from its source, so that stored chunks are decoded straight.
     cache: a folder; a climatology found there under the same digest is not computed again, and
     its fields are mapped, so that processes of one machine share them and memory holds what is
     looked at. Of several that want the same at once, one computes it.
     remote_cache: keeps objects of a remote store on disk.
     Cells that are never observed stay NaN. Raises DataError where the period holds no time.
     """
-    times = cube["time"].values
+    dataset = dataset_of(cube)
+    times = dataset["time"].values
     inside = (times >= period[0].to_datetime64()) & (times <= period[1].to_datetime64())
     inside &= ~np.isin(times, np.array(list(unusable), dtype=times.dtype))
     if not inside.any():
@@ -75,12 +75,12 @@ def climatology(
     coords = {
         "hour": ("hour", hours, {"long_name": "hour of the day, UTC"}),
         "dayofyear": ("dayofyear", np.arange(1, DAYS + 1), {"long_name": "day of the year"}),
-        "latitude": cube["latitude"],
-        "longitude": cube["longitude"],
+        "latitude": dataset["latitude"],
+        "longitude": dataset["longitude"],
     }
 
     def means() -> Iterator[tuple[str, NDArray[np.float32]]]:
-        for part in make_parts(cube, channels, plan, remote_cache):
+        for part in make_parts(cube, channels, remote_cache):
             fields = _means(part, np.flatnonzero(inside), groups, weights)
             yield from zip([channels[i] for i in part.channels], fields, strict=True)
             part.close()
@@ -89,11 +89,11 @@ def climatology(
         fields = dict(means())
     else:
         settings = [FORMAT, WINDOW_DAYS, str(times[inside].tolist())]
-        place = cache / f"climatology-{digest_of(cube, channels, settings)[:16]}"
+        place = cache / f"climatology-{digest_of(dataset, channels, settings)[:16]}"
         fields = _kept(place, channels, means)
     attrs = {"period": f"{period[0]} to {period[1]}", "window_days": WINDOW_DAYS}
     return xr.Dataset(
-        {name: (dims, fields[name], cube[name].attrs) for name in channels},
+        {name: (dims, fields[name], dataset[name].attrs) for name in channels},
         coords=coords,
         attrs=attrs,
     )

@@ -17,7 +17,7 @@ import xarray as xr
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
-from climlstm.data.cube.cube import CubePlan
+from climlstm.data.cube.cube import CubePlan, dataset_of
 from climlstm.data.cube.recipes import Field
 from climlstm.data.statistics.moments import Account, look, unpack
 from climlstm.data.statistics.once import one_at_a_time
@@ -159,21 +159,20 @@ class Statistics:
 
 
 def compute_statistics(
-    cube: xr.Dataset,
+    cube: CubePlan | xr.Dataset,
     *,
     channels: Sequence[str],
     train: Period,
     others: Sequence[Period] = (),
-    plan: CubePlan | None = None,
     cache: Path | None = None,
     remote_cache: Cache | None = None,
     executor: Executor | None = None,
 ) -> Statistics:
     """Statistics of the training period, and where values are missing in any period.
 
-    cube: one step between its times; gaps do not count as a change over one step.
+    cube: its plan, so that stored chunks are decoded straight, or a lazy dataset; one step between
+        its times. Gaps do not count as a change over one step.
     others: further periods whose missing values are looked for.
-    plan: how the cube comes from its source, so that stored chunks are decoded straight.
     cache: a folder; statistics found there under the same digest are not computed again, and of
     several processes that want the same at once, one computes them.
     remote_cache: keeps objects of a remote store on disk.
@@ -182,31 +181,40 @@ def compute_statistics(
 
     Raises DataError where the training period is empty, or a channel is constant in it.
     """
-    digest = digest_of(cube, channels, [FORMAT, *(map(str, p) for p in (train, *others))])
-    inside = None if plan is None else _inside(plan, tuple(channels), (train, *others))
+    periods = (train, *others)
+    digest = digest_of(dataset_of(cube), channels, [FORMAT, *(map(str, p) for p in periods)])
+    inside = _inside(cube, tuple(channels), periods)
     if inside is not None:
         logger.info("statistics of the training period: taken from the prepared store")
         return replace(inside, digest=digest)
-    options: dict[str, Any] = {"plan": plan, "remote_cache": remote_cache, "digest": digest}
-    options["executor"] = executor
+    compute = partial(
+        _compute,
+        cube,
+        tuple(channels),
+        train,
+        others,
+        remote_cache=remote_cache,
+        digest=digest,
+        executor=executor,
+    )
     if cache is None:
-        return _compute(cube, tuple(channels), train, others, **options)
+        return compute()
     kept = cache / f"statistics-{digest[:16]}.json"
     with one_at_a_time(kept):
         if kept.is_file():
             logger.info("statistics of the training period: taken from %s", kept)
             return Statistics.from_dict(json.loads(kept.read_text(encoding="utf-8")))
-        statistics = _compute(cube, tuple(channels), train, others, **options)
+        statistics = compute()
         write_whole(kept, json.dumps(statistics.to_dict()).encode())
     return statistics
 
 
 def _inside(
-    plan: CubePlan, channels: tuple[str, ...], periods: tuple[Period, ...]
+    plan: CubePlan | xr.Dataset, channels: tuple[str, ...], periods: tuple[Period, ...]
 ) -> Statistics | None:
     """Statistics that a prepared store has of itself, if the cube is the whole of it."""
-    content = plan.source.attrs.get(STATISTICS)
-    if content is None:
+    content = plan.source.attrs.get(STATISTICS) if isinstance(plan, CubePlan) else None
+    if content is None or not isinstance(plan, CubePlan):
         return None
     known = Statistics.from_dict(content)
     cells = (plan.times.indices.size, plan.cells.latitude.size, plan.cells.longitude.size)
@@ -222,17 +230,17 @@ def _inside(
 
 
 def _compute(
-    cube: xr.Dataset,
+    cube: CubePlan | xr.Dataset,
     channels: tuple[str, ...],
     train: Period,
     others: Sequence[Period],
     *,
-    plan: CubePlan | None,
     remote_cache: Cache | None,
     digest: str,
     executor: Executor | None,
 ) -> Statistics:
-    times = cube["time"].values
+    dataset = dataset_of(cube)
+    times = dataset["time"].values
     inside = _within(times, train)
     if inside.sum() < 2:
         raise DataError(
@@ -240,19 +248,19 @@ def _compute(
             f"{times[0]} to {times[-1]}; statistics need two at least. Change data.periods.train."
         )
     wanted = np.logical_or.reduce([inside, *(_within(times, period) for period in others)])
-    account = partial(_account, cube, channels, inside, plan, remote_cache)
+    account = partial(_account, cube, channels, inside, remote_cache)
     if executor is None:
         found = account(CPU_COUNT, np.flatnonzero(wanted))
     else:
-        found = _spread(executor, partial(account, 1), cube, channels, np.flatnonzero(wanted))
-    shape = (cube.sizes["latitude"], cube.sizes["longitude"])
+        found = _spread(executor, partial(account, 1), dataset, channels, np.flatnonzero(wanted))
+    shape = (dataset.sizes["latitude"], dataset.sizes["longitude"])
     observed = np.stack([~account.never(inside, shape) for account in found])
     missing = [
         gap
         for name, account, seen in zip(channels, found, observed, strict=True)
-        for gap in _missing(name, account, seen, cube)
+        for gap in _missing(name, account, seen, dataset)
     ]
-    area = cell_area_weights(cube["latitude"]).values
+    area = cell_area_weights(dataset["latitude"]).values
     mean, std = np.array([account.values.over_rows(area) for account in found]).T
     _check(channels, mean, std, observed, train)
     _warn_of_missing(missing, int(wanted.sum()))
@@ -308,16 +316,15 @@ def _spread(
 
 
 def _account(
-    cube: xr.Dataset,
+    cube: CubePlan | xr.Dataset,
     channels: Sequence[str],
     inside: NDArray[np.bool_],
-    plan: CubePlan | None,
     remote_cache: Cache | None,
     threads: int,
     positions: NDArray[np.int64],
 ) -> list[Account]:
     """What is to be known of each channel: one Dask task a chunk, merged as they come in."""
-    times = cube["time"].values
+    sizes, times = dataset_of(cube).sizes, dataset_of(cube)["time"].values
     step = _step(times)
 
     def merge(earlier: dict[int, Account], later: dict[int, Account]) -> dict[int, Account]:
@@ -325,11 +332,11 @@ def _account(
         return earlier | later | merged
 
     found: dict[int, Account] = {}
-    parts = make_parts(cube, channels, plan, remote_cache)
+    parts = make_parts(cube, channels, remote_cache)
     jobs = [job for part in parts for job in jobs_of(part, positions)]
     at_once = len(jobs)
     if any(part.is_remote for part in parts):  # tasks are short, and their results many
-        at_once = max(64, RESULTS_BYTES // (8 * cube.sizes["latitude"] * cube.sizes["longitude"]))
+        at_once = max(64, RESULTS_BYTES // (8 * sizes["latitude"] * sizes["longitude"]))
     with ThreadPoolExecutor(threads, thread_name_prefix="climlstm-statistics") as pool:
         for first in range(0, len(jobs), at_once):
             now = jobs[first : first + at_once]

@@ -83,23 +83,21 @@ class Part(Protocol):
 
 
 def make_parts(
-    cube: xr.Dataset,
-    channels: Sequence[str],
-    plan: CubePlan | None,
-    cache: Cache | None = None,
+    cube: CubePlan | xr.Dataset, channels: Sequence[str], cache: Cache | None = None
 ) -> tuple[Part, ...]:
     """The parts of a cube: straight from the Zarr store where that is possible, else by Dask.
 
+    cube: its plan; of a dataset that has none, all is computed by Dask.
     cache: for objects of a remote store.
     """
-    if plan is None:
+    if not isinstance(cube, CubePlan):
         return tuple(_lazy_part(cube, channels, (i,)) for i in range(len(channels)))
-    recipes = {recipe.channel.name: recipe for recipe in plan.recipes}
+    recipes = {recipe.channel.name: recipe for recipe in cube.recipes}
     parts: list[Part] = []
     scratch = Scratch()
     for group in _together([recipes[name] for name in channels]):
-        part = _stored_part(plan, [recipes[channels[i]] for i in group], group, scratch, cache)
-        parts.append(part if part is not None else _lazy_part(cube, channels, group))
+        part = _stored_part(cube, [recipes[channels[i]] for i in group], group, scratch, cache)
+        parts.append(part if part is not None else _lazy_part(cube.cube, channels, group))
     return tuple(parts)
 
 

@@ -16,7 +16,7 @@ import xarray as xr
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
-from climlstm.data.cube.cube import CubePlan
+from climlstm.data.cube.cube import CubePlan, dataset_of
 from climlstm.data.cube.forcing import forcing_channels, forcing_fields
 from climlstm.data.store.parts import Part, Steps, make_parts
 from climlstm.data.store.passes import normalise
@@ -60,33 +60,33 @@ class Scaling:
 class BlockReader:
     """Reads steps of a cube into blocks, on all processors that the process may use.
 
-    plan: how the cube comes from its source; with it, chunks of a Zarr store are decoded straight
-    into their places. Without, and for other formats, the cube's own Dask arrays are computed.
+    cube: its plan, so that chunks of a Zarr store are decoded straight into their places; for other
+    formats, and for a dataset without a plan, the cube's Dask arrays are computed.
     forcing: names as in the run file; see forcing.py.
     remote_cache: keeps objects of a remote store on disk.
     """
 
     def __init__(
         self,
-        cube: xr.Dataset,
+        cube: CubePlan | xr.Dataset,
         channels: Sequence[str],
         scaling: Scaling,
         *,
         forcing: Sequence[str] = (),
-        plan: CubePlan | None = None,
         remote_cache: Cache | None = None,
         threads: int | None = None,
     ):
-        self.times = cube["time"].values
-        self.latitude = cube["latitude"].values
-        self.longitude = cube["longitude"].values
+        dataset = dataset_of(cube)
+        self.times = dataset["time"].values
+        self.latitude = dataset["latitude"].values
+        self.longitude = dataset["longitude"].values
         self.channels = tuple(channels)
         self.forcing = tuple(forcing)
         depth = len(self.channels) + len(forcing_channels(self.forcing))
         self.shape = (depth, self.latitude.size, self.longitude.size)
         """Of one step: (C + F, H, W)."""
         self.scaling = scaling
-        self.parts = make_parts(cube, self.channels, plan, remote_cache)
+        self.parts = make_parts(cube, self.channels, remote_cache)
         self._alike = _alike(self.parts)
         self.threads = threads or CPU_COUNT
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="climlstm-read")

@@ -58,8 +58,7 @@ class Window:
 class WindowStream:
     """Cuts windows out of a cube; a context manager, so that its threads end at once.
 
-    plan: how the cube comes from its source, so that stored chunks are decoded straight into
-    blocks.
+    cube: its plan, so that stored chunks are decoded straight into blocks, or a lazy dataset.
     mean, std: (C,), for normalisation; observed: (C, H, W), False where a channel never has values
     (filled with 0, its mean).
     forcing: names as in the run file; see forcing.py.
@@ -71,7 +70,7 @@ class WindowStream:
 
     def __init__(
         self,
-        cube: xr.Dataset,
+        cube: CubePlan | xr.Dataset,
         *,
         channels: Sequence[str],
         history: int,
@@ -80,7 +79,6 @@ class WindowStream:
         std: NDArray[np.float64],
         observed: NDArray[np.bool_] | None = None,
         forcing: Sequence[str] = (),
-        plan: CubePlan | None = None,
         memory: int | None = None,
         remote_cache: Cache | None = None,
         device: str | torch.device = "cpu",
@@ -97,7 +95,6 @@ class WindowStream:
             channels,
             Scaling(mean, std, observed),
             forcing=forcing,
-            plan=plan,
             remote_cache=remote_cache,
             threads=threads,
         )

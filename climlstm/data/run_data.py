@@ -1,0 +1,196 @@
+"""The data of a run: source, plan, cube, statistics, climatology and windows, each made once.
+
+Nothing is opened or read until it is asked for.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from climlstm.config import Config, DataConfig
+from climlstm.data.cube.cube import CubePlan, plan_cube
+from climlstm.data.sources.catalog import open_source
+from climlstm.data.statistics.climatology import climatology
+from climlstm.data.statistics.statistics import Period, Statistics, compute_statistics
+from climlstm.data.store.memory import memory_budget
+from climlstm.data.store.remote import Cache
+from climlstm.data.windows.plan import (
+    Starts,
+    WindowPlan,
+    choose_strips,
+    evenly_spaced,
+    plan_windows,
+)
+from climlstm.data.windows.stream import WindowStream
+
+STATISTICS = ".statistics"
+"""Folder beside the runs that keeps statistics and climatologies, by the digest of their data."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunData:
+    """What a run file says of its data, opened and computed step by step.
+
+    Each step raises a ClimLSTMError where catalog, source and run file do not fit together.
+    """
+
+    config: Config
+
+    @cached_property
+    def source(self) -> xr.Dataset:
+        """The dataset that the catalog names, lazy."""
+        data = self.config.data
+        return open_source(data.catalog, data.source, **data.parameters)
+
+    @cached_property
+    def plan(self) -> CubePlan:
+        """Which values of the source make up the cube, and how."""
+        return plan_cube(self.source, self.config.data)
+
+    @property
+    def cube(self) -> xr.Dataset:
+        """The channels under our names, in our units and order; lazy."""
+        return self.plan.cube
+
+    @property
+    def periods(self) -> dict[str, Period]:
+        """First and last moment of `train`, `valid` and `test`."""
+        return self.config.data.periods.spans
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Mean, standard deviations and gaps; from the training period, kept on disk."""
+        periods = self.periods
+        return compute_statistics(
+            self.plan,
+            channels=self.config.data.state,
+            train=periods["train"],
+            others=(periods["valid"], periods["test"]),
+            **self._kept,
+        )
+
+    @property
+    def observed(self) -> xr.Dataset:
+        """For each channel, the cells (latitude, longitude) that ever have a value."""
+        known = self.statistics
+        axes = ("latitude", "longitude")
+        masks = zip(known.channels, known.observed, strict=True)
+        fields = {name: (axes, mask) for name, mask in masks}
+        return xr.Dataset(fields, {axis: self.cube[axis] for axis in axes})
+
+    @cached_property
+    def climatology(self) -> xr.Dataset:
+        """Mean of the training period, (hour, dayofyear, latitude, longitude); kept on disk."""
+        return climatology(
+            self.plan,
+            self.periods["train"],
+            channels=self.config.data.state,
+            unusable=self.statistics.unusable,
+            **self._kept,
+        )
+
+    @cached_property
+    def train_starts(self) -> Starts:
+        """Where the training windows begin."""
+        return self._starts("train", self.statistics.unusable)
+
+    @cached_property
+    def valid_starts(self) -> Starts:
+        """Where the windows begin whose loss chooses the checkpoint, evenly spaced."""
+        starts = self._starts("valid", self.statistics.unusable)
+        return evenly_spaced(starts, self.config.training.validation_windows)
+
+    def open_windows(
+        self,
+        statistics: Statistics | None = None,
+        *,
+        device: str | torch.device = "cpu",
+        neighbours: int = 1,
+    ) -> WindowStream:
+        """A stream of the run's windows; to be closed.
+
+        statistics: those to normalise with; None: values as they are, before anything is fitted.
+        neighbours: workers that share the memory of this machine.
+        """
+        data, training = self.config.data, self.config.training
+        channels = len(data.state)
+        # of what the workers of a machine share, the part of the one that takes most of each batch
+        part = -(-training.batch_size // neighbours) / training.batch_size
+        return WindowStream(
+            self.plan,
+            channels=data.state,
+            history=self.config.model.history,
+            horizon=training.horizon,
+            mean=np.zeros(channels) if statistics is None else statistics.mean,
+            std=np.ones(channels) if statistics is None else statistics.std,
+            observed=None if statistics is None else statistics.observed,
+            forcing=data.forcing,
+            memory=memory_budget(data.memory, part=part),
+            remote_cache=self._remote_cache,
+            device=device,
+        )
+
+    def order(self, starts: Starts, stream: WindowStream) -> WindowPlan:
+        """The order of the training windows; it does not depend on the machine."""
+        training = self.config.training
+        block, mixed = choose_strips(
+            starts.size,
+            length=stream.length,
+            batch_size=training.batch_size,
+            step_bytes=stream.reader.step_bytes,
+            chunk=stream.reader.chunk_steps,
+            memory=self.config.data.memory,
+        )
+        return WindowPlan(
+            starts, batch_size=training.batch_size, seed=training.seed, block=block, mixed=mixed
+        )
+
+    def all_starts(self, period: str) -> Starts:
+        """Where windows of a period could begin if no value were missing; reads only times."""
+        return self._starts(period, ())
+
+    def _starts(self, period: str, unusable: Any) -> Starts:
+        return plan_windows(
+            self.plan.times.values,
+            period=self.periods[period],
+            history=self.config.model.history,
+            horizon=self.config.training.horizon,
+            step=np.timedelta64(self.config.data.step),
+            unusable=unusable,
+        )
+
+    @property
+    def _remote_cache(self) -> Cache | None:
+        cache = self.config.data.cache
+        return Cache(Path(cache.folder), cache.size) if cache else None
+
+    @property
+    def _kept(self) -> dict[str, Any]:
+        folder = statistics_folder(self.config.cluster.storage)
+        return {"cache": folder, "remote_cache": self._remote_cache}
+
+
+def open_cube(data: DataConfig) -> xr.Dataset:
+    """The cube that the data section of a run file describes, lazily."""
+    return plan_cube(open_source(data.catalog, data.source, **data.parameters), data).cube
+
+
+def statistics_folder(storage: str) -> Path:
+    """Where statistics are kept: beside the runs, if this machine has their folder and may write
+    there; else, as for runs in an object store, in the user's cache."""
+    runs = Path(storage)
+    here = next((folder for folder in (runs, runs.parent) if folder.is_dir()), None)
+    if "://" not in storage and here is not None and os.access(here, os.W_OK):
+        return runs / STATISTICS
+    return user_cache() / "statistics"
+
+
+def user_cache() -> Path:
+    """Folder of this user on this machine for what can be fetched or computed again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "climlstm")
