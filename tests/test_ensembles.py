@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from typer.testing import CliRunner
 
+from climlstm.cli.commands import app
 from climlstm.config import load_config
 from climlstm.data.windows.stream import Window
 from climlstm.errors import ConfigError, DataError
@@ -254,6 +256,40 @@ def test_reports_and_maps_show_the_mean_of_an_ensemble(store, noisy, tmp_path):
         config=config, evaluators=chosen,
     )  # fmt: skip
     assert "Spread skill" in page.read_text()
+    assert "Map of mean and spread of" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["spread"],
+        ["members"],
+        ["spaghetti", "--level", "990", "--level", "1010"],
+        ["spaghetti", "--no-truth"],
+        ["probability", "--below", "1000"],
+    ],
+    ids=" ".join,
+)
+def test_the_command_draws_ensembles(store, tmp_path, options):
+    pytest.importorskip("cartopy")
+    from PIL import Image
+
+    picture = tmp_path / "map.png"
+    assert _plotted(store, picture, *options).exit_code == 0
+    assert Image.open(picture).width > 500
+
+
+def test_the_command_says_what_a_picture_of_an_ensemble_needs(store, tmp_path):
+    pytest.importorskip("cartopy")
+    bare = _plotted(store, tmp_path / "map.png", "probability")
+    assert "needs one threshold, either above or below" in str(bare.exception)
+    lines = _plotted(store, tmp_path / "map.png", "members", "--contours", "z500")
+    assert "'members' does not take contours" in str(lines.exception)
+
+
+def _plotted(store, picture, *options):
+    arguments = ["plot", str(store), "--out", str(picture), "--variable", "msl", "--lead", "12h"]
+    return CliRunner().invoke(app, [*arguments, "--ensemble", *options])
 
 
 def test_a_network_without_noise_has_perturbed_initial_states(trained, tmp_path):

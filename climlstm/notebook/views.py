@@ -60,6 +60,12 @@ class Accessor:
         chosen = str(next(iter(self._dataset.data_vars))) if variable is None else variable
         return plots.plot_forecast(self._dataset, chosen, **options)
 
+    def plot_ensemble(self, variable: str, kind: Any = "spread", **options: Any) -> Any:
+        """Mean and spread of an ensemble, its `members`, `spaghetti`, or a `probability`."""
+        from climlstm import plots
+
+        return plots.plot_ensemble(self._dataset, variable, kind, **options)
+
     def plot_strip(self, variable: str, *, lead_times: Sequence[Any], **options: Any) -> "Figure":
         """One forecast over several lead times."""
         from climlstm import plots

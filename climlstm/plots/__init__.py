@@ -6,6 +6,7 @@ try:
     from climlstm.plots.animation import animate
     from climlstm.plots.curves import plot_scores
     from climlstm.plots.ensembles import (
+        plot_ensemble,
         plot_probability,
         plot_spaghetti,
         plot_spread,
@@ -35,6 +36,7 @@ __all__ = [
     "channel",
     "choose_init",
     "look_of_channel",
+    "plot_ensemble",
     "plot_field",
     "plot_forecast",
     "plot_panels",

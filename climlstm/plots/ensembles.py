@@ -1,7 +1,8 @@
 """Ensemble forecasts: mean and spread, spaghetti, probabilities, a stamp for each member."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from inspect import signature
+from typing import Any, Literal
 
 import cartopy.crs as ccrs
 import matplotlib
@@ -20,9 +21,35 @@ from climlstm.plots.overlays import draw_isolines
 from climlstm.plots.projections import Region
 from climlstm.plots.selection import Lead, channel, choose_init, choose_lead, true_field
 from climlstm.plots.sheet import set_titles
-from climlstm.plots.styles import look_of, round_limits, times_label
+from climlstm.plots.styles import look_of, round_limits, round_up, times_label
 
 _MEMBERS = "realization"
+
+Kind = Literal["spread", "members", "spaghetti", "probability"]
+
+
+def plot_ensemble(
+    forecast: xr.Dataset, variable: str, kind: Kind = "spread", **options: Any
+) -> Figure | GeoAxes:
+    """An ensemble forecast as mean and spread, members, spaghetti or the chance of a threshold.
+
+    options: those of `plot_spread`, `plot_stamps`, `plot_spaghetti` or `plot_probability`; None
+    counts as not given.
+    Raises DataError for another kind, and as these do.
+    """
+    draw: dict[str, Callable[..., Any]] = {
+        "spread": plot_spread,
+        "members": plot_stamps,
+        "spaghetti": plot_spaghetti,
+        "probability": plot_probability,
+    }
+    if kind not in draw:
+        raise DataError(f"Ensembles are drawn as {', '.join(draw)}, not as '{kind}'.")
+    given = {name: value for name, value in options.items() if value is not None}
+    unknown = sorted(set(given) - set(signature(draw[kind]).parameters))
+    if unknown:
+        raise DataError(f"'{kind}' does not take {', '.join(unknown)}. Leave it out.")
+    return draw[kind](forecast, variable, **given)
 
 
 def plot_spread(
@@ -72,12 +99,15 @@ def plot_probability(
     width: float | None = None,
     ax: GeoAxes | None = None,
 ) -> Figure | GeoAxes:
-    """Share of the members above a threshold, or below one; in the display unit: 0 °C, 990 hPa.
+    """Share of the members above a threshold, or below one; in the display unit (0 °C, 990 hPa).
 
     Other arguments as in `plot_spread`. Raises DataError unless there is one threshold.
     """
     if (above is None) == (below is None):
-        raise DataError("A probability needs one threshold: above=… or below=…, in display units.")
+        raise DataError(
+            "A probability needs one threshold, either above or below, in the unit that the map "
+            "shows, such as 0 (°C) or 990 (hPa)."
+        )
     members = choose_members(forecast, variable, init_time, lead_time)
     first = members.isel({_MEMBERS: 0}, drop=True)
     look = look_of(first)
@@ -100,7 +130,7 @@ def plot_spaghetti(
     forecast: xr.Dataset,
     variable: str,
     *,
-    levels: Sequence[float],
+    levels: Sequence[float] | None = None,
     truth: xr.Dataset | None = None,
     init_time: Any = None,
     lead_time: Lead | None = None,
@@ -112,11 +142,14 @@ def plot_spaghetti(
 ) -> Figure | GeoAxes:
     """The same few contours (display unit) of every member, of their mean and of the truth.
 
+    levels: by default three, at the quarters of the mean's range.
     Other arguments as in `plot_spread`; truth as in `plot_forecast`.
     """
     members = choose_members(forecast, variable, init_time, lead_time)
     mean = members.mean(_MEMBERS, keep_attrs=True)
     look = look_of(mean)
+    if levels is None:
+        levels = _three_levels(look.values(mean), look.contour_interval)
     sheet = open_maps(mean, ax, projection=projection, region=region, width=width, bars=())
     [target] = sheet.flat
     draw_land(target)
@@ -183,6 +216,14 @@ def plot_stamps(
         set_titles(target, f"{name}", "")
     sheet.add_bar(0, image, look.label_with_units, extend=extension(values, norm))
     return sheet.figure
+
+
+def _three_levels(values: np.ndarray, interval: float | None) -> list[float]:
+    """Values at a quarter, half and three quarters of the range, at multiples of an interval."""
+    low, high = round_limits(values)
+    step = interval or round_up((high - low) / 40)
+    quarters = [low + share * (high - low) for share in (0.25, 0.5, 0.75)]
+    return sorted({float(np.round(quarter / step) * step) for quarter in quarters})
 
 
 def choose_members(

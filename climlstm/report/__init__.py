@@ -54,6 +54,7 @@ def write_report(
         ("Audit", sections.audit(provenance)),
         ("Scores", sections.scores(evaluation, name)),
         ("Maps", sections.maps(ensemble_mean(forecasts), truth, typical, worst)),
+        ("Ensemble", sections.ensemble(forecasts, truth, typical)),
         ("Storms", sections.storms(evaluation, truth, evaluators, name, typical)),
         ("Spectra", sections.spectra(evaluation, name)),
         ("Run file", sections.run_file(config)),

@@ -156,6 +156,23 @@ def _maps(forecasts: xr.Dataset, truth: xr.Dataset, case: Chosen) -> Markup:
     return Markup(page.subheading(f"{_label(case.variable)} {when}: {case.why}") + page.row(drawn))
 
 
+def ensemble(forecasts: xr.Dataset, truth: xr.Dataset, typical: Chosen) -> Markup:
+    """Mean and spread, and spaghetti with the truth, of the median case; nothing of one member."""
+    if forecasts.sizes.get("realization", 1) < 2:
+        return Markup("")
+    chosen: dict[str, Any] = {"init_time": typical.init_time, "lead_time": typical.lead_time}
+    when = f"from {_moment(typical.init_time)}, {_hours(typical.lead_time)} ahead"
+    spread = plots.plot_ensemble(forecasts, typical.variable, "spread", width=6.9, **chosen)
+    lines = plots.plot_ensemble(
+        forecasts, typical.variable, "spaghetti", truth=truth, width=6.9, **chosen
+    )
+    drawn = [
+        page.picture(plots.svg_of(figure), f"Map of {what} of {_label(typical.variable)}, {when}")
+        for figure, what in ((spread, "mean and spread"), (lines, "single members and truth"))
+    ]
+    return Markup(page.subheading(f"{_label(typical.variable)} {when}") + page.row(drawn))
+
+
 def storms(
     evaluation: Evaluation,
     truth: xr.Dataset,
