@@ -1,65 +1,20 @@
-"""The gates fused into one pass over memory: on GPUs in Triton, on CPUs in C.
+"""Which gates run: the fused ones, once they have shown on this device that they are right.
 
-gates.c is compiled when first needed. Where that fails, or Triton is missing, a warning says so and
-why, and the gates run as plain PyTorch operations.
+On CPUs gates.c is compiled when first needed, on GPUs Triton compiles. At first use on a device, in
+each process and precision, a small step forward and back is compared with the plain gates. Where
+the fused ones cannot be had, fail or differ, a warning says why and the plain ones run.
 """
 
-import ctypes
 import functools
 import logging
-from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from climlstm.compiled import load_c
-from climlstm.model.kernels.gates import plain_backward, plain_forward
+from climlstm.model.kernels import cpu
+from climlstm.model.kernels.gates import PLAIN, BackwardStep, ForwardStep, Gates
 
 log = logging.getLogger(__name__)
-
-NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
-
-
-class Forward(Protocol):
-    def __call__(
-        self,
-        z: Tensor,
-        z_hidden: Tensor | None,
-        c: Tensor,
-        peephole: Tensor | None,
-        c_after: Tensor,
-        gates: Tensor | None,
-        h: Tensor,
-    ) -> None:
-        """As `plain_forward`."""
-
-
-class Backward(Protocol):
-    def __call__(
-        self,
-        gates: Tensor,
-        c: Tensor,
-        c_after: Tensor,
-        h: Tensor,
-        grad_h: Tensor,
-        peephole: Tensor | None,
-        grad_c: Tensor,
-        grad_z: Tensor,
-        bias: Tensor,
-        *,
-        opened: bool,
-    ) -> None:
-        """As `plain_backward`."""
-
-
-class Gates(NamedTuple):
-    """One implementation of the gates."""
-
-    forward: Forward
-    backward: Backward
-
-
-PLAIN = Gates(plain_forward, plain_backward)
 
 
 def gates_for(z: Tensor, c: Tensor, *, fused: bool) -> Gates:
@@ -67,18 +22,34 @@ def gates_for(z: Tensor, c: Tensor, *, fused: bool) -> Gates:
 
     fused: False for the plain ones anyway.
     """
-    if not fused or c.dtype != torch.float32:
-        return PLAIN
-    if z.device.type == "cuda":
-        return _triton() or PLAIN
-    if z.device.type == "cpu" and z.dtype in NAMES:
-        return _compiled(NAMES[z.dtype]) or PLAIN
-    return PLAIN
+    return _checked(z.device, z.dtype) if fused and c.dtype == torch.float32 else PLAIN
 
 
 @functools.cache
-def _triton() -> Gates | None:
-    """The gates in Triton, which comes with PyTorch for NVIDIA GPUs; or None with a warning."""
+def _checked(device: torch.device, dtype: torch.dtype) -> Gates:
+    """The fused gates where they agree with the plain ones on this device, else the plain ones."""
+    gates = None
+    try:
+        gates = _fused(device, dtype)
+        fault = None if gates is None else difference(gates, device, dtype)
+    except Exception as error:  # a compiler of Triton's, a driver, a library: all can fail
+        fault = f"{type(error).__name__}: {error}"
+    if fault is not None:
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "this CPU"
+        log.warning(
+            "The fused ConvLSTM gates are not used on %s in %s: %s. The plain ones take their "
+            "place: results are right, but training takes up to twice as long. Please report this.",
+            *(name, dtype, fault),
+        )
+    return PLAIN if gates is None or fault is not None else gates
+
+
+def _fused(device: torch.device, dtype: torch.dtype) -> Gates | None:
+    """The fused gates for this kind of device, which may not work on it; None: there are none."""
+    if device.type == "cpu" and dtype in cpu.NAMES and cpu.library() is not None:
+        return Gates(cpu.forward, cpu.backward)
+    if device.type != "cuda":
+        return None
     try:
         from climlstm.model.kernels import triton
     except ImportError as error:
@@ -91,71 +62,46 @@ def _triton() -> Gates | None:
     return Gates(triton.forward, triton.backward)
 
 
-@functools.cache
-def _compiled(precision: str) -> Gates | None:
-    library = _library()
-    if library is None:
-        return None
-    c_forward = getattr(library, f"forward_{precision}")
-    c_backward = getattr(library, f"backward_{precision}")
-
-    def forward(
-        z: Tensor,
-        z_hidden: Tensor | None,
-        c: Tensor,
-        peephole: Tensor | None,
-        c_after: Tensor,
-        gates: Tensor | None,
-        h: Tensor,
-    ) -> None:
-        if z_hidden is not None:
-            z.add_(z_hidden)
-        given = _or_zeros(peephole, c)
-        c_forward(*_pointers(z, c, given, c_after, gates, h), *_extent(c, h))
-
-    def backward(
-        gates: Tensor,
-        c: Tensor,
-        c_after: Tensor,
-        h: Tensor,
-        grad_h: Tensor,
-        peephole: Tensor | None,
-        grad_c: Tensor,
-        grad_z: Tensor,
-        bias: Tensor,
-        *,
-        opened: bool,
-    ) -> None:
-        assert h.stride() == grad_h.stride()
-        given = _or_zeros(peephole, grad_c)
-        sums = grad_c.new_zeros(torch.get_num_threads(), len(bias))
-        fields = (gates, c, c_after, h, grad_h, given, grad_c, grad_z, sums)
-        c_backward(*_pointers(*fields), ctypes.c_int(opened), *_extent(c, h))
-        bias += sums.sum(dim=0)
-
-    return Gates(forward, backward)
+def difference(gates: Gates, device: torch.device, dtype: torch.dtype) -> str | None:
+    """How gates differ from the plain ones by more than rounding, in words; None: they do not."""
+    tolerance = max(1e-5, 2 * torch.finfo(dtype).eps)
+    for kept in (True, False):
+        found, expected = (_step_and_back(each, device, dtype, kept) for each in (gates, PLAIN))
+        for name, wanted in expected.items():
+            error = (found[name] - wanted).abs() - tolerance * wanted.abs()
+            if not bool((error <= tolerance).all()):
+                return f"{name} of a small step differs by up to {error.max().item():.2g}"
+    return None
 
 
-def _or_zeros(peephole: Tensor | None, c: Tensor) -> Tensor:
-    return c.new_zeros(3, c.shape[1]) if peephole is None else peephole
+def _step_and_back(
+    gates: Gates, device: torch.device, dtype: torch.dtype, kept: bool
+) -> dict[str, Tensor]:
+    """Everything that one step writes on random fields, forward and backward, in float32.
 
+    kept: gates are kept, the hidden state is convolved apart, and there is no peephole; False: the
+        gates are opened again, everything was convolved together, and there is one.
+    """
+    generator = torch.Generator().manual_seed(0)
+    batch, channels, rows, columns = 2, 19, 3, 5  # more than a vector, and no multiple of one
 
-def _pointers(*tensors: Tensor | None) -> list[ctypes.c_void_p]:
-    return [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors]
+    def draw(number: int, precision: torch.dtype, halo: int = 0) -> Tensor:
+        shape = (batch, rows + 2 * halo, columns + 2 * halo, number)
+        field = torch.randn(shape, generator=generator).to(device, precision).movedim(-1, 1)
+        return field[..., halo : rows + halo, halo : columns + halo]
 
-
-def _extent(c: Tensor, h: Tensor) -> list[ctypes.c_long | ctypes.c_int]:
-    """B, H, W, C, the strides of the hidden state by B, H and W, and the threads to use."""
-    batch, channels, rows, columns = c.shape
-    by_batch, _, by_row, by_column = h.stride()
-    numbers = (batch, rows, columns, channels, by_batch, by_row, by_column)
-    return [*map(ctypes.c_long, numbers), ctypes.c_int(torch.get_num_threads())]
-
-
-@functools.cache
-def _library() -> ctypes.CDLL | None:
-    return load_c(
-        "climlstm.model.kernels",
-        "gates.c",
-        otherwise="training a ConvLSTM on this CPU takes up to twice as long",
-    )
+    z, z_hidden = draw(4 * channels, dtype), draw(4 * channels, dtype)
+    c, c_after, grad_c = (draw(channels, torch.float32) for _ in range(3))
+    h, grad_h = draw(channels, dtype, 1), draw(channels, dtype, 1)
+    opened, grad_z = draw(2 * channels, dtype), draw(4 * channels, dtype)
+    bias = torch.zeros(4 * channels, device=device)
+    weight = torch.randn(3, channels, 1, 1, generator=generator).to(device)
+    convolved = z[:, : 2 * channels].contiguous(memory_format=torch.channels_last)
+    peephole, hidden, open_gates = (None, z_hidden, opened) if kept else (weight, None, None)
+    gates.forward(ForwardStep(z, hidden, c, peephole, c_after, open_gates, h))
+    given = opened if kept else convolved
+    back = (given, c, c_after, h, grad_h, peephole, grad_c, grad_z, bias)
+    gates.backward(BackwardStep(*back, opened=kept))
+    written = {"hidden state": h, "cell state": c_after, "gradient of the cell state": grad_c}
+    written |= {"gradient of the gates": grad_z, "gradient of the bias": bias}
+    return {name: field.float() for name, field in written.items()}

@@ -49,20 +49,19 @@ typedef struct {
     vec over, under;
 } quotient;
 
-/* tanh by the rational minimax approximation of Eigen (generic_fast_tanh_float, MPL 2.0), within
- * 4e-7; an infinite argument gives 1, and a NaN stays one. */
+/* tanh(x) = x P(x^2) / Q(x^2) within a relative error of 4e-7, by the coefficients that
+ * benchmarks/tanh.py derives and prints; an infinite argument gives 1, and a NaN stays one. */
 INLINE quotient tanh_of(vec x) {
-    x = clamp(x, 7.90531f);
+    x = clamp(x, 8.0f);
     const vec s = x * x;
-    vec p = -2.76076847742355e-16f * s + 2.00018790482477e-13f;
-    p = p * s - 8.60467152213735e-11f;
-    p = p * s + 5.12229709037114e-08f;
-    p = p * s + 1.48572235717979e-05f;
-    p = p * s + 6.37261928875436e-04f;
-    p = p * s + 4.89352455891786e-03f;
-    vec q = 1.19825839466702e-06f * s + 1.18534705686654e-04f;
-    q = q * s + 2.26843463243900e-03f;
-    q = q * s + 4.89352518554385e-03f;
+    vec p = 1.52924522e-08f * s + 2.19391177e-05f;
+    p = p * s + 0.00357431292f;
+    p = p * s + 0.13446795f;
+    p = p * s + 1.0f;
+    vec q = 8.54769074e-07f * s + 0.000341571795f;
+    q = q * s + 0.0261748023f;
+    q = q * s + 0.467801243f;
+    q = q * s + 1.0f;
     return (quotient){x * p, q};
 }
 

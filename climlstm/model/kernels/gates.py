@@ -1,10 +1,13 @@
 """The gates and the state update of a ConvLSTM, point by point (Shi et al. 2015, eq. 3).
 
-`update_state` is the equations themselves, for any device, left to autograd. The other two are its
-forward and backward pass by hand, which keep only what backward needs: the states, which tell o and
-g, and the gates i and f, if these are not to be computed again. They run as they stand here, or
-fused into one pass over memory (see `kernel`).
+`update_state` is the equations themselves, for any device, left to autograd. `PLAIN` is their
+forward and backward pass by hand, in PyTorch operations. It keeps only what the backward pass
+needs: the states, which tell o and g, and the gates i and f unless these are computed again. `cpu`
+and `triton` do the same, fused into one pass over memory.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +15,52 @@ from torch import Tensor
 TINY = 1e-20
 """The smallest cell state, in magnitude: so that the output gate is h / tanh(c), and need not be
 kept. Far below what any precision can tell from zero beside other values."""
+
+
+class ForwardStep(NamedTuple):
+    """Fields that one step forward reads and writes."""
+
+    z: Tensor
+    """Convolved input with bias (B, 4 C, H, W), for i, f, o, g. It may be overwritten."""
+    z_hidden: Tensor | None
+    """Convolved hidden state, which is added to z; None: z has it already."""
+    c: Tensor
+    """Cell state before the step (B, C, H, W)."""
+    peephole: Tensor | None
+    """Weights (3, C, 1, 1) of the cell state in i, f and o; None: there are none."""
+    c_after: Tensor
+    """Cell state after the step, which is written; it may be `c`."""
+    gates: Tensor | None
+    """Gates i and f (B, 2 C, H, W), which are written unless None."""
+    h: Tensor
+    """Hidden state (B, C, H, W), which is written, inside a field that has a halo."""
+
+
+class BackwardStep(NamedTuple):
+    """Fields that one step backward reads and writes; the first four as `ForwardStep` has them."""
+
+    gates: Tensor
+    """Gates i and f if `opened`, else the convolved fields that they are made of."""
+    c: Tensor
+    c_after: Tensor
+    h: Tensor
+    grad_h: Tensor
+    """Gradient of the hidden state, inside a field that has a halo."""
+    peephole: Tensor | None
+    grad_c: Tensor
+    """Gradient of the cell state: after the step when read, before it when written."""
+    grad_z: Tensor
+    """Gradient of z, which is written."""
+    bias: Tensor
+    """Gradient of the bias (4 C), to which the sum of grad_z over all points is added."""
+    opened: bool
+
+
+class Gates(NamedTuple):
+    """One implementation of the gates."""
+
+    forward: Callable[[ForwardStep], None]
+    backward: Callable[[BackwardStep], None]
 
 
 def update_state(z: Tensor, c: Tensor, peephole: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -33,21 +82,13 @@ def update_state(z: Tensor, c: Tensor, peephole: Tensor | None) -> tuple[Tensor,
     return h.to(z.dtype), c
 
 
-def plain_forward(
-    z: Tensor,
-    z_hidden: Tensor | None,
-    c: Tensor,
-    peephole: Tensor | None,
-    c_after: Tensor,
-    gates: Tensor | None,
-    h: Tensor,
-) -> None:
-    """`update_state` of z + z_hidden: writes the cell state after the step, the gates i and f
-    (B, 2 C, H, W), unless None, and the hidden state.
+def plain_forward(step: ForwardStep) -> None:
+    """`update_state` of z + z_hidden.
 
-    c_after may be c. Both gates are rounded to the precision of z before they act, so that what is
-    kept of them tells the rest.
+    Both gates are rounded to the precision of z before they act, so that what is kept of them
+    tells the rest.
     """
+    z, z_hidden, c, peephole, c_after, gates, h = step
     total = z.to(c.dtype) if z_hidden is None else z.to(c.dtype) + z_hidden
     i, f, o, g = total.chunk(4, dim=1)
     i, f = _opened(i, f, c, peephole, z.dtype)
@@ -61,25 +102,9 @@ def plain_forward(
     h.copy_(torch.sigmoid(o) * torch.tanh(c_after))
 
 
-def plain_backward(
-    gates: Tensor,
-    c: Tensor,
-    c_after: Tensor,
-    h: Tensor,
-    grad_h: Tensor,
-    peephole: Tensor | None,
-    grad_c: Tensor,
-    grad_z: Tensor,
-    bias: Tensor,
-    *,
-    opened: bool,
-) -> None:
-    """Gradients of `update_state`: writes grad_z, adds its sum over all points to bias (4 C), and
-    turns grad_c from after the step to before.
-
-    c, c_after, h: as `plain_forward` is given and writes them.
-    gates: as it writes them, if opened; else what is convolved for i and f.
-    """
+def plain_backward(step: BackwardStep) -> None:
+    """Gradients of `update_state`."""
+    gates, c, c_after, h, grad_h, peephole, grad_c, grad_z, bias, opened = step
     i, f = gates.to(grad_c.dtype).chunk(2, dim=1)
     if not opened:
         i, f = _opened(i, f, c, peephole, gates.dtype)
@@ -100,6 +125,9 @@ def plain_backward(
     for part, grad in zip(grad_z.chunk(4, dim=1), (grad_i, grad_f, grad_o, grad_g), strict=True):
         part.copy_(grad)
     bias += grad_z.sum(dim=(0, 2, 3), dtype=bias.dtype)
+
+
+PLAIN = Gates(plain_forward, plain_backward)
 
 
 def _opened(

@@ -8,7 +8,6 @@ call and summed in float32; memory is used again, by the gradient of the input i
 step, and by everything in the next one.
 """
 
-import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,14 +18,15 @@ from torch.autograd.function import once_differentiable
 
 from climlstm.model.kernels.choice import gates_for
 from climlstm.model.kernels.convolution import (
-    Filter,
     add_convolution,
     add_gradient,
     convolve,
     empty_result,
     weight_gradient,
 )
+from climlstm.model.kernels.gates import BackwardStep, ForwardStep
 from climlstm.model.kernels.memory import empty, empty_channels_last
+from climlstm.model.kernels.weights import Sums, Weights
 from climlstm.model.padding import Geometry, empty_with_halo, fill_halo, fold_halo, interior
 
 HOISTED_BYTES = {"cpu": 2**24, "cuda": 2**30}
@@ -51,41 +51,6 @@ class Plan:
     def without_backward(self) -> "Plan":
         """To run without a backward pass."""
         return replace(self, forward_only=True)
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Of one layer as the convolutions like them best: input (4 C, inputs, k, k), hidden
-    (4 C, C, k, k), bias (4 C) and peephole (3, C, 1, 1) or None."""
-
-    of_input: Filter
-    of_hidden: Filter
-    bias: Tensor
-    peephole: Tensor | None
-
-    @functools.cached_property
-    def of_two_gates(self) -> "Weights":
-        """For i and f alone."""
-        number = len(self.bias) // 2
-        of_x, of_h = (Filter(given.weight[:number]) for given in (self.of_input, self.of_hidden))
-        return Weights(of_x, of_h, self.bias[:number], self.peephole)
-
-    @classmethod
-    def prepared(
-        cls,
-        of_input: Tensor,
-        of_hidden: Tensor,
-        bias: Tensor,
-        peephole: Tensor | None,
-        dtype: torch.dtype,
-    ) -> "Weights":
-        """Copies of the parameters in the precision of the convolutions, but for the peephole."""
-        of_x, of_h = (
-            Filter(weight.detach().to(dtype, memory_format=torch.channels_last))
-            for weight in (of_input, of_hidden)
-        )
-        kept = None if peephole is None else peephole.detach()
-        return cls(of_x, of_h, bias.detach().to(dtype), kept)
 
 
 class Recurrence(torch.autograd.Function):
@@ -165,36 +130,6 @@ class Recurrence(torch.autograd.Function):
             run.add_gradients(part, grad_z, sums, grad_x)
         grad_state = (through_h, through_c) if h is not None else (None, None)
         return grad_x, *grad_state, *sums.of_weights(ctx.weights), None, None
-
-
-class Sums:
-    """Gradients of the weights of a layer, summed in the precision of its parameters."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self.found: dict[str, Tensor] = {}
-
-    def add(self, name: str, gradient: Tensor) -> None:
-        """Add a gradient, in any precision, to the sum of that name."""
-        if name in self.found:
-            self.found[name].add_(gradient)
-        else:
-            self.found[name] = gradient.to(self.dtype)
-
-    def of(self, name: str, like: Tensor) -> Tensor:
-        """The sum of that name; zeros, like another tensor, if nothing was added."""
-        if name not in self.found:
-            self.found[name] = torch.zeros_like(like, dtype=self.dtype)
-        return self.found[name]
-
-    def of_weights(self, weights: Weights) -> tuple[Tensor | None, ...]:
-        """In the order of `Weights`."""
-        return (
-            self.found["of_input"],
-            self.of("of_hidden", weights.of_hidden.weight),  # zeros: one step from zeros
-            self.found["bias"],
-            self.found.get("peephole"),
-        )
 
 
 @dataclass(frozen=True)
@@ -279,7 +214,7 @@ class Run:
             z_hidden = self._convolve_hidden(t, z)
             c, after, h = self.cells[t], self.cells[t + 1], self.states[t]
             kept, inside = None if gates is None else gates[t], interior(h, self.plan.width)
-            forward(z, z_hidden, c, self.weights.peephole, after, kept, inside)
+            forward(ForwardStep(z, z_hidden, c, self.weights.peephole, after, kept, inside))
             fill_halo(h, self.plan.width, self.plan.geometry)
 
     def _convolve_hidden(self, t: int, z: Tensor) -> Tensor | None:
@@ -332,7 +267,8 @@ class Run:
         h, grad_h = (interior(field, self.plan.width) for field in (self.states[t], grad_h))
         bias, peephole = sums.of("bias", self.weights.bias), self.weights.peephole
         c, after = self.cells[t], self.cells[t + 1]
-        backward(gates, c, after, h, grad_h, peephole, grad_c, grad_z, bias, opened=opened)
+        fields = (gates, c, after, h, grad_h, peephole, grad_c, grad_z, bias)
+        backward(BackwardStep(*fields, opened))
 
     def add_gradients(self, part: range, grad_z: Tensor, sums: Sums, grad_x: Tensor | None) -> None:
         """Add the gradients of a part of the steps to those of the weights; then write that of

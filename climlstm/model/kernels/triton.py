@@ -11,22 +11,22 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from climlstm.model.kernels.gates import TINY
+from climlstm.model.kernels.gates import TINY, BackwardStep, ForwardStep
 
 ELEMENTS = 1024
-"""Of a tile: points times channels."""
+"""Size of a tile: points times channels."""
 
 
 @triton.jit
 def _tanh(x):  # type: ignore[no-untyped-def]
-    """By the quotient of gates.c, which is exact to the last digits near zero, too."""
-    x = tl.where(x > 7.90531, 7.90531, tl.where(x < -7.90531, -7.90531, x))
+    """x P(x²) / Q(x²), as in gates.c, which is exact to the last digits near zero, too."""
+    x = tl.where(x > 8.0, 8.0, tl.where(x < -8.0, -8.0, x))
     s = x * x
-    p = (-2.76076847742355e-16 * s + 2.00018790482477e-13) * s - 8.60467152213735e-11
-    p = ((p * s + 5.12229709037114e-08) * s + 1.48572235717979e-05) * s
-    p = (p + 6.37261928875436e-04) * s + 4.89352455891786e-03
-    q = (1.19825839466702e-06 * s + 1.18534705686654e-04) * s + 2.26843463243900e-03
-    return x * p / (q * s + 4.89352518554385e-03)
+    p = (1.52924522e-08 * s + 2.19391177e-05) * s + 0.00357431292
+    p = (p * s + 0.13446795) * s + 1.0
+    q = (8.54769074e-07 * s + 0.000341571795) * s + 0.0261748023
+    q = (q * s + 0.467801243) * s + 1.0
+    return x * p / q
 
 
 @triton.jit
@@ -124,16 +124,9 @@ def _backward(  # type: ignore[no-untyped-def]
     tl.store(grad_c + at, dc_before, inside)
 
 
-def forward(
-    z: Tensor,
-    z_hidden: Tensor | None,
-    c: Tensor,
-    peephole: Tensor | None,
-    c_after: Tensor,
-    gates: Tensor | None,
-    h: Tensor,
-) -> None:
+def forward(step: ForwardStep) -> None:
     """As `plain_forward`."""
+    z, z_hidden, c, peephole, c_after, gates, h = step
     given = [z if part is None else part for part in (z_hidden, c, peephole, c_after, gates, h)]
     flags = {
         "HAS_PEEPHOLE": peephole is not None,
@@ -144,20 +137,9 @@ def forward(
     _launch(_forward, (z, *given), c, h, flags)
 
 
-def backward(
-    gates: Tensor,
-    c: Tensor,
-    c_after: Tensor,
-    h: Tensor,
-    grad_h: Tensor,
-    peephole: Tensor | None,
-    grad_c: Tensor,
-    grad_z: Tensor,
-    bias: Tensor,
-    *,
-    opened: bool,
-) -> None:
+def backward(step: BackwardStep) -> None:
     """As `plain_backward`."""
+    gates, c, c_after, h, grad_h, peephole, grad_c, grad_z, bias, opened = step
     assert h.stride() == grad_h.stride()
     given = grad_c if peephole is None else peephole
     flags = {"HAS_PEEPHOLE": peephole is not None, "OPENED": opened}

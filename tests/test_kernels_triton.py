@@ -17,7 +17,8 @@ kernel_triton = pytest.importorskip(
 
 from climlstm.model.convlstm import ConvLSTMLayer
 from climlstm.model.kernels import recurrence
-from climlstm.model.kernels.choice import Gates
+from climlstm.model.kernels.choice import difference
+from climlstm.model.kernels.gates import ForwardStep, Gates
 from climlstm.model.padding import Geometry, with_halo
 
 torch.set_num_threads(1)
@@ -70,6 +71,11 @@ def test_more_channels_than_a_tile_holds(monkeypatch):
         i, _, o, g = z.chunk(4, dim=1)
         expected = torch.sigmoid(i) * torch.tanh(g)
         c, h = torch.zeros_like(expected), torch.empty_like(expected)
-        kernel_triton.forward(z / 3, z * 2 / 3, c, None, c, None, h)
+        kernel_triton.forward(ForwardStep(z / 3, z * 2 / 3, c, None, c, None, h))
         torch.testing.assert_close(c, expected)
         torch.testing.assert_close(h, torch.sigmoid(o) * torch.tanh(expected))
+
+
+def test_check_at_first_use_finds_nothing_wrong():
+    gates = Gates(kernel_triton.forward, kernel_triton.backward)
+    assert difference(gates, torch.device("cpu"), torch.float32) is None

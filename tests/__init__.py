@@ -1,0 +1,1 @@
+"""Tests of climlstm, and the helpers that they share."""
