@@ -34,12 +34,12 @@ from zarr.codecs import BloscCodec
 
 from climlstm.config import DataConfig, format_duration, format_size
 from climlstm.data.cube.cube import DIMS, CubePlan, plan_cube
-from climlstm.data.sources.axes import Selection
 from climlstm.data.statistics.statistics import STATISTICS, Statistics, compute_statistics
 from climlstm.data.store.parts import Part, Scratch, make_parts
 from climlstm.data.store.reading import jobs_of, read_jobs
 from climlstm.data.store.stored import write_object
 from climlstm.errors import DataError
+from climlstm.grid.axes import Selection
 
 logger = logging.getLogger(__name__)
 

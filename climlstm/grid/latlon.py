@@ -1,11 +1,87 @@
-"""Geometry of the latitude-longitude grid: areas, distances, longitudes."""
+"""The latitude-longitude grid: regular or Gaussian rows, the whole globe or a region."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-EARTH_RADIUS_KM = 6371.0
-"""Mean radius of the Earth (IUGG, rounded as in the storm-track literature)."""
+Real = NDArray[np.float64]
+Edge = Literal["ends", "point", "across"]
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What lies beyond the sides of a grid.
+
+    `ends`: nothing that is known. `point`: the outermost row lies on the pole. `across`: the rows
+    stop short of the pole by less than a row and go on beyond it, half a turn away.
+    """
+
+    wraps: bool = False
+    """The last column is a neighbour of the first one."""
+    north: Edge = "ends"
+    south: Edge = "ends"
+
+
+@dataclass(frozen=True, eq=False)
+class LatLon:
+    """Rows of constant latitude (H), north to south, and columns of longitude (W), eastward."""
+
+    kind: ClassVar[str] = "latlon"
+
+    rows: Real
+    """Degrees north (H)."""
+    columns: Real
+    """Degrees east (W)."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows.size, self.columns.size
+
+    @property
+    def latitude(self) -> Real:
+        """Degrees north of each cell (H, W)."""
+        return np.broadcast_to(self.rows[:, None], self.shape)
+
+    @property
+    def longitude(self) -> Real:
+        """Degrees east of each cell (H, W)."""
+        return np.broadcast_to(self.columns, self.shape)
+
+    @cached_property
+    def area(self) -> Real:
+        """Relative area of each cell (H, W), with mean 1."""
+        area = cell_area_weights(xr.DataArray(self.rows, dims="latitude")).values
+        return np.broadcast_to(area[:, None], self.shape)
+
+    @cached_property
+    def continuation(self) -> Continuation:
+        """What lies beyond each side; a pole counts only where the longitudes close the circle."""
+        if not is_periodic(self.columns):
+            return Continuation()
+        return Continuation(True, self._edge(90.0), self._edge(-90.0))
+
+    def _edge(self, pole: float) -> Edge:
+        if has_pole_row(self.rows, pole):
+            return "point"
+        return "across" if reaches_pole(self.rows, pole) else "ends"
+
+    def coordinates(self) -> dict[str, tuple[str, Real, dict[str, Any]]]:
+        """The coordinates `latitude` and `longitude` as CF has them, for xr.Dataset(coords=)."""
+        return {
+            name: (
+                name,
+                values,
+                {"standard_name": name, "units": f"degrees_{direction}", "axis": axis},
+            )
+            for name, values, direction, axis in (
+                ("latitude", self.rows, "north", "Y"),
+                ("longitude", self.columns, "east", "X"),
+            )
+        }
 
 
 def cell_area_weights(latitude: xr.DataArray) -> xr.DataArray:
@@ -23,21 +99,6 @@ def cell_area_weights(latitude: xr.DataArray) -> xr.DataArray:
     edges = np.concatenate([[2 * phi[0] - middle[0]], middle, [2 * phi[-1] - middle[-1]]])
     area = np.abs(np.diff(np.sin(np.clip(edges, -np.pi / 2, np.pi / 2))))
     return latitude.copy(data=area / area.mean())
-
-
-def great_circle_km(
-    latitude: ArrayLike, longitude: ArrayLike, other_latitude: ArrayLike, other_longitude: ArrayLike
-) -> NDArray[np.float64]:
-    """Distance on the sphere by the haversine formula, in km; degrees in, arrays broadcast."""
-    phi, lam, other_phi, other_lam = (
-        np.deg2rad(np.asarray(angle, dtype="float64"))
-        for angle in (latitude, longitude, other_latitude, other_longitude)
-    )
-    haversine = (
-        np.sin((other_phi - phi) / 2) ** 2
-        + np.cos(phi) * np.cos(other_phi) * np.sin((other_lam - lam) / 2) ** 2
-    )
-    return 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(haversine, 0, 1)))
 
 
 def is_periodic(longitude: ArrayLike) -> bool:
@@ -61,8 +122,3 @@ def reaches_pole(latitude: ArrayLike, pole: float) -> bool:
         return False
     spacing = abs(values[1] - values[0])
     return bool(np.min(np.abs(values - pole)) < 0.75 * spacing)
-
-
-def wrap_longitude(longitude: ArrayLike, *, start: float = -180.0) -> NDArray[np.float64]:
-    """Longitudes shifted by whole turns into [start, start + 360) degrees east."""
-    return (np.asarray(longitude, dtype="float64") - start) % 360.0 + start

@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from climlstm.data.sources.units import STANDARD_GRAVITY
 from climlstm.simulation.quasigeostrophic import (
     GAS_CONSTANT,
-    GRAVITY,
     RADIUS,
     ROTATION,
     TRUNCATION,
@@ -65,8 +65,8 @@ def diagnose(model: QuasiGeostrophic, vorticity: Complex) -> dict[str, Float32]:
     grid = output_grid()
     streamfunction = model.streamfunction(vorticity)
     deviation = grid.synthesise(balanced_geopotential(model.harmonics, streamfunction))
-    geopotential = deviation + GRAVITY * np.array(STANDARD_HEIGHT)[:, None]
-    exponent = GAS_CONSTANT * LAPSE_RATE / GRAVITY
+    geopotential = deviation + STANDARD_GRAVITY * np.array(STANDARD_HEIGHT)[:, None]
+    exponent = GAS_CONSTANT * LAPSE_RATE / STANDARD_GRAVITY
     warmth = (800 / 850) ** exponent - (500 / 850) ** exponent
     thickness = geopotential[:, :, 1] - geopotential[:, :, 2]
     u10, v10 = _boundary_layer(*grid.rotational_wind(streamfunction[:, :, -1]))
@@ -74,7 +74,7 @@ def diagnose(model: QuasiGeostrophic, vorticity: Complex) -> dict[str, Float32]:
         "msl": MEAN_PRESSURE * np.exp(deviation[:, :, -1] / (GAS_CONSTANT * SURFACE_TEMPERATURE)),
         "u10": u10,
         "v10": v10,
-        "t850": LAPSE_RATE / GRAVITY * thickness / warmth,
+        "t850": LAPSE_RATE / STANDARD_GRAVITY * thickness / warmth,
         "z500": geopotential[:, :, 1],
         "z200": geopotential[:, :, 0],
     }

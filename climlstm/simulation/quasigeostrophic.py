@@ -23,8 +23,6 @@ ROTATION = 7.292e-5
 """Of the Earth, s-1."""
 GAS_CONSTANT = 287.05
 """Of dry air, J kg-1 K-1."""
-GRAVITY = 9.80665
-"""m s-2."""
 DAY = 86400.0
 """s."""
 TRUNCATION = 21

@@ -15,15 +15,11 @@ from climlstm.config import DataConfig
 from climlstm.config.secrets import redact
 from climlstm.data.cube.matching import make_recipe
 from climlstm.data.cube.recipes import Array, Cells, Field, Recipe
-from climlstm.data.sources.axes import (
-    Axes,
-    Selection,
-    find_axes,
-    select_latitude,
-    select_longitude,
-    select_times,
-)
+from climlstm.data.sources.axes import Axes, find_axes, select_latitude, select_longitude
+from climlstm.data.sources.times import select_times
 from climlstm.errors import ClimLSTMError, DataError
+from climlstm.grid import Grid, kind_of
+from climlstm.grid.axes import Selection, as_slice
 from climlstm.plugins.channels import Channel, channel
 
 DIMS = ("time", "latitude", "longitude")
@@ -94,18 +90,19 @@ class CubePlan:
         """The fields alone: a worker that receives the plan builds the cube itself."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    @property
+    def grid(self) -> Grid:
+        """Where the cube's rows and columns lie."""
+        kind = kind_of(self.axes.latitude)
+        return kind(self.cells.latitude, self.cells.longitude)
+
     @cached_property
     def cube(self) -> xr.Dataset:
         """The plan as a lazy Dataset."""
         cube = xr.Dataset(
             coords={
                 "time": ("time", self.times.values, {"standard_name": "time", "axis": "T"}),
-                "latitude": ("latitude", self.cells.latitude, _degrees("latitude", "north", "Y")),
-                "longitude": (
-                    "longitude",
-                    self.cells.longitude,
-                    _degrees("longitude", "east", "X"),
-                ),
+                **self.grid.coordinates(),
             },
             attrs={"Conventions": "CF-1.11"},
         )
@@ -139,7 +136,7 @@ class CubePlan:
         positions[longitude] = self.cells.column_range
         order = [latitude, longitude]
         if time in variable.dims and time not in positions:
-            positions[time] = _as_slice(self.times)
+            positions[time] = as_slice(self.times.indices)
             order = [time, latitude, longitude]
         if variable.chunks is None:
             variable = variable.chunk({dim: "auto" if dim == time else -1 for dim in variable.dims})
@@ -157,16 +154,6 @@ def _read(*stored: NDArray, recipe: Recipe) -> Array:
 
 def _read_at(times: NDArray[np.datetime64], *stored: NDArray, recipe: Recipe) -> Array:
     return recipe.read(stored, times.ravel())
-
-
-def _as_slice(times: Selection) -> Any:
-    """Evenly spaced positions as a slice, which keeps Dask's chunks in line."""
-    indices = times.indices
-    steps = np.unique(np.diff(indices))
-    if steps.size > 1:
-        return indices
-    step = int(steps[0]) if steps.size else 1
-    return slice(int(indices[0]), int(indices[-1]) + 1, step)
 
 
 def _check_whole_blocks(cells: Cells) -> None:
@@ -202,7 +189,3 @@ def _attributes(each: Channel) -> dict[str, str]:
     return attributes | (
         {"standard_name": variable.standard_name} if variable.standard_name else {}
     )
-
-
-def _degrees(name: str, direction: str, axis: str) -> dict[str, str]:
-    return {"standard_name": name, "units": f"degrees_{direction}", "axis": axis}

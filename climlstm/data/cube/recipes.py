@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from climlstm.data.sources.axes import Selection
 from climlstm.errors import DataError
 from climlstm.grid import cell_area_weights
+from climlstm.grid.axes import Selection, as_slice
 from climlstm.plugins.channels import Channel
 
 Array = NDArray[np.float32]
@@ -73,7 +73,9 @@ class Cells:
 
     @cached_property
     def _places(self) -> tuple[slice | NDArray[np.intp], ...]:
-        return tuple(_within(chosen.indices) for chosen in (self.rows, self.columns))
+        return tuple(
+            as_slice(chosen.indices - chosen.indices.min()) for chosen in (self.rows, self.columns)
+        )
 
     @property
     def row_range(self) -> slice:
@@ -111,14 +113,6 @@ class Cells:
 
 def _range(indices: NDArray[np.intp]) -> slice:
     return slice(int(indices.min()), int(indices.max()) + 1)
-
-
-def _within(indices: NDArray[np.intp]) -> slice | NDArray[np.intp]:
-    """Positions within their range; a slice, which copies nothing, for one stretch."""
-    inside = indices - indices.min()
-    if np.all(np.diff(inside) == 1):
-        return slice(None)
-    return slice(None, None, -1) if np.all(np.diff(inside) == -1) else inside
 
 
 @dataclass(frozen=True)

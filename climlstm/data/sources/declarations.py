@@ -12,13 +12,10 @@ from climlstm.config import Section
 from climlstm.data.sources.axes import find_time
 from climlstm.data.sources.units import is_time_reference
 from climlstm.errors import CatalogError, nearest
+from climlstm.grid import Plane
 
 TIME_AXES = ("time", "timestep", "step", "t")
 """Where a time axis of plain numbers is looked for, unless it is declared."""
-
-PLANE_SPACING = 0.001
-"""Degrees between the rows and columns of a plane. Of 1000 rows, the areas of the first and last
-differ by 0.02 %."""
 
 logger = logging.getLogger(__name__)
 
@@ -107,9 +104,7 @@ def _select(source: xr.Dataset, select: dict[str, Any], where: str) -> xr.Datase
 
 
 def _lay_out(source: xr.Dataset, plane: tuple[str, str], where: str) -> xr.Dataset:
-    """The source with its rows and columns as a region on the equator, `PLANE_SPACING` degrees
-    apart, the first row northmost: so small that all cells are equal, nothing wraps around, and
-    beyond the edges there is nothing."""
+    """The source on a `Plane`, its first row northmost."""
     rows, columns = plane
     for dim in plane:
         if dim not in source.dims or rows == columns:
@@ -124,11 +119,9 @@ def _lay_out(source: xr.Dataset, plane: tuple[str, str], where: str) -> xr.Datas
             f"{where}: 'plane' is for data without geography, but it has '{sorted(taken)[0]}'. "
             "Leave 'plane' out."
         )
-    down, along = (PLANE_SPACING * np.arange(source.sizes[dim]) for dim in plane)
-    return source.rename({rows: "latitude", columns: "longitude"}).assign_coords(
-        latitude=("latitude", -down.round(6), {"standard_name": "latitude"}),
-        longitude=("longitude", along.round(6), {"standard_name": "longitude"}),
-    )
+    grid = Plane.of_size(*(source.sizes[dim] for dim in plane))
+    renamed = source.rename({rows: "latitude", columns: "longitude"})
+    return renamed.assign_coords(grid.coordinates())
 
 
 def _name_axes(source: xr.Dataset, axes: dict[Any, str], where: str) -> xr.Dataset:

@@ -15,14 +15,12 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from climlstm.data.sources.units import STANDARD_GRAVITY
 from climlstm.errors import DataError, nearest
 from climlstm_storms.sphere import Real
 from climlstm_storms.tracks import NO_LEAD, NO_TIME
 
 log = logging.getLogger(__name__)
-
-STANDARD_GRAVITY = 9.80665
-"""m s⁻²; turns geopotential height into geopotential (WMO)."""
 
 NAMES: dict[str, tuple[str, ...]] = {
     "latitude": ("latitude", "lat"),

@@ -6,6 +6,7 @@ Names follow the ECMWF parameter database where it has one (`ws`, `vo`); standar
 import numpy as np
 import xarray as xr
 
+from climlstm.data.sources.units import STANDARD_GRAVITY
 from climlstm.plugins import Style, Variable
 from climlstm_wind.sphere import curl, divergence, gradient
 
@@ -14,9 +15,6 @@ DRY_AIR = 287.05
 
 HUB_HEIGHT_M = 100.0
 SCREEN_HEIGHT_M = 2.0
-GRAVITY = 9.80665
-"""m s-2, WMO."""
-
 SMALL_GRADIENT = 1e-9
 """K m-1, a thousandth of a kelvin in 1000 km: below it a field has no direction to speak of."""
 
@@ -47,7 +45,7 @@ def air_density_100m(pressure: xr.DataArray, temperature: xr.DataArray) -> xr.Da
     The pressure falls hydrostatically in an isothermal layer. Moisture, which makes tropical air
     lighter by up to 1.5 %, and the lapse rate (0.3 %) are left out.
     """
-    climb = GRAVITY * (HUB_HEIGHT_M - SCREEN_HEIGHT_M) / DRY_AIR
+    climb = STANDARD_GRAVITY * (HUB_HEIGHT_M - SCREEN_HEIGHT_M) / DRY_AIR
     return pressure * np.exp(-climb / temperature) / (DRY_AIR * temperature)
 
 

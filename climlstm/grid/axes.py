@@ -1,0 +1,177 @@
+"""Coordinates of any dataset: which they are, by CF attributes or common names, and their order."""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import cf_xarray  # noqa: F401 (registers .cf)
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from climlstm.errors import DataError
+from climlstm.grid.distances import wrap_longitude
+from climlstm.grid.latlon import Real
+
+Data = TypeVar("Data", xr.Dataset, xr.DataArray)
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "latitude": ("latitude", "lat", "nav_lat", "rlat", "y"),
+    "longitude": ("longitude", "lon", "long", "nav_lon", "rlon", "x"),
+    "time": ("valid_time", "time", "date", "datetime"),
+    "init_time": ("init_time", "forecast_reference_time", "initial_time"),
+    "lead_time": ("lead_time", "prediction_timedelta", "step", "forecast_period"),
+    "realization": ("realization", "number", "member", "ensemble"),
+    "level": (
+        "level",
+        "lev",
+        "plev",
+        "isobaricinhpa",
+        "isobaricinpa",
+        "pressure_level",
+        "pressure",
+    ),
+}
+"""Common names of coordinates, the likeliest first; capitals do not matter."""
+
+CF_AXES = {"time": "T"}
+"""Attribute `axis` of coordinates that it identifies; X and Y may be anything horizontal."""
+
+SAME_DEG = 1e-5
+"""Degrees within which two columns are one."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Points of an axis in our order: positions in the source, and their coordinates."""
+
+    indices: NDArray[np.intp]
+    values: NDArray
+
+
+def candidates(data: xr.Dataset | xr.DataArray, kind: str) -> list[str]:
+    """Coordinates and dimensions that may be the axis `kind` of NAMES, the likeliest first."""
+    known = data.cf.coordinates.get(kind, []) + data.cf.axes.get(CF_AXES.get(kind, ""), [])
+    present = [*data.coords, *data.dims]
+    if isinstance(data, xr.Dataset):
+        present += list(data.data_vars)
+    by_lower = {str(name).lower(): str(name) for name in reversed(present)}
+    named = [by_lower[name] for name in NAMES[kind] if name in by_lower]
+    return list(dict.fromkeys([*map(str, known), *named]))
+
+
+def find_horizontal(data: xr.Dataset | xr.DataArray, kind: str) -> xr.DataArray:
+    """The one-dimensional coordinate of latitude or longitude.
+
+    kind: 'latitude' or 'longitude'.
+    Raises DataError where there is none, and where it has two dimensions.
+    """
+    for name in candidates(data, kind):
+        if name not in data.coords and not (isinstance(data, xr.Dataset) and name in data):
+            continue
+        coordinate = data[name]
+        if coordinate.ndim == 2:
+            raise DataError(
+                f"The {kind} '{name}' has two dimensions {coordinate.dims}: the grid is not "
+                "regular in latitude and longitude. Regrid the data first."
+            )
+        if coordinate.ndim == 1:
+            return coordinate
+    raise DataError(not_found(data, kind))
+
+
+def not_found(data: xr.Dataset | xr.DataArray, kind: str) -> str:
+    """Error text for an axis that is not recognised."""
+    sizes = ", ".join(f"{name} ({size})" for name, size in data.sizes.items())
+    return (
+        f"No {kind} axis is recognised among the dimensions {sizes or '(none)'}. Declare it in the "
+        f"catalog, under metadata: 'axes: {{{kind}: NAME}}'."
+    )
+
+
+def orient(data: Data) -> Data:
+    """The same data with dimensions `latitude`, north to south, and `longitude`, eastward.
+
+    Longitudes that jump (350, 355, 0, 5) are made to rise (350, 355, 360, 365); a column that
+    repeats the first one, a whole turn on, is left out.
+    Raises DataError where that is not a latitude-longitude grid.
+    """
+    for kind in ("latitude", "longitude"):
+        coordinate = find_horizontal(data, kind)
+        name, dim = str(coordinate.name), coordinate.dims[0]
+        if name != dim:
+            data = data.assign_coords({dim: coordinate.variable}).drop_vars(name)
+        data = data.rename({dim: kind}) if dim != kind else data
+    chosen = {
+        "latitude": north_to_south(data["latitude"]),
+        "longitude": eastward(data["longitude"]),
+    }
+    data = data.isel({name: as_slice(each.indices) for name, each in chosen.items()})
+    return data.assign_coords(
+        {name: (name, each.values, data[name].attrs) for name, each in chosen.items()}
+    )
+
+
+def north_to_south(latitude: xr.DataArray) -> Selection:
+    """All rows, north to south. Raises DataError for latitudes that are not monotonic."""
+    values = degrees(latitude)
+    order = np.arange(values.size)
+    if values.size > 1 and values[0] < values[-1]:
+        order = order[::-1]
+    if not (np.diff(values[order]) < 0).all():
+        raise DataError(
+            f"The latitudes are not in order, they neither rise nor fall throughout: "
+            f"{some(values)}. Sort them, for example with dataset.sortby('{latitude.name}')."
+        )
+    if values.size and np.abs(values).max() > 90.001:
+        raise DataError(
+            f"The latitudes '{latitude.name}' reach {np.abs(values).max():g}, beyond 90 degrees."
+        )
+    return Selection(order, values[order])
+
+
+def eastward(longitude: xr.DataArray) -> Selection:
+    """All columns, eastward from the first one; a meridian that comes twice is taken once.
+
+    Raises DataError for longitudes that do not go round the Earth in order.
+    """
+    values, order = degrees(longitude), np.arange(longitude.size)
+    if values.size > 1 and np.median(wrap_longitude(np.diff(values), start=-179.99)) < 0:
+        order = order[::-1]
+    turns = np.floor((values[order] - values[order[:1]] + SAME_DEG) / 360)
+    turned = values[order] - 360 * turns  # exact where there is no turn
+    once = np.sort(np.unique(np.round(turned / SAME_DEG), return_index=True)[1])
+    if (np.diff(turned[once]) < 0).any():
+        raise DataError(
+            f"The longitudes '{longitude.name}' do not go round the Earth once in order: "
+            f"{some(longitude.values)}. Sort them and drop doubled ones."
+        )
+    return Selection(order[once], turned[once])
+
+
+def degrees(coordinate: xr.DataArray) -> Real:
+    """Coordinates in float64, without the noise of float32 (0.1 is not 0.10000000149)."""
+    values = coordinate.values.astype("float64")
+    if not np.isfinite(values).all():
+        raise DataError(f"The coordinate '{coordinate.name}' has missing values.")
+    return np.round(values, 5) if coordinate.dtype.itemsize <= 4 else values
+
+
+def as_slice(indices: NDArray[np.intp]) -> slice | NDArray[np.intp]:
+    """Evenly spaced positions as a slice, which copies nothing and keeps Dask's chunks in line."""
+    steps = np.unique(np.diff(indices))
+    if not indices.size or steps.size > 1:
+        return indices
+    step = int(steps[0]) if steps.size else 1
+    stop = int(indices[-1]) + (1 if step > 0 else -1)
+    return slice(int(indices[0]), stop if stop >= 0 else None, step)
+
+
+def some(values: NDArray) -> str:
+    """The first three values and the last one, for errors."""
+    shown = [readable(value) for value in values[:3]]
+    return ", ".join(shown) + (f" ... {readable(values[-1])}" if values.size > 3 else "")
+
+
+def readable(value: Any) -> str:
+    """2020-01-01T06:00, without nine zeros; numbers without trailing ones."""
+    return np.datetime_as_string(value, unit="m") if value.dtype.kind == "M" else f"{value:g}"

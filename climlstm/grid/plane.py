@@ -1,0 +1,46 @@
+"""The plane: data without geography, such as videos; all cells are equal and nothing wraps.
+
+Cubes and stores need coordinates, so a plane has rows and columns `SPACING` degrees apart, the
+first ones at zero, and says what it is in the attribute `grid` of both coordinates.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from climlstm.grid.latlon import Continuation, LatLon, Real
+
+SPACING = 0.001
+"""Degrees between rows and columns. Of 1000 rows, the areas of the first and last differ by 0.02 %
+when they are taken for latitudes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plane(LatLon):
+    """Rows and columns without a place on Earth."""
+
+    kind: ClassVar[str] = "plane"
+
+    @property
+    def area(self) -> Real:
+        """Ones (H, W)."""
+        return np.ones(self.shape)
+
+    @property
+    def continuation(self) -> Continuation:
+        """It ends on each side."""
+        return Continuation()
+
+    def coordinates(self) -> dict[str, tuple[str, Real, dict[str, Any]]]:
+        """As those of LatLon, with the attribute that tells them apart."""
+        marked = super().coordinates()
+        for _, _, attributes in marked.values():
+            attributes["grid"] = self.kind
+        return marked
+
+    @classmethod
+    def of_size(cls, rows: int, columns: int) -> "Plane":
+        """The plane with its first row at 0 and the others south of it, columns eastward of 0."""
+        down, along = (np.arange(size, dtype="float64") * SPACING for size in (rows, columns))
+        return cls(np.round(-down, 6), np.round(along, 6))
