@@ -2,8 +2,16 @@
 
 import pandas as pd
 import pytest
+import yaml
 
-from climlstm.config import ClusterConfig, PluginChoice, dump_config, format_duration, load_config
+from climlstm.config import (
+    ClusterConfig,
+    PluginChoice,
+    dump_config,
+    format_duration,
+    load_config,
+    parse_config,
+)
 from climlstm.errors import ConfigError
 
 RUN = """
@@ -49,6 +57,20 @@ def test_a_dumped_run_is_read_back_the_same(run_file, tmp_path):
     copy = tmp_path / "copy.yaml"
     copy.write_text(dump_config(config))
     assert load_config(copy) == config
+
+
+def test_a_retired_key_is_refused_in_a_run_file(run_file):
+    with pytest.raises(ConfigError, match=r"'training\.cuda_graph' is gone .*Remove the line"):
+        load_config(run_file, ["training.cuda_graph=false"])
+
+
+def test_a_retired_key_is_passed_over_in_a_checkpoint(run_file):
+    content = yaml.safe_load(RUN) | {"training": {"cuda_graph": False, "epochs": 3}}
+    config = parse_config(content, where="checkpoint", stored=True)
+    assert config.training.epochs == 3
+    run_file.write_text(yaml.safe_dump(content))
+    (run_file.parent / "forecaster.json").touch()  # it lies in a checkpoint
+    assert load_config(run_file).training == config.training
 
 
 def test_overrides_are_yaml(run_file):

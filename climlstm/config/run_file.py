@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from climlstm.config.checks import check_ensemble, check_plugins
 from climlstm.config.plain_yaml import MAX_BYTES, TextDatesLoader, load_yaml
+from climlstm.config.retired import RETIRED, retired_keys, without_retired
 from climlstm.config.secrets import redact
 from climlstm.config.sections import Config
 from climlstm.config.values import Section
@@ -37,15 +38,23 @@ def load_config(
         _apply_override(content, override)
     for key, value in (values or {}).items():
         _set(content, key, value)
-    config = parse_config(content, where=str(path))
+    of_checkpoint = path.with_name("forecaster.json").exists()
+    config = parse_config(content, where=str(path), stored=of_checkpoint)
     folder = path.resolve().parent
     for location in LOCATIONS:
         config = _located(config, location.split("."), folder)
     return config
 
 
-def parse_config(content: Mapping[str, Any], *, where: str) -> Config:
-    """A run from nested dictionaries; `where` they come from is named in errors."""
+def parse_config(content: Mapping[str, Any], *, where: str, stored: bool = False) -> Config:
+    """A run from nested dictionaries; `where` they come from is named in errors.
+
+    stored: in a checkpoint or forecast, perhaps by an earlier version: retired keys are ignored.
+    """
+    gone = [f"the key '{key}' is gone ({RETIRED[key]})" for key in retired_keys(content)]
+    if gone and not stored:
+        raise ConfigError(f"{where}: {'; '.join(gone)}. Remove the line.")
+    content = without_retired(content)
     try:
         config = Config.model_validate(content)
     except ValidationError as error:

@@ -194,9 +194,6 @@ class TrainingConfig(Section):
     """Decay of the running mean of the weights, which is what validates and forecasts; 0: none."""
     precision: Literal["float32", "bfloat16", "auto"] = "auto"
     """Of the convolutions; auto: bfloat16 where the device gains from it."""
-    cuda_graph: bool = False
-    """Whether a GPU records the network's kernels and replays them without Python: for small grids,
-    where starting a kernel takes longer than the kernel. The network must do the same each time."""
     gradients: Literal["float32", "bfloat16"] = "float32"
     """As they travel between workers: bfloat16 halves the bytes."""
     outer: OuterConfig | None = None
@@ -334,15 +331,6 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: ClusterConfig = ClusterConfig()
     tune: TuneConfig | None = None
-
-    @model_validator(mode="after")
-    def _graphs_need_a_gpu(self) -> "Config":
-        if self.training.cuda_graph and not self.cluster.gpu:
-            raise ValueError(
-                "training.cuda_graph is true, but cluster.gpu is not: a CPU has no CUDA graphs. "
-                "Set cluster.gpu to true, or leave training.cuda_graph out"
-            )
-        return self
 
     def _repr_html_(self) -> str:
         """What was set, section by section, for notebooks; defaults in a box that opens."""

@@ -55,7 +55,7 @@ def find_trained(place: str | Path) -> Trained:
             _require_plugins(provenance)
         except PluginError as error:
             raise CheckpointError(f"{checkpoint} cannot be used here: {error}") from error
-        config = parse_config(content, where=f"{checkpoint}/forecaster.json")
+        config = parse_config(content, where=f"{checkpoint}/forecaster.json", stored=True)
     return Trained(checkpoint, config, provenance)
 
 
@@ -68,7 +68,9 @@ def config_of(forecasts: xr.Dataset) -> Config:
         provenance = json.loads(forecasts.attrs["climlstm_provenance"])
         _require_plugins(provenance)
         with plugins.read_from_a_file():
-            return parse_config(provenance["config"], where="provenance of the forecasts")
+            return parse_config(
+                provenance["config"], where="provenance of the forecasts", stored=True
+            )
     except PluginError as error:
         raise DataError(f"The forecasts cannot be scored here: {error}") from error
     except (KeyError, ValueError) as error:

@@ -12,7 +12,6 @@ from climlstm.data.windows.stream import Window
 from climlstm.errors import CheckpointError
 from climlstm.model.forecaster import Forecaster
 from climlstm.plugins import Loss
-from climlstm.training.graphs import Graphed
 from climlstm.training.members import predict
 from climlstm.training.outer import OuterOptimiser
 from climlstm.training.parallel import Stopwatch, Workers, apart
@@ -43,18 +42,13 @@ class Learner:
         self.forecaster = forecaster.to(workers.device)
         self.averaged = copy.deepcopy(self.forecaster).requires_grad_(False).eval()
         precision = getattr(torch, config.gradients)
-        network: nn.Module = self.forecaster
-        if config.cuda_graph:
-            network = Graphed(self.forecaster)
-            for parameter in self.forecaster.parameters():
-                parameter.grad = torch.zeros_like(parameter)
         self.outer = None
-        if config.outer is not None:
+        self._parallel: nn.Module = self.forecaster
+        if config.outer is None:
+            self._parallel = workers.wrap(self.forecaster, precision=precision)
+        else:
             weights = self.forecaster.parameters()
             self.outer = OuterOptimiser(weights, config.outer, workers, precision=precision)
-            self._parallel = network
-        else:
-            self._parallel = workers.wrap(network, precision=precision)
         self.stopwatch = Stopwatch(workers.device)
         self.optimiser = torch.optim.AdamW(
             _parameter_groups(self.forecaster, config.weight_decay),
@@ -80,7 +74,7 @@ class Learner:
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate(step)
         self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=not self.config.cuda_graph)
+        self.optimiser.zero_grad()
         if self.outer is None:
             self._average(step, steps=1)
         return total
