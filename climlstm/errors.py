@@ -37,6 +37,10 @@ class StorageError(ClimLSTMError, OSError):
     """A place for checkpoints that does not take them."""
 
 
+class OutputError(DataError, OSError):
+    """Output that cannot be written: no room, no permission, or something in the way."""
+
+
 class TrainingError(ClimLSTMError, RuntimeError):
     """A training run that cannot go on."""
 

@@ -206,7 +206,7 @@ def test_a_cache_does_not_grow_beyond_its_limit(store, tmp_path):
         for epoch in range(3):
             read_all(one, expected, epoch)
             read_all(other, expected, epoch + 1)
-    kept = [p for p in (tmp_path / "cache").rglob("*") if p.is_file() and p.name != ".lock"]
+    kept = [p for p in (tmp_path / "cache").rglob("*") if p.is_file() and p.name != ".cache.lock"]
     assert 5 * size < sum(place.stat().st_size for place in kept) <= 20 * size
     assert not list((tmp_path / "cache").glob(".reading-*"))
 
@@ -230,18 +230,17 @@ def test_processes_share_a_cache(store, tmp_path):
         asked = list(pool.map(fill, [cache] * 3, [far] * 3, [0, 1, 2]))
     assert min(asked) > 0
     size = (far / "t2m/c/5/0/0").stat().st_size
-    kept = [p for p in cache.rglob("*") if p.is_file() and p.name != ".lock"]
+    kept = [p for p in cache.rglob("*") if p.is_file() and p.name != ".cache.lock"]
     assert 0 < sum(place.stat().st_size for place in kept) <= 40 * size
     assert not list(cache.glob(".reading-*"))
 
 
-def test_what_a_killed_process_was_reading_is_deleted(store, tmp_path, monkeypatch):
+def test_what_a_killed_process_was_reading_is_deleted(store, tmp_path):
     cache = tmp_path / "cache"
     dead = cache / ".reading-dead"
     (dead / "c").mkdir(parents=True)
     (dead / "c" / "0").write_bytes(b"x")
     (dead / ".alive").touch()
-    monkeypatch.setattr("climlstm.data.store.remote.YOUNG", -1.0)
     plan = plan_of(store)
     with open_stream(plan, memory=100_000, remote_cache=Cache(cache, 10**9)):
         assert not dead.exists()

@@ -10,7 +10,6 @@ import logging
 import shutil
 import threading
 import time
-import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -39,6 +38,7 @@ from climlstm.data.store.parts import Part, Scratch, make_parts
 from climlstm.data.store.reading import jobs_of, read_jobs
 from climlstm.data.store.stored import write_object
 from climlstm.errors import DataError
+from climlstm.files import write_whole, writing
 from climlstm.grid.axes import Selection
 
 logger = logging.getLogger(__name__)
@@ -224,15 +224,9 @@ class _Writer:
         return self.folder / _channels(self.plan)[channel] / "c" / str(shard) / "0" / "0"
 
     def _store(self, block: NDArray[np.float32], name: str, place: Path) -> None:
-        """A shard, written elsewhere and moved to its place."""
         array = zarr.open_array(self.folder / name, mode="r")
-        aside = self.folder / f".writing-{uuid.uuid4().hex}"
-        try:
-            write_object(array, block, aside)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            aside.replace(place)
-        finally:
-            aside.unlink(missing_ok=True)
+        with writing(self.folder), write_whole(place) as written:
+            write_object(array, block, written)
 
 
 def _write_all(writer: _Writer, scheduler: Any) -> None:
@@ -285,7 +279,8 @@ def _start(writer: _Writer, expected: Estimate | None) -> None:
                 "Delete it, or finish it with the run file that it was begun with."
             )
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
     _check_disk(folder.parent, expected or estimate(writer.plan))
     plane = (writer.plan.cells.latitude.size, writer.plan.cells.longitude.size)
     encoding: dict[str, dict[str, Any]] = {
@@ -296,11 +291,10 @@ def _start(writer: _Writer, expected: Estimate | None) -> None:
         }
         for name in _channels(writer.plan)
     }
-    begun = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     template = _template(writer.plan)
-    template.to_zarr(begun, compute=False, encoding=encoding, zarr_format=3, consolidated=False)
-    (begun / NOTE).write_text(json.dumps({"digest": writer.digest}), encoding="utf-8")
-    begun.replace(folder)
+    with writing(folder), write_whole(folder) as begun:
+        template.to_zarr(begun, compute=False, encoding=encoding, zarr_format=3, consolidated=False)
+        (begun / NOTE).write_text(json.dumps({"digest": writer.digest}), encoding="utf-8")
 
 
 def _check_disk(folder: Path, expected: Estimate) -> None:
@@ -336,8 +330,6 @@ def _finish(folder: Path, data: DataConfig | None, executor: Executor | None) ->
             zarr.open_group(folder, mode="r+").attrs[STATISTICS] = statistics.to_dict()
             zarr.consolidate_metadata(folder)
     (folder / NOTE).unlink()
-    for aside in folder.glob(".writing-*"):  # of a process that was killed
-        aside.unlink()
 
 
 def _statistics(folder: Path, data: DataConfig, executor: Executor | None) -> Statistics:

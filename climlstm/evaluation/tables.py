@@ -1,7 +1,5 @@
 """Tables of scores: kept as CSV, looked at on screen, and asked how long a forecast is useful."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pandas as pd
 
 from climlstm.errors import DataError
 from climlstm.evaluation.evaluate import SCORE_COLUMNS, Evaluation
+from climlstm.files import write_whole, writing
 
 DEFINITIONS = {
     "rmse": "root of the mean squared error, the mean being over area and initialisations",
@@ -122,14 +121,12 @@ def write_scores(evaluation: Evaluation, directory: str | Path) -> list[Path]:
         tables |= {name: table, f"{name}_cases": evaluation.cases[name]}
     folder = Path(directory)
     paths = [folder / f"{name}.csv" for name in tables]
-    try:
+    with writing(folder / "scores.csv"):
         folder.mkdir(parents=True, exist_ok=True)
         for path, table in zip(paths, tables.values(), strict=True):
             _write_csv(table, path)
         for write in evaluation.writers.values():
             paths += write(folder)
-    except OSError as error:
-        raise DataError(f"The scores cannot be written to '{folder}': {error}.") from error
     return paths
 
 
@@ -150,16 +147,6 @@ def read_scores(path: str | Path) -> pd.DataFrame:
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Under another name first, so that an interrupted write leaves nothing that looks whole."""
     durations = {name: table[name].map(_hours) for name in table if table[name].dtype.kind == "m"}
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", newline="", encoding="utf-8") as file:
-            table.assign(**durations).to_csv(file, index=False)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with write_whole(path, durable=True) as written:
+        table.assign(**durations).to_csv(written, index=False)

@@ -23,7 +23,8 @@ import torch
 import xarray as xr
 
 from climlstm import plugins
-from climlstm.errors import DataError, PluginError
+from climlstm.errors import DataError, OutputError, PluginError
+from climlstm.files import write_whole, writing
 from climlstm.forecasting.ensemble import Ensemble, Times
 from climlstm.forecasting.forecast import forecast, labelled
 from climlstm.model.forecaster import Forecaster, Spec
@@ -93,12 +94,13 @@ def write_forecasts(
         "ensemble": ensemble.description,
     }
     if not _is_same_request(part, request):
-        shutil.rmtree(part, ignore_errors=True)
+        _clear(part)
         provenance = provenance | {"ensemble": ensemble.description}
-        _write_skeleton(
-            part, forecaster.spec, init_times, steps, provenance, members=ensemble.members
-        )
-        (part / REQUEST).write_text(json.dumps(request), encoding="utf-8")
+        with writing(store), write_whole(part) as begun:
+            _write_skeleton(
+                begun, forecaster.spec, init_times, steps, provenance, members=ensemble.members
+            )
+            (begun / REQUEST).write_text(json.dumps(request), encoding="utf-8")
     done = _done(part)
     if done:
         logger.info("going on with %s: %d of %d are there", part, len(done), len(init_times))
@@ -270,7 +272,6 @@ def _write_skeleton(
         },
     ).assign_coords(init_time=init_times)
     stored = to_weatherbench(template)
-    part.parent.mkdir(parents=True, exist_ok=True)
     encoding: dict[Hashable, dict[str, Any]] = {
         name: {"chunks": [1 if d in ALONE else field.sizes[d] for d in field.dims]}
         for name, field in stored.items()
@@ -300,7 +301,8 @@ def _write_batch(
         batch_size=batch_size,
         ensemble=ensemble,
     )
-    _write_region(part, forecasts, init_times)
+    with writing(part):
+        _write_region(part, forecasts, init_times)
     return batch
 
 
@@ -326,6 +328,20 @@ def _done(part: Path) -> set[str]:
         return set((part / DONE).read_text(encoding="utf-8").splitlines())
     except FileNotFoundError:
         return set()
+
+
+def _clear(part: Path) -> None:
+    """Delete the beginning of another forecast. Raises OutputError where it is none of ours."""
+    if not part.exists():
+        return
+    if not (part / REQUEST).is_file():
+        raise OutputError(
+            f"'{part}' is in the way, and no forecast that climlstm has begun. Move it away, or "
+            "give another --out."
+        )
+    logger.warning("deleting %s: it holds %d starts of another forecast", part, len(_done(part)))
+    with writing(part):
+        shutil.rmtree(part)
 
 
 def _is_same_request(part: Path, request: dict[str, Any]) -> bool:

@@ -6,7 +6,6 @@ forecaster.json          format, spec, plugin, provenance, and the digest of the
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +106,8 @@ def _check_plugin(directory: Path, network: str, made_by: dict[str, str]) -> Non
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Tensors into a safetensors file, on disk when this returns."""
+    """Write tensors into a safetensors file."""
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    _to_disk(path)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -121,9 +119,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """JSON into a file, on disk when this returns."""
+    """Write an object as a JSON file."""
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    _to_disk(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -163,8 +160,3 @@ def check_digest(path: Path, expected: str) -> None:
             f"{path} is damaged: its SHA-256 is not the one noted when it was written. "
             "Use an earlier checkpoint."
         )
-
-
-def _to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -1,6 +1,5 @@
 """A forecast as it unfolds: GIF by Pillow, MP4 by ffmpeg where that is installed."""
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from matplotlib.colors import Normalize
 from PIL import Image
 
 from climlstm.errors import DataError
+from climlstm.files import write_whole, writing
 from climlstm.plots.canvas import Sampler, Shading, canvas_of
 from climlstm.plots.coastlines import Coastlines
 from climlstm.plots.fields import as_field, bounds_of
@@ -64,19 +64,11 @@ def animate(
         projection=projection, region=region, limits=limits, shading=shading,
         coastlines=coastlines, width=width,
     )  # fmt: skip
-    arriving = target.with_name(f".{target.stem}.part{target.suffix.lower()}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with writing(target), write_whole(target) as path:
         if ffmpeg:
-            _write_mp4(frames, arriving, ffmpeg, frames_per_second)
+            _write_mp4(frames, path, ffmpeg, frames_per_second)
         else:
-            _write_gif(frames, arriving, _palette(look.colormap), frames_per_second)
-        arriving.replace(target)
-    except OSError as error:
-        raise DataError(f"{target}: the animation cannot be written: {error}.") from error
-    finally:
-        with contextlib.suppress(OSError):  # also where its folder is a file
-            arriving.unlink(missing_ok=True)
+            _write_gif(frames, path, _palette(look.colormap), frames_per_second)
     return target
 
 

@@ -1,6 +1,5 @@
 """Figures without pyplot: sheets of maps with room for titles and colour bars, saved whole."""
 
-import contextlib
 import io
 import os
 import re
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from climlstm.errors import DataError
+from climlstm.files import write_whole, writing
 from climlstm.plots.projections import View
 
 DPI = 150
@@ -179,16 +179,8 @@ def save(picture: Figure | Axes, path: str | os.PathLike[str], *, dpi: float | N
             f"{target}: pictures are written as {', '.join(sorted(kinds))}, not '{kind}'. "
             "Give the file one of these endings."
         )
-    arriving = target.with_name(f".{target.name}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(arriving, format=kind, dpi=dpi or figure.dpi)
-        arriving.replace(target)
-    except OSError as error:
-        raise DataError(f"{target}: the picture cannot be written: {error}.") from error
-    finally:
-        with contextlib.suppress(OSError):  # also where its folder is a file
-            arriving.unlink(missing_ok=True)
+    with writing(target), write_whole(target) as written:
+        figure.savefig(written, format=kind, dpi=dpi or figure.dpi)
     return target
 
 

@@ -1,16 +1,14 @@
 """A ready project for a plugin, from the files in templates/: `climlstm plugins new`."""
 
 import keyword
-import os
 import re
-import shutil
 import string
-import tempfile
 from importlib.resources import files
 from pathlib import Path
 
 from climlstm import plugins
 from climlstm.errors import PluginError, nearest
+from climlstm.files import write_whole, writing
 from climlstm.plugins import SINGULAR, Kind
 
 
@@ -27,18 +25,11 @@ def new_project(kind: Kind, name: str, parent: Path) -> Path:
             f"{folder} exists already, and nothing in it is overwritten. "
             "Choose another name, or another folder with --in."
         )
-    parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=parent))
-    try:
+    with writing(folder), write_whole(folder) as draft:
         for path, content in _project_files(kind, name).items():
             target = draft / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(content, encoding="utf-8")
-        draft.chmod(0o755)
-        os.rename(draft, folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
     return folder
 
 

@@ -1,7 +1,6 @@
 """A report: what was run, whether to trust it, how good it is, and how it looks, on one page."""
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ import xarray as xr
 from climlstm.config import Config, PluginChoice
 from climlstm.errors import DataError
 from climlstm.evaluation.evaluate import Evaluation
+from climlstm.files import write_text, writing
 from climlstm.forecasting import ensemble_mean
 from climlstm.report import page, sections
 from climlstm.report.verdict import best_known, headline
@@ -44,7 +44,7 @@ def write_report(
     Raises DataError where the page cannot be written.
     """
     target = Path(path)
-    with _as_data_error(target):
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     provenance = json.loads(forecasts.attrs["climlstm_provenance"])
     name = model or config.model.name
@@ -65,10 +65,8 @@ def write_report(
         sections=parts,
         foot=f"Made with climlstm {__version__}. Coastlines: Natural Earth, public domain.",
     )
-    with _as_data_error(target):
-        arriving = target.with_name(f".{target.name}.part")
-        arriving.write_text(written, encoding="utf-8")
-        os.replace(arriving, target)
+    with writing(target):
+        write_text(target, written)
     return target
 
 

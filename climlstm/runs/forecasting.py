@@ -10,7 +10,7 @@ import pandas as pd
 from climlstm.config import Config, DataConfig, ForecastConfig
 from climlstm.data.run_data import RunData, open_cube
 from climlstm.errors import ConfigError
-from climlstm.exclusive import exclusive
+from climlstm.files import lock
 from climlstm.forecasting import (
     Ensemble,
     Perturbations,
@@ -67,7 +67,7 @@ def forecast_run(
         )
     digest = read_json(trained.checkpoint / "forecaster.json")["sha256"]
     with (
-        exclusive(out, f"The forecast {out} is being written"),
+        lock(out, f"The forecast {out} is being written"),
         spread_over(address, gpu=gpu) as executor,
     ):
         wanted = config.training.precision

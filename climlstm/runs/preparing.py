@@ -8,7 +8,7 @@ from climlstm.data.cube.cube import CubePlan
 from climlstm.data.prepare import Estimate, Progress, check_free, prepare, restrict
 from climlstm.data.run_data import RunData
 from climlstm.data.sources.catalog import write_entry
-from climlstm.exclusive import exclusive
+from climlstm.files import lock
 
 
 def plan_preparation(config: Config, out: Path) -> CubePlan:
@@ -35,7 +35,7 @@ def prepare_run(
     scheduler: as `prepare` takes it; its workers see `out` under the same name.
     Returns the catalog, and what `--set` takes for a run to train from the store.
     """
-    with exclusive(out, f"The store {out} is being written"):
+    with lock(out, f"The store {out} is being written"):
         prepare(
             plan, out, data=config.data, expected=expected, scheduler=scheduler, progress=progress
         )

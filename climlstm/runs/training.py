@@ -6,7 +6,7 @@ from pathlib import Path
 
 from climlstm.config import Config
 from climlstm.errors import ConfigError
-from climlstm.exclusive import exclusive
+from climlstm.files import lock
 from climlstm.training.loop import train
 from climlstm.training.progress import Observe
 from climlstm.training.storage import RunStorage, best_location, opened_run
@@ -53,4 +53,4 @@ def _kept_to_one(storage: RunStorage, name: str) -> AbstractContextManager[None]
     """Two processes in one run would delete each other's checkpoints. Of torchrun's, one asks."""
     if "://" in storage.location or int(os.environ.get("RANK", "0")) > 0:
         return nullcontext()
-    return exclusive(storage.folder, f"The run '{name}' is being trained")
+    return lock(storage.folder, f"The run '{name}' is being trained")

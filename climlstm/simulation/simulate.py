@@ -5,9 +5,6 @@ it; here they become records. No noise is added to anything.
 """
 
 import json
-import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -20,6 +17,7 @@ import xarray as xr
 import zarr
 
 from climlstm.errors import DataError
+from climlstm.files import write_whole, writing
 from climlstm.simulation.diagnostics import CHANNELS, diagnose, labelled, static_fields
 from climlstm.simulation.quasigeostrophic import (
     TRUNCATION,
@@ -62,19 +60,9 @@ def simulate(
     times = _times(years, start, spin_up_days)
     model = QuasiGeostrophic(Parameters())
     blocks = _run(model, times, seed=seed, spin_up_days=spin_up_days, progress=progress)
-    try:
-        store.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{store.name}.partial-", dir=store.parent))
-        try:
-            _write(folder / "store", model, blocks, times=times, seed=seed)
-            _consolidate(folder / "store")
-            os.replace(folder / "store", store)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    except OSError as error:
-        raise DataError(
-            f"{store} cannot be written: {error}. Make room, or name another folder."
-        ) from error
+    with writing(store), write_whole(store) as folder:
+        _write(folder, model, blocks, times=times, seed=seed)
+        _consolidate(folder)
     return xr.open_zarr(store)
 
 

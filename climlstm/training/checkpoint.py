@@ -10,13 +10,13 @@ metrics.jsonl          the records up to here
 import logging
 import os
 import shutil
-import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from climlstm.errors import CheckpointError
+from climlstm.files import delete_whole, write_whole
 from climlstm.model.saving import (
     check_digest,
     digest,
@@ -101,21 +101,10 @@ def commit(written: Path, run: Path, name: str) -> Path:
     """
     place = run / name
     if place.exists():  # the same step again, after resuming from an earlier checkpoint
-        _delete(place)
-    os.replace(written, place)
-    handle = os.open(run, os.O_RDONLY)
-    try:
-        os.fsync(handle)  # so that the name outlives a power failure, too
-    finally:
-        os.close(handle)
+        delete_whole(place)
+    with write_whole(place, durable=True) as moved:
+        os.replace(written, moved)
     return place
-
-
-def _delete(directory: Path) -> None:
-    """Under another name first, so that nothing half deleted looks whole."""
-    aside = directory.with_name(f"{DELETING}{uuid.uuid4().hex}")
-    os.replace(directory, aside)
-    shutil.rmtree(aside)
 
 
 def tidy(run: Path) -> None:
@@ -167,4 +156,4 @@ def prune(run: Path, keep: int) -> None:
     by_loss = sorted(checkpoints, key=lambda c: read_standing(c).valid_loss)
     kept = {*checkpoints[-1:], *by_loss[:keep]}
     for directory in set(run.glob("step-*")) - kept:
-        _delete(directory)
+        delete_whole(directory)

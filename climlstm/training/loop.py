@@ -6,7 +6,6 @@ asks about once a second whether to end with a checkpoint, and `resume_from`.
 
 import logging
 import math
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ import torch
 from climlstm import plugins
 from climlstm.config import Config, dump_config, format_duration
 from climlstm.errors import DataError, Stopped, TrainingError
+from climlstm.files import temporary_folder
 from climlstm.model.saving import load_forecaster, save_forecaster
 from climlstm.training import checkpoint
 from climlstm.training.agreement import Agreement, Decision
@@ -337,10 +337,8 @@ class Training:
 
     def _keep(self, name: str, tensors: dict[str, torch.Tensor]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=self.folder, prefix=checkpoint.WRITING, ignore_cleanup_errors=True
-        ) as folder:
-            directory = Path(folder) / "checkpoint"
+        with temporary_folder(self.folder, checkpoint.WRITING) as folder:
+            directory = folder / "checkpoint"
             directory.mkdir()
             self._write(directory, tensors)
             self.storage.commit(directory, name, keep=self.config.training.keep)

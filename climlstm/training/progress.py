@@ -13,6 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from climlstm.files import write_text
+
 logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
@@ -75,13 +77,7 @@ class Journal:
         """Records after `until_step`, left by a run that was cut off, are dropped."""
         self.path = path
         kept = [r for r in read_journal(path) if r.get("step", 0) <= until_step]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}")
-        try:
-            aside.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_text(path, "".join(json.dumps(r) + "\n" for r in kept))
         self._waiting = ""
 
     def __call__(self, record: Record) -> None:

@@ -7,7 +7,6 @@ the file that makes it count comes last, and an object is there whole or not at 
 
 import json
 import logging
-import os
 import re
 import shutil
 import tempfile
@@ -24,6 +23,7 @@ from climlstm.config import Config
 from climlstm.config.secrets import redact
 from climlstm.data.run_data import user_cache
 from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError, StorageError
+from climlstm.files import write_whole
 from climlstm.training import checkpoint
 from climlstm.training.progress import JOURNAL, Record, parse_journal, read_journal
 
@@ -170,10 +170,8 @@ class ObjectStorage:
             stored = self.files.cat_file(f"{self.root}/{name}/{COUNTS}")
             if not place.exists() or (place / COUNTS).read_bytes() != stored:
                 shutil.rmtree(place, ignore_errors=True)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryDirectory(dir=self.folder, prefix=".reading-") as folder:
-                    self.files.get(f"{self.root}/{name}/", f"{folder}/it/", recursive=True)
-                    os.replace(f"{folder}/it", place)
+                with write_whole(place) as copy:
+                    self.files.get(f"{self.root}/{name}/", f"{copy}/", recursive=True)
         checkpoint.check(place)
         return place
 

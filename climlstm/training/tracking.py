@@ -11,6 +11,7 @@ from typing import Any
 
 from climlstm.config import Config
 from climlstm.errors import ConfigError, missing_extra
+from climlstm.files import write_text
 from climlstm.training.progress import Observe, Record
 
 MLFLOW_RUN = "mlflow-run"
@@ -115,7 +116,7 @@ def _mlflow_run(client: Any, config: Config, known: Path) -> str:
     params = [Param(key, str(value)[:6000]) for key, value in _flat(config.model_dump())]
     for first in range(0, len(params), 100):  # MLflow takes so many at once
         client.log_batch(run, params=params[first : first + 100])
-    known.write_text(run, encoding="utf-8")
+    write_text(known, run)
     return run
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from climlstm.config import Config, Range, TuneConfig, dump_config, parse_config
 from climlstm.errors import ConfigError, TrainingError
+from climlstm.files import write_text
 from climlstm.training.progress import JOURNAL, read_journal
 
 Values = dict[str, Any]
@@ -154,7 +155,7 @@ def read_sweep(config: Config, trials: dict[int, Values]) -> Sweep:
         )
     best = folder / "best.yaml"
     chosen = with_values(config, trials[int(table["trial"].iloc[0])])
-    best.write_text(dump_config(chosen), encoding="utf-8")
+    write_text(best, dump_config(chosen))
     return Sweep(
         trials=table,
         curves=pd.DataFrame(curves),
@@ -167,8 +168,8 @@ def write_sweep(sweep: Sweep) -> list[Path]:
     """The table of trials and their curves as CSV, beside the best run file."""
     folder = sweep.best.parent
     paths = [folder / "trials.csv", folder / "curves.csv"]
-    sweep.trials.to_csv(paths[0], index=False)
-    sweep.curves.to_csv(paths[1], index=False)
+    for path, table in zip(paths, (sweep.trials, sweep.curves), strict=True):
+        write_text(path, table.to_csv(index=False))
     return paths
 
 

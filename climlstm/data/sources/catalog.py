@@ -21,6 +21,7 @@ from climlstm.config.secrets import redact
 from climlstm.data.sources.declarations import Metadata, declare
 from climlstm.data.sources.entries import Entry, check_parameters, parse_entry, read_catalog
 from climlstm.errors import CatalogError, missing_extra, nearest
+from climlstm.files import write_text
 
 REQUEST_LIMITS = {
     "retries": {"total_max_attempts": 1},
@@ -129,7 +130,7 @@ def write_entry(catalog: Path, name: str, store: Path, *, like: tuple[str, str])
     }
     if any(said.values()):
         entry["metadata"] = {key: text for key, text in said.items() if text}
-    catalog.write_text(yaml.safe_dump({"sources": {name: entry}}, sort_keys=False), "utf-8")
+    write_text(catalog, yaml.safe_dump({"sources": {name: entry}}, sort_keys=False))
 
 
 def _open(

@@ -1,7 +1,5 @@
 """Climatology by hour of the day and day of the year, as WeatherBench 2 defines it."""
 
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +12,12 @@ from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
 from climlstm.data.cube.cube import CubePlan, dataset_of
-from climlstm.data.statistics.once import one_at_a_time
 from climlstm.data.statistics.statistics import digest_of
 from climlstm.data.store.parts import Part, make_parts
 from climlstm.data.store.reading import jobs_of, read_jobs
 from climlstm.data.store.remote import Cache
 from climlstm.errors import DataError
+from climlstm.files import lock, write_whole
 
 WINDOW_DAYS = 61
 """Width of the triangular window, ends of weight 0 included (WeatherBench 2: Rasp et al. 2024,
@@ -105,15 +103,12 @@ def _kept(
     compute: Callable[[], Iterator[tuple[str, NDArray[np.float32]]]],
 ) -> dict[str, NDArray[np.float32]]:
     """Fields of each channel, mapped from a folder; computed into it, unless it is there."""
-    with one_at_a_time(place):
+    with lock(place):
         if not place.is_dir():
-            partial = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-            try:
+            with write_whole(place) as folder:
+                folder.mkdir()
                 for name, values in compute():
-                    np.save(partial / f"{name}.npy", values)
-                partial.replace(place)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+                    np.save(folder / f"{name}.npy", values)
     return {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in channels}
 
 

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from climlstm.data.cube.cube import CubePlan, dataset_of
 from climlstm.data.cube.recipes import Field
 from climlstm.data.statistics.moments import Account, look, unpack
-from climlstm.data.statistics.once import one_at_a_time
 from climlstm.data.store.parts import make_parts
 from climlstm.data.store.reading import Job, jobs_of, read_jobs
-from climlstm.data.store.remote import Cache, write_whole
+from climlstm.data.store.remote import Cache
 from climlstm.errors import DataError
+from climlstm.files import lock, write_text
 from climlstm.grid import cell_area_weights
 
 logger = logging.getLogger(__name__)
@@ -200,12 +200,12 @@ def compute_statistics(
     if cache is None:
         return compute()
     kept = cache / f"statistics-{digest[:16]}.json"
-    with one_at_a_time(kept):
+    with lock(kept):
         if kept.is_file():
             logger.info("statistics of the training period: taken from %s", kept)
             return Statistics.from_dict(json.loads(kept.read_text(encoding="utf-8")))
         statistics = compute()
-        write_whole(kept, json.dumps(statistics.to_dict()).encode())
+        write_text(kept, json.dumps(statistics.to_dict()))
     return statistics
 
 

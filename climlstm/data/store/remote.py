@@ -6,7 +6,6 @@ asked for at once, and are decoded from local files like those of a local store.
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -15,7 +14,6 @@ import random
 import shutil
 import tempfile
 import threading
-import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
@@ -30,6 +28,7 @@ from zarr.storage import LocalStore, MemoryStore, ObjectStore, ZipStore
 from climlstm.config.secrets import redact
 from climlstm.data.store.direct import direct_store
 from climlstm.errors import DataError
+from climlstm.files import claim_folder, lock, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +43,6 @@ PAUSE = 0.5
 
 READING = ".reading-"
 """Begins the names of folders with what is being read."""
-
-ALIVE = ".alive"
-"""File in such a folder that its owner has locked, until it ends in whatever way."""
-
-YOUNG = 60.0
-"""Seconds in which a folder may still lack its lock."""
 
 
 def is_remote(array: zarr.Array) -> bool:
@@ -69,12 +62,9 @@ class Mirror:
         self._prefix = f"{array.path}/" if array.path else ""
         self._shelf = None if cache is None else cache.shelf(array)
         parent = Path(tempfile.gettempdir()) if cache is None else cache.folder
-        _delete_abandoned(parent)
-        self.folder = Path(tempfile.mkdtemp(prefix=READING, dir=parent))
+        self.folder, handle = claim_folder(parent, READING)
         """Holds the objects that are here, under their keys."""
-        self._alive = open(self.folder / ALIVE, "w")  # noqa: SIM115 (held as long as the mirror)
-        fcntl.flock(self._alive, fcntl.LOCK_EX)
-        self._deleted = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        self._deleted = weakref.finalize(self, _delete, self.folder, handle)
         self._readers: dict[str, int] = {}
         self._arrivals: dict[str, Future[None]] = {}
         self._lock = threading.Lock()
@@ -122,7 +112,6 @@ class Mirror:
         for arrival in waited_for:
             _tell(arrival, RuntimeError("the store was closed while it was read"))
         self._deleted()
-        self._alive.close()
 
     @property
     def library(self) -> str:
@@ -192,15 +181,9 @@ def _tell(arrival: Future[None], error: Exception | None) -> None:
             arrival.set_exception(error)
 
 
-def _delete_abandoned(parent: Path) -> None:
-    """Folders of processes that were killed."""
-    for folder in parent.glob(f"{READING}*"):
-        with contextlib.suppress(OSError):  # another one deletes it, or somebody reads
-            if time.time() - folder.stat().st_mtime < YOUNG:
-                continue
-            with open(folder / ALIVE) as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+def _delete(folder: Path, handle: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(handle)
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,8 +212,7 @@ class Cache:
         self._added[0] += added
         if self._added[0] < self.limit // 200:
             return
-        with open(self.folder / ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock(self.folder / "cache"):
             self._added[0] = 0
             self._throw_out()
 
@@ -275,18 +257,10 @@ class Shelf:
 
     def put(self, key: str, place: Path, content: memoryview) -> None:
         """Keep an object, and give it to a reader."""
-        write_whole(place, content)
+        with write_whole(place) as written:
+            written.write_bytes(content)
         kept = self.folder / key
         kept.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.link(place, kept)
         self.cache.keep_within_limit(len(content))
-
-
-def write_whole(place: Path, content: bytes | memoryview) -> None:
-    """A file that is either not there or complete."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=place.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    os.replace(aside, place)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from climlstm.errors import DataError
+from climlstm.files import write_text, writing
 from climlstm_storms.bootstrap import Bootstrap
 from climlstm_storms.formats import read_tracks
 from climlstm_storms.persistence import baseline_scores
@@ -87,7 +88,8 @@ def verify_command(
         ignore_index=True,
     )
     if out is not None:
-        scores.to_csv(out, index=False)
+        with writing(out):
+            write_text(out, scores.to_csv(index=False))
     Console().print(score_report(scores))
 
 

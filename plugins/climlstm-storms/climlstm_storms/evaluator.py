@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from climlstm.files import write_whole
 from climlstm_storms.bootstrap import Bootstrap
 from climlstm_storms.ensemble import strike_probability
 from climlstm_storms.formats import read_tracks
@@ -151,7 +152,8 @@ class Storms:
             paths.append(folder / "strike_probability.nc")
             latitude, longitude = np.arange(90.0, -91.0, -1.0), np.arange(-180.0, 180.0)
             strikes = strike_probability(forecast, latitude, longitude, members=members)
-            strikes.astype("float32").to_netcdf(paths[-1], engine="netcdf4")
+            with write_whole(paths[-1]) as written:
+                strikes.astype("float32").to_netcdf(written, engine="netcdf4")
         return paths
 
     def verification(self, scores: pd.DataFrame) -> Verification:

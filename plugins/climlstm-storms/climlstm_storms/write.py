@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from climlstm.errors import DataError
+from climlstm.files import write_whole, writing
 from climlstm_storms.best_tracks import KNOT, ONE_TO_TEN_MINUTES
 from climlstm_storms.tracks import track_keys
 
@@ -55,17 +56,18 @@ def write_tracks(
     path = Path(path)
     endings = {".csv": "csv", ".nc": "netcdf", ".dat": "atcf", ".adeck": "atcf"}
     chosen = form or endings.get(path.suffix)
-    if chosen == "csv":
-        tracks.to_csv(path, index=False)
-    elif chosen == "netcdf":
-        to_trajectories(tracks).to_netcdf(path, engine="netcdf4")
-    elif chosen == "atcf":
-        path.write_text(to_atcf(tracks), encoding="ascii")
-    else:
+    if chosen is None:
         raise DataError(
             f"'{path}' names no form of tracks. Let it end in .csv, .nc (CF trajectories) or .dat "
             "(ATCF a-deck)."
         )
+    with writing(path), write_whole(path) as written:
+        if chosen == "csv":
+            tracks.to_csv(written, index=False)
+        elif chosen == "netcdf":
+            to_trajectories(tracks).to_netcdf(written, engine="netcdf4")
+        else:
+            written.write_text(to_atcf(tracks), encoding="ascii")
 
 
 def to_trajectories(tracks: pd.DataFrame) -> xr.Dataset:
