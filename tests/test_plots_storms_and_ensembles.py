@@ -20,8 +20,8 @@ from climlstm import plots
 from climlstm.errors import DataError
 from climlstm.grid import great_circle_km
 from climlstm.plots import animation, coastlines, styles, tracks
-from climlstm.plots.natural_earth import pack
 from climlstm.plots.sheet import image_of
+from tests.pack_natural_earth import pack
 
 
 def storm_table(longitude, latitude, *, name="a", slp=980.0, init="2020-01-01", member=-1):
@@ -254,7 +254,7 @@ def test_coasts_that_are_not_here_are_told_once_with_the_command_that_brings_the
 
 
 def test_the_bundled_coasts_are_what_the_source_packs_to(real_data, tmp_path):
-    pack.pack(real_data / "natural_earth_110m", tmp_path / "110m.npz")
+    pack(real_data / "natural_earth_110m", tmp_path / "110m.npz")
     with np.load(tmp_path / "110m.npz") as made, np.load(coastlines._bundled()) as shipped:
         assert set(made) == set(shipped)
         for layer in made:

@@ -13,6 +13,7 @@ try:
         plot_stamps,
     )
     from climlstm.plots.explorer import ForecastView, require_series
+    from climlstm.plots.graphs import metric_name
     from climlstm.plots.maps import plot_field
     from climlstm.plots.panels import plot_forecast, plot_panels, plot_strip
     from climlstm.plots.projections import PROJECTIONS, REGIONS
@@ -36,6 +37,7 @@ __all__ = [
     "channel",
     "choose_init",
     "look_of_channel",
+    "metric_name",
     "plot_ensemble",
     "plot_field",
     "plot_forecast",

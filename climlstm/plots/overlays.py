@@ -92,55 +92,38 @@ def draw_wind(
     if not shown.any():
         return
     if wind_as == "streamlines":
+        u, v = (np.ma.masked_invalid(part) for part in (along_x, along_y))
         Axes.streamplot(
-            ax,
-            canvas.x,
-            canvas.y,
-            np.ma.masked_invalid(along_x),
-            np.ma.masked_invalid(along_y),
-            density=2.2,
-            color=colour,
+            ax, canvas.x, canvas.y, u, v, density=2.2, color=colour, arrowsize=0.6, zorder=3,
             linewidth=np.nan_to_num(0.3 + 1.1 * speed / np.nanmax(speed)),
-            arrowsize=0.6,
-            zorder=3,
-        )
-    elif wind_as == "barbs":
+        )  # fmt: skip
+        return
+    arrows = [values[shown] for values in (x, y, along_x, along_y)]
+    if wind_as == "barbs":
+        southern = canvas.latitude[shown] < 0
         Axes.barbs(
-            ax,
-            x[shown],
-            y[shown],
-            along_x[shown],
-            along_y[shown],
-            length=4.2,
-            linewidth=0.5,
-            color=colour,
-            flip_barb=canvas.latitude[shown] < 0,
-            zorder=3,
+            ax, *arrows, length=4.2, linewidth=0.5, color=colour, flip_barb=southern, zorder=3
         )
     elif wind_as == "quiver":
-        typical = round_up(max(float(np.nanquantile(speed, 0.95)), 1e-6))
-        arrows = Axes.quiver(
-            ax,
-            x[shown],
-            y[shown],
-            along_x[shown],
-            along_y[shown],
-            color=colour,
-            units="dots",
-            scale_units="dots",
-            scale=typical / (1.1 * spacing),
-            width=1.3,
-            headwidth=4,
-            alpha=0.85,
-            zorder=3,
-        )
-        key = ax.quiverkey(
-            arrows, 0.95, 0.04, typical, f"{typical:g} m s⁻¹", labelpos="W", labelsep=0.06,
-            fontproperties={"size": 7}, zorder=6,
-        )  # fmt: skip
-        key.text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+        _draw_arrows(ax, arrows, speed, spacing, colour)
     else:
         raise DataError(f"Wind is drawn as 'quiver', 'barbs' or 'streamlines', not as '{wind_as}'.")
+
+
+def _draw_arrows(
+    ax: GeoAxes, arrows: list[np.ndarray], speed: np.ndarray, spacing: float, colour: str
+) -> None:
+    """Arrows (x, y and the wind along both) with a key of the typical speed."""
+    typical = round_up(max(float(np.nanquantile(speed, 0.95)), 1e-6))
+    drawn = Axes.quiver(
+        ax, *arrows, color=colour, units="dots", scale_units="dots", width=1.3, headwidth=4,
+        scale=typical / (1.1 * spacing), alpha=0.85, zorder=3,
+    )  # fmt: skip
+    key = ax.quiverkey(
+        drawn, 0.95, 0.04, typical, f"{typical:g} m s⁻¹", labelpos="W", labelsep=0.06,
+        fontproperties={"size": 7}, zorder=6,
+    )  # fmt: skip
+    key.text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
 
 
 def wind_on(

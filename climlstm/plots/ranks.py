@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from climlstm.errors import DataError
-from climlstm.plots.curves import dress_axes
-from climlstm.plots.sheet import DPI, QUIET, TEXT, Picture
+from climlstm.plots.graphs import dress_axes, finish_grid, panel_grid, require_columns
+from climlstm.plots.sheet import QUIET
 from climlstm.plots.styles import lead_label, look_of_channel
 
 COLUMNS = ("variable", "lead_time", "rank", "share")
@@ -32,24 +31,16 @@ def plot_ranks(
     ranks: the table of the evaluator `rank_histogram`, of one region.
     leads: those to draw; None: four, from the first whole day to the last, or all where fewer.
     """
-    missing = [column for column in COLUMNS if column not in ranks]
-    if missing:
-        raise DataError(
-            f"A table of ranks has the columns {', '.join(COLUMNS)}; missing: "
-            f"{', '.join(missing)}. The evaluator 'rank_histogram' makes one of an ensemble."
-        )
+    hint = " The evaluator 'rank_histogram' makes one of an ensemble."
+    require_columns(ranks, COLUMNS, "ranks", hint)
     region = ranks["region"].iloc[0] if "region" in ranks else None
     chosen = ranks if region is None else ranks[ranks["region"] == region]
     shown = _some(sorted(chosen["lead_time"].unique())) if leads is None else list(leads)
     names = list(dict.fromkeys(chosen["variable"].astype(str)))
-    across = min(columns, len(names))
-    rows = -(-len(names) // across)
-    inches = width or max(6.4, 1.0 + 3.2 * across)
-    figure = Picture(figsize=(inches, 0.7 + 2.4 * rows), dpi=DPI, layout="constrained")
+    panels, figure = panel_grid(len(names), columns, width=width, size=(3.2, 2.4))
     count = int(chosen["rank"].max()) + 1
     shades = [matplotlib.colormaps["viridis"](x) for x in np.linspace(0.05, 0.85, len(shown))]
-    for index, name in enumerate(names):
-        panel = figure.add_subplot(rows, across, index + 1)
+    for panel, name in zip(panels, names, strict=True):
         for lead, shade in zip(shown, shades, strict=True):
             own = chosen[(chosen["variable"] == name) & (chosen["lead_time"] == lead)]
             own = own.sort_values("rank")
@@ -58,19 +49,11 @@ def plot_ranks(
                 label=lead_label(lead), zorder=3,
             )  # fmt: skip
         panel.axhline(1.0, color=QUIET, linewidth=0.6, zorder=1)
-        dress_axes(panel, look_of_channel(name, None).label, "")
+        dress_axes(panel, look_of_channel(name, None).label)
         panel.set_xlim(-0.5, count - 0.5)
         panel.set_ylim(bottom=0)
-        if index >= len(names) - across:
-            panel.set_xlabel("rank of the truth", size=8.5, color=TEXT)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=8.5
-    )
-    figure.suptitle(
-        f"Rank histogram, {count - 1} members", x=0.01, ha="left", size=12, weight="bold",
-        color=TEXT,
-    )  # fmt: skip
+    title = f"Rank histogram, {count - 1} members"
+    finish_grid(figure, panels, columns, title, "rank of the truth")
     return figure
 
 

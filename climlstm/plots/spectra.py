@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from climlstm.errors import DataError, nearest
-from climlstm.plots.curves import dress_axes
+from climlstm.plots.graphs import dress_axes, require_columns, require_value
 from climlstm.plots.sheet import DPI, QUIET, TEXT, Picture
 from climlstm.plots.styles import lead_label, look_of_channel
 
@@ -74,21 +73,11 @@ def plot_spectra(
 
 
 def _select(spectra: pd.DataFrame, variable: str, model: str | None) -> pd.DataFrame:
-    missing = [column for column in COLUMNS if column not in spectra]
-    if missing:
-        raise DataError(
-            f"A table of spectra has the columns {', '.join(COLUMNS)}; missing: "
-            f"{', '.join(missing)}. The evaluator 'power_spectrum' makes one."
-        )
-    for name, wanted in (("variable", variable), ("model", model)):
-        if wanted is None:
-            continue
-        known = list(dict.fromkeys(map(str, spectra[name]))) if name in spectra else []
-        if wanted not in known:
-            raise DataError(
-                f"The table has no spectra of the {name} '{wanted}'.{nearest(wanted, known)} "
-                f"It has: {', '.join(known) or 'none'}."
-            )
+    hint = " The evaluator 'power_spectrum' makes one."
+    require_columns(spectra, COLUMNS, "spectra", hint)
+    require_value(spectra["variable"], variable, "spectra of the variable")
+    if model is not None:
+        require_value(spectra.get("model", pd.Series()), model, "spectra of the model")
     chosen = spectra[spectra["variable"] == variable]
     if "model" in chosen:
         chosen = chosen[chosen["model"] == (model or chosen["model"].iloc[0])]

@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from climlstm.errors import DataError
-from climlstm.plots.sheet import DPI, QUIET, TEXT
+from climlstm.plots.graphs import dress_axes
+from climlstm.plots.sheet import DPI, TEXT
 
 BEST, OTHERS = "#d1495b", "#0b62a4"
 
@@ -27,25 +28,17 @@ def plot_sweep(trials: pd.DataFrame, curves: pd.DataFrame, keys: list[str]) -> F
     for trial, curve in curves.groupby("trial"):
         first = trial == best
         over_time.plot(
-            curve["validation"],
-            curve["valid_loss"],
-            color=BEST if first else OTHERS,
-            alpha=1.0 if first else 0.45,
-            linewidth=1.6 if first else 1.0,
-            marker="o",
-            markersize=3,
-            zorder=3 if first else 2,
-        )
+            curve["validation"], curve["valid_loss"], marker="o", markersize=3,
+            color=BEST if first else OTHERS, alpha=1.0 if first else 0.45,
+            linewidth=1.6 if first else 1.0, zorder=3 if first else 2,
+        )  # fmt: skip
     over_time.set_ylabel("validation loss", size=8.5, color=TEXT)
     over_time.set_xlabel("validation", size=8.5, color=TEXT)
     over_time.set_yscale("log")
     for axes, key in zip(against, keys, strict=True):
         _scatter(axes, scored, key)
     for axes in (over_time, *against):
-        axes.tick_params(labelsize=8, colors=TEXT)
-        axes.grid(color=QUIET, linewidth=0.5, alpha=0.5)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
+        dress_axes(axes)
     return figure
 
 

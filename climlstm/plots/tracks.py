@@ -18,6 +18,7 @@ from climlstm.errors import DataError
 from climlstm.grid import wrap_longitude
 from climlstm.plots.coastlines import Coastlines, draw_land
 from climlstm.plots.fields import as_field, bounds_of
+from climlstm.plots.graphs import require_columns
 from climlstm.plots.maps import decorate, draw_values, extension, open_maps
 from climlstm.plots.projections import GLOBE, Bounds, Region, view
 from climlstm.plots.sheet import TEXT, Sheet, new_sheet, set_titles
@@ -90,11 +91,7 @@ def plot_tracks(
 
 def _checked(tracks: pd.DataFrame, intensity: str | None) -> pd.DataFrame:
     wanted = ["track_id", "time", "lat", "lon", *([intensity] if intensity else [])]
-    missing = [column for column in wanted if column not in tracks.columns]
-    if missing:
-        raise DataError(
-            f"A table of tracks has the columns {', '.join(wanted)}; missing: {', '.join(missing)}."
-        )
+    require_columns(tracks, wanted, "tracks")
     return tracks
 
 

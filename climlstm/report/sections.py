@@ -13,6 +13,7 @@ from climlstm.config import Config, PluginChoice, dump_config, format_duration
 from climlstm.evaluation.evaluate import Evaluation
 from climlstm.evaluation.tables import DEFINITIONS, score_table
 from climlstm.html import Markup
+from climlstm.plots import metric_name as _name
 from climlstm.report import page
 from climlstm.report.verdict import Chosen, favourites
 
@@ -74,7 +75,10 @@ def scores(evaluation: Evaluation, model: str) -> Markup:
     ]
     for metric in ("rmse", "acc"):
         if (table["metric"] == metric).any():
-            parts += [page.subheading(f"{_name(metric)} against lead time"), _curves(table, metric)]
+            parts += [
+                page.subheading(f"{_name(metric)} against lead time"),
+                _curves(table, metric),
+            ]
     for metric in dict.fromkeys(table["metric"]):
         if metric in DEFINITIONS:
             parts.append(_tables(table, metric))
@@ -259,14 +263,6 @@ def run_file(config: Config) -> Markup:
 def _label(channel: str) -> str:
     """'500 hPa geopotential'"""
     return plots.look_of_channel(channel, None).label
-
-
-def _name(metric: str) -> str:
-    """'RMSE', 'Position error'."""
-    words = metric.split("_")
-    short = ("rmse", "mae", "acc", "crps", "pod", "far")
-    first = words[0].upper() if words[0] in short else words[0].capitalize()
-    return " ".join([first, *words[1:]])
 
 
 def _extent(forecasts: xr.Dataset) -> str:

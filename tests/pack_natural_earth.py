@@ -1,6 +1,6 @@
 """Pack the GeoJSON files of Natural Earth 1:110 million into the compact file that we ship.
 
-python -m climlstm.plots.natural_earth.pack FOLDER [110m.npz]
+python -m tests.pack_natural_earth FOLDER [110m.npz]
 """
 
 import json
@@ -65,5 +65,5 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    default = Path(__file__).with_name("110m.npz")
+    default = Path("climlstm/plots/natural_earth/110m.npz")
     pack(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else default)
