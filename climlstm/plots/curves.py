@@ -27,7 +27,7 @@ _BASELINES: dict[str, dict[str, Any]] = {
     "climatology": {"color": "#8c8c8c", "linestyle": (0, (1, 1.4)), "linewidth": 1.5},
     "perfect model": {"color": TEXT, "linestyle": (0, (6, 1.5, 1, 1.5)), "linewidth": 1.2},
 }
-"""What models are measured against, in greys: known by their dashes."""
+"""Lines of the baselines: grey, told apart by their dashes."""
 
 _MODEL_COLOURS = ("#0b62a4", "#d1495b", "#2a9d6f", "#e09f1f", "#7a4fa3", "#4fb3d1")
 """Distinct in hue and lightness, also for the colour-blind."""

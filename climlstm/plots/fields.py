@@ -83,7 +83,7 @@ def _in_order(field: xr.DataArray) -> xr.DataArray:
 
 
 def bounds_of(field: xr.DataArray) -> Bounds:
-    """What the cells of an ordered field cover: half a cell beyond its outermost points."""
+    """Box that the cells of an ordered field cover: half a cell beyond its outermost points."""
     latitude, longitude = field.latitude.values, field.longitude.values
     south, north = (
         -90.0 if reaches_pole(latitude, -90) else latitude[-1] - (latitude[-2] - latitude[-1]) / 2,

@@ -144,7 +144,7 @@ def decorate(
     wind_as: WindAs = "quiver",
     coastlines: Coastlines = "auto",
 ) -> None:
-    """What lies over the colours: coasts, contour lines, wind."""
+    """Draw coasts, contour lines and wind over the colours."""
     draw_coastlines(ax, coastlines, width_deg=_width_deg(ax))
     if contours is not None:
         draw_contours(ax, as_field(contours))

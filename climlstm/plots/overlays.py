@@ -199,7 +199,7 @@ def _in_unit(component: xr.DataArray, unit: str) -> np.ndarray:
 
 
 def is_on_map(ax: GeoAxes, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Which points, in the units of the projection, lie inside the outline of the map."""
+    """Mask of the points, in the units of the projection, inside the outline of the map."""
     spine = ax.spines["geo"]
     spine.get_window_extent()  # cuts the outline to the limits of the map, as drawing does
     outline = spine.get_path().transformed(spine.get_transform() - ax.transData)

@@ -144,7 +144,7 @@ _FULL_VIEW: dict[str, Bounds] = {
     "lambert": Bounds(-75, 75, 15, 80),
     "lambert equal area": Bounds(-90, 90, -20, 90),
 }
-"""What a projection shows of a global field unless told: those that cannot show it whole."""
+"""Part of a global field shown by default in projections that cannot show all of it."""
 
 
 @dataclass(frozen=True)

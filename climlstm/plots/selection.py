@@ -1,4 +1,4 @@
-"""Which fields of a forecast, and which of the truth, belong on one sheet."""
+"""Fields of a forecast and of the truth that are drawn on one sheet."""
 
 from dataclasses import dataclass
 from typing import Any, TypeAlias

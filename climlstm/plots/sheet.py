@@ -159,7 +159,7 @@ def add_colorbar(artist: ScalarMappable, bar: Axes, label: str, *, extend: str =
 
 
 def set_titles(ax: Axes, left: str, right: str) -> None:
-    """What is shown on the left in bold, when on the right."""
+    """Write a title: the quantity on the left in bold, the time on the right."""
     ax.set_title(left, loc="left", size=9.5, weight="bold", color=TEXT, pad=5)
     ax.set_title(right, loc="right", size=7.5, color=QUIET, pad=5, linespacing=1.25)
 

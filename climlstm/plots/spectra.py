@@ -16,7 +16,7 @@ COLUMNS = ("variable", "lead_time", "wavelength_km", "power", "true_power", "uni
 _LEAD_COLOURS = ("#4fb3d1", "#0b62a4", "#7a4fa3", "#d1495b", "#e09f1f", "#2a9d6f")
 
 _FAINTEST = 1e-6
-"""Of the greatest power, the part below which nothing is shown."""
+"""Share of the greatest power below which nothing is shown."""
 
 _MARKS_KM = (100, 200, 500, 1000, 2000, 5000, 10000, 20000, 40000)
 

@@ -172,7 +172,7 @@ def _label(field: xr.DataArray, known: Channel | None) -> str:
 
 
 def _words(field: xr.DataArray) -> str:
-    """What a field calls itself."""
+    """Long name, standard name or name of a field, whichever it has."""
     for key in ("long_name", "standard_name"):
         if field.attrs.get(key):
             return str(field.attrs[key]).replace("_", " ")
