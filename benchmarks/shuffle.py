@@ -2,8 +2,8 @@
 
 Trains the same small network on the simulated atmosphere with windows in different orders, several
 seeds each, and compares validation losses seed by seed: all windows shuffled freely, stratified as
-the stream does it where a cube fits into memory, and strips of consecutive windows of several
-lengths, of which several are mixed, and follow one another in chains.
+the stream does it where a cube fits into memory, and segments of consecutive windows of several
+lengths, of which several are mixed, and follow one another in time.
 
     python benchmarks/shuffle.py [--quick] [--json FILE] [--seeds 4] [--orders NAME ...]
                                  [--folder DIR]
@@ -26,7 +26,8 @@ import torch
 
 from climlstm import plugins
 from climlstm.config import Config, parse_config
-from climlstm.data.windows.plan import CHAIN, Starts, WindowPlan
+from climlstm.data.windows.plan import CONSECUTIVE, WindowPlan
+from climlstm.data.windows.starts import Starts
 from climlstm.demo import CATALOG
 from climlstm.simulation.simulate import simulate
 from climlstm.training.learner import Learner
@@ -64,15 +65,18 @@ ORDERS = {
     FULL: (FullyShuffled, 1, None, 1),
     "stratified (fits into memory)": (WindowPlan, 1, None, 1),
     **{
-        f"{mixed} strips of {strip} mixed": (WindowPlan, strip, mixed, CHAIN)
-        for strip in (45, 90, 180)
+        f"{mixed} segments of {segment} mixed": (WindowPlan, segment, mixed, CONSECUTIVE)
+        for segment in (45, 90, 180)
         for mixed in (16, 4)
     },
-    **{f"4 strips of {strip}, not in chains": (WindowPlan, strip, 4, 1) for strip in (45, 90)},
-    "1 strip of 90": (WindowPlan, 90, 1, CHAIN),
+    **{
+        f"4 segments of {segment}, each from elsewhere": (WindowPlan, segment, 4, 1)
+        for segment in (45, 90)
+    },
+    "1 segment of 90": (WindowPlan, 90, 1, CONSECUTIVE),
     "not shuffled": (InOrder, 1, None, 1),
 }
-"""Kind of plan, windows in a strip, strips mixed, strips in a chain."""
+"""Kind of plan, windows in a segment, segments mixed, segments that follow one another."""
 
 
 def make_run(folder: Path, years: float) -> Config:
@@ -117,9 +121,9 @@ def make_run(folder: Path, years: float) -> Config:
 
 def train(config: Config, task: Task, order: str, seed: int) -> float:
     """Validation loss after all epochs."""
-    kind, strip, mixed, chain = ORDERS[order]
+    kind, segment, mixed, consecutive = ORDERS[order]
     settings = config.training.model_copy(update={"seed": seed})
-    sizes = {"block": strip, "mixed": mixed, "chain": chain}
+    sizes = {"segment": segment, "mixed": mixed, "consecutive": consecutive}
     plan = kind(task.plan.starts, batch_size=BATCH, seed=seed, **sizes)
     task = replace(task, plan=plan)
     torch.manual_seed(seed)

@@ -48,11 +48,12 @@ from zarr.storage import FsspecStore, ObjectStore
 from climlstm.config import DataConfig
 from climlstm.data.cube.cube import CubePlan, plan_cube
 from climlstm.data.prepare import prepare
+from climlstm.data.sources.origin import open_zarr
 from climlstm.data.statistics.statistics import compute_statistics
-from climlstm.data.store.reading import jobs_of, read_jobs
+from climlstm.data.store.prefetch import jobs_of, read_jobs
 from climlstm.data.store.remote import Cache
 from climlstm.data.store.stored import write_object
-from climlstm.data.windows.plan import WindowPlan, choose_strips
+from climlstm.data.windows.plan import WindowPlan, choose_segments
 from climlstm.data.windows.stream import WindowStream
 
 OURS = "climlstm"
@@ -169,7 +170,7 @@ def make_cube(folder: Path, case: Case) -> Path:
 
 def open_plan(store: Any) -> CubePlan:
     """The cube as climlstm sees it."""
-    source = xr.open_zarr(store, chunks={})
+    source = open_zarr(store)
     channels = tuple(name for name in UNITS if name in source)
     day = {"valid": ("2100-01-01", "2100-01-01"), "test": ("2101-01-01", "2101-01-01")}
     periods = {"train": ("2000-01-01", "2050-01-01"), **day}
@@ -195,7 +196,7 @@ def open_stream(plan: CubePlan, memory: int, **options: Any) -> WindowStream:
 
 def order(case: Case, stream: WindowStream) -> WindowPlan:
     windows = case.steps - LENGTH + 1
-    block, mixed = choose_strips(
+    segment, mixed = choose_segments(
         windows,
         length=LENGTH,
         batch_size=case.batch_size,
@@ -204,7 +205,7 @@ def order(case: Case, stream: WindowStream) -> WindowPlan:
         chunk=stream.reader.chunk_steps,
     )
     return WindowPlan(
-        np.arange(windows), batch_size=case.batch_size, seed=0, block=block, mixed=mixed
+        np.arange(windows), batch_size=case.batch_size, seed=0, segment=segment, mixed=mixed
     )
 
 

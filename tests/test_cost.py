@@ -10,6 +10,7 @@ import xarray as xr
 from climlstm.audit.cost import reading_cost
 from climlstm.config import DataConfig
 from climlstm.data.cube.cube import plan_cube
+from climlstm.data.sources.origin import open_zarr
 from climlstm.data.windows.plan import WindowPlan
 from climlstm.data.windows.stream import WindowStream
 
@@ -37,7 +38,7 @@ def stream_of(tmp_path):
             source.to_zarr(
                 tmp_path / "a.zarr", encoding={"t2m": {"chunks": chunks}}, consolidated=False
             )
-            source = xr.open_zarr(tmp_path / "a.zarr", chunks={}, consolidated=False)
+            source = open_zarr(tmp_path / "a.zarr", consolidated=False)
         given = {"catalog": "-", "source": "-", "state": ("t2m",), "step": "6h"}
         plan = plan_cube(source, DataConfig(**given, periods=PERIODS, **cells))
         stream = WindowStream(
@@ -68,13 +69,13 @@ def test_a_cube_that_fits_is_decoded_once(stream_of):
     assert cost.advice is None
 
 
-def test_chains_of_strips_decode_their_halo_and_the_rest_of_chunks(stream_of):
-    """Four strips of 6 windows in a row are 27 steps long, and touch 3 or 4 chunks of 10."""
+def test_runs_of_segments_decode_their_halo_and_the_rest_of_chunks(stream_of):
+    """Four segments of 6 windows in a row are 27 steps long, and touch 3 or 4 chunks of 10."""
     stream = stream_of((10, 6, 8), memory=4 * 10 * PLANE)
-    plan = WindowPlan(np.arange(97), batch_size=1, seed=0, block=7)
+    plan = WindowPlan(np.arange(97), batch_size=1, seed=0, segment=7)
     cost = reading_cost(stream, plan)
     assert not cost.kept
-    assert plan.strip == 6
+    assert plan.full_segment == 6
     assert cost.groups == 17
     assert 5 * 3 <= cost.chunks <= 5 * 4
     assert cost.ratio == pytest.approx(cost.chunks * 10 / 100)
@@ -86,7 +87,7 @@ def test_cells_outside_the_region_are_decoded_in_vain(stream_of):
     region = {"region": {"latitude": (40, 60), "longitude": (0, 3)}}
     cost = reading_cost(
         stream_of((1, 6, 8), memory=4 * 10 * PLANE, **region),
-        WindowPlan(np.arange(97), batch_size=1, seed=0, block=97),
+        WindowPlan(np.arange(97), batch_size=1, seed=0, segment=97),
     )
     assert cost.ratio == pytest.approx(48 / 12, rel=0.05)
 
@@ -95,7 +96,7 @@ def test_smaller_chunks_are_left_out_beyond_the_region(stream_of):
     region = {"region": {"latitude": (40, 60), "longitude": (0, 3)}}
     cost = reading_cost(
         stream_of((1, 3, 4), memory=4 * 10 * PLANE, **region),
-        WindowPlan(np.arange(97), batch_size=1, seed=0, block=97),
+        WindowPlan(np.arange(97), batch_size=1, seed=0, segment=97),
     )
     assert cost.ratio == pytest.approx(1, rel=0.05)
     assert cost.advice is None
@@ -103,14 +104,14 @@ def test_smaller_chunks_are_left_out_beyond_the_region(stream_of):
 
 def test_what_is_not_zarr_should_be_prepared(stream_of):
     stream = stream_of(None, memory=4 * 10 * PLANE, chunked=False)
-    cost = reading_cost(stream, WindowPlan(np.arange(97), batch_size=1, seed=0, block=7))
+    cost = reading_cost(stream, WindowPlan(np.arange(97), batch_size=1, seed=0, segment=7))
     assert cost.advice is not None
     assert "not plain Zarr" in cost.advice
 
 
 def test_the_audit_warns_where_reading_is_slower_than_training(stream_of):
     stream = stream_of((10, 6, 8), memory=4 * 10 * PLANE)
-    cost = reading_cost(stream, WindowPlan(np.arange(97), batch_size=1, seed=0, block=7))
+    cost = reading_cost(stream, WindowPlan(np.arange(97), batch_size=1, seed=0, segment=7))
     cost = replace(cost, windows_per_second=100.0)
     slow = cost.finding(8, seconds_per_batch=0.04)
     assert (slow.severity, slow.rule) == ("warning", "reading-slow")

@@ -17,7 +17,7 @@ import zarr
 from climlstm.config import Config, load_config
 from climlstm.data.cube.cube import plan_cube
 from climlstm.data.statistics.statistics import compute_statistics
-from climlstm.data.windows.plan import valid_starts
+from climlstm.data.windows.starts import valid_starts
 from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError, DataError
 from climlstm.model.saving import digest, load_forecaster
 from climlstm.runs import check_run, find_trained, open_cube

@@ -5,7 +5,13 @@ import psutil
 import pytest
 import torch
 
-from climlstm.data.store.memory import SHARE, Buffers, _left_in_groups, free_memory, memory_budget
+from climlstm.data.store.memory import (
+    SHARE,
+    BufferPool,
+    _left_in_groups,
+    free_memory,
+    memory_budget,
+)
 
 
 def test_processes_share_what_is_free():
@@ -58,7 +64,7 @@ def test_without_control_groups_nothing_is_assumed(tmp_path):
 
 
 def test_buffers_come_back_when_nobody_holds_them():
-    buffers = Buffers()
+    buffers = BufferPool()
     first = buffers.take((3, 4))
     place = first.ctypes.data
     view = torch.from_numpy(first)[1:]
@@ -73,14 +79,14 @@ def test_buffers_come_back_when_nobody_holds_them():
 
 
 def test_buffers_do_not_pile_up():
-    buffers = Buffers()
+    buffers = BufferPool()
     for size in (10_000, 200_000, 1_000_000, 50_000, 3_000_000):
         buffers.take((size,))[:] = 1
     assert buffers.nbytes <= 4 * 3_100_000
 
 
 def test_what_is_held_keeps_its_values():
-    buffers = Buffers()
+    buffers = BufferPool()
     held = []
     for value in range(5):
         array = buffers.take((100,))

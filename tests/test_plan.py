@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from climlstm.data.windows.plan import (
     ORDER_MEMORY,
     WindowPlan,
-    choose_strips,
+    choose_segments,
+    share,
+)
+from climlstm.data.windows.starts import (
     evenly_spaced,
     plan_windows,
-    share,
     valid_starts,
 )
 from climlstm.errors import DataError
@@ -54,13 +56,13 @@ def test_period_without_windows_is_an_error():
 @given(
     gaps=st.sets(st.integers(0, 119), max_size=12),
     batch=st.sampled_from([(1, 1), (4, 4), (6, 3), (8, 2), (8, 8)]),
-    block=st.sampled_from([4, 8, 12, 64]),
+    segment=st.sampled_from([4, 8, 12, 64]),
     epoch=st.integers(0, 3),
 )
-def test_each_window_comes_once(gaps, batch, block, epoch):
+def test_each_window_comes_once(gaps, batch, segment, epoch):
     batch_size, mixed = batch
     starts = np.array([i for i in range(120) if i not in gaps])
-    plan = WindowPlan(starts, batch_size=batch_size, seed=7, block=block, mixed=mixed)
+    plan = WindowPlan(starts, batch_size=batch_size, seed=7, segment=segment, mixed=mixed)
     batches = np.concatenate(plan.groups(epoch))
     assert batches.shape == (starts.size // batch_size, batch_size)
     assert np.unique(batches).size == batches.size
@@ -69,16 +71,16 @@ def test_each_window_comes_once(gaps, batch, block, epoch):
 
 def test_order_depends_on_seed_and_epoch_alone():
     starts = np.arange(200)
-    plan = WindowPlan(starts, batch_size=8, seed=1, block=16)
-    again = WindowPlan(starts, batch_size=8, seed=1, block=16)
-    other = WindowPlan(starts, batch_size=8, seed=2, block=16)
+    plan = WindowPlan(starts, batch_size=8, seed=1, segment=16)
+    again = WindowPlan(starts, batch_size=8, seed=1, segment=16)
+    other = WindowPlan(starts, batch_size=8, seed=2, segment=16)
     np.testing.assert_array_equal(order(plan, 5), order(again, 5))
     assert not np.array_equal(order(plan, 5), order(plan, 6))
     assert not np.array_equal(order(plan, 5), order(other, 5))
 
 
 def test_a_resume_leaves_out_what_is_done():
-    plan = WindowPlan(np.arange(200), batch_size=8, seed=1, block=16)
+    plan = WindowPlan(np.arange(200), batch_size=8, seed=1, segment=16)
     whole = order(plan, 2)
     for first in range(25):
         np.testing.assert_array_equal(np.concatenate(plan.groups(2, first)), whole[first:])
@@ -87,18 +89,18 @@ def test_a_resume_leaves_out_what_is_done():
 
 def test_order_is_the_same_in_every_release():
     """Numbers written down once: resuming under a newer NumPy must find the same order."""
-    plan = WindowPlan(np.arange(31), batch_size=2, seed=0, block=7)
-    strips = [3, 18, 5, 20, 2, 17, 4, 19, 1, 16, 7, 22, 10, 25, 9]  # fmt: skip
-    strips += [24, 6, 21, 8, 23, 12, 27, 13, 28, 11, 26, 15, 30, 14, 29]  # fmt: skip
-    assert order(plan, 0).ravel().tolist() == strips
+    plan = WindowPlan(np.arange(31), batch_size=2, seed=0, segment=7)
+    mixed = [3, 18, 5, 20, 2, 17, 4, 19, 1, 16, 7, 22, 10, 25, 9]  # fmt: skip
+    mixed += [24, 6, 21, 8, 23, 12, 27, 13, 28, 11, 26, 15, 30, 14, 29]  # fmt: skip
+    assert order(plan, 0).ravel().tolist() == mixed
     plan = WindowPlan(np.arange(13), batch_size=3, seed=0)
     free = [0, 7, 8, 3, 4, 10, 1, 6, 11, 2, 5, 12]
     assert order(plan, 0).ravel().tolist() == free
 
 
-def test_strips_of_a_lane_follow_one_another_in_chains():
-    """13 windows a strip, 8 of them in each of 2 stretches: two chains of four."""
-    plan = WindowPlan(np.arange(2 * 8 * 13), batch_size=2, seed=3, block=13)
+def test_segments_of_a_stratum_follow_one_another_in_runs():
+    """13 windows a segment, 8 segments in each of 2 strata: two runs of four."""
+    plan = WindowPlan(np.arange(2 * 8 * 13), batch_size=2, seed=3, segment=13)
     orders = [np.array([group.min(axis=0) for group in plan.groups(epoch)]) for epoch in range(6)]
     followed = np.stack([(np.diff(first, axis=0) == 13).sum(axis=0) for first in orders])
     assert followed.min() == 3 + 3
@@ -106,24 +108,24 @@ def test_strips_of_a_lane_follow_one_another_in_chains():
 
 
 def test_workers_divide_each_batch():
-    groups = WindowPlan(np.arange(100), batch_size=10, seed=0, block=5).groups(0)
+    groups = WindowPlan(np.arange(100), batch_size=10, seed=0, segment=5).groups(0)
     parts = [np.concatenate(share(groups, rank=rank, world=4)) for rank in range(4)]
     assert [part.shape[1] for part in parts] == [3, 3, 2, 2]
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), np.concatenate(groups))
 
 
-def test_workers_read_different_strips():
-    plan = WindowPlan(np.arange(4 * 8 * 13), batch_size=8, seed=0, block=13)
+def test_workers_read_different_segments():
+    plan = WindowPlan(np.arange(4 * 8 * 13), batch_size=8, seed=0, segment=13)
     parts = [np.concatenate(share(plan.groups(0), rank=rank, world=2)) for rank in range(2)]
-    strips = [np.unique(part // 13) for part in parts]
-    assert strips[0].size == strips[1].size == 16
-    assert np.intersect1d(*strips).size == 0
+    segments = [np.unique(part // 13) for part in parts]
+    assert segments[0].size == segments[1].size == 16
+    assert np.intersect1d(*segments).size == 0
 
 
-@pytest.mark.parametrize(("block", "mixed"), [(1, None), (13, 8), (26, 4)])
-def test_each_worker_has_its_own_part_of_the_period_in_all_epochs(block, mixed):
+@pytest.mark.parametrize(("segment", "mixed"), [(1, None), (13, 8), (26, 4)])
+def test_each_worker_has_its_own_part_of_the_period_in_all_epochs(segment, mixed):
     """So nothing is read twice on a machine, and what a worker keeps serves it again."""
-    plan = WindowPlan(np.arange(4 * 8 * 13), batch_size=8, seed=0, block=block, mixed=mixed)
+    plan = WindowPlan(np.arange(4 * 8 * 13), batch_size=8, seed=0, segment=segment, mixed=mixed)
     seen = [
         np.unique(
             [np.concatenate(share(plan.groups(epoch), rank=rank, world=2)) for epoch in (0, 1)]
@@ -134,23 +136,23 @@ def test_each_worker_has_its_own_part_of_the_period_in_all_epochs(block, mixed):
     assert seen[0].size == seen[1].size == 2 * 8 * 13
 
 
-@pytest.mark.parametrize("block", [1, 13])
-def test_each_batch_is_spread_over_the_whole_period(block):
-    plan = WindowPlan(np.arange(4 * 8 * 13), batch_size=8, seed=0, block=block)
+@pytest.mark.parametrize("segment", [1, 13])
+def test_each_batch_is_spread_over_the_whole_period(segment):
+    plan = WindowPlan(np.arange(4 * 8 * 13), batch_size=8, seed=0, segment=segment)
     for batch in order(plan, 0):
         np.testing.assert_array_equal(np.sort(batch) // (4 * 13), np.arange(8))
 
 
 @pytest.mark.parametrize(("memory", "mixed"), [(2 * 10**9, 16), (10**9, 8), (6 * 10**8, 4)])
 def test_windows_of_a_batch_begin_at_all_hours(memory, mixed):
-    """Strips of 24 hours would begin at the same hour, and so would all windows of a batch."""
-    block, chosen = choose_strips(
+    """Segments of 24 hours would begin at the same hour, and so would all windows of a batch."""
+    segment, chosen = choose_segments(
         40_000, length=4, batch_size=16, step_bytes=10**6, memory=memory, chunk=1
     )
     assert chosen == mixed
-    groups = WindowPlan(np.arange(40_000), batch_size=16, seed=0, block=block, mixed=mixed).groups(
-        0
-    )
+    groups = WindowPlan(
+        np.arange(40_000), batch_size=16, seed=0, segment=segment, mixed=mixed
+    ).groups(0)
     hours = np.concatenate(groups) % 24
     assert np.mean([np.unique(batch).size for batch in hours]) > 8
 
@@ -158,35 +160,37 @@ def test_windows_of_a_batch_begin_at_all_hours(memory, mixed):
 @pytest.mark.parametrize("memory", [9 * 10**8, 10**9, 3 * 10**9, 10**10, None])
 def test_two_groups_fit_into_memory(memory):
     length, batch_size, step_bytes = 8, 24, 10**6
-    block, mixed = choose_strips(
+    segment, mixed = choose_segments(
         20_000, length=length, batch_size=batch_size, step_bytes=step_bytes, memory=memory, chunk=5
     )
     batch = batch_size * length
     parts = batch_size // mixed
-    needed = 2 * (mixed * (block + parts * (length - 1)) + batch) * step_bytes
+    needed = 2 * (mixed * (segment + parts * (length - 1)) + batch) * step_bytes
     assert needed <= (memory or ORDER_MEMORY)
-    plan = WindowPlan(np.arange(20_000), batch_size=batch_size, seed=0, block=block, mixed=mixed)
+    plan = WindowPlan(
+        np.arange(20_000), batch_size=batch_size, seed=0, segment=segment, mixed=mixed
+    )
     assert np.unique(np.concatenate(plan.groups(0))).size == 20_000 // 24 * 24
 
 
 def test_a_cube_that_fits_is_shuffled_freely():
     settings = {"length": 6, "batch_size": 32, "step_bytes": 10_000}
-    assert choose_strips(4000, memory=10**8, **settings) == (1, 32)
-    block, mixed = choose_strips(4000, memory=5 * 10**7, **settings)
-    assert block > 1
+    assert choose_segments(4000, memory=10**8, **settings) == (1, 32)
+    segment, mixed = choose_segments(4000, memory=5 * 10**7, **settings)
+    assert segment > 1
     assert mixed == 32
 
 
 def test_without_a_budget_large_grids_are_not_refused():
     """At 0.25 degrees a batch alone is larger than what is usual."""
-    block, mixed = choose_strips(10_000, length=8, batch_size=16, step_bytes=25 * 10**6)
-    assert block >= 4 * 7
+    segment, mixed = choose_segments(10_000, length=8, batch_size=16, step_bytes=25 * 10**6)
+    assert segment >= 4 * 7
     assert mixed == 4
 
 
 def test_too_little_memory_is_refused():
     with pytest.raises(DataError, match=r"data\.memory"):
-        choose_strips(1000, length=8, batch_size=4, step_bytes=10**9, memory=2 * 10**9)
+        choose_segments(1000, length=8, batch_size=4, step_bytes=10**9, memory=2 * 10**9)
 
 
 def test_too_many_workers_are_refused():

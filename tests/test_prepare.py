@@ -15,6 +15,7 @@ import zarr
 from climlstm.config import DataConfig
 from climlstm.data.cube.cube import CubePlan, plan_cube
 from climlstm.data.prepare import Layout, _Writer, choose_layout, estimate, prepare, restrict
+from climlstm.data.sources.origin import open_zarr
 from climlstm.data.statistics.statistics import compute_statistics
 from climlstm.errors import DataError
 
@@ -59,7 +60,7 @@ def source(tmp_path) -> xr.Dataset:
         dataset[name].attrs["units"] = units
     dataset["orography"].attrs["standard_name"] = "surface_geopotential"
     dataset.chunk(time=16).to_zarr(tmp_path / "source.zarr", consolidated=False)
-    return xr.open_zarr(tmp_path / "source.zarr", chunks={}, consolidated=False)
+    return open_zarr(tmp_path / "source.zarr", consolidated=False)
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_store_holds_the_cube(plan, tmp_path):
 def test_store_is_a_source(plan, tmp_path, monkeypatch):
     """The cube of the prepared store is the cube, and its statistics are inside."""
     prepare(plan, tmp_path / "cube.zarr", data=DATA)
-    again = plan_cube(xr.open_zarr(tmp_path / "cube.zarr", chunks={}), DATA)
+    again = plan_cube(open_zarr(tmp_path / "cube.zarr"), DATA)
     xr.testing.assert_equal(again.cube.compute(), plan.cube.compute())
     train, *others = (DATA.periods.bounds(name) for name in ("train", "valid", "test"))
     asked = {"channels": ("z500", "t2m"), "train": train, "others": others}

@@ -14,6 +14,7 @@ from zarr.storage import LocalStore, WrapperStore
 
 from climlstm.config import DataConfig
 from climlstm.data.cube.cube import CubePlan, plan_cube
+from climlstm.data.sources.origin import open_zarr
 from climlstm.data.statistics.climatology import climatology
 from climlstm.data.statistics.statistics import compute_statistics
 from climlstm.data.store.remote import Cache
@@ -81,7 +82,7 @@ def store(tmp_path) -> FarStore:
 
 
 def plan_of(store: FarStore) -> CubePlan:
-    return plan_cube(xr.open_zarr(store, chunks={}, consolidated=False), DATA)
+    return plan_cube(open_zarr(store, consolidated=False), DATA)
 
 
 def open_stream(plan: CubePlan, **options) -> WindowStream:
@@ -92,7 +93,7 @@ def open_stream(plan: CubePlan, **options) -> WindowStream:
 
 def read_all(stream: WindowStream, expected: np.ndarray, epoch: int = 0) -> None:
     """All windows of an epoch, each compared with what lies on disk."""
-    groups = WindowPlan(np.arange(196), batch_size=4, seed=0, block=11).groups(epoch)
+    groups = WindowPlan(np.arange(196), batch_size=4, seed=0, segment=11).groups(epoch)
     for starts, window in zip(np.concatenate(groups), stream.windows(groups), strict=True):
         values = expected[starts[:, None] + np.arange(4)]
         np.testing.assert_array_equal(window.history, values[:, :2])

@@ -18,10 +18,19 @@ from hypothesis import strategies as st
 from climlstm.config import DataConfig
 from climlstm.data.cube.cube import CubePlan, plan_cube
 from climlstm.data.cube.forcing import forcing_fields
-from climlstm.data.store import parts
-from climlstm.data.store.parts import StoredPart
-from climlstm.data.windows.plan import WindowPlan, in_order, plan_windows, share
-from climlstm.data.windows.stream import WindowStream, lay_out
+from climlstm.data.sources.origin import follow, open_zarr
+from climlstm.data.store import stored_part
+from climlstm.data.store.stored_part import StoredPart
+from climlstm.data.windows.layout import lay_out
+from climlstm.data.windows.plan import (
+    WindowPlan,
+    in_order,
+    share,
+)
+from climlstm.data.windows.starts import (
+    plan_windows,
+)
+from climlstm.data.windows.stream import WindowStream
 from climlstm.errors import DataError
 
 FORCING = ("cos_zenith", "season")
@@ -84,10 +93,10 @@ def assert_naive(
 
 
 @pytest.mark.parametrize("memory", [10**9, 12_000])
-@pytest.mark.parametrize("block", [1, 8])
-def test_windows_equal_naive_ones(memory, block):
+@pytest.mark.parametrize("segment", [1, 8])
+def test_windows_equal_naive_ones(memory, segment):
     cube = make_cube()
-    groups = WindowPlan(np.arange(56), batch_size=4, seed=0, block=block).groups(0)
+    groups = WindowPlan(np.arange(56), batch_size=4, seed=0, segment=segment).groups(0)
     with open_stream(cube, memory=memory) as stream:
         assert_naive(stream, cube, groups)
 
@@ -95,7 +104,7 @@ def test_windows_equal_naive_ones(memory, block):
 @pytest.mark.parametrize("memory", [10**9, 12_000])
 def test_forcings_are_those_of_the_steps_led_to(memory):
     cube = make_cube()
-    groups = WindowPlan(np.arange(56), batch_size=4, seed=0, block=8).groups(0)
+    groups = WindowPlan(np.arange(56), batch_size=4, seed=0, segment=8).groups(0)
     with open_stream(cube, memory=memory, forcing=FORCING) as stream:
         for starts, window in zip(np.concatenate(groups), stream.windows(groups), strict=True):
             led_to = cube.time.values[starts[:, None] + np.arange(1, 5)].ravel()
@@ -185,7 +194,7 @@ def write_store(folder: Path, layout: dict, steps: int = 60) -> xr.Dataset:
             encoding[name]["shards"] = tuple(shards)
     place = folder / f"{time.monotonic_ns()}.zarr"
     source.to_zarr(place, encoding=encoding, zarr_format=layout["version"], consolidated=False)
-    return xr.open_zarr(place, chunks={}, consolidated=False)
+    return open_zarr(place, consolidated=False)
 
 
 def plan_of(source: xr.Dataset, **options) -> CubePlan:
@@ -237,9 +246,8 @@ def check_windows(
     """Stream the store with so many workers, from the middle of an epoch on, beside xarray."""
     source = write_store(folder, layout)
     if not decoded:
-        source = xr.open_zarr(
-            source.encoding["source"], chunks={}, consolidated=False, mask_and_scale=False
-        )
+        place = source.encoding["source"]
+        source = open_zarr(place, consolidated=False, mask_and_scale=False)
     channels = (*CHANNELS, "ws10") if layout["wind"] else CHANNELS
     plan = plan_of(source, state=channels, **cells)
     cube = plan.cube
@@ -251,8 +259,8 @@ def check_windows(
     starts = plan_windows(
         cube.time.values, period=period, history=2, horizon=2, step=np.timedelta64(6, "h")
     )
-    block, batch_size, mixed = batches
-    order = WindowPlan(starts, batch_size=batch_size, seed=3, block=block, mixed=mixed)
+    segment, batch_size, mixed = batches
+    order = WindowPlan(starts, batch_size=batch_size, seed=3, segment=segment, mixed=mixed)
     atol = 1e-4 if "coarsen" in cells else 0.0  # sums in the order in which values are stored
     with open_stream(
         plan if straight else cube, horizon=2, memory=memory, threads=2, **scales
@@ -264,21 +272,25 @@ def check_windows(
 
 
 @pytest.mark.parametrize("version", [2, 3])
-@pytest.mark.parametrize("cut", ["nothing", "time", "level"])
+@pytest.mark.parametrize("cut", ["nothing", "time", "level", "computed", "by others"])
 def test_stored_chunks_are_decoded_by_zarrs(tmp_path, version, cut):
     """Should a release of xarray, zarr or zarrs close the short way, this is where one sees it."""
     layout = {"version": version, "codec": "lz4", "chunks": (7, 6, 8), "shards": None}
     layout |= {"order": ["time", "latitude", "longitude"], "upwards": False, "hours": 6}
     source = write_store(tmp_path, layout | {"packed": False, "levels": True, "gap": None})
-    if cut == "time":
-        source = source.isel(time=slice(10, 58))
-    if cut == "level":
-        source = source.sel(level=850).drop_vars("level").rename(t="t850")
-        source = source.assign_coords(level=850)
-    plan = plan_of(source)
+    change = {
+        "nothing": lambda s: s,
+        "time": lambda s: s.isel(time=slice(10, 58)),
+        "level": lambda s: s.sel(level=850).drop_vars("level").rename(t="t850"),
+        "computed": lambda s: s.map(lambda values: values + 0, keep_attrs=True),
+        "by others": lambda s: s.isel(time=slice(10, 58)),
+    }[cut]
+    source = change(source) if cut == "by others" else follow(source, change)
+    plan = plan_of(source.assign_coords(level=850) if cut == "level" else source)
     cube = plan.cube
     with open_stream(plan) as stream:
-        assert [part.how for part in stream.reader.parts] == ["chunks decoded by zarrs"] * 2
+        how = "computed by Dask" if cut in ("computed", "by others") else "chunks decoded by zarrs"
+        assert [part.how for part in stream.reader.parts] == [how] * 2
         assert_naive(stream, cube, in_order(np.arange(40), batch_size=8))
 
 
@@ -295,7 +307,7 @@ def test_stored_chunks_are_decoded_by_zarrs(tmp_path, version, cut):
     ],
 )
 def test_units_are_whole_shards_unless_these_are_large(chunk, shard, plane, steps):
-    assert parts._unit_steps(chunk, shard, plane) == steps
+    assert stored_part._unit_steps(chunk, shard, plane) == steps
 
 
 def test_derived_and_plain_channels_share_their_chunks(tmp_path):
@@ -304,7 +316,7 @@ def test_derived_and_plain_channels_share_their_chunks(tmp_path):
     for name in ("u10", "v10"):
         cube[name].attrs["units"] = "m s-1"
     cube.to_zarr(tmp_path / "wind.zarr", consolidated=False)
-    source = xr.open_zarr(tmp_path / "wind.zarr", chunks={}, consolidated=False)
+    source = open_zarr(tmp_path / "wind.zarr", consolidated=False)
     plan = plan_of(source, state=("u10", "v10", "ws10"))
     groups = in_order(np.arange(30), batch_size=6)
     options = {"channels": ("u10", "v10", "ws10"), "mean": np.zeros(3), "std": np.ones(3)}
@@ -315,11 +327,11 @@ def test_derived_and_plain_channels_share_their_chunks(tmp_path):
             torch.testing.assert_close(speed, torch.hypot(u, v))
 
 
-@pytest.mark.parametrize(("block", "mixed"), [(11, 4), (22, 2), (44, 1)])
-def test_batches_of_mixed_strips_are_views(monkeypatch, block, mixed):
+@pytest.mark.parametrize(("segment", "mixed"), [(11, 4), (22, 2), (44, 1)])
+def test_batches_of_mixed_segments_are_views(monkeypatch, segment, mixed):
     """No copy of the 5 steps of each window: all batches of a group share one block."""
     cube = make_cube(steps=200)
-    plan = WindowPlan(np.arange(196), batch_size=4, seed=0, block=block, mixed=mixed)
+    plan = WindowPlan(np.arange(196), batch_size=4, seed=0, segment=segment, mixed=mixed)
     full = [group for group in plan.groups(0) if None not in lay_out(group, 5).apart]
     assert sum(len(group) for group in full) >= 33
     with open_stream(cube, memory=100_000) as stream:
@@ -328,14 +340,14 @@ def test_batches_of_mixed_strips_are_views(monkeypatch, block, mixed):
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 20])
-def test_what_neighbouring_strips_share_is_decoded_once(tmp_path, monkeypatch, chunk):
-    """Of four strips in a row: windows reach into the next one, and so do chunks."""
+def test_what_neighbouring_segments_share_is_decoded_once(tmp_path, monkeypatch, chunk):
+    """Four segments in a row: windows reach into the next one, and so do chunks."""
     cube = make_cube(steps=100, chunk=chunk)
     for name, units in zip(CHANNELS, ("K", "Pa"), strict=True):
         cube[name].attrs["units"] = units
     cube.to_zarr(tmp_path / "cube.zarr", consolidated=False)
-    plan = plan_of(xr.open_zarr(tmp_path / "cube.zarr", chunks={}, consolidated=False))
-    groups = WindowPlan(np.arange(4 * 24), batch_size=1, seed=0, block=24).groups(0)
+    plan = plan_of(open_zarr(tmp_path / "cube.zarr", consolidated=False))
+    groups = WindowPlan(np.arange(4 * 24), batch_size=1, seed=0, segment=24).groups(0)
     decoded = []
     read = StoredPart.read
 
@@ -356,7 +368,7 @@ def test_what_neighbouring_strips_share_is_decoded_once(tmp_path, monkeypatch, c
 def test_the_first_batch_waits_for_its_own_steps_only(monkeypatch):
     """The rest of its group is read while it is used, and what it had is not read again."""
     cube = make_cube(steps=200)
-    groups = WindowPlan(np.arange(196), batch_size=4, seed=0, block=48, mixed=4).groups(0)
+    groups = WindowPlan(np.arange(196), batch_size=4, seed=0, segment=48, mixed=4).groups(0)
     groups.sort(key=len, reverse=True)
     read = []
     with open_stream(cube, memory=80_000) as stream:
@@ -374,7 +386,7 @@ def test_the_first_batch_waits_for_its_own_steps_only(monkeypatch):
 def test_windows_may_be_kept():
     """Memory is used again only when nobody holds a tensor of it."""
     cube = make_cube()
-    groups = WindowPlan(np.arange(56), batch_size=4, seed=0, block=8, mixed=2).groups(0)
+    groups = WindowPlan(np.arange(56), batch_size=4, seed=0, segment=8, mixed=2).groups(0)
     with open_stream(cube, memory=12_000) as stream:
         windows = [window.target for window in stream.windows(groups)]
     for starts, target in zip(np.concatenate(groups), windows, strict=True):
@@ -383,7 +395,7 @@ def test_windows_may_be_kept():
 
 def test_memory_is_used_again():
     cube = make_cube(steps=300)
-    plan = WindowPlan(np.arange(296), batch_size=4, seed=0, block=8)
+    plan = WindowPlan(np.arange(296), batch_size=4, seed=0, segment=8)
     with open_stream(cube, memory=60_000) as stream:
         for epoch in range(5):
             for window in stream.windows(plan.groups(epoch)):
@@ -412,16 +424,16 @@ def test_small_cube_is_read_once(monkeypatch):
 @pytest.mark.parametrize("kept", [True, False])
 def test_nothing_is_decoded_twice_on_a_node(tmp_path, monkeypatch, workers, kept):
     """Workers together decode what one alone does, but for the chunks in which two of them meet."""
-    monkeypatch.setattr("climlstm.data.store.parts.UNIT_BYTES", 1)  # a task for each chunk
+    monkeypatch.setattr("climlstm.data.store.stored_part.UNIT_BYTES", 1)  # a task for each chunk
     make_cube(steps=604, chunk=4).rename(t850="u10", msl="v10").to_zarr(
         tmp_path / "a.zarr", consolidated=False
     )
-    source = xr.open_zarr(tmp_path / "a.zarr", chunks={}, consolidated=False)
+    source = open_zarr(tmp_path / "a.zarr", consolidated=False)
     for name in ("u10", "v10"):
         source[name].attrs["units"] = "m s-1"
     plan = plan_of(source, state=("u10", "v10"))
-    block = 1 if kept else 25
-    order = WindowPlan(np.arange(600), batch_size=6, seed=0, block=block)
+    segment = 1 if kept else 25
+    order = WindowPlan(np.arange(600), batch_size=6, seed=0, segment=segment)
     decoded = []
     read = StoredPart.read
     monkeypatch.setattr(
@@ -479,7 +491,7 @@ def test_closing_ends_the_threads_at_once():
     cube = make_cube(steps=2000, rows=60, columns=60)
     before = set(threading.enumerate())
     stream = open_stream(cube, memory=200 * 2**20)
-    next(stream.windows(WindowPlan(np.arange(1900), batch_size=2, seed=0, block=100).groups(0)))
+    next(stream.windows(WindowPlan(np.arange(1900), batch_size=2, seed=0, segment=100).groups(0)))
     begun = time.perf_counter()
     stream.close()
     assert time.perf_counter() - begun < 1

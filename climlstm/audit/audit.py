@@ -22,7 +22,7 @@ from climlstm.data.cube.cube import CubePlan, reading
 from climlstm.data.cube.forcing import CHANNELS, forcing_channels, forcing_fields
 from climlstm.data.sources.axes import find_axes
 from climlstm.data.statistics.statistics import Period, Statistics
-from climlstm.data.windows.plan import plan_windows
+from climlstm.data.windows.starts import plan_windows
 from climlstm.errors import ClimLSTMError, DataError
 
 SAMPLE_STEPS = 24

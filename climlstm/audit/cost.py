@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from climlstm.audit.findings import Finding
-from climlstm.data.store.parts import Steps
+from climlstm.data.store.stored_part import Steps
 from climlstm.data.windows.plan import WindowPlan
 from climlstm.data.windows.stream import WindowStream
 
@@ -124,7 +124,7 @@ def _advice(cost: ReadingCost, stream: WindowStream) -> str | None:
         return (
             f"{cost.ratio:.1f} times as much is decoded as used. 'climlstm prepare' writes a store "
             "of just these cells, channels and steps, in chunks that suit the windows; or increase "
-            "data.memory, so that strips of consecutive steps become longer."
+            "data.memory, so that segments of consecutive windows become longer."
         )
     object_bytes = cost.decoded_bytes / cost.chunks
     if remote and object_bytes < SMALL_OBJECT:

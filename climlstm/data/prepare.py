@@ -33,9 +33,11 @@ from zarr.codecs import BloscCodec
 
 from climlstm.config import DataConfig, format_duration, format_size
 from climlstm.data.cube.cube import DIMS, CubePlan, plan_cube
+from climlstm.data.sources.origin import open_zarr
 from climlstm.data.statistics.statistics import STATISTICS, Statistics, compute_statistics
-from climlstm.data.store.parts import Part, Scratch, make_parts
-from climlstm.data.store.reading import jobs_of, read_jobs
+from climlstm.data.store.memory import Scratch
+from climlstm.data.store.parts import Part, make_parts
+from climlstm.data.store.prefetch import jobs_of, read_jobs
 from climlstm.data.store.stored import write_object
 from climlstm.errors import DataError
 from climlstm.files import write_whole, writing
@@ -335,7 +337,7 @@ def _finish(folder: Path, data: DataConfig | None, executor: Executor | None) ->
 def _statistics(folder: Path, data: DataConfig, executor: Executor | None) -> Statistics:
     """Of the training period, with the gaps of all periods, from what was written."""
     plain = data.model_copy(update={"region": None, "coarsen": 1, "static": ()})
-    plan = plan_cube(xr.open_zarr(folder, chunks={}), plain)
+    plan = plan_cube(open_zarr(folder), plain)
     train, *others = data.periods.spans.values()
     return compute_statistics(
         plan,

@@ -20,13 +20,8 @@ from climlstm.data.statistics.climatology import climatology
 from climlstm.data.statistics.statistics import Period, Statistics, compute_statistics
 from climlstm.data.store.memory import memory_budget
 from climlstm.data.store.remote import Cache
-from climlstm.data.windows.plan import (
-    Starts,
-    WindowPlan,
-    choose_strips,
-    evenly_spaced,
-    plan_windows,
-)
+from climlstm.data.windows.plan import WindowPlan, choose_segments
+from climlstm.data.windows.starts import Starts, evenly_spaced, plan_windows
 from climlstm.data.windows.stream import WindowStream
 
 STATISTICS = ".statistics"
@@ -139,7 +134,7 @@ class RunData:
     def order(self, starts: Starts, stream: WindowStream) -> WindowPlan:
         """The order of the training windows; it does not depend on the machine."""
         training = self.config.training
-        block, mixed = choose_strips(
+        segment, mixed = choose_segments(
             starts.size,
             length=stream.length,
             batch_size=training.batch_size,
@@ -148,7 +143,7 @@ class RunData:
             memory=self.config.data.memory,
         )
         return WindowPlan(
-            starts, batch_size=training.batch_size, seed=training.seed, block=block, mixed=mixed
+            starts, batch_size=training.batch_size, seed=training.seed, segment=segment, mixed=mixed
         )
 
     def all_starts(self, period: str) -> Starts:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from climlstm.data.cube.forcing import forcing_fields, forcings_of
-from climlstm.data.windows.plan import valid_starts
+from climlstm.data.windows.starts import valid_starts
 from climlstm.errors import DataError
 from climlstm.forecasting.ensemble import Ensemble, Times
 from climlstm.model.forecaster import Forecaster, Spec

@@ -20,6 +20,7 @@ import yaml
 from climlstm.config.secrets import redact
 from climlstm.data.sources.declarations import Metadata, declare
 from climlstm.data.sources.entries import Entry, check_parameters, parse_entry, read_catalog
+from climlstm.data.sources.origin import follow, with_origins
 from climlstm.errors import CatalogError, missing_extra, nearest
 from climlstm.files import write_text
 
@@ -153,7 +154,7 @@ def _open(
         source = _merge(catalog, contents, name, entry, parameters, opened=opened)
     else:
         source = _read(where, catalog, name, entry, parameters)
-    return declare(source, entry.metadata, where)
+    return follow(source, lambda opened: declare(opened, entry.metadata, where))
 
 
 def _merge(
@@ -220,7 +221,7 @@ def _read(
     try:
         with _quiet():
             _reach(urls, reader.data.storage_options or {})
-            return reader(**options).read()
+            source: xr.Dataset = reader(**options).read()
     except ImportError as error:
         raise missing_extra(where, "cloud", error) from error
     except Exception as error:  # Intake, xarray, the engine and the storage each have their own
@@ -228,6 +229,10 @@ def _read(
         raise CatalogError(
             f"{where} cannot be opened: {_cause(error)} ({redact(urls[0])}).{hint}"
         ) from error
+    if options["engine"] != "zarr" or len(urls) > 1 or "*" in urls[0]:
+        return source
+    storage, group = reader.data.storage_options, options.get("group")
+    return with_origins(source, urls[0], options=storage or None, group=group)
 
 
 def _options(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from climlstm.data.cube.cube import CubePlan, dataset_of
 from climlstm.data.statistics.statistics import digest_of
 from climlstm.data.store.parts import Part, make_parts
-from climlstm.data.store.reading import jobs_of, read_jobs
+from climlstm.data.store.prefetch import jobs_of, read_jobs
 from climlstm.data.store.remote import Cache
 from climlstm.errors import DataError
 from climlstm.files import lock, write_whole

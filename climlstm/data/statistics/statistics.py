@@ -21,7 +21,7 @@ from climlstm.data.cube.cube import CubePlan, dataset_of
 from climlstm.data.cube.recipes import Field
 from climlstm.data.statistics.moments import Account, look, unpack
 from climlstm.data.store.parts import make_parts
-from climlstm.data.store.reading import Job, jobs_of, read_jobs
+from climlstm.data.store.prefetch import Job, jobs_of, read_jobs
 from climlstm.data.store.remote import Cache
 from climlstm.errors import DataError
 from climlstm.files import lock, write_text

@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 S3_OPTIONS = {"anon", "key", "secret", "token", "endpoint_url", "client_kwargs", "config_kwargs"}
 CLIENT_OPTIONS = {"endpoint_url", "region_name"}
 LIMITS = {"connect_timeout", "read_timeout", "retries"}
-"""What is understood of s3fs's options, of its client's and of botocore's, which has limits of its
-own here (ONCE, PATIENCE); others, such as proxies, leave an array with s3fs."""
+"""Options of s3fs, of its client and of botocore that have a counterpart in obstore. The last have
+limits of their own here (ONCE, PATIENCE). Any other option leaves an array with s3fs."""
 
 ONCE = {"max_retries": 0, "retry_timeout": timedelta(seconds=10)}
-"""Requests are tried again by remote.py, so not by the library, too."""
+"""Retries of the library: none, since remote.py retries."""
 
 PATIENCE: dict[str, Any] = {"connect_timeout": "5s", "timeout": "30s"}
 
@@ -39,8 +39,8 @@ def direct_store(array: zarr.Array) -> Store:
         if store is not None and _same_metadata(array, store):
             return store
     except Exception as error:  # each library has errors of its own, and fsspec's is at hand
-        told = redact(f"{type(error).__name__}: {error}")
-        logger.info("'%s' is fetched by fsspec: obstore cannot (%s)", array.path, told)
+        cause = redact(f"{type(error).__name__}: {error}")
+        logger.info("'%s' is fetched by fsspec: obstore cannot (%s)", array.path, cause)
     return own
 
 
@@ -70,7 +70,7 @@ def _translated(store: FsspecStore) -> Store | None:
 
 
 def _s3_config(given: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Options of s3fs as obstore has them."""
+    """Options of s3fs, translated to those of obstore; None where one has no counterpart."""
     client = dict(given.get("client_kwargs") or {})
     limits = set(given.get("config_kwargs") or {})
     if set(given) - S3_OPTIONS or set(client) - CLIENT_OPTIONS or limits - LIMITS:

@@ -1,7 +1,8 @@
-"""How much memory there is for data, and buffers that are used again."""
+"""How much memory there is for data, and memory that is used again."""
 
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import psutil
 from numpy.typing import NDArray
 
 SHARE = 0.4
-"""Part of the memory that is free when a stream opens, and that its data may fill."""
+"""Share of the free memory that the data of a stream may fill."""
 
 
 def memory_budget(wanted: int | None, *, part: float = 1.0) -> int:
@@ -19,7 +20,7 @@ def memory_budget(wanted: int | None, *, part: float = 1.0) -> int:
 
     wanted: `data.memory` of a run file; None: `SHARE` of what is free, within the limits of the
     control groups.
-    part: of it, where several processes of this machine stream.
+    part: share of this process, where several processes of a machine stream.
     """
     return int(part * (SHARE * free_memory() if wanted is None else wanted))
 
@@ -30,7 +31,7 @@ def free_memory() -> int:
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:
-    """What is left below each limit of the control groups (version 2, and 1) that we are in."""
+    """Bytes left below each limit of the control groups (version 2, and 1) of this process."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="ascii").split()
     except OSError:
@@ -41,7 +42,7 @@ def _left_in_groups(root: Path) -> Iterator[int]:
         if controllers and "memory" not in controllers.split(","):
             continue
         base = mount / "memory" if controllers else mount
-        limit, used, cache = (
+        files = (
             ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
             if controllers
             else ("memory.max", "memory.current", "inactive_file")
@@ -49,7 +50,7 @@ def _left_in_groups(root: Path) -> Iterator[int]:
         group = base / path.lstrip("/")
         for folder in (group, *group.parents):
             if folder.is_relative_to(base):
-                yield from _left(folder, limit, used, cache)
+                yield from _left(folder, *files)
 
 
 def _left(folder: Path, limit: str, used: str, cache: str) -> Iterator[int]:
@@ -59,18 +60,17 @@ def _left(folder: Path, limit: str, used: str, cache: str) -> Iterator[int]:
         stat = (folder / "memory.stat").read_text(encoding="ascii")
     except OSError:
         return
-    if most == "max":
-        return
-    reclaimable = re.search(rf"^{cache} (\d+)$", stat, re.MULTILINE)
-    yield max(int(most) - now + (int(reclaimable[1]) if reclaimable else 0), 0)
+    if most != "max":
+        reclaimable = re.search(rf"^{cache} (\d+)$", stat, re.MULTILINE)
+        yield max(int(most) - now + (int(reclaimable[1]) if reclaimable else 0), 0)
 
 
-class Buffers:
+class BufferPool:
     """float32 memory that is handed out again as soon as nobody holds an array of it.
 
     Fresh memory costs more than the copy that fills it, since the system clears every page
-    (3.4 times for a batch of 90 MB). References are counted, so nobody has to give anything back
-    and whoever keeps an array, or a tensor made from it, keeps its values.
+    (3.4 times for a batch of 90 MB). References are counted, so nothing has to be given back, and
+    an array, or a tensor made from it, keeps its values for as long as it is held.
     """
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Buffers:
 
     @property
     def nbytes(self) -> int:
-        """Of all buffers, whether in use or not."""
+        """Size of all buffers, whether in use or not."""
         return sum(buffer.nbytes for buffer in self._buffers)
 
 
@@ -102,4 +102,18 @@ def _holders(objects: list[Any], index: int) -> int:
 
 
 NOBODY = _holders([object()], 0)
-"""What `_holders` counts if nobody but the list holds an object."""
+"""The count of `_holders` where nothing but the list holds an object."""
+
+
+class Scratch(threading.local):
+    """Memory of each thread that its next read overwrites, in numbered slots."""
+
+    def __init__(self) -> None:
+        self._slots: dict[int, NDArray[np.uint8]] = {}
+
+    def take(self, slot: int, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
+        """An array whose values are undefined."""
+        size = int(np.prod(shape)) * dtype.itemsize
+        if slot not in self._slots or self._slots[slot].size < size:
+            self._slots[slot] = np.empty(size, dtype="uint8")
+        return self._slots[slot][:size].view(dtype).reshape(shape)

@@ -1,8 +1,8 @@
-"""What is done to every value of a cube, in one pass over memory where C can be compiled.
+"""Normalisation and sums of all values of a cube, in one pass over memory where C can be compiled.
 
-A cube is decoded at gigabytes a second: each further pass over its values, as NumPy makes one for
-every operation, costs as much as half of that. Without a compiler NumPy does the same, bit for bit
-in `normalise`.
+A cube is decoded at gigabytes a second. NumPy makes a further pass over its values for every
+operation, each of which takes up to half as long as decoding. Without a compiler NumPy is used,
+bit for bit to the same effect in `normalise`.
 """
 
 import ctypes
@@ -20,15 +20,15 @@ Mask = NDArray[np.bool_]
 """(row, column)"""
 
 SLAB_BYTES = 1 << 19
-"""Values that NumPy treats at a time, so that they stay in the processor's cache."""
+"""Bytes of values that NumPy treats at a time, so that they stay in the processor's cache."""
 
 
 def normalise(
     values: Fields, out: Fields, *, mean: np.float32, std: np.float32, hidden: Mask | None
 ) -> bool:
-    """Write (values - mean) / std into `out`; whether all of it is finite.
+    """Write (values - mean) / std into `out`, and return whether all of it is finite.
 
-    hidden: (row, column), True where to write 0 whatever the value; nowhere, if None.
+    hidden: (row, column), True where 0 is written whatever the value; None: nowhere.
     """
     library = _library()
     if library is None or not _side_by_side(out):
@@ -65,8 +65,8 @@ def _normalise_by_numpy(
 
 
 def sums(values: Fields, shift: np.float32) -> NDArray[np.float64]:
-    """By row, sums (4, row) of values - shift and of its squares, and of changes from each step to
-    the next and of their squares: within a row in float32, across rows and steps in float64.
+    """Sums (4, row) of values - shift, of its squares, of changes from each step to the next, and
+    of their squares: in C within a row in float32, across steps in float64.
 
     Not finite where some value is not.
     """
@@ -82,27 +82,19 @@ def sums(values: Fields, shift: np.float32) -> NDArray[np.float64]:
 
 
 def _sums_by_numpy(values: Fields, shift: np.float32) -> NDArray[np.float64]:
-    steps, rows, columns = values.shape
-    size = max(1, SLAB_BYTES // (4 * rows * columns))
-    work = np.empty((min(size, steps), rows, columns), dtype="float32")
-    ones = np.ones(columns, dtype="float32")
-    found = np.zeros((4, rows))
     with np.errstate(invalid="ignore", over="ignore"):
-        for first in range(0, steps, size):
-            slab = values[first : first + size]
-            before = values[max(first - 1, 0) : first + len(slab) - 1]
-            for which, (of, minus) in enumerate(
-                ((slab, np.full_like(slab[:1], shift)), (slab[len(slab) - len(before) :], before))
-            ):
-                deviation = np.subtract(of, minus, out=work[: len(of)])
-                for square, other in enumerate((ones, deviation)):
-                    total = np.vecdot(deviation, other).sum(axis=0, dtype="float64")
-                    found[2 * which + square] += total
-    return found
+        of_values, of_changes = values - np.float32(shift), np.diff(values, axis=0)
+        return np.stack(
+            [
+                (each.astype("float64") ** power).sum(axis=(0, 2))
+                for each in (of_values, of_changes)
+                for power in (1, 2)
+            ]
+        )
 
 
 def _side_by_side(fields: NDArray) -> bool:
-    """Whether C can read it: float32, neighbouring columns without a gap."""
+    """Whether C can read fields: float32, neighbouring columns without a gap."""
     return fields.dtype == np.float32 and fields.strides[-1] == 4
 
 

@@ -1,8 +1,8 @@
-"""Arrays of a Zarr store behind lazy variables, read chunk by chunk into memory that is used again.
+"""Arrays of a Zarr store, read chunk by chunk into memory that is used again.
 
 A Dask task that goes through xarray and zarr-python costs half a millisecond and fresh memory for
-each chunk. `zarrs` decodes straight into a given array; this module asks it directly, and
-zarr-python where `zarrs` does not know a codec. It is the only one that looks behind xarray.
+each chunk. `zarrs` decodes straight into a given array; where it does not know a codec,
+zarr-python reads.
 """
 
 import itertools
@@ -10,10 +10,9 @@ import json
 import logging
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,20 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
+from climlstm.data.sources.origin import origin_of
 from climlstm.data.store.remote import Cache, Mirror, is_remote
 
 logger = logging.getLogger(__name__)
 
-LARGEST = 1 << 28
-"""Decoded bytes of a remote object, chunk or shard, that is fetched as a whole; of larger ones
-zarr-python fetches parts."""
+MAX_FETCHED_BYTES = 1 << 28
+"""Largest remote object (decoded chunk or shard) that is fetched as a whole; zarr-python reads
+parts of larger ones."""
 
 Span = tuple[int, int]
 """Half-open range of positions."""
+
+Spans = Sequence[Sequence[Span]]
+"""Increasing ranges on each dimension of an array, which follow one another in what is read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,39 +44,17 @@ class StoredArray:
 
     array: zarr.Array
     origin: tuple[int, ...]
-    """Where the variable begins in the array, on each of the array's dimensions."""
+    """Position at which the variable begins on each dimension of the array."""
     axes: tuple[int, ...]
     """The array's dimensions that the variable has, in its order; it has one entry of others."""
-    functions: tuple[Callable[[NDArray], NDArray], ...]
-    """What xarray applies to stored values when it decodes them, in order."""
-    decode: "Decode"
-
-    @cached_property
-    def chunks(self) -> tuple[int, ...]:
-        """Steps of decoding on each dimension of the array: inner chunks of shards."""
-        return tuple(self.array.chunks)
-
-    @property
-    def decoder(self) -> str:
-        """What decodes its chunks: 'zarrs' or 'zarr-python'."""
-        return self.decode.name
+    unpack: Callable[[NDArray], NDArray] | None
+    """Turns stored values into the variable's (CF packing, fill values); None: the same."""
+    reader: "ChunkReader"
 
     @property
     def is_remote(self) -> bool:
-        """Whether `fetch` has something to fetch."""
-        return isinstance(self.decode, DecodeFetched)
-
-    def fetch(self, spans: Sequence[Sequence[Span]]) -> "Fetched | None":
-        """Have the objects of a remote store fetched that `read` needs; None if it needs none."""
-        return self.decode.fetch(spans)
-
-    def read(self, spans: Sequence[Sequence[Span]], out: NDArray) -> None:
-        """Fill `out` with stored values; what `fetch` gave has to be here.
-
-        spans: for each dimension of the array, increasing ranges that follow one another in `out`.
-        out: C-contiguous, of the array's dtype.
-        """
-        self.decode(spans, out)
+        """Whether chunks are fetched before they are read."""
+        return isinstance(self.reader, FetchingReader)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,101 +66,58 @@ class Fetched:
     arrivals: tuple["Future[None]", ...]
 
     def wait(self) -> None:
-        """Until all are here. Raises DataError for one that cannot be had."""
+        """Wait until all are here. Raises DataError for one that cannot be read."""
         for arrival in self.arrivals:
             arrival.result()
 
     def release(self) -> None:
-        """They are not needed any more."""
+        """Say that they are not needed any more."""
         self.mirror.release(self.keys)
 
 
 def find_stored(variable: xr.DataArray, cache: Cache | None = None) -> StoredArray | None:
-    """The Zarr array behind a variable that xarray opened, if it was only cut from it since.
+    """The Zarr array behind a variable that was only cut out or renamed since it was opened.
 
     cache: for objects of a remote store.
-    None for other formats, for values that something was computed from, and where nothing
-    certain can be said.
+    None for other formats, for computed values, and for encodings that only xarray decodes.
     """
+    origin = origin_of(variable)
+    if origin is None or variable.encoding.get("_Unsigned"):
+        return None
     try:
-        layers = variable.data.dask.layers
-        roots = [key for key in layers if key.startswith("original-")]
-        if len(roots) != 1:
-            return None
-        opened = roots[0].removeprefix("original-")
-        cut = [key for key in layers if key not in (roots[0], opened)]
-        if not all(key.startswith("getitem-") for key in cut):
-            return None
-        array, functions = _unwrap(next(iter(layers[roots[0]].values())))
-        if _is_plain(variable):
-            functions = ()
-        placed = _place(variable, array, is_cut=bool(cut))
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-        logger.debug("nothing known of how '%s' is stored: %r", variable.name, error)
+        array = origin.open()
+    except Exception as error:  # each kind of storage has errors of its own
+        logger.info("'%s' is read through Dask: %r", variable.name, error)
         return None
-    if placed is None:
+    axes = tuple(origin.dims.index(dim) for dim in variable.dims)
+    unpack = _unpacking(variable.encoding, array.dtype, variable.dtype)
+    return StoredArray(array, origin.first, axes, unpack, make_reader(array, cache))
+
+
+def _unpacking(
+    encoding: Mapping[Any, Any], stored: np.dtype, decoded: np.dtype
+) -> Callable[[NDArray], NDArray] | None:
+    """What xarray does to stored values: fill values become NaN, then scale and offset."""
+    stated = [encoding[key] for key in ("_FillValue", "missing_value") if key in encoding]
+    fills = [fill for each in stated for fill in np.atleast_1d(each)]
+    scale, offset = encoding.get("scale_factor"), encoding.get("add_offset")
+    if stored == decoded and scale is None and offset is None and np.isnan(fills).all():
         return None
-    return StoredArray(array, *placed, functions, make_decode(array, cache))
+
+    def unpack(values: NDArray) -> NDArray:
+        unpacked = np.array(values, dtype=decoded)
+        for fill in fills:
+            unpacked[values == fill] = np.nan
+        if scale is not None:
+            unpacked *= scale
+        if offset is not None:
+            unpacked += offset
+        return unpacked
+
+    return unpack
 
 
-def _unwrap(adapter: Any) -> tuple[zarr.Array, tuple[Callable[[NDArray], NDArray], ...]]:
-    """The Zarr array inside xarray's lazily indexed one, and the functions that decode values."""
-    functions = []
-    inner = adapter
-    while not isinstance(inner, zarr.Array):
-        key = getattr(inner, "key", None)
-        if key is not None and any(part != slice(None) for part in key.tuple):
-            raise ValueError("indexed before Dask")
-        function = getattr(inner, "func", None)
-        if function is not None:
-            functions.append(function)
-        inner = inner.array if hasattr(inner, "array") else inner._array
-    return inner, tuple(reversed(functions))
-
-
-def _is_plain(variable: xr.DataArray) -> bool:
-    """Whether decoding leaves stored values as they are, since only NaN stands for missing ones."""
-    encoding = variable.encoding
-    packed = "scale_factor" in encoding or "add_offset" in encoding
-    fills = [encoding[key] for key in ("_FillValue", "missing_value") if key in encoding]
-    same = encoding.get("dtype") == variable.dtype and variable.dtype.kind == "f"
-    return same and not packed and bool(np.isnan(fills).all())
-
-
-def _place(
-    variable: xr.DataArray, array: zarr.Array, *, is_cut: bool
-) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """`origin` and `axes` of a StoredArray, by the coordinates where the variable was cut."""
-    if not is_cut:
-        whole = variable.shape == array.shape
-        return ((0,) * array.ndim, tuple(range(array.ndim))) if whole else None
-    parent = array.path.rpartition("/")[0]
-    group = zarr.open_group(array.store, path=parent, mode="r")
-    source = xr.open_zarr(
-        array.store,
-        group=parent or None,
-        chunks=None,
-        decode_timedelta=False,
-        consolidated=group.metadata.consolidated_metadata is not None,
-    )
-    stored = source[array.path.rpartition("/")[2]]
-    kept = [dim for dim in stored.dims if dim not in variable.coords or variable[dim].ndim]
-    if len(kept) != variable.ndim:
-        return None
-    origin = []
-    for dim in stored.dims:
-        name = variable.dims[kept.index(dim)] if dim in kept else dim
-        wanted = np.atleast_1d(variable[name].values)
-        whole = wanted.size == stored.sizes[dim]
-        first = 0 if whole else int(np.flatnonzero(stored[dim].values == wanted[0])[0])
-        found = stored[dim].values[first : first + wanted.size]
-        if not whole and not np.array_equal(found, wanted):
-            return None
-        origin.append(first)
-    return tuple(origin), tuple(stored.dims.index(dim) for dim in kept)
-
-
-class Decode:
+class ChunkReader:
     """Reads and decodes chunks of one array through zarr-python's own pipeline."""
 
     name = "zarr-python"
@@ -187,21 +125,25 @@ class Decode:
     def __init__(self, array: zarr.Array):
         self.array = array
 
-    def fetch(self, spans: Sequence[Sequence[Span]]) -> Fetched | None:
+    def fetch(self, spans: Spans) -> Fetched | None:
+        """Begin to fetch the remote objects that `read` needs; None if it needs none."""
         return None
 
-    def close(self) -> None:
-        pass
+    def read(self, spans: Spans, out: NDArray) -> None:
+        """Fill `out` (C-contiguous, of the array's dtype) with stored values.
 
-    def __call__(self, spans: Sequence[Sequence[Span]], out: NDArray) -> None:
-        places = [list(_places(parts)) for parts in spans]
-        for part in itertools.product(*places):
+        What `fetch` returned has to be here.
+        """
+        for part in itertools.product(*[list(_with_places(each)) for each in spans]):
             here = tuple(slice(*span) for span, _ in part)
             there = tuple(slice(first, first + stop - start) for (start, stop), first in part)
             out[there] = self.array[here]
 
+    def close(self) -> None:
+        """Delete what was fetched; nothing can be read afterwards."""
 
-def _places(spans: Sequence[Span]) -> Iterator[tuple[Span, int]]:
+
+def _with_places(spans: Sequence[Span]) -> Iterator[tuple[Span, int]]:
     """Each range with the position at which it begins in what is read."""
     first = 0
     for start, stop in spans:
@@ -209,7 +151,7 @@ def _places(spans: Sequence[Span]) -> Iterator[tuple[Span, int]]:
         first += stop - start
 
 
-class DecodeByZarrs(Decode):
+class ZarrsReader(ChunkReader):
     """Reads and decodes chunks of an array of a local store through `zarrs`, without asyncio."""
 
     name = "zarrs"
@@ -228,7 +170,7 @@ class DecodeByZarrs(Decode):
         self._outer = tuple(array.shards or array.chunks)
         self._prefix = prefix
 
-    def __call__(self, spans: Sequence[Sequence[Span]], out: NDArray) -> None:
+    def read(self, spans: Spans, out: NDArray) -> None:
         items = [
             self._item(
                 key=self._prefix + key,
@@ -241,9 +183,7 @@ class DecodeByZarrs(Decode):
         ]
         self._pipeline.retrieve_chunks_and_apply_index(items, out)
 
-    def _objects(
-        self, spans: Sequence[Sequence[Span]]
-    ) -> Iterator[tuple[str, list[slice], list[slice]]]:
+    def _objects(self, spans: Spans) -> Iterator[tuple[str, list[slice], list[slice]]]:
         """Key of each stored object, the range within it, and the range in what is read."""
         sizes = zip(spans, self._outer, strict=True)
         pieces = [list(_pieces(parts, size)) for parts, size in sizes]
@@ -252,17 +192,24 @@ class DecodeByZarrs(Decode):
             yield key, [p[1] for p in part], [p[2] for p in part]
 
 
-class DecodeFetched(DecodeByZarrs):
-    """The same for a remote store, whose objects are fetched before."""
+def _pieces(spans: Sequence[Span], size: int) -> Iterator[tuple[int, slice, slice]]:
+    """Chunk, range within it, range within what is read, along one dimension."""
+    for (start, stop), first in _with_places(spans):
+        for chunk in range(start // size, math.ceil(stop / size)):
+            low, high = max(start, chunk * size), min(stop, (chunk + 1) * size)
+            inside = slice(low - chunk * size, high - chunk * size)
+            yield chunk, inside, slice(first + low - start, first + high - start)
 
-    name = "zarrs, fetched ahead"
+
+class FetchingReader(ZarrsReader):
+    """Fetches objects of a remote store, then reads the local copies through `zarrs`."""
 
     def __init__(self, array: zarr.Array, cache: Cache | None):
         self._mirror = Mirror(array, cache)
         self.name = f"zarrs, fetched ahead by {self._mirror.library}"
         super().__init__(array, LocalStore(self._mirror.folder), "")
 
-    def fetch(self, spans: Sequence[Sequence[Span]]) -> Fetched:
+    def fetch(self, spans: Spans) -> Fetched:
         keys = tuple(dict.fromkeys(key for key, _, _ in self._objects(spans)))
         return Fetched(self._mirror, keys, tuple(self._mirror.acquire(keys)))
 
@@ -270,49 +217,39 @@ class DecodeFetched(DecodeByZarrs):
         self._mirror.close()
 
 
-def _pieces(spans: Sequence[Span], size: int) -> Iterator[tuple[int, slice, slice]]:
-    """Chunk, range within it, range within what is read, along one dimension."""
-    for (start, stop), first in _places(spans):
-        for chunk in range(start // size, math.ceil(stop / size)):
-            low, high = max(start, chunk * size), min(stop, (chunk + 1) * size)
-            inside = slice(low - chunk * size, high - chunk * size)
-            yield chunk, inside, slice(first + low - start, first + high - start)
-
-
-def make_decode(array: zarr.Array, cache: Cache | None = None) -> Decode:
-    """The fastest way to decode an array that gives what zarr-python gives.
+def make_reader(array: zarr.Array, cache: Cache | None = None) -> ChunkReader:
+    """The fastest reader of an array that gives what zarr-python gives.
 
     cache: for objects of a remote store.
     """
     object_bytes = array.dtype.itemsize * math.prod(array.shards or array.chunks)
-    decode: DecodeByZarrs
+    reader: ZarrsReader
     try:
         if not array.dtype.isnative:
             raise ValueError("bytes in the other order")
         if isinstance(array.store, LocalStore):
-            prefix = f"{array.path}/" if array.path else ""
-            decode = DecodeByZarrs(array, array.store, prefix)
-        elif is_remote(array) and object_bytes <= LARGEST:
-            decode = DecodeFetched(array, cache)
+            reader = ZarrsReader(array, array.store, f"{array.path}/" if array.path else "")
+        elif is_remote(array) and object_bytes <= MAX_FETCHED_BYTES:
+            reader = FetchingReader(array, cache)
         else:
-            return Decode(array)
-        same = _gives_the_same(decode)
+            return ChunkReader(array)
+        same = _gives_the_same(reader)
     except (ImportError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         logger.info("'%s' is decoded by zarr-python: zarrs cannot (%s)", array.path, error)
-        return Decode(array)
-    return decode if same else Decode(array)
+        return ChunkReader(array)
+    return reader if same else ChunkReader(array)
 
 
-def _gives_the_same(decode: DecodeByZarrs) -> bool:
+def _gives_the_same(reader: ZarrsReader) -> bool:
     """Whether the first value is what zarr-python reads."""
-    array = decode.array
+    array = reader.array
     corner = [[(0, min(1, size))] for size in array.shape]
     first = np.empty((1,) * array.ndim, array.dtype)
-    fetched = decode.fetch(corner)
+    fetched = reader.fetch(corner)
     try:
         if fetched is not None:
             fetched.wait()
-        decode(corner, first)
+        reader.read(corner, first)
     finally:
         if fetched is not None:
             fetched.release()
@@ -322,32 +259,8 @@ def _gives_the_same(decode: DecodeByZarrs) -> bool:
 def write_object(array: zarr.Array, values: NDArray, place: Path) -> None:
     """Encode one whole shard (or chunk, without shards) of an array into a file of its own.
 
-    values: of the shape of a shard, C-contiguous.
+    values: in the shape of a shard.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    whole = [slice(0, size) for size in values.shape]
-    try:
-        from zarrs._internal import ChunkItem, CodecPipelineImpl
-
-        pipeline = CodecPipelineImpl(
-            json.dumps(array.metadata.to_dict()),
-            store_config=LocalStore(place.parent),
-            num_threads=1,
-        )
-        item = ChunkItem(
-            key=place.name,
-            chunk_subset=whole,
-            chunk_shape=values.shape,
-            subset=whole,
-            shape=values.shape,
-        )
-        pipeline.store_chunks_with_indices([item], values, True)
-    except (ImportError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-        logger.info("'%s' is encoded by zarr-python: zarrs cannot (%s)", array.path, error)
-        _write_by_zarr(array, values, place)
-
-
-def _write_by_zarr(array: zarr.Array, values: NDArray, place: Path) -> None:
     with tempfile.TemporaryDirectory(dir=place.parent) as aside:
         alike = zarr.create_array(
             aside,

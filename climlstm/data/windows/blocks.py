@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from climlstm.data.cube.cube import CubePlan, dataset_of
 from climlstm.data.cube.forcing import forcing_channels, forcing_fields
-from climlstm.data.store.parts import Part, Steps, make_parts
+from climlstm.data.store.parts import Part, make_parts
 from climlstm.data.store.passes import normalise
-from climlstm.data.store.reading import Job, read_jobs
+from climlstm.data.store.prefetch import Job, read_jobs
 from climlstm.data.store.remote import Cache
+from climlstm.data.store.stored_part import Steps
 from climlstm.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -38,10 +39,10 @@ class Scaling:
     std: NDArray[np.float64]
     """(C,)"""
     observed: NDArray[np.bool_] | None = None
-    """(C, H, W); everywhere, if None."""
+    """(C, H, W); None: everywhere."""
 
     def apply(self, channel: int, values: NDArray, out: Block) -> bool:
-        """Normalise one channel (step, H, W) into `out`; whether all of it is finite."""
+        """Normalise one channel (step, H, W) into `out`, and return whether all of it is finite."""
         return normalise(
             *(values, out),
             mean=np.float32(self.mean[channel]),
@@ -51,7 +52,7 @@ class Scaling:
 
     @cached_property
     def _hidden(self) -> list[NDArray[np.bool_] | None]:
-        """Of each channel, the cells (H, W) never observed, if there are any."""
+        """The cells (H, W) of each channel that are never observed, if there are any."""
         if self.observed is None:
             return [None] * len(self.mean)
         return [None if seen.all() else ~seen for seen in self.observed]
@@ -84,7 +85,7 @@ class BlockReader:
         self.forcing = tuple(forcing)
         depth = len(self.channels) + len(forcing_channels(self.forcing))
         self.shape = (depth, self.latitude.size, self.longitude.size)
-        """Of one step: (C + F, H, W)."""
+        """Shape of one step: (C + F, H, W)."""
         self.scaling = scaling
         self.parts = make_parts(cube, self.channels, remote_cache)
         self._alike = _alike(self.parts)
@@ -94,12 +95,12 @@ class BlockReader:
 
     @property
     def step_bytes(self) -> int:
-        """Of one step in a block."""
+        """Size of one step in a block."""
         return 4 * int(np.prod(self.shape))
 
     @property
     def chunk_steps(self) -> int:
-        """Steps of the cube that storage decodes together, at most."""
+        """Largest number of steps of the cube that storage decodes together."""
         return max(int(np.unique(p.chunks, return_counts=True)[1].max()) for p in self.parts)
 
     def describe(self) -> str:
@@ -115,12 +116,12 @@ class BlockReader:
         """End at once; a read that is under way fails."""
         self._closed.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
-        for part in self.parts:  # whoever waits for what is fetched is told
+        for part in self.parts:  # ends the waits for objects on their way
             part.close()
         self._pool.shutdown(wait=True)
 
     def covering(self, steps: Steps) -> Steps:
-        """All steps that are decoded in any case if these are read, increasing."""
+        """All steps that are decoded if these are read: those of the same chunks, increasing."""
         wanted = np.zeros(self.times.size, dtype=bool)
         wanted[steps] = True
         for part in self.parts:
@@ -134,12 +135,12 @@ class BlockReader:
         rows: Steps | None = None,
         *,
         wanted: NDArray[np.bool_] | None = None,
-        known: "Known | None" = None,
+        known: "KnownBlock | None" = None,
     ) -> None:
         """Fill rows of `out` (row, C + F, H, W) with steps of the cube, each chunk decoded once.
 
-        steps: in any order, also more than once; rows: where each goes, the first ones if None.
-        wanted: by step of the cube, which ones must be whole; all, if None.
+        steps: in any order, also more than once; rows: where each goes, None: the first ones.
+        wanted: (time,), True for the steps that must be whole; None: all.
         known: another block, from which steps that it has are copied.
         Raises DataError for a value that is missing or infinite though it is observed otherwise.
         """
@@ -164,7 +165,7 @@ class BlockReader:
             goals += [(steps[mine], places[mine]) for mine in pieces] * len(parts)
 
         def place(number: int, values: list[NDArray]) -> None:
-            self._place(*jobs[number], values, *goals[number], out, wanted)
+            self._scale(*jobs[number], values, *goals[number], out, wanted)
 
         read_jobs(jobs, place, self._pool)
         if self.forcing:
@@ -173,7 +174,7 @@ class BlockReader:
         for each in copying:
             each.result()
 
-    def _place(
+    def _scale(
         self,
         part: Part,
         read: Steps,
@@ -183,7 +184,7 @@ class BlockReader:
         out: Block,
         wanted: NDArray[np.bool_] | None,
     ) -> None:
-        """What was read of some channels: normalised into all rows that want it."""
+        """Normalise what was read of some channels into all rows that want it."""
         if self._closed.is_set():
             raise RuntimeError("the stream was closed while it was read")
         where = np.searchsorted(read, steps)
@@ -220,22 +221,22 @@ class BlockReader:
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class KnownBlock:
     """A block that was read already."""
 
     steps: Steps
-    """Of each row."""
+    """Step of each row."""
     block: Block
 
     def find(self, steps: Steps) -> tuple[NDArray[np.bool_], Steps]:
-        """Which of some steps it has, and the rows of those."""
+        """Which of some steps the block has, and the rows of those."""
         unique, rows = np.unique(self.steps, return_index=True)
         at = np.searchsorted(unique, steps).clip(max=unique.size - 1)
         here = unique[at] == steps
         return here, rows[at[here]]
 
     def copy(self, rows: Steps, out: Block, places: Steps) -> None:
-        """Its rows into places of another block."""
+        """Copy rows into places of another block."""
         for first, last in _runs(rows, places) if rows.size else ():
             size = last - first
             out[places[first] : places[first] + size] = self.block[rows[first] : rows[first] + size]
@@ -251,10 +252,9 @@ class KeptBlocks:
         """Which steps have been read."""
 
     def read(self, steps: Steps, out: Block) -> None:
-        """As BlockReader.read; what is decoded besides the steps asked for is kept as well.
+        """Fill `out` with steps; other steps that are decoded with them are kept as well.
 
-        Those may lack values, as steps do that windows go round; asked for later, they are read
-        again and refused.
+        Those may lack values; asked for later, they are read again and refused.
         """
         missing = np.unique(steps[~self.here[steps]])
         if missing.size:
@@ -270,16 +270,11 @@ class KeptBlocks:
 
 
 def _alike(parts: Sequence[Part]) -> list[list[Part]]:
-    """Parts together that have the same units."""
-    groups: list[list[Part]] = []
+    """The parts, those with the same units together."""
+    found: dict[bytes, list[Part]] = {}
     for part in parts:
-        fitting = (g for g in groups if np.array_equal(g[0].units, part.units))
-        group = next(fitting, None)
-        if group is None:
-            groups.append([part])
-        else:
-            group.append(part)
-    return groups
+        found.setdefault(part.units.tobytes(), []).append(part)
+    return list(found.values())
 
 
 def _runs(where: NDArray[np.intp], rows: Steps) -> list[tuple[int, int]]:

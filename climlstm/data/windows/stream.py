@@ -10,8 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
@@ -21,21 +20,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from climlstm.data.cube.cube import CubePlan
-from climlstm.data.store.memory import Buffers, memory_budget
+from climlstm.data.store.memory import BufferPool, memory_budget
 from climlstm.data.store.remote import Cache
-from climlstm.data.windows.blocks import BlockReader, KeptBlocks, Known, Scaling, Steps
-from climlstm.data.windows.plan import Starts
+from climlstm.data.store.stored_part import Steps
+from climlstm.data.windows.blocks import BlockReader, KeptBlocks, KnownBlock, Scaling
+from climlstm.data.windows.layout import BlockLayout, lay_out
+from climlstm.data.windows.starts import Starts
 
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 0.5
-"""While windows are waited for."""
+"""Pause between two looks at `give_up` while a block is not ready."""
 
-SIZES = 8
-"""Of the memory for blocks, up to half of the budget."""
+BLOCK_SIZE_CLASSES = 8
+"""Number of sizes of blocks, up to half of the budget; few, so that a freed block fits the next:
+fresh memory costs more than all reading."""
 
-GROUPS_AHEAD = 8
-"""At most so many groups are read ahead, however small they are."""
+MAX_GROUPS_AHEAD = 8
+"""Largest number of groups that are read ahead, however small they are."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,10 @@ class WindowStream:
     mean, std: (C,), for normalisation; observed: (C, H, W), False where a channel never has values
     (filled with 0, its mean).
     forcing: names as in the run file; see forcing.py.
-    memory: bytes that data may fill; a share of the free memory, if None. A cube that fits, as
-    far as it is used, is read once and kept.
+    memory: bytes that data may fill; None: a share of the free memory. A cube that fits, as far
+    as it is used, is read once and kept.
     remote_cache: keeps objects of a remote store on disk.
-    threads: that read; all processors that the process may use, if None.
+    threads: number of reading threads; None: all processors that the process may use.
     """
 
     def __init__(
@@ -86,10 +88,12 @@ class WindowStream:
     ):
         self.history = history
         self.horizon = horizon
+        self.length = history + horizon
+        """Steps of a window."""
         self.give_up: Callable[[], bool] = lambda: False
-        """Asked while windows are waited for; once it says yes, `windows` ends."""
+        """Asked while a block is not ready; once it returns True, `windows` ends."""
         self.waited_seconds = 0.0
-        """Time in which somebody waited for windows that were not ready."""
+        """Time for which `windows` waited for blocks that were not ready."""
         self.reader = BlockReader(
             cube,
             channels,
@@ -102,10 +106,10 @@ class WindowStream:
         self._channels = len(channels)
         self._device = torch.device(device)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="climlstm-stream")
-        self._blocks = Buffers()
-        self._batches = Buffers()
+        self._blocks = BufferPool()
+        self._batches = BufferPool()
         self._kept: KeptBlocks | None = None
-        self._before: Known | None = None
+        self._before: KnownBlock | None = None
         if self._device.type == "cuda":
             self._copies = torch.cuda.Stream(self._device)
             self._pinned = _Pinned()
@@ -144,9 +148,9 @@ class WindowStream:
             self._kept = KeptBlocks(self.reader)
         if self._before is None and not keep and groups:  # so that the first batch comes soon
             groups = [part for part in np.split(groups[0], [1]) if len(part)] + list(groups[1:])
-        ahead = _Ahead(
+        ahead = _BlocksAhead(
             (lay_out(group, self.length) for group in groups) if keep else self._layouts(groups),
-            start=lambda layout: self._thread.submit(self._read, layout, keep),
+            start=lambda layout: self._thread.submit(self._read_block, layout, keep),
             fits=self._fit,
         )
         try:
@@ -163,11 +167,6 @@ class WindowStream:
         finally:
             ahead.cancel()
 
-    @property
-    def length(self) -> int:
-        """Steps of a window."""
-        return self.history + self.horizon
-
     def keeps(self, groups: Sequence[Starts]) -> bool:
         """Whether all steps of the groups, with those kept already, fit into the budget."""
         needed = np.zeros(self.reader.times.size + self.length, dtype=bool)
@@ -179,9 +178,16 @@ class WindowStream:
         largest = max((group.size for group in groups), default=0) * self.length
         return (int(needed.sum()) + largest) * self.reader.step_bytes <= self.memory
 
-    def _layouts(self, groups: Sequence[Starts]) -> "Iterator[Layout]":
-        """Of each group; with further steps of its last chunks that the next group needs, if there
-        is room for them."""
+    def reads(self, groups: Sequence[Starts]) -> Iterator[Steps]:
+        """The steps that are decoded for each group, where the cube is not kept."""
+        before = np.empty(0, dtype="int64")
+        for layout in self._layouts(groups):
+            yield np.setdiff1d(layout.steps, before)
+            before = layout.steps
+
+    def _layouts(self, groups: Sequence[Starts]) -> Iterator[BlockLayout]:
+        """The layout of each group; if there is room, with further steps of its last chunks that
+        the next group needs."""
         layouts = (lay_out(group, self.length, room=self._room(group)) for group in groups)
         layout = next(layouts, None)
         for following in layouts:
@@ -196,16 +202,14 @@ class WindowStream:
     def _room(self, group: Starts) -> int:
         """Rows of each of two blocks that fit into the budget beside two batches."""
         rows = self.memory // self.reader.step_bytes - 2 * group.shape[1] * self.length
-        return max(0, rows // 2 // SIZES * SIZES)
+        return max(0, rows // 2 // BLOCK_SIZE_CLASSES * BLOCK_SIZE_CLASSES)
 
-    def reads(self, groups: Sequence[Starts]) -> Iterator[Steps]:
-        """Which steps are decoded for each group, where the cube is not kept."""
-        before = np.empty(0, dtype="int64")
-        for layout in self._layouts(groups):
-            yield np.setdiff1d(layout.steps, before)
-            before = layout.steps
+    def _rows(self, layout: BlockLayout) -> int:
+        """Rows of the memory for a block, in one of BLOCK_SIZE_CLASSES sizes."""
+        coarse = max(1, self._room(layout.group) // BLOCK_SIZE_CLASSES)
+        return -(-layout.steps.size // coarse) * coarse
 
-    def _fit(self, blocks: "list[Layout]") -> bool:
+    def _fit(self, blocks: list[BlockLayout]) -> bool:
         """Whether blocks are within the budget, with the batches that may be copied out of them.
 
         Memory is used again for any block that fits into it, so each counts like the largest.
@@ -216,13 +220,7 @@ class WindowStream:
             steps += int(self._kept.here.sum())
         return steps * self.reader.step_bytes <= self.memory
 
-    def _rows(self, layout: "Layout") -> int:
-        """Of the memory for a block: of few sizes, since memory that is too small for the next
-        block is of no use, and fresh memory costs more than all reading."""
-        coarse = max(1, self._room(layout.group) // SIZES)
-        return -(-layout.steps.size // coarse) * coarse
-
-    def _read(self, layout: "Layout", keep: bool) -> Tensor:
+    def _read_block(self, layout: BlockLayout, keep: bool) -> Tensor:
         """A block (step, C + F, H, W) on the device."""
         steps = layout.steps
         shape = (self._rows(layout), *self.reader.shape)
@@ -233,7 +231,7 @@ class WindowStream:
             self._kept.read(steps, block)
         else:
             self.reader.read(steps, block, known=self._before)
-            self._before = Known(steps, block)
+            self._before = KnownBlock(steps, block)
         if pinned is None:
             return torch.from_numpy(block).to(self._device)
         with torch.cuda.stream(self._copies):
@@ -254,7 +252,7 @@ class WindowStream:
             block.record_stream(torch.cuda.current_stream(self._device))
         return block
 
-    def _cut(self, block: Tensor, layout: "Layout", number: int) -> Window:
+    def _cut(self, block: Tensor, layout: BlockLayout, number: int) -> Window:
         """A batch of the windows of a block: a view, if they are evenly spaced in it."""
         rows, apart, starts = layout.rows[number], layout.apart[number], layout.group[number]
         if apart is not None:
@@ -284,41 +282,41 @@ class WindowStream:
         return batch.view(-1, self.length, *self.reader.shape)
 
 
-class _Ahead:
+class _BlocksAhead:
     """Blocks that are read before they are needed."""
 
     def __init__(
         self,
-        layouts: "Iterator[Layout]",
+        layouts: Iterator[BlockLayout],
         *,
-        start: "Callable[[Layout], Future[Tensor]]",
-        fits: "Callable[[list[Layout]], bool]",
+        start: "Callable[[BlockLayout], Future[Tensor]]",
+        fits: Callable[[list[BlockLayout]], bool],
     ):
         self._layouts = layouts
         self._start = start
         self._fits = fits
         self._next = next(layouts, None)
-        self._waiting: deque[tuple[Layout, Future[Tensor]]] = deque()
+        self._waiting: deque[tuple[BlockLayout, Future[Tensor]]] = deque()
 
-    def take(self) -> "tuple[Layout, Future[Tensor]] | None":
+    def take(self) -> "tuple[BlockLayout, Future[Tensor]] | None":
         """The next block, read already or not yet; None after the last."""
         if not self._waiting and self._next is not None:
             self._start_next(self._next)
         return self._waiting.popleft() if self._waiting else None
 
-    def start_more(self, in_use: "Layout") -> None:
+    def start_more(self, in_use: BlockLayout) -> None:
         """Start to read further blocks, as far as they fit beside those in use or waiting."""
-        while self._next is not None and len(self._waiting) < GROUPS_AHEAD:
+        while self._next is not None and len(self._waiting) < MAX_GROUPS_AHEAD:
             if not self._fits([in_use, self._next, *(layout for layout, _ in self._waiting)]):
                 return
             self._start_next(self._next)
 
-    def _start_next(self, layout: "Layout") -> None:
+    def _start_next(self, layout: BlockLayout) -> None:
         self._waiting.append((layout, self._start(layout)))
         self._next = next(self._layouts, None)
 
     def cancel(self) -> None:
-        """Give up what is not being read yet."""
+        """Give up the blocks that are not being read yet."""
         for _, future in self._waiting:
             future.cancel()
 
@@ -336,48 +334,3 @@ class _Pinned:
         if self._pieces[0].numel() < size:
             self._pieces[0] = torch.empty(size, pin_memory=True)
         return self._pieces[0][:size].view(shape)
-
-
-@dataclass(frozen=True, eq=False)
-class Layout:
-    """Which steps make up the block of a group, and where in it its windows begin."""
-
-    group: Starts
-    """(batch, window)"""
-    steps: Steps
-    """Of each row of the block."""
-    rows: Steps
-    """(batch, window): where they begin."""
-
-    @cached_property
-    def apart(self) -> list[int | None]:
-        """Rows from each window of a batch to the next, where these are evenly spaced."""
-        if self.rows.shape[1] == 1:
-            return [1] * len(self.rows)
-        apart = np.diff(self.rows, axis=1)
-        even = (apart == apart[:, :1]).all(axis=1) & (apart[:, 0] >= 0)
-        return [int(a) if e else None for a, e in zip(apart[:, 0], even, strict=True)]
-
-    def with_spare(self, steps: Steps) -> "Layout":
-        """With rows of further steps, which no window begins at."""
-        return replace(self, steps=np.concatenate([self.steps, steps]))
-
-
-def lay_out(group: Starts, length: int, *, room: int = 0) -> Layout:
-    """Each column of the batches by itself, if they span as many steps and it saves copying, or
-    each window by itself, if that takes no more rows than `room`.
-
-    Batches are then evenly spaced rows: views of the block. Otherwise each step comes once, and
-    batches are gathered.
-    """
-    shared = np.unique(np.unique(group)[:, None] + np.arange(length))
-    first = group.min(axis=0)
-    span = group.max(axis=0) - first + length
-    apart = span[0] * span.size
-    if np.all(span == span[0]) and apart <= shared.size + group.size * length:
-        steps = (first[:, None] + np.arange(span[0])).ravel()
-        return Layout(group, steps, np.arange(span.size) * span[0] + group - first)
-    if group.size * length <= room:
-        steps = (group.ravel()[:, None] + np.arange(length)).ravel()
-        return Layout(group, steps, np.arange(group.size).reshape(group.shape) * length)
-    return Layout(group, shared, np.searchsorted(shared, group))

@@ -14,19 +14,19 @@ from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
 from climlstm.data.cube.cube import reading
-from climlstm.data.store.parts import Part, Steps
+from climlstm.data.store.parts import Part
 from climlstm.data.store.remote import REQUESTS
 from climlstm.data.store.stored import Fetched
+from climlstm.data.store.stored_part import Steps
 
 T = TypeVar("T")
 
-SHARE = 4
-"""A task takes one part in so many of each processor's share of what is left to read: a worker
-idles while Dask gives it the next task, so they begin long, and end short, so that none is waited
-for."""
+TASKS_PER_THREAD = 4
+"""A task takes 1/4 of a thread's share of what is left to read: a thread idles while Dask gives it
+the next task, so tasks begin long, and end short, so that no thread waits for another."""
 
-LONGEST_REMOTE = 2
-"""Units that a task reads at most of a remote store, whose objects are fetched in order."""
+MAX_REMOTE_UNITS = 2
+"""Largest number of units that a task reads of a remote store, whose objects come in order."""
 
 Job = tuple[Part, Steps]
 """Steps of one unit of a part."""
@@ -45,18 +45,18 @@ def read_jobs(
     *,
     merge: Callable[[T, T], T] | None = None,
 ) -> list[T]:
-    """What `use` makes of each job's number and values, in order.
+    """The results of `use` for each job's number and values, in order.
 
     pool: None reads in the calling thread, which may be one of several that Dask runs.
-    merge: makes one of two that follow one another; then as few are given as there were tasks.
+    merge: makes one of two neighbouring results; then there is one result for each task.
     The values hold during the call only. Whatever a task raises ends the reading; a DataError
     names the channels whose stored values cannot be read.
     """
-    ahead = _Ahead(jobs)
+    prefetch = _Prefetch(jobs)
 
     def one(number: int) -> T:
         part, steps = jobs[number]
-        with ahead.fetched(number):
+        with prefetch.fetched(number):
             with reading(f"Channel {', '.join(map(repr, part.names))}"):
                 values = part.read(steps)
             return use(number, values)
@@ -65,14 +65,14 @@ def read_jobs(
         found = map(one, numbers)
         return list(found) if merge is None else [reduce(merge, found)]
 
-    longest = LONGEST_REMOTE if any(part.is_remote for part, _ in jobs) else len(jobs)
+    longest = MAX_REMOTE_UNITS if any(part.is_remote for part, _ in jobs) else len(jobs)
     get = dask.get if pool is None else partial(dask.threaded.get, pool=pool)
     tasks = list(_tasks(len(jobs), longest))
     graph = {("read", at): (partial(several, numbers),) for at, numbers in enumerate(tasks)}
     try:
         results: list[list[T]] = get(graph, list(graph))
     finally:
-        ahead.release_all()
+        prefetch.release_all()
     return [each for some in results for each in some]
 
 
@@ -80,13 +80,13 @@ def _tasks(jobs: int, longest: int) -> Iterator[range]:
     """The numbers of jobs, in ranges that become shorter."""
     first = 0
     while first < jobs:
-        size = min(max(1, (jobs - first) // (SHARE * CPU_COUNT)), longest)
+        size = min(max(1, (jobs - first) // (TASKS_PER_THREAD * CPU_COUNT)), longest)
         yield range(first, first + size)
         first += size
 
 
-class _Ahead:
-    """Keeps so many objects on their way that their latency does not show."""
+class _Prefetch:
+    """Requests remote objects for the jobs to come, enough to hide their latency."""
 
     def __init__(self, jobs: Sequence[Job]):
         self._jobs = jobs
@@ -97,7 +97,7 @@ class _Ahead:
 
     @contextmanager
     def fetched(self, number: int) -> Iterator[None]:
-        """While a job has what it needs."""
+        """A context in which the objects of a job are here."""
         with self._lock:
             while self._begun < len(self._jobs) and (
                 self._begun <= number or self._objects < 2 * REQUESTS
@@ -121,6 +121,6 @@ class _Ahead:
                 each.release()
 
     def release_all(self) -> None:
-        """Let go of what no job came for."""
+        """Let go of objects that no job came for."""
         for number in list(self._held):
             self._release(number)
