@@ -25,8 +25,8 @@ import dask
 import numpy as np
 import xarray as xr
 from climlstm_storms import (
-    Bootstrap,
     Detector,
+    GroupBootstrap,
     Linker,
     Region,
     Rules,
@@ -221,7 +221,7 @@ def real() -> Iterator[Row]:
     best = read_tracks(folder / "hurdat2_atlantic_1970_2018.txt")
     best = best[best["time"].dt.year == 1996]
     region = Region("Atlantic", (0, 60), (-100, 0))
-    scores = summarise(verify(era5, best, Rules(region=region)), Bootstrap(), region.name)
+    scores = summarise(verify(era5, best, Rules(region=region)), GroupBootstrap(), region.name)
     value = scores.set_index("metric")["value"]
     yield row("ERA5 1996", "POD of storms", value["pod_storms"], "1", "all", 1.0)
     yield row(

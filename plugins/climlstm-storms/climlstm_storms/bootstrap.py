@@ -21,7 +21,7 @@ BLOCK = 4_000_000
 
 
 @dataclass(frozen=True)
-class Bootstrap:
+class GroupBootstrap:
     """How intervals are made."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012

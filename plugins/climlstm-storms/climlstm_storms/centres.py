@@ -1,10 +1,10 @@
-"""Storm centres in sea-level pressure, with the semantics of DetectNodes of TempestExtremes.
+"""Storm centres in one field of sea-level pressure, by the rules of DetectNodes of TempestExtremes.
 
 Ullrich et al. (2021), Geosci. Model Dev. 14, 5023-5048, https://doi.org/10.5194/gmd-14-5023-2021.
-The order of the steps matters and is theirs: minima, bounds, merging, closed contours.
+The order of the steps is theirs and matters: minima, bounds, merging, closed contours.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,17 +16,13 @@ from scipy.spatial import cKDTree
 from climlstm.grid import wrap_longitude
 from climlstm_storms.mesh import TOLERANCE_DEG, Mesh
 from climlstm_storms.refine import refine
-from climlstm_storms.sphere import Real, chord
-
-Index = NDArray[np.intp]
-Flags = NDArray[np.bool_]
-Field = NDArray[np.floating]
+from climlstm_storms.sphere import Field, Flags, Index, Real, chord
 
 MANY_MINIMA = 0.002
 """Share of the grid from which on minima are examined for plateaus that are too wide."""
 
 CONTOUR_SPACINGS = 2.5
-"""A closed contour is sought within so many grid spacings at least.
+"""Least radius of a closed contour in grid spacings.
 
 A low in the middle of four points is flat over all of them, and its contour runs through points √5
 spacings from the lowest. The rise stays: a low exp(-(r / 500 km)²) rises by 0.78 of its depth
@@ -34,36 +30,36 @@ within 5.5° of its centre, and averaged over cells of 5.6° still by 0.79 of it
 """
 
 MERGE_SPACINGS = 1.5
-"""Minima are merged within so many grid spacings at least: two points that touch at a corner can
-both be minima of one low between them."""
+"""Least merging distance in grid spacings: two points that touch at a corner can both be minima of
+one low between them."""
 
 
 @dataclass(frozen=True)
 class Detector:
-    """What counts as a storm centre. Distances are great-circle degrees.
+    """Conditions on a storm centre. Distances are great-circle degrees, limits included.
 
-    Defaults find any low, as Ullrich et al. (2021) set closed contour and merging.
+    Defaults find any low, with closed contour and merging as in Ullrich et al. (2021).
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     contour_pa: float = 200.0
-    """Rise of sea-level pressure that a closed contour must have; 0: none is asked for, and the
+    """Least rise of sea-level pressure to a closed contour; 0: no contour is asked for, and the
     depth of centres is not determined."""
     contour_deg: float = 5.5
-    """Distance within which it must close."""
+    """Distance within which the contour must close."""
     merge_deg: float = 6.0
     """Of minima this close together the lowest counts; of equal ones the northernmost."""
     warm_core: Literal["ignored", "required", "excluded"] = "ignored"
     """Whether a centre must have a warm core (tropical) or must not (extratropical)."""
     warm_core_levels: tuple[int, int] = (300, 500)
-    """Upper and lower pressure level (hPa) of the thickness that shows it."""
+    """Upper and lower pressure level (hPa) of the thickness that shows a warm core."""
     warm_core_fall: float = 58.8
-    """Fall of thickness that its closed contour must have (m² s⁻², 6 m of height)."""
+    """Least fall of thickness to its closed contour (m² s⁻²; 6 m of height)."""
     warm_core_deg: float = 6.5
     """Distance from the thickness maximum within which that contour must close."""
     warm_core_search_deg: float = 1.0
-    """Distance from the centre within which the maximum is sought."""
+    """Distance from the centre within which the thickness maximum is sought."""
     wind_deg: float = 2.0
     """Distance within which the greatest wind speed is taken."""
     latitude: tuple[float, float] = (-90.0, 90.0)
@@ -78,22 +74,18 @@ class Detector:
     """Whether distances grow with the grid spacing where they would be too short for it."""
 
     def on_grid(self, spacing_deg: float) -> "Detector":
-        """The same with distances that the grid can resolve; unchanged without `adapt`.
-
-        Contours close within CONTOUR_SPACINGS at least, minima are merged within MERGE_SPACINGS,
-        and maxima sought within one.
-        """
+        """The same with distances that the grid can resolve; unchanged without `adapt`."""
         if not self.adapt:
             return self
-        contour = CONTOUR_SPACINGS * spacing_deg
-        return replace(
-            self,
-            contour_deg=max(self.contour_deg, contour),
-            warm_core_deg=max(self.warm_core_deg, contour),
-            merge_deg=max(self.merge_deg, MERGE_SPACINGS * spacing_deg),
-            warm_core_search_deg=max(self.warm_core_search_deg, spacing_deg),
-            wind_deg=max(self.wind_deg, spacing_deg),
-        )
+        least = {
+            "contour_deg": CONTOUR_SPACINGS,
+            "warm_core_deg": CONTOUR_SPACINGS,
+            "merge_deg": MERGE_SPACINGS,
+            "warm_core_search_deg": 1.0,
+            "wind_deg": 1.0,
+        }
+        distances = {n: max(getattr(self, n), k * spacing_deg) for n, k in least.items()}
+        return replace(self, **distances)
 
 
 CENTRE_COLUMNS = dict.fromkeys(("lat", "lon", "slp", "wind", "depth"), "float64") | {
@@ -101,34 +93,29 @@ CENTRE_COLUMNS = dict.fromkeys(("lat", "lon", "slp", "wind", "depth"), "float64"
     "i": "int64",
     "j": "int64",
 }
-"""What is known of a centre, and its type; warm_core is None where there is no thickness."""
+"""Columns of a table of centres and their types; warm_core is None where there is no thickness."""
 
 
 def centres_of(
-    step: Mapping[str, NDArray[np.floating]], mesh: Mesh, detector: Detector
+    step: Mapping[str, Field], mesh: Mesh, detector: Detector
 ) -> dict[str, NDArray[Any]]:
     """Columns of the storm centres in one step: fields (H, W) north to south, eastward.
 
-    step: msl (Pa) and, if there are, wind (m/s) and thickness (m² s⁻²).
+    step: msl (Pa) and, where known, wind (m/s) and thickness (m² s⁻²).
     """
     pressure = mesh.on_sphere(step["msl"])
     rows, columns = _minima(pressure, mesh, detector)
     if detector.contour_pa:
         closed = [
-            mesh.is_closed(pressure, row, column, detector.contour_pa, detector.contour_deg)
-            for row, column in zip(rows, columns, strict=True)
+            mesh.is_closed(pressure, *point, detector.contour_pa, detector.contour_deg)
+            for point in zip(rows, columns, strict=True)
         ]
         rows, columns = rows[closed], columns[closed]
     warm = np.full(rows.size, None)
     if "thickness" in step:
         thinness = -mesh.on_sphere(step["thickness"])
-        warm = np.array(
-            [
-                _has_warm_core(thinness, mesh, detector, row, column)
-                for row, column in zip(rows, columns, strict=True)
-            ],
-            dtype=object,
-        )
+        points = zip(rows, columns, strict=True)
+        warm[:] = [_has_warm_core(thinness, mesh, detector, *point) for point in points]
         if detector.warm_core != "ignored":
             kept = warm.astype(bool) == (detector.warm_core == "required")
             rows, columns, warm = rows[kept], columns[kept], warm[kept]
@@ -136,16 +123,19 @@ def centres_of(
     value = pressure[rows, columns].astype("float64")
     if detector.refine:
         latitude, longitude, value = refine(mesh, pressure, rows, columns)
-    depth = [
-        mesh.depth(pressure, row, column, detector.contour_deg) if detector.contour_pa else np.nan
-        for row, column in zip(rows, columns, strict=True)
-    ]
+    depth, wind = np.full((2, rows.size), np.nan)
+    for n, (row, column) in enumerate(zip(rows, columns, strict=True)):
+        if detector.contour_pa:
+            depth[n] = mesh.depth(pressure, row, column, detector.contour_deg)
+        if "wind" in step:
+            disc = mesh.disc(row, detector.wind_deg)
+            wind[n] = np.fmax.reduce(mesh.values(step["wind"], column, disc)[disc.within])
     return {
         "lat": latitude,
         "lon": longitude,
         "slp": value / 100,
-        "wind": _greatest_wind(step, mesh, detector, rows, columns),
-        "depth": np.array(depth) / 100,
+        "wind": wind,
+        "depth": depth / 100,
         "warm_core": warm,
         "i": columns,
         "j": rows,
@@ -169,8 +159,8 @@ def _minima(pressure: Field, mesh: Mesh, detector: Detector) -> tuple[Index, Ind
     rows, columns = rows[kept], columns[kept]
     if wide.any():
         free = [
-            not _has_lower(pressure, wide, mesh, detector.merge_deg, row, column)
-            for row, column in zip(rows, columns, strict=True)
+            not _has_lower(pressure, wide, mesh, detector.merge_deg, *point)
+            for point in zip(rows, columns, strict=True)
         ]
         rows, columns = rows[free], columns[free]
     return rows, columns
@@ -179,7 +169,8 @@ def _minima(pressure: Field, mesh: Mesh, detector: Detector) -> tuple[Index, Ind
 def _wide_plateaus(lowest: Flags, mesh: Mesh, width_deg: float) -> Flags:
     """Plateaus among the minima wider than this: no contour can close around any of their points.
 
-    They still remove higher minima close to them. Flat fields would else be all candidates.
+    They still remove higher minima close to them. Without this, all points of a flat field would be
+    candidates.
     """
     wide = np.zeros_like(lowest)
     if np.count_nonzero(lowest) < MANY_MINIMA * lowest.size:
@@ -196,7 +187,7 @@ def _wide_plateaus(lowest: Flags, mesh: Mesh, width_deg: float) -> Flags:
 
 
 def _has_lower(
-    pressure: Field, minima: Flags, mesh: Mesh, radius_deg: float, row: Any, column: Any
+    pressure: Field, minima: Flags, mesh: Mesh, radius_deg: float, row: int, column: int
 ) -> bool:
     """Whether one of these minima within the radius is lower than the point."""
     disc = mesh.disc(row, radius_deg)
@@ -204,19 +195,17 @@ def _has_lower(
     return bool(np.any(near & (mesh.values(pressure, column, disc) < pressure[row, column])))
 
 
-def merge(
-    values: NDArray[np.floating], vectors: Real, order: tuple[Real, Real], radius_deg: float
-) -> Index:
+def merge(values: Field, vectors: Real, order: tuple[Real, Real], radius_deg: float) -> Index:
     """Indices of the minima that have no lower one within the radius, lower ones first.
 
-    All minima are compared, not only those that stay. Of equal ones, the first by `order` (last key
-    first, as in numpy.lexsort) stays, and removes the others around it.
+    Each is compared with all minima, those that are removed too. Of equal ones, the first by
+    `order` (last key first, as in numpy.lexsort) stays, and removes the others around it.
     """
     if values.size == 0:
         return np.empty(0, dtype=np.intp)
     radius = chord(radius_deg + TOLERANCE_DEG)
     tree = cKDTree(vectors)
-    neighbours = min(8, values.size)
+    neighbours = min(8, values.size)  # mostly, one of these is lower
     _, near = tree.query(vectors, k=neighbours, distance_upper_bound=radius)
     near = near.reshape(values.size, neighbours)
     extended = np.append(values.astype("float64"), np.inf)
@@ -235,39 +224,12 @@ def merge(
     return np.array(kept, dtype=np.intp)
 
 
-def _has_warm_core(
-    thinness: NDArray[np.floating], mesh: Mesh, detector: Detector, row: int, column: int
-) -> bool:
+def _has_warm_core(thinness: Field, mesh: Mesh, detector: Detector, row: int, column: int) -> bool:
     """Whether thickness falls all round its maximum near the centre; thinness is its negative."""
     disc = mesh.disc(row, detector.warm_core_search_deg)
     near = np.where(disc.within, mesh.values(thinness, column, disc), np.nan)
     if np.isnan(near).all():
         return False
     down, right = np.unravel_index(np.nanargmin(near), near.shape)
-    top_row = disc.rows.start + int(down)
-    top_column = int(disc.columns[right] + column) % mesh.longitude.size
-    return mesh.is_closed(
-        thinness, top_row, top_column, detector.warm_core_fall, detector.warm_core_deg
-    )
-
-
-def _greatest_wind(
-    step: Mapping[str, NDArray[np.floating]],
-    mesh: Mesh,
-    detector: Detector,
-    rows: Index,
-    columns: Index,
-) -> Real:
-    if "wind" not in step:
-        return np.full(rows.size, np.nan)
-    return np.fromiter(_disc_maxima(step["wind"], mesh, detector.wind_deg, rows, columns), float)
-
-
-def _disc_maxima(
-    field: NDArray[np.floating], mesh: Mesh, radius_deg: float, rows: Index, columns: Index
-) -> Iterator[float]:
-    for row, column in zip(rows, columns, strict=True):
-        disc = mesh.disc(row, radius_deg)
-        values = mesh.values(field, column, disc)[disc.within]
-        known = values[~np.isnan(values)]
-        yield known.max() if known.size else np.nan
+    top = disc.rows.start + int(down), int(disc.columns[right] + column) % mesh.longitude.size
+    return mesh.is_closed(thinness, *top, detector.warm_core_fall, detector.warm_core_deg)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from climlstm.errors import DataError
 from climlstm.files import write_text, writing
-from climlstm_storms.bootstrap import Bootstrap
+from climlstm_storms.bootstrap import GroupBootstrap
 from climlstm_storms.formats import read_tracks
 from climlstm_storms.persistence import baseline_scores
 from climlstm_storms.scores import summarise
@@ -81,12 +81,13 @@ def verify_command(
     whole = (latitude, longitude) == ((-90.0, 90.0), (-180.0, 180.0))
     region = Region("global" if whole else "selected", latitude, longitude)
     rules = Rules(max_distance, min_overlap, RECIPES[preset].selection, region)
-    true = read_tracks(truth)
+    true, bootstrap = read_tracks(truth), GroupBootstrap()
     found = verify(read_tracks(forecast), true, rules)
-    scores = pd.concat(
-        [summarise(found, Bootstrap(), region.name), baseline_scores(true, found, region.name)],
-        ignore_index=True,
-    )
+    tables = [
+        summarise(found, bootstrap, region.name),
+        baseline_scores(true, found, region.name, bootstrap),
+    ]
+    scores = pd.concat(tables, ignore_index=True)
     if out is not None:
         with writing(out):
             write_text(out, scores.to_csv(index=False))

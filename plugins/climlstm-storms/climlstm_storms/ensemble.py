@@ -1,4 +1,4 @@
-"""What an ensemble of tracks says about a place: the probability that a storm passes close."""
+"""Statistics of an ensemble of tracks: strike probability, mean track and spread."""
 
 from itertools import pairwise
 
@@ -39,25 +39,16 @@ def strike_probability(
     found = tracks["member"].nunique()
     if members < found:
         raise DataError(f"The tracks have {found} members, but members is {members}.")
-    shape = (np.size(latitude), np.size(longitude))
     grid = unit_vectors(np.asarray(latitude)[:, None], np.asarray(longitude)[None, :])
     tree = cKDTree(grid.reshape(-1, 3))
-    inits = np.sort(tracks["init_time"].unique())
-    share = np.zeros((len(inits), *shape))
-    for n, init_time in enumerate(inits):
-        run = tracks[
-            (tracks["init_time"] == init_time) | (tracks["init_time"].isna() & pd.isna(init_time))
-        ]
-        for _, member in run.groupby("member"):
-            path = np.concatenate(
-                [_path(t, radius_km / 4) for _, t in member.groupby(track_keys(member))]
-            )
-            near = tree.query_ball_point(path, chord(radius_km / KM_PER_DEGREE))
-            struck = np.zeros(shape[0] * shape[1])
-            struck[np.unique(np.concatenate(near)).astype(int)] = 1
-            share[n] += struck.reshape(shape) / members
+    codes, inits = pd.factorize(tracks["init_time"], sort=True, use_na_sentinel=False)
+    share = np.zeros((len(inits), tree.n))
+    for (n, _), run in tracks.groupby([codes, tracks["member"]]):
+        paths = [_path(track, radius_km / 4) for _, track in run.groupby(track_keys(run))]
+        near = tree.query_ball_point(np.concatenate(paths), chord(radius_km / KM_PER_DEGREE))
+        share[n, np.unique(np.concatenate(near)).astype(int)] += 1 / members
     return xr.DataArray(
-        share,
+        share.reshape(len(inits), *grid.shape[:2]),
         dims=("init_time", "latitude", "longitude"),
         coords={"init_time": inits, "latitude": latitude, "longitude": longitude},
         name="strike_probability",
@@ -66,7 +57,7 @@ def strike_probability(
 
 
 def _path(track: pd.DataFrame, step_km: float) -> Real:
-    """Unit vectors along a track, at most so far apart."""
+    """Unit vectors along a track, no further apart than the step."""
     track = track.sort_values("time")
     points = unit_vectors(track["lat"], track["lon"])
     pieces = [points[:1]]

@@ -1,4 +1,4 @@
-"""The evaluator `storms`: storm tracks of forecasts, scored against those of the truth."""
+"""The evaluator `storms`: storm tracks of forecasts, scored against true ones."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from climlstm.files import write_whole
-from climlstm_storms.bootstrap import Bootstrap
+from climlstm_storms.bootstrap import GroupBootstrap
 from climlstm_storms.ensemble import strike_probability
 from climlstm_storms.formats import read_tracks
 from climlstm_storms.linking import link
@@ -22,10 +22,10 @@ from climlstm_storms.scores import (
     score_table,
     summarise,
 )
-from climlstm_storms.search import detect
+from climlstm_storms.search import SPACINGS, detect
 from climlstm_storms.selection import RECIPES, Preset, Recipe, Selection
 from climlstm_storms.sphere import KM_PER_DEGREE
-from climlstm_storms.tracks import NO_LEAD, NO_TIME, track_keys
+from climlstm_storms.tracks import NO_LEAD, NO_TIME, TRACK_TYPES, track_keys
 from climlstm_storms.verification import Region, Rules, Verification, verify
 from climlstm_storms.write import fits_atcf, write_tracks
 
@@ -42,10 +42,7 @@ class Storms:
     needs: ClassVar[tuple[str, ...]] = ("past",)
     api_version: ClassVar[int] = 1
     headline: ClassVar[tuple[str, ...]] = (
-        "position_error",
-        "persistence_track_error",
-        "grid_snap_floor",
-        "pod",
+        *("position_error", "persistence_track_error", "grid_snap_floor", "pod"),
     )
     """Metrics to show where there is room for a few."""
 
@@ -61,23 +58,23 @@ class Storms:
     min_overlap: int = 2
     """Common times within that distance that make a match."""
     best_tracks: str | None = None
-    """File of best tracks, as `read_tracks` reads them, as the truth instead of the true fields."""
+    """File of best tracks (see `read_tracks`), as the truth instead of the true fields."""
     refine: bool = True
     """Whether centres are fitted below the grid spacing."""
     closed_edges: bool = False
     """Whether the edge of a regional domain may close a contour."""
     region: Region = field(default_factory=Region)
-    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    bootstrap: GroupBootstrap = field(default_factory=GroupBootstrap)
 
     def score(
         self, forecast: xr.Dataset, truth: xr.Dataset, *, past: xr.Dataset | None = None
     ) -> pd.DataFrame:
         """Storm centres of one forecast and of the truth at its valid times, one row each.
 
-        past: the truth of the day up to the start, as lead times up to zero: how storms moved that
-            are there already, for the persistence track.
+        past: the truth of the day before the start, as lead times up to zero; it shows the motion
+            of storms that are there already, for the persistence track.
 
-        Columns as from `detect`, and `source`, forecast or truth. NaNs are treated as missing data.
+        Columns as from `detect`, and `source`: forecast or truth. NaNs are missing data.
         """
         detector = searched = self._recipe.detector
         if self.mode == "guided":
@@ -119,8 +116,8 @@ class Storms:
         return score_table(paired_difference(own, other, self.bootstrap), self.region.name)
 
     def tracks(self, scores: pd.DataFrame) -> pd.DataFrame:
-        """Table of the tracks that are scored: true storms, and forecast tracks that either meet
-        the same conditions or are matched with one of them."""
+        """Tracks that are scored: true storms, and forecast tracks that meet the same conditions or
+        are matched with one of them."""
         scores = _plain(scores)
         forecast, truth = self._forecast_tracks(scores), self._true_tracks(scores)
         truth = truth[truth["time"].between(scores["time"].min(), scores["time"].max())]
@@ -129,9 +126,8 @@ class Storms:
         matched = track_keys(found.pairs[found.pairs["storm_id"].isin(storms["track_id"])])
         counted = track_keys(found.alarms)
         kept = forecast[track_keys(forecast).isin({*matched, *counted})]
-        tables = [kept, storms]
-        whole = pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
-        return whole
+        tables = [table for table in (kept, storms) if len(table)]
+        return pd.concat(tables or [kept], ignore_index=True)
 
     def write(self, scores: pd.DataFrame, folder: Path) -> list[Path]:
         """Write the table of `tracks` as tracks.csv and tracks.nc (CF trajectories), the forecast
@@ -164,9 +160,8 @@ class Storms:
     def _verify(
         self, scores: pd.DataFrame, forecast: pd.DataFrame, truth: pd.DataFrame
     ) -> Verification:
-        spacing = _spacing(scores, "spacing_deg")
         rules = Rules(
-            max_distance_km=max(self.max_distance_km, spacing * KM_PER_DEGREE),
+            max_distance_km=max(self.max_distance_km, _spacings(scores)[0] * KM_PER_DEGREE),
             min_overlap=self.min_overlap,
             selection=self._selection(scores),
             region=self.region,
@@ -178,20 +173,18 @@ class Storms:
         return verify(forecast, truth, rules, cases=_cases(scores), pairs=known)
 
     def _selection(self, scores: pd.DataFrame) -> Selection:
-        return self._recipe.on_grid(_spacing(scores, "spacing_deg")).selection
+        return self._recipe.on_grid(_spacings(scores)[0]).selection
 
     @property
     def _recipe(self) -> Recipe:
         recipe = self.recipe or RECIPES[self.preset]
-        detector = recipe.detector
-        return replace(
-            recipe,
-            detector=replace(
-                detector,
-                refine=self.refine and detector.refine,
-                closed_edges=self.closed_edges or detector.closed_edges,
-            ),
+        refined, closed = recipe.detector.refine, recipe.detector.closed_edges
+        detector = replace(
+            recipe.detector,
+            refine=self.refine and refined,
+            closed_edges=self.closed_edges or closed,
         )
+        return replace(recipe, detector=detector)
 
     def _forecast_tracks(self, scores: pd.DataFrame) -> pd.DataFrame:
         nodes = scores[scores["source"] == "forecast"].drop(columns="source")
@@ -212,11 +205,7 @@ class Storms:
 
 def _plain(scores: pd.DataFrame) -> pd.DataFrame:
     """The table of `score` with rows numbered and times in one resolution, as merging needs it."""
-    times = {
-        "init_time": "datetime64[ns]",
-        "time": "datetime64[ns]",
-        "lead_time": "timedelta64[ns]",
-    }
+    times = {name: TRACK_TYPES[name] for name in ("init_time", "time", "lead_time")}
     return scores.astype(times).reset_index(drop=True)
 
 
@@ -225,11 +214,12 @@ def _cases(scores: pd.DataFrame) -> pd.DataFrame:
     return steps.drop_duplicates(ignore_index=True)
 
 
-def _spacing(scores: pd.DataFrame, column: str) -> float:
-    return float(scores[column].max()) if len(scores) else 0.0
+def _spacings(scores: pd.DataFrame) -> list[float]:
+    """Greatest SPACINGS of the grids; 0 without any."""
+    return scores[list(SPACINGS)].max().fillna(0.0).tolist()
 
 
 def _with_floor(scores: pd.DataFrame, found: Verification) -> pd.DataFrame:
-    rows, columns = (_spacing(scores, f"{name}_spacing_deg") for name in ("row", "column"))
+    _, rows, columns = _spacings(scores)
     floor = grid_snap_floor_km(found.errors["true_lat"], rows, columns)
     return found.errors.assign(floor_km=floor)

@@ -1,119 +1,40 @@
-"""The fields that a storm search reads, from any dataset: names, units, order of axes.
+"""Fields that a storm search reads, from any dataset: names, units, order of axes.
 
 Sea-level pressure in Pa, 10 m wind speed in m/s, thickness between two pressure levels in m² s⁻².
 """
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
-import dask
 import numpy as np
-import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
+from dask.array.core import slices_from_chunks
 
-from climlstm.data.sources.units import STANDARD_GRAVITY
+from climlstm.data.sources.axes import find_levels
+from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError, nearest
-from climlstm_storms.sphere import Real
+from climlstm.grid.axes import NAMES as COORDINATES
+from climlstm.grid.axes import orient
 from climlstm_storms.tracks import NO_LEAD, NO_TIME
 
 log = logging.getLogger(__name__)
 
 NAMES: dict[str, tuple[str, ...]] = {
-    "latitude": ("latitude", "lat"),
-    "longitude": ("longitude", "lon"),
-    "time": ("time", "valid_time"),
-    "init_time": ("init_time", "forecast_reference_time", "initial_time"),
-    "lead_time": ("lead_time", "prediction_timedelta", "step", "forecast_period"),
-    "realization": ("realization", "number", "member", "ensemble"),
-    "level": ("level", "pressure_level", "isobaricInhPa", "plev", "lev"),
+    **COORDINATES,
+    "time": ("time", *COORDINATES["time"]),
     "msl": ("msl", "mean_sea_level_pressure", "mslp", "slp", "psl", "prmsl", "pmsl"),
     "u10": ("u10", "10m_u_component_of_wind", "uas", "10u", "u10m", "ugrd10m"),
     "v10": ("v10", "10m_v_component_of_wind", "vas", "10v", "v10m", "vgrd10m"),
     "ws10": ("ws10", "10m_wind_speed", "sfcwind", "si10", "wind_speed_10m"),
     "z": ("z", "geopotential", "zg", "gh", "geopotential_height", "hgt"),
 }
-"""Names under which files carry them, beside ours; capitals do not matter."""
+"""Our names, and those in files, the likeliest first; capitals do not matter."""
 
-STEP_COLUMNS = {
-    "init_time": "datetime64[ns]",
-    "lead_time": "timedelta64[ns]",
-    "time": "datetime64[ns]",
-    "member": "int64",
-}
-"""What a step is told by, and its type."""
+STEPS = {"init_time": NO_TIME, "lead_time": NO_LEAD, "time": NO_TIME, "realization": 0}
+"""Coordinates that identify a step, and their values where a dataset lacks them."""
 
 STEP_DIMS = ("init_time", "realization", "lead_time", "time")
-
-
-@dataclass(frozen=True)
-class Fields:
-    """Fields ready for a search: dims (steps…, latitude N to S, longitude eastward)."""
-
-    data: xr.Dataset
-    """Of msl (Pa), and wind (m/s) and thickness (m² s⁻²) where they are; lazy if they were."""
-    latitude: Real
-    longitude: Real
-    flipped_rows: bool
-    flipped_columns: bool
-
-    @property
-    def is_lazy(self) -> bool:
-        return any(dask.is_dask_collection(v.data) for v in self.data.data_vars.values())
-
-    def blocks(self) -> Iterator[xr.Dataset]:
-        """The data, one part for each chunk along the dims of steps."""
-        chunks = self.data.msl.chunksizes
-        dims = [str(dim) for dim in self.data.msl.dims[:-2]]
-        slices = [_slices(chunks.get(dim, (self.data.sizes[dim],))) for dim in dims]
-        for part in product(*slices):
-            yield self.data.isel(dict(zip(dims, part, strict=True)))
-
-    @staticmethod
-    def steps(block: xr.Dataset) -> Iterator[dict[str, Any]]:
-        """One step after another: arrays (H, W), and init_time, lead_time, time, member."""
-        dims = [str(dim) for dim in block.msl.dims[:-2]]
-        shape = tuple(block.sizes[dim] for dim in dims)
-        arrays = {str(name): variable.values for name, variable in block.data_vars.items()}
-        told = _told_by(block, dims)
-        for place in np.ndindex(shape):
-            fields = {name: values[place] for name, values in arrays.items()}
-            yield fields | {name: values[place] for name, values in told.items()}
-
-    def original_row(self, rows: pd.Series) -> pd.Series:
-        """Rows as they are counted in the dataset that was given."""
-        flipped = self.latitude.size - 1 - rows
-        return rows.where((rows < 0) | (not self.flipped_rows), flipped)
-
-    def original_column(self, columns: pd.Series) -> pd.Series:
-        flipped = self.longitude.size - 1 - columns
-        return columns.where((columns < 0) | (not self.flipped_columns), flipped)
-
-
-def _slices(chunks: tuple[int, ...]) -> list[slice]:
-    ends = np.cumsum(chunks)
-    return [slice(int(e - n), int(e)) for e, n in zip(ends, chunks, strict=True)]
-
-
-def _told_by(block: xr.Dataset, dims: list[str]) -> dict[str, NDArray[Any]]:
-    """STEP_COLUMNS of all steps, as arrays over the dims of steps; NaT where unknown."""
-    shape = tuple(block.sizes[dim] for dim in dims)
-    told: dict[str, NDArray[Any]] = {}
-    for name, unknown in (("init_time", NO_TIME), ("lead_time", NO_LEAD), ("time", NO_TIME)):
-        told[name] = np.full(shape, unknown)
-        if name in block.coords:
-            coordinate = block.coords[name].variable
-            told[name] = coordinate.set_dims(dict(zip(dims, shape, strict=True))).values
-    if {"init_time", "lead_time"} <= set(block.coords):
-        told["time"] = told["init_time"] + told["lead_time"]
-    told["member"] = np.zeros(shape, dtype="int64")
-    if "realization" in block.coords:
-        members = block.coords["realization"].variable
-        told["member"] = members.set_dims(dict(zip(dims, shape, strict=True))).values
-    return told
 
 
 def read_fields(
@@ -121,32 +42,23 @@ def read_fields(
     names: Mapping[str, str] | None = None,
     *,
     warm_core_levels: tuple[int, int] = (300, 500),
-) -> Fields:
-    """The fields of a dataset under our names, in our units and order; lazy if they were.
+) -> xr.Dataset:
+    """Fields msl (Pa) and, if there are, wind (m/s) and thickness (m² s⁻²); lazy if they were.
 
+    Dims: those of the steps, latitude north to south, longitude eastward. Coordinates row and
+    column count the rows and columns of the dataset.
     names: what the dataset calls some of NAMES, where it is not found: {"msl": "PRMSL"}.
     Raises DataError where sea-level pressure or a coordinate is missing, or units are unknown.
     """
-    names = dict(names or {})
-    for key, name in names.items():
-        if key not in NAMES:
-            raise DataError(
-                f"names gives '{key}', which is none of {', '.join(NAMES)}.{nearest(key, NAMES)}"
-            )
-        if name not in dataset.variables and name not in dataset.dims:
-            raise DataError(
-                f"names says that '{key}' is called '{name}', but the dataset has no such variable."
-                f"{nearest(name, map(str, dataset.variables))}"
-            )
-    dataset = _rename(dataset, names)
+    dataset = _rename(dataset, dict(names or {}))
     fields = {"msl": _pressure(dataset)}
     if "u10" in dataset and "v10" in dataset:
-        fields["wind"] = xr.DataArray(np.hypot(dataset["u10"], dataset["v10"]))
+        fields["wind"] = xr.DataArray(np.hypot(_wind(dataset["u10"]), _wind(dataset["v10"])))
     elif "ws10" in dataset:
-        fields["wind"] = dataset["ws10"]
-    thickness = _thickness(dataset, warm_core_levels)
-    if thickness is not None:
-        fields["thickness"] = thickness
+        fields["wind"] = _wind(dataset["ws10"])
+    upper, lower = (_geopotential(dataset, level) for level in warm_core_levels)
+    if upper is not None and lower is not None:
+        fields["thickness"] = upper - lower
     _check_steps(fields["msl"])
     dims = [*(d for d in STEP_DIMS if d in fields["msl"].dims), "latitude", "longitude"]
     try:
@@ -156,26 +68,76 @@ def read_fields(
             f"The fields {', '.join(fields)} are not on the same grid and times: {error}"
         ) from error
     whole = [field.broadcast_like(aligned[0]).transpose(*dims) for field in aligned]
-    return _orient(xr.Dataset(dict(zip(fields, whole, strict=True))))
+    data = xr.Dataset(dict(zip(fields, whole, strict=True)))
+    data = data.assign_coords(
+        row=("latitude", np.arange(data.sizes["latitude"])),
+        column=("longitude", np.arange(data.sizes["longitude"])),
+    )
+    return orient(data)
 
 
-def _rename(dataset: xr.Dataset, names: Mapping[str, str]) -> xr.Dataset:
+def blocks(fields: xr.Dataset) -> Iterator[xr.Dataset]:
+    """The fields, one part for each chunk along the dims of steps."""
+    dims = fields["msl"].dims[:-2]
+    chunks = tuple(fields.chunksizes.get(dim, (fields.sizes[dim],)) for dim in dims)
+    for part in slices_from_chunks(chunks):
+        yield fields.isel(dict(zip(dims, part, strict=True)))
+
+
+def steps_of(block: xr.Dataset) -> Iterator[dict[str, Any]]:
+    """Steps of a block in memory: arrays (H, W), and init_time, lead_time, time, member."""
+    sizes = {dim: block.sizes[dim] for dim in block["msl"].dims[:-2]}
+    values = {str(name): variable.values for name, variable in block.data_vars.items()}
+    for name, unknown in STEPS.items():
+        known = block[name].variable if name in block.coords else xr.Variable((), unknown)
+        values[name] = known.set_dims(sizes).values
+    if {"init_time", "lead_time"} <= set(block.coords):
+        values["time"] = values["init_time"] + values["lead_time"]
+    values["member"] = values.pop("realization")
+    for place in np.ndindex(*sizes.values()):
+        yield {name: array[place] for name, array in values.items()}
+
+
+def _rename(dataset: xr.Dataset, theirs: dict[str, str]) -> xr.Dataset:
     """Our names for what is recognised; a `time` beside a lead time is the initialisation."""
     present = {str(name).lower(): str(name) for name in (*dataset.variables, *dataset.dims)}
-    theirs: dict[str, str] = {}
+    for ours, name in theirs.items():
+        if ours not in NAMES:
+            raise DataError(
+                f"names gives '{ours}', which is none of {', '.join(NAMES)}.{nearest(ours, NAMES)}"
+            )
+        if name not in present.values():
+            raise DataError(
+                f"names says that '{ours}' is called '{name}', but the dataset has no such "
+                f"variable.{nearest(name, present.values())}"
+            )
     for ours, aliases in NAMES.items():
-        if ours in names:
-            theirs[ours] = names[ours]
-        elif found := [present[alias] for alias in aliases if alias in present]:
-            theirs[ours] = found[0]
+        found = [present[alias] for alias in aliases if alias in present]
+        theirs |= {ours: found[0]} if found and ours not in theirs else {}
     if "lead_time" in theirs and "time" in theirs:
-        theirs.setdefault("init_time", theirs["time"])
-        if theirs["init_time"] != theirs["time"]:  # the valid time, which follows from the others
-            dataset = dataset.drop_vars(theirs["time"], errors="ignore")
-        del theirs["time"]
+        time = theirs.pop("time")
+        if theirs.setdefault("init_time", time) != time:
+            dataset = dataset.drop_vars(time, errors="ignore")  # it follows from the other two
     moved = {name: ours for ours, name in theirs.items() if name != ours}
     in_the_way = [ours for ours in moved.values() if ours in dataset and ours not in moved]
     return dataset.drop_vars(in_the_way).rename(moved)
+
+
+def _in_units(field: xr.DataArray, units: str, assumed: str, expected: str) -> xr.DataArray:
+    """The field in these units; `assumed`: its unit where it states none."""
+    stated = str(field.attrs.get("units", "")).strip() or assumed
+    try:
+        convert = conversion(stated, units, standard_name="geopotential")
+    except DataError as error:
+        raise DataError(
+            f"'{field.name}' is in '{stated}', but {expected} is expected: {error}. Convert it, or "
+            "correct its attribute 'units'."
+        ) from error
+    return field if convert.is_identity else field.astype("float64") * convert.scale
+
+
+def _wind(field: xr.DataArray) -> xr.DataArray:
+    return _in_units(field, "m s-1", "m s-1", "a speed such as 'm s-1'")
 
 
 def _pressure(dataset: xr.Dataset) -> xr.DataArray:
@@ -185,73 +147,44 @@ def _pressure(dataset: xr.Dataset) -> xr.DataArray:
             f"{', '.join(map(str, dataset.data_vars))}. Looked for: {', '.join(NAMES['msl'])}. "
             "Say what it is called with names={'msl': …}."
         )
+    pressure = dataset["msl"]
     for dim in ("latitude", "longitude"):
-        if dim not in dataset["msl"].dims:
+        if dim not in pressure.dims:
             raise DataError(
-                f"Sea-level pressure has dims {tuple(dataset['msl'].dims)}, but '{dim}' is needed. "
+                f"Sea-level pressure has dims {tuple(pressure.dims)}, but '{dim}' is needed. "
                 f"Say what it is called with names={{'{dim}': …}}."
             )
-    pressure = dataset["msl"]
-    units = str(pressure.attrs.get("units", "")).strip()
-    if units.lower() in ("hpa", "mbar", "mb", "millibar", "millibars", "hectopascal"):
-        return pressure.astype("float64") * 100.0
-    if units.lower() in ("pa", "pascal", "pascals"):
-        return pressure
-    if units:
-        raise DataError(
-            f"Sea-level pressure is in '{units}', but 'Pa' or 'hPa' is expected. Convert it, or "
-            "correct its attribute 'units'."
-        )
-    return _pressure_by_size(pressure)
+    units = "" if pressure.attrs.get("units") else _unit_by_size(pressure)
+    return _in_units(pressure, "Pa", units, "'Pa' or 'hPa'")
 
 
-def _pressure_by_size(pressure: xr.DataArray) -> xr.DataArray:
-    """Pressure in Pa where no unit is stated: hPa and Pa cannot be mistaken for each other."""
+def _unit_by_size(pressure: xr.DataArray) -> str:
+    """hPa or Pa, which cannot be mistaken for each other, for pressure without a unit."""
     steps = {d: 0 for d in pressure.dims if d not in ("latitude", "longitude")}
     if any(pressure.sizes[d] == 0 for d in steps):
-        return pressure
+        return "Pa"
     typical = float(pressure.isel(steps).median())
-    if 850 < typical < 1100:
-        log.info("Sea-level pressure states no units; around %.0f it is taken for hPa.", typical)
-        return pressure.astype("float64") * 100.0
-    if 85000 < typical < 110000:
-        log.info("Sea-level pressure states no units; around %.0f it is taken for Pa.", typical)
-        return pressure
+    for units, least, greatest in (("hPa", 850, 1100), ("Pa", 85000, 110000)):
+        if least < typical < greatest:
+            log.info("Sea-level pressure states no units; %.0f is taken for %s.", typical, units)
+            return units
     raise DataError(
         f"Sea-level pressure states no units, and its median of {typical:g} in the first step is "
         "neither hPa nor Pa. Add the attribute 'units'."
     )
 
 
-def _thickness(dataset: xr.Dataset, levels: tuple[int, int]) -> xr.DataArray | None:
-    """Geopotential between two pressure levels in hPa, or None where the dataset lacks them."""
-    layers = []
-    for level in levels:
-        if f"z{level}" in dataset:
-            layers.append(dataset[f"z{level}"])
-        elif "z" in dataset and "level" in dataset["z"].dims:
-            hectopascals = dataset["level"].values.astype("float64")
-            if str(dataset["level"].attrs.get("units", "hPa")).lower() in ("pa", "pascal"):
-                hectopascals = hectopascals / 100
-            match = np.flatnonzero(np.isclose(hectopascals, level))
-            if match.size == 0:
-                return None
-            layers.append(dataset["z"].isel(level=int(match[0]), drop=True))
-        else:
-            return None
-    return _geopotential(layers[0]) - _geopotential(layers[1])
-
-
-def _geopotential(layer: xr.DataArray) -> xr.DataArray:
-    units = str(layer.attrs.get("units", "")).replace(" ", "").replace("**", "").replace("^", "")
-    if units in ("m2s-2", "m2/s2", "Jkg-1", "J/kg"):
-        return layer
-    if units in ("m", "gpm", "meter", "metre", "meters", "metres", "geopotentialmetre"):
-        return layer * STANDARD_GRAVITY
-    raise DataError(
-        f"'{layer.name}' is in '{units or 'no stated unit'}', but a geopotential in 'm2 s-2' or a "
-        "height in 'm' or 'gpm' is expected. Correct its attribute 'units'."
-    )
+def _geopotential(dataset: xr.Dataset, level: int) -> xr.DataArray | None:
+    """Geopotential (m² s⁻²) at a pressure level in hPa, or None where the dataset lacks it."""
+    layer = dataset.get(f"z{level}")
+    if layer is None and "z" in dataset and (levels := find_levels(dataset, "z")):
+        dim, values = levels
+        match = np.flatnonzero(np.isclose(values, level))
+        if match.size and dim in dataset["z"].dims:
+            layer = dataset["z"].isel({dim: int(match[0])}, drop=True)
+    if layer is None:
+        return None
+    return _in_units(layer, "m2 s-2", "", "a geopotential in 'm2 s-2' or a height in 'gpm'")
 
 
 def _check_steps(pressure: xr.DataArray) -> None:
@@ -269,29 +202,3 @@ def _check_steps(pressure: xr.DataArray) -> None:
                 "expected. Decode it, or convert its calendar with "
                 "dataset.convert_calendar('standard')."
             )
-
-
-def _orient(data: xr.Dataset) -> Fields:
-    """Latitude north to south, longitude eastward; a meridian given twice is dropped."""
-    latitude = data.latitude.values.astype("float64")
-    flipped_rows = latitude.size > 1 and latitude[0] < latitude[-1]
-    if flipped_rows:
-        data, latitude = data.isel(latitude=slice(None, None, -1)), latitude[::-1]
-    longitude = np.unwrap(data.longitude.values.astype("float64"), period=360)
-    flipped_columns = longitude.size > 1 and longitude[0] > longitude[-1]
-    if flipped_columns:
-        data, longitude = data.isel(longitude=slice(None, None, -1)), longitude[::-1]
-    if longitude.size > 1 and longitude[-1] - longitude[0] > 360 - 1e-3:
-        kept = longitude < longitude[0] + 360 - 1e-3
-        data, longitude = data.isel(longitude=kept), longitude[kept]
-    for name, values, step in (("latitude", latitude, -1), ("longitude", longitude, 1)):
-        if not _is_ordered(values * step):
-            raise DataError(
-                f"The {name}s are not in order: {values[:3]} … {values[-3:]}. "
-                f"Sort them with dataset.sortby('{name}')."
-            )
-    return Fields(data, latitude, longitude, bool(flipped_rows), bool(flipped_columns))
-
-
-def _is_ordered(values: NDArray[np.float64]) -> bool:
-    return bool(np.all(np.diff(values) > 0))

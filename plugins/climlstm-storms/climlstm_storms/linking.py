@@ -1,8 +1,8 @@
 """Tracks from storm centres: which centre of the next step is the same storm.
 
-Two ways. `assign` finds the best of all one-to-one assignments to the positions to which storms
-would have moved on; so two storms that cross keep their identity. `tempest` is StitchNodes of
-TempestExtremes (Ullrich et al. 2021, Geosci. Model Dev. 14, 5023-5048): the nearest centre.
+`assign` finds the best one-to-one assignment of centres to the expected positions of storms, so two
+storms that cross keep their identity. `tempest` takes the nearest centre, as StitchNodes of
+TempestExtremes does (Ullrich et al. 2021, Geosci. Model Dev. 14, 5023-5048).
 """
 
 from collections.abc import Iterator
@@ -11,27 +11,24 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
 from climlstm.errors import DataError
 from climlstm_storms.search import SPACINGS
-from climlstm_storms.sphere import Real, angle, extrapolate, unit_vectors
+from climlstm_storms.sphere import Index, Real, angle, extrapolate, unit_vectors
 from climlstm_storms.tracks import track_table
 
-Seconds = NDArray[np.float64]
-
 DEVIATIONS = 3.0
-"""The range is taken as so many standard deviations of the distance from the expected position."""
+"""Range in standard deviations of the distance from the expected position."""
 
 FARTHEST = 1.5
-"""Ranges from the expected position at which a storm rather ends: motion of lows with several
-centres is erratic, so the range itself binds only the distance from the last centre."""
+"""Greatest distance from the expected position, in ranges. It is more than one because lows with
+several centres move erratically; the range itself binds the distance from the last centre."""
 
 MOTION_H = 12.0
-"""Hours over which the motion of a storm is taken: single steps are too noisy, above all where a
-low has several centres, or stays on grid points."""
+"""Hours over which the motion of a storm is taken: single steps are too noisy where a low has
+several centres, or stays on grid points."""
 
 HOUR = 3600.0
 
@@ -44,16 +41,17 @@ class Linker:
 
     method: Literal["assign", "tempest"] = "assign"
     range_deg: float = 8.0
-    """How far a storm may move: in six hours for `assign`, between linked centres for `tempest`."""
+    """Greatest move of a storm: in six hours for `assign`, between linked centres for `tempest`.
+    A centre exactly at the range is linked."""
     max_gap_h: float = 24.0
-    """Time between linked centres at most, in hours; steps without a centre are bridged so far."""
+    """Greatest time between linked centres, in hours; steps without a centre are bridged."""
 
 
 def link(nodes: pd.DataFrame, linker: Linker, *, source: str) -> pd.DataFrame:
     """Tracks of all initialisations and members, each linked by itself; single centres too.
 
-    nodes: as from `detect`. source: what the tracks come from, for the table. With `tempest`,
-    single centres are no tracks and a centre may end one track within another, as there.
+    nodes: as from `detect`. source: origin of the tracks, for the table. With `tempest`, single
+    centres are no tracks, and one centre may belong to two tracks, as with StitchNodes.
     """
     nodes = nodes.reset_index(drop=True)
     if nodes["time"].isna().any():
@@ -80,14 +78,14 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True)
 class Steps:
-    """The centres of one initialisation and member, step by step; steps without any as well."""
+    """The centres of one initialisation and member by steps; some steps may have none."""
 
-    seconds: Seconds
-    """Times of the steps (T,), after the first."""
+    seconds: Real
+    """Times of the steps (T,), since the first."""
     vectors: list[Real]
     """Unit vectors (N, 3) of the centres in each step."""
-    rows: list[NDArray[np.intp]]
-    """Their rows in the table of centres."""
+    rows: list[Index]
+    """Rows of the centres in their table, in each step."""
     spacing_deg: float
 
     @classmethod
@@ -105,56 +103,48 @@ class Steps:
         )
 
 
-@dataclass
-class _Storm:
-    """A track while it grows."""
-
-    places: list[Place]
-
-    def motion(self, steps: Steps) -> tuple[Place, Place]:
-        """Two of its centres that show its motion: over the last hours, or the last two."""
-        last = self.places[-1]
-        earlier = self.places[-2] if len(self.places) > 1 else last
-        for place in reversed(self.places[:-2]):
-            if steps.seconds[last[0]] - steps.seconds[place[0]] > MOTION_H * HOUR:
-                break
-            earlier = place
-        return earlier, last
+Storm = list[Place]
+"""A track while it grows."""
 
 
-def _assign(steps: Steps, linker: Linker) -> Iterator[list[Place]]:
+def _motion_start(storm: Storm, steps: Steps) -> Place:
+    """Centre from which the motion to the last one is taken: at most MOTION_H before it."""
+    earliest = steps.seconds[storm[-1][0]] - MOTION_H * HOUR
+    recent = [place for place in storm[:-2] if steps.seconds[place[0]] >= earliest]
+    return [*recent, *storm[-2:]][0]
+
+
+def _assign(steps: Steps, linker: Linker) -> list[Storm]:
     """Tracks by best assignment, step after step.
 
-    Among all assignments, that of the greatest likelihood, when the distance from the expected
-    position is normal in two dimensions, with a standard deviation of a third of the range, which
-    grows with the time since the last centre. A centre beyond the range starts a new track. A
-    storm that was missing for a step cannot take the centre of one that was not, unless its claim
-    is better for all its uncertainty.
+    The assignment is the likeliest one if the distance from the expected position is normal in two
+    dimensions, with a standard deviation of a third of the range, which grows with the time since
+    the last centre. A centre beyond the range starts a new track. A storm that was missing for a
+    step can take the centre of one that was not only if its claim is better in spite of its
+    uncertainty.
     """
-    storms: list[_Storm] = []
+    ended: list[Storm] = []
+    storms: list[Storm] = []
     for step, (seconds, vectors) in enumerate(zip(steps.seconds, steps.vectors, strict=True)):
-        recent = seconds - linker.max_gap_h * HOUR - 1
-        for storm in storms:
-            if steps.seconds[storm.places[-1][0]] < recent:
-                yield storm.places
-        storms = [storm for storm in storms if steps.seconds[storm.places[-1][0]] >= recent]
+        earliest = seconds - linker.max_gap_h * HOUR - 1
+        ended += [storm for storm in storms if steps.seconds[storm[-1][0]] < earliest]
+        storms = [storm for storm in storms if steps.seconds[storm[-1][0]] >= earliest]
         free = set(range(len(vectors)))
         if storms and free:
-            for storm_number, number in _best_pairs(steps, storms, seconds, vectors, linker):
-                storms[storm_number].places.append((step, number))
+            for storm, number in _best_pairs(steps, storms, seconds, vectors, linker):
+                storm.append((step, number))
                 free.discard(number)
-        storms += [_Storm([(step, number)]) for number in sorted(free)]
-    for storm in storms:
-        yield storm.places
+        storms += [[(step, number)] for number in sorted(free)]
+    return [*ended, *storms]
 
 
 def _best_pairs(
-    steps: Steps, storms: list[_Storm], seconds: float, vectors: Real, linker: Linker
-) -> Iterator[tuple[int, int]]:
-    """Pairs of a storm and a centre in the best assignment."""
-    moves = [storm.motion(steps) for storm in storms]
-    start, end = (np.array([steps.vectors[m[k][0]][m[k][1]] for m in moves]) for k in (0, 1))
-    then, now = (np.array([steps.seconds[m[k][0]] for m in moves]) for k in (0, 1))
+    steps: Steps, storms: list[Storm], seconds: float, vectors: Real, linker: Linker
+) -> Iterator[tuple[Storm, int]]:
+    """Pairs of a storm and the number of a centre in the best assignment."""
+    moves = [_motion_start(storm, steps) for storm in storms], [storm[-1] for storm in storms]
+    start, end = (np.array([steps.vectors[step][n] for step, n in places]) for places in moves)
+    then, now = (np.array([steps.seconds[step] for step, _ in places]) for places in moves)
     factor = (seconds - now) / np.where(now > then, now - then, np.inf)
     expected = extrapolate(start, end, factor)
     hours = ((seconds - now) / HOUR)[:, None]
@@ -166,18 +156,18 @@ def _best_pairs(
     cost = off**2 / (2 * spread**2) + 2 * np.log(hours / least)
     worst = (FARTHEST * DEVIATIONS) ** 2 / 2 + 2 * np.log(hours / least).max()
     gain = np.where((moved <= reach) & (off <= FARTHEST * reach), worst - cost, 0.0)
-    for storm_number, number in zip(*linear_sum_assignment(gain, maximize=True), strict=True):
-        if gain[storm_number, number] > 0:
-            yield int(storm_number), int(number)
+    for storm, number in zip(*linear_sum_assignment(gain, maximize=True), strict=True):
+        if gain[storm, number] > 0:
+            yield storms[storm], int(number)
 
 
-def _stitch(steps: Steps, linker: Linker) -> Iterator[list[Place]]:
+def _stitch(steps: Steps, linker: Linker) -> Iterator[Storm]:
     """Tracks as StitchNodes makes them.
 
-    From each centre, the nearest of the next step is looked at, and linked if it is within range;
-    else the nearest of the step after, while the gap allows. The range does not grow with the gap.
-    Tracks are followed from the earliest centres on; each link belongs to one, so a track ends
-    where it meets another that went on before it.
+    Each centre is linked to the nearest of the next step if that is within range; else to the
+    nearest of the step after, while the gap allows. The range does not grow with the gap. Tracks
+    are followed from the earliest centres on; each link belongs to one, so a track ends where it
+    meets another that went on before it.
     """
     trees = [cKDTree(vectors) if len(vectors) else None for vectors in steps.vectors]
     next_place: dict[Place, Place] = {}

@@ -1,4 +1,4 @@
-"""Which forecast track is which true storm: found freely, or followed from a known start."""
+"""Pairs of forecast tracks and true storms: matched freely, or followed from a known start."""
 
 from collections.abc import Iterator
 
@@ -8,11 +8,11 @@ from scipy.optimize import linear_sum_assignment
 
 from climlstm.grid import great_circle_km
 from climlstm_storms.search import SPACINGS
-from climlstm_storms.sphere import KM_PER_DEGREE, Real, angle, extrapolate, unit_vectors
+from climlstm_storms.sphere import KM_PER_DEGREE, Index, Real, angle, extrapolate, unit_vectors
 from climlstm_storms.tracks import no_tracks, track_table
 
 CASE = ["init_time", "member"]
-"""What one forecast is told by; NaT and 0 for an analysis."""
+"""Columns that identify one forecast; NaT and 0 for an analysis."""
 
 
 def match(
@@ -50,18 +50,16 @@ def common_points(forecast: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _best(pairs: pd.DataFrame, max_distance_km: float) -> list[int]:
+def _best(pairs: pd.DataFrame, max_distance_km: float) -> Index:
     """Rows of the pairs in the best assignment."""
     tracks, track_ids = pd.factorize(pairs["track_id"])
     storms, storm_ids = pd.factorize(pairs["storm_id"])
-    fewest = min(len(track_ids), len(storm_ids))
     gain = np.zeros((len(track_ids), len(storm_ids)))
-    gain[tracks, storms] = pairs["overlap"] - pairs["distance_km"] / (
-        max_distance_km * (fewest + 1) * 1.001
-    )
-    chosen = set(zip(*linear_sum_assignment(gain, maximize=True), strict=True))
-    places = zip(tracks, storms, strict=True)
-    return [row for row, place in enumerate(places) if place in chosen]
+    far = max_distance_km * (min(gain.shape) + 1) * 1.001
+    gain[tracks, storms] = pairs["overlap"] - pairs["distance_km"] / far
+    chosen = np.zeros(gain.shape, dtype=bool)
+    chosen[linear_sum_assignment(gain, maximize=True)] = True
+    return np.flatnonzero(chosen[tracks, storms])
 
 
 def follow(
@@ -76,9 +74,9 @@ def follow(
 
     As the ECMWF tracker (Van der Grijn 2002, ECMWF Tech. Memo. 386), without its steering wind: the
     next position is guessed from the last two, the first two being true ones where known; the
-    minimum nearest to the guess, within the radius, is taken; without one the storm ends, or waits
-    for `max_gap_h` hours. Storms that are born later are not followed. The tracks' ids are those of
-    the true storms.
+    minimum nearest to the guess is taken if it lies within the radius; without one the storm ends,
+    or waits for `max_gap_h` hours. Storms that are born later are not followed. A track has the id
+    of its true storm.
 
     nodes: minima of forecasts, as from `detect` without a closed contour.
     truth: tracks that reach back to the initialisation; a storm is followed from there, or from the

@@ -1,4 +1,4 @@
-"""The baseline that a forecast of tracks has to beat: storms that keep on as they go.
+"""The baseline that a forecast of tracks has to beat: storms that keep their motion.
 
 Persistence of motion, central pressure and wind is what remains of CLIPER (Neumann 1972) without
 its regression on climatology, so it needs no training and holds in any basin.
@@ -7,7 +7,7 @@ its regression on climatology, so it needs no training and holds in any basin.
 import numpy as np
 import pandas as pd
 
-from climlstm_storms.bootstrap import Bootstrap
+from climlstm_storms.bootstrap import GroupBootstrap
 from climlstm_storms.matching import CASE
 from climlstm_storms.scores import mean_rows, paired_difference, score_table
 from climlstm_storms.sphere import extrapolate, positions, unit_vectors
@@ -20,13 +20,13 @@ def persistence_tracks(
 ) -> pd.DataFrame:
     """Tracks of all storms present at the initialisation, moved on along their great circle.
 
-    truth: tracks, as analysed or observed. cases: init_time and lead_time of all that is forecast.
-    motion_h: the motion is that of so many hours up to the initialisation, or of the longest part
-    of it that is known; a storm that is born there stays where it is. An initialisation at which
-    the record begins has no tracks, since no motion is known.
+    truth: tracks, as analysed or observed. cases: init_time and lead_time of all forecasts.
+    motion_h: hours before the initialisation over which the motion is taken, or the longest known
+    part of them; a storm that is born there stays where it is. An initialisation at which the
+    record begins has no tracks, since no motion is known.
     """
     truth = truth.sort_values(["track_id", "time"], ignore_index=True)
-    times, ids = truth["time"].to_numpy(), truth["track_id"].to_numpy()
+    times, codes = truth["time"].to_numpy(), pd.factorize(truth["track_id"])[0]
     vectors = unit_vectors(truth["lat"], truth["lon"])
     tables = []
     for init_time, leads in cases.dropna().groupby("init_time")["lead_time"]:
@@ -35,12 +35,11 @@ def persistence_tracks(
             continue
         now = np.flatnonzero(times == start)
         earliest = start - np.timedelta64(int(motion_h * 3600), "s")
-        past = np.array(
-            [_first_since(earliest, int(row), times, ids) for row in now], dtype=np.intp
-        )
+        known = np.flatnonzero((times >= earliest) & (times <= start))
+        past = known[np.searchsorted(codes[known], codes[now])]
         lead = np.sort(leads.unique())
-        known = (start - times[past]) / np.timedelta64(1, "s")
-        factor = lead / np.timedelta64(1, "s") / np.where(known > 0, known, np.inf)[:, None]
+        seconds = (start - times[past]) / np.timedelta64(1, "s")
+        factor = lead / np.timedelta64(1, "s") / np.where(seconds > 0, seconds, np.inf)[:, None]
         moved = extrapolate(vectors[past][:, None], vectors[now][:, None], factor)
         latitude, longitude = positions(moved.reshape(-1, 3))
         table = truth.loc[np.repeat(now, lead.size), ["track_id", "slp", "wind"]]
@@ -58,13 +57,6 @@ def persistence_tracks(
     return track_table(pd.concat(tables, ignore_index=True)) if tables else no_tracks()
 
 
-def _first_since(earliest: np.datetime64, row: int, times: np.ndarray, ids: np.ndarray) -> int:
-    """The first point, not before a time, of the track that has this row; tracks in order."""
-    while row > 0 and ids[row - 1] == ids[row] and times[row - 1] >= earliest:
-        row -= 1
-    return row
-
-
 def persistence_errors(truth: pd.DataFrame, found: Verification) -> pd.DataFrame:
     """Errors of persistence tracks at all points of true storms that forecasts were asked for."""
     asked = found.expected[POINT].drop_duplicates()
@@ -75,13 +67,12 @@ def persistence_errors(truth: pd.DataFrame, found: Verification) -> pd.DataFrame
 
 
 def baseline_scores(
-    truth: pd.DataFrame, found: Verification, region: str, bootstrap: Bootstrap | None = None
+    truth: pd.DataFrame, found: Verification, region: str, bootstrap: GroupBootstrap
 ) -> pd.DataFrame:
     """Score rows persistence_track_error, and position_error_difference on the same storms.
 
     The difference is the forecast's error less that of the persistence track; negative: better.
     """
-    bootstrap = bootstrap or Bootstrap()
     errors = persistence_errors(truth, found)
     rows = mean_rows("persistence_track_error", errors, "distance_km", bootstrap)
     return score_table([*rows, *paired_difference(found.errors, errors, bootstrap)], region)

@@ -4,18 +4,13 @@ On a grid of one degree a storm's position is otherwise off by some 40 km, by sn
 """
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from climlstm_storms.mesh import Mesh
-from climlstm_storms.sphere import Real, from_plane, plane, positions
-
-Index = NDArray[np.intp]
+from climlstm_storms.sphere import Field, Flags, Index, Real, from_plane, plane, positions
 
 
-def refine(
-    mesh: Mesh, field: NDArray[np.floating], rows: Index, columns: Index
-) -> tuple[Real, Real, Real]:
+def refine(mesh: Mesh, field: Field, rows: Index, columns: Index) -> tuple[Real, Real, Real]:
     """Latitude, longitude and value of the minima nearest to grid minima, all (N,).
 
     p = a + b x + c y + d x² + e x y + f y², by least squares, in the plane that touches the sphere
@@ -45,12 +40,11 @@ def refine(
     return latitude, longitude, value
 
 
-def _on_pole(mesh: Mesh, rows: Index) -> NDArray[np.bool_]:
-    first, last = mesh.north == "point", mesh.south == "point"
-    return np.asarray((first & (rows == 0)) | (last & (rows == mesh.latitude.size - 1)))
+def _on_pole(mesh: Mesh, rows: Index) -> Flags:
+    return np.isin(rows, [row % mesh.latitude.size for row in mesh.pole_rows])
 
 
-def _stencil(mesh: Mesh, rows: Index, columns: Index) -> tuple[Index, Index, NDArray[np.bool_]]:
+def _stencil(mesh: Mesh, rows: Index, columns: Index) -> tuple[Index, Index, Flags]:
     """Rows and columns (N, 9) of the points to be fitted; and where all of them exist."""
     height, width = mesh.latitude.size, mesh.longitude.size
     row_step, column_step = mesh.steps_deg(mesh.latitude[rows])
@@ -58,9 +52,8 @@ def _stencil(mesh: Mesh, rows: Index, columns: Index) -> tuple[Index, Index, NDA
     stride = np.clip(np.rint(row_step / np.maximum(column_step, 1e-9)), 1, max(most, 1)).astype(int)
     around_rows = rows[:, None] + np.repeat([-1, 0, 1], 3)
     around_columns = columns[:, None] + stride[:, None] * np.tile([-1, 0, 1], 3)
-    beyond_north, beyond_south = around_rows < 0, around_rows >= height
-    across = np.asarray(mesh.north == "across") & beyond_north
-    across |= np.asarray(mesh.south == "across") & beyond_south
+    across = (around_rows < 0) & (mesh.north == "across")
+    across |= (around_rows >= height) & (mesh.south == "across")
     around_rows = np.where(across, np.clip(around_rows, 0, height - 1), around_rows)
     around_columns = np.where(across, around_columns + width // 2, around_columns)
     polar = _on_pole(mesh, rows)
@@ -80,7 +73,7 @@ def _stencil(mesh: Mesh, rows: Index, columns: Index) -> tuple[Index, Index, NDA
     )
 
 
-def _paraboloid_minimum(x: Real, y: Real, rise: Real) -> tuple[Real, Real, Real, NDArray[np.bool_]]:
+def _paraboloid_minimum(x: Real, y: Real, rise: Real) -> tuple[Real, Real, Real, Flags]:
     """Minimum of the quadratic through points (N, 9): x, y, value, and whether there is one."""
     terms = np.stack([np.ones_like(x), x, y, x**2, x * y, y**2], axis=-1)
     finite = np.asarray(np.isfinite(rise).all(axis=1))
@@ -95,10 +88,8 @@ def _paraboloid_minimum(x: Real, y: Real, rise: Real) -> tuple[Real, Real, Real,
     return dx, dy, a + b * dx / 2 + c * dy / 2, found
 
 
-def _plateau_centroid(
-    mesh: Mesh, field: NDArray[np.floating], row: int, column: int
-) -> tuple[float, float]:
-    """Centroid of the points of equal value that hang together with this one, within 10 degrees."""
+def _plateau_centroid(mesh: Mesh, field: Field, row: int, column: int) -> tuple[float, float]:
+    """Centroid of the points of equal value that adjoin this one, within 10 degrees."""
     disc = mesh.disc(row, max(10.0, 3 * mesh.spacing_deg))
     level = disc.within & (mesh.values(field, column, disc) == float(field[row, column]))
     labels, _ = ndimage.label(level)

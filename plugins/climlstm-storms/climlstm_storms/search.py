@@ -1,6 +1,7 @@
 """The search for storm centres through all times, initialisations and members of a dataset."""
 
 from collections.abc import Mapping
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -12,12 +13,12 @@ from numpy.typing import NDArray
 
 from climlstm.errors import DataError
 from climlstm_storms.centres import CENTRE_COLUMNS, Detector, centres_of
-from climlstm_storms.fields import STEP_COLUMNS, Fields, read_fields
+from climlstm_storms.fields import blocks, read_fields, steps_of
 from climlstm_storms.mesh import Mesh, mesh_of
+from climlstm_storms.tracks import TRACK_TYPES
 
 SPACINGS = ("spacing_deg", "row_spacing_deg", "column_spacing_deg")
-"""Columns: the greatest distance of neighbours; of rows; of columns, in degrees of longitude."""
-
+"""Columns: greatest distance of neighbours, distance of rows, and of columns at the equator."""
 
 REMEMBERED = 4096
 """Steps whose centres are kept: forecasts share their truth, and persistence its fields."""
@@ -36,66 +37,47 @@ def detect(
 
     Columns: init_time, lead_time, time, member, lat, lon, slp (hPa), wind (m/s), depth (hPa),
     warm_core, i, j, and the grid's SPACINGS. A step without any centre has one row, without a
-    position, so that a search in vain is told from none. i and j count the dataset's longitudes
-    and latitudes.
+    position: it was searched. i and j count the dataset's longitudes and latitudes.
     Raises DataError where a field is missing or its units are unknown.
     """
     fields = read_fields(dataset, names, warm_core_levels=detector.warm_core_levels)
-    if detector.warm_core != "ignored" and "thickness" not in fields.data:
+    if detector.warm_core != "ignored" and "thickness" not in fields:
         upper, lower = detector.warm_core_levels
         raise DataError(
             f"warm_core is '{detector.warm_core}', but the fields have no geopotential at {upper} "
             f"and {lower} hPa. Add the channels 'z{upper}' and 'z{lower}', choose other "
             "warm_core_levels, or set warm_core to 'ignored'."
         )
-    mesh = mesh_of(
-        fields.latitude.tobytes(),
-        fields.longitude.tobytes(),
-        detector.diagonal,
-        detector.closed_edges,
-    )
+    axes = (fields[n].values.astype("float64").tobytes() for n in ("latitude", "longitude"))
+    mesh = mesh_of(*axes, detector.diagonal, detector.closed_edges)
     detector = detector.on_grid(mesh.spacing_deg)
-    if fields.is_lazy:
-        search = dask.delayed(_detect_lazily)
-        tables = dask.compute(*(search(Sealed(b), mesh, detector) for b in fields.blocks()))
+    # Dask does not look into a partial function, so a block is read where it is searched.
+    parts = [partial(_detect_block, dask.optimize(b)[0], mesh, detector) for b in blocks(fields)]
+    if dask.is_dask_collection(fields):
+        tables = dask.compute(*(dask.delayed(part)() for part in parts))
     else:
-        tables = (_detect_block(fields.data, mesh, detector),)
+        tables = tuple(part() for part in parts)
     nodes = pd.concat(tables, ignore_index=True)
-    nodes["i"] = fields.original_column(nodes["i"])
-    nodes["j"] = fields.original_row(nodes["j"])
+    for index, name in (("i", "column"), ("j", "row")):
+        given = fields[name].values[nodes[index]]
+        nodes[index] = np.where(nodes[index] < 0, -1, given).astype("int64")
     return nodes
 
 
-class Sealed:
-    """A lazy dataset that Dask hands on as it is, so that it is read where it is searched.
-
-    As an argument by itself, its chunks would travel from process to process.
-    """
-
-    def __init__(self, block: xr.Dataset) -> None:
-        (self.block,) = dask.optimize(block)
-
-
-def _detect_lazily(sealed: Sealed, mesh: Mesh, detector: Detector) -> pd.DataFrame:
-    return _detect_block(sealed.block.load(scheduler="synchronous"), mesh, detector)
-
-
 def _detect_block(block: xr.Dataset, mesh: Mesh, detector: Detector) -> pd.DataFrame:
-    """Table of the centres in all steps of a block in memory."""
-    steps = list(Fields.steps(block))
+    """Table of the centres in all steps of a block."""
+    steps = list(steps_of(block.load(scheduler="synchronous")))
     found = [_at_least_one_row(_centres_once(step, mesh, detector)) for step in steps]
     sizes = [len(centres["lat"]) for centres in found]
     columns: dict[str, NDArray[Any]] = {
-        name: np.repeat(np.array([step[name] for step in steps], dtype=kind), sizes)
-        for name, kind in STEP_COLUMNS.items()
+        name: np.repeat(np.array([step[name] for step in steps], dtype=TRACK_TYPES[name]), sizes)
+        for name in ("init_time", "lead_time", "time", "member")
     }
     for name, kind in CENTRE_COLUMNS.items():
         parts = [np.empty(0, dtype=kind), *(centres[name] for centres in found)]
         columns[name] = np.concatenate(parts)
-    rows_deg, columns_deg = mesh.steps_deg(0.0)
-    spacings = dict(zip(SPACINGS, (mesh.spacing_deg, rows_deg, columns_deg), strict=True))
-    table = pd.DataFrame(columns).assign(**spacings)
-    return table.astype({"warm_core": "boolean"})
+    spacings = dict(zip(SPACINGS, (mesh.spacing_deg, *mesh.steps_deg(0.0)), strict=True))
+    return pd.DataFrame(columns).assign(**spacings).astype({"warm_core": "boolean"})
 
 
 def _at_least_one_row(centres: Centres) -> Centres:
@@ -109,7 +91,7 @@ _known: dict[bytes, Centres] = {}
 
 
 def _centres_once(step: Mapping[str, Any], mesh: Mesh, detector: Detector) -> Centres:
-    """The centres in one step; those of fields that were searched lately are remembered."""
+    """The centres in one step, kept for fields that come again."""
     fields = {name: step[name] for name in ("msl", "wind", "thickness") if name in step}
     digest = blake2b(repr((detector, mesh.__reduce__()[1])).encode(), digest_size=16)
     for name, field in fields.items():

@@ -1,4 +1,4 @@
-"""Which tracks count as storms, and the presets that put the whole tracker together."""
+"""Conditions on tracks that count as storms, and the presets of the whole tracker."""
 
 import operator
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class Threshold:
     compare: Literal[">", "<", ">=", "<=", "=", "!="]
     value: float
     count: int | Literal["all", "first", "last"] = "all"
-    """So many points at least, or all, or the first or last."""
+    """Least number of points that meet it, or all points, the first or the last one."""
 
     def holds(self, track: pd.DataFrame) -> bool:
         if self.column not in track:
@@ -42,17 +42,15 @@ class Threshold:
                 f"A threshold is set on '{self.column}', which the tracks do not have."
                 f"{nearest(self.column, map(str, track.columns))}"
             )
-        met = _OPERATORS[self.compare](track[self.column].astype("float64"), self.value)
-        if self.count == "first":
-            return bool(met.iloc[0])
-        if self.count == "last":
-            return bool(met.iloc[-1])
-        return bool(met.all()) if self.count == "all" else int(met.sum()) >= self.count
+        met = _OPERATORS[self.compare](track[self.column].to_numpy(dtype="float64"), self.value)
+        if isinstance(self.count, int):
+            return int(met.sum()) >= self.count
+        return bool({"first": met[0], "last": met[-1], "all": met.all()}[self.count])
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What a track must be to count as a storm; as the options of StitchNodes."""
+    """Conditions on a track, as the options of StitchNodes; limits included."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
@@ -91,7 +89,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that makes tracks out of fields: detector, linker, selection."""
+    """Detector, linker and selection together."""
 
     detector: Detector
     linker: Linker
@@ -113,10 +111,10 @@ class Recipe:
 
 
 def wind_factor(spacing_deg: float) -> float:
-    """How much weaker the greatest wind of a storm is on this grid than on one of 0.25°.
+    """Greatest wind of a storm on this grid, relative to one of 0.25° (at most 1).
 
-    Walsh et al. (2007), J. Climate 20, 2307-2314: a storm of 17.5 m/s at a point has about
-    10 m/s at 300 km, linearly in between. Beyond 300 km, which they did not examine, as there.
+    Walsh et al. (2007), J. Climate 20, 2307-2314: a storm of 17.5 m/s at a point has about 10 m/s
+    on a grid of 300 km, with a straight line between. Coarser grids are taken as 300 km.
     """
     spacing_km = np.clip(spacing_deg * KM_PER_DEGREE, 0.25 * KM_PER_DEGREE, 300.0)
     wind = 17.5 - 7.5 * np.array([spacing_km, 0.25 * KM_PER_DEGREE]) / 300.0

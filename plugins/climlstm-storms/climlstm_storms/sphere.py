@@ -1,6 +1,7 @@
-"""Points and directions on the sphere: what tracking and track errors need beyond distances.
+"""Points and directions on the sphere, for tracking and for errors of tracks.
 
-Positions are degrees; unit vectors carry the sums, so neither the date line nor a pole is special.
+Positions are degrees; sums are taken of unit vectors, so neither the date line nor a pole is
+special.
 """
 
 import numpy as np
@@ -9,6 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from climlstm.grid import EARTH_RADIUS_KM, wrap_longitude
 
 Real = NDArray[np.float64]
+Field = NDArray[np.floating]
+Flags = NDArray[np.bool_]
+Index = NDArray[np.intp]
 
 KM_PER_DEGREE = np.pi / 180 * EARTH_RADIUS_KM
 """Length of one degree of a great circle."""
@@ -80,7 +84,7 @@ def heading(start: Real, end: Real) -> Real:
 
 
 def extrapolate(start: Real, end: Real, factor: ArrayLike) -> Real:
-    """Where a point is that moved from start to end (…, 3) and keeps on for `factor` times as long.
+    """Position of a point that moved from start to end (…, 3), after `factor` times that move more.
 
     A point at rest stays.
     """
@@ -91,7 +95,7 @@ def extrapolate(start: Real, end: Real, factor: ArrayLike) -> Real:
 
 
 def along_cross_km(forecast: Real, truth: Real, tangent: Real) -> tuple[Real, Real]:
-    """Parts of position errors along and across the true motion, in km; positions (…, 3).
+    """Components of position errors along and across the true motion, in km; positions (…, 3).
 
     Along is positive ahead of the true position (too fast), cross positive to the right of the
     motion, in either hemisphere: cross = asin(sin d sin θ), along = atan2(sin d cos θ, cos d) for

@@ -8,15 +8,14 @@ import pandas as pd
 from climlstm.grid import great_circle_km, wrap_longitude
 from climlstm_storms.matching import CASE, common_points, match
 from climlstm_storms.selection import Selection
-from climlstm_storms.sphere import (
-    along_cross_km,
-    heading,
-    unit_vectors,
-)
+from climlstm_storms.sphere import along_cross_km, heading, unit_vectors
 from climlstm_storms.tracks import NO_LEAD, NO_TIME, track_keys
 
 POINT = [*CASE, "lead_time", "time", "storm_id"]
-"""What a true storm at one time of one forecast is told by."""
+"""Columns that identify a true storm at one time of one forecast."""
+
+
+MOTION = ["motion_x", "motion_y", "motion_z"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Rules:
-    """How tracks are matched and what is counted."""
+    """Conditions for matches, and what is counted."""
 
     max_distance_km: float = 300.0
     """Greatest distance at a common time that still makes two tracks one storm."""
@@ -46,8 +45,8 @@ class Rules:
     """Common times within that distance that a match needs; and points that a true storm must
     have in a forecast's time to be asked for."""
     selection: Selection = field(default_factory=Selection)
-    """Which true storms are asked for, and which forecast tracks count as alarms. Matches with
-    other storms are no false alarms."""
+    """True storms that are asked for, and forecast tracks that count as alarms. Matches with other
+    storms are no false alarms."""
     region: Region = field(default_factory=Region)
 
 
@@ -124,15 +123,10 @@ def track_errors(forecast: pd.DataFrame, truth: pd.DataFrame, pairs: pd.DataFram
     along, cross = along_cross_km(
         unit_vectors(both["lat"], both["lon"]),
         unit_vectors(both["true_lat"], both["true_lon"]),
-        both[["motion_x", "motion_y", "motion_z"]].to_numpy(dtype="float64"),
+        both[MOTION].to_numpy(dtype="float64"),
     )
-    both = both.assign(
-        along_km=along,
-        cross_km=cross,
-        slp_error=both["slp"] - both["true_slp"],
-        wind_error=both["wind"] - both["true_wind"],
-    )
-    return both.drop(columns=["motion_x", "motion_y", "motion_z"])
+    errors = {f"{name}_error": both[name] - both[f"true_{name}"] for name in ("slp", "wind")}
+    return both.assign(along_km=along, cross_km=cross, **errors).drop(columns=MOTION)
 
 
 def motion(truth: pd.DataFrame) -> pd.DataFrame:
@@ -144,14 +138,10 @@ def motion(truth: pd.DataFrame) -> pd.DataFrame:
     position = unit_vectors(truth["lat"], truth["lon"])
     same = (truth["track_id"].to_numpy()[1:] == truth["track_id"].to_numpy()[:-1])[:, None]
     tangent = np.full(position.shape, np.nan)
-    if len(truth) > 1:
-        leaving = np.where(same, -heading(position[1:], position[:-1]), np.nan)
-        arriving = np.where(same, heading(position[:-1], position[1:]), np.nan)
-        tangent[:-1] = leaving
-        first = np.append(True, ~same[:, 0])
-        tangent[~first] = arriving[~first[1:]]
+    tangent[:-1] = np.where(same, -heading(position[1:], position[:-1]), np.nan)
+    tangent[1:] = np.where(same, heading(position[:-1], position[1:]), tangent[1:])
     table = truth[["track_id", "time"]].rename(columns={"track_id": "storm_id"})
-    return table.assign(motion_x=tangent[:, 0], motion_y=tangent[:, 1], motion_z=tangent[:, 2])
+    return table.assign(**dict(zip(MOTION, tangent.T, strict=True)))
 
 
 def _expected(

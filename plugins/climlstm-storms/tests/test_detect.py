@@ -443,5 +443,5 @@ def test_units_may_be_left_out_where_they_are_plain(weather_map):
 
 def test_mesh_knows_its_poles_and_edges():
     assert (Mesh(*GLOBE[:2]).north, Mesh(*OFF_POLE[:2]).south) == ("point", "across")
-    assert (Mesh(*REGION[:2]).north, Mesh(*REGION[:2]).periodic) == ("edge", False)
+    assert (Mesh(*REGION[:2]).north, Mesh(*REGION[:2]).periodic) == ("ends", False)
     assert Mesh(*REGION[:2]).spacing_deg == pytest.approx(3.0)

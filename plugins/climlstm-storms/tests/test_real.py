@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from climlstm_storms.bootstrap import Bootstrap
+from climlstm_storms.bootstrap import GroupBootstrap
 from climlstm_storms.centres import Detector
 from climlstm_storms.formats import read_tracks
 from climlstm_storms.linking import Linker, link
@@ -77,7 +77,7 @@ def test_the_hurricanes_of_1996_in_era5(real_data):
     names = best.drop_duplicates("track_id").set_index("track_id")["name"]
     missed = {names[storm] for storm in set(names.index) - set(found.pairs["storm_id"])}
     assert missed == {"ARTHUR", "GUSTAV", "KYLE", "MARCO"}
-    scores = summarise(found, Bootstrap(), "Atlantic").set_index("metric")
+    scores = summarise(found, GroupBootstrap(), "Atlantic").set_index("metric")
     assert scores["value"]["pod_storms"] == pytest.approx(9 / 13)
     assert scores["ci_low"]["pod_storms"] < 9 / 13 < scores["ci_high"]["pod_storms"]
     assert scores["value"]["position_error_median"] < 50

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from climlstm_storms.bootstrap import Bootstrap
+from climlstm_storms.bootstrap import GroupBootstrap
 from climlstm_storms.ensemble import mean_track, strike_probability
 from climlstm_storms.matching import follow, match
 from climlstm_storms.persistence import persistence_tracks
-from climlstm_storms.scores import grid_snap_floor_km, paired_difference, summarise
+from climlstm_storms.scores import grid_snap_floor_km, paired_difference, score_table, summarise
 from climlstm_storms.selection import Selection
 from climlstm_storms.sphere import extrapolate, from_plane, plane, positions, unit_vectors
 from climlstm_storms.synthetic import Low, true_tracks
@@ -42,7 +42,7 @@ def forecast_of(tracks, init="2020-01-01T00", member=0):
 
 
 def score(found, metric, lead_h=None):
-    table = summarise(found, Bootstrap(resamples=200))
+    table = summarise(found, GroupBootstrap(resamples=200))
     table = table[table["metric"] == metric]
     if lead_h is None:
         return table[table["lead_time"].isna()]["value"].item()
@@ -173,7 +173,7 @@ def test_regions_cut_storms_and_alarms(truth):
     south = Region("south", latitude=(-90, 0), longitude=(150, -150))
     found = verify(forecast_of(truth), truth, Rules(region=south))
     assert set(found.errors["storm_id"]) == set(found.alarms["track_id"]) == {"low1"}
-    table = summarise(found, Bootstrap(), region="south")
+    table = summarise(found, GroupBootstrap(), region="south")
     assert set(table["region"]) == {"south"}
 
 
@@ -195,7 +195,7 @@ def test_no_storms_give_an_empty_summary(truth):
     nothing = truth.iloc[:0]
     found = verify(forecast_of(truth), nothing, Rules())
     assert score(found, "far_tracks") == 1
-    table = summarise(verify(nothing, nothing, Rules()), Bootstrap())
+    table = summarise(verify(nothing, nothing, Rules()), GroupBootstrap())
     assert table["n"].eq(0).all()
     assert list(table) == [
         "variable",
@@ -218,26 +218,30 @@ def test_intervals_are_over_storms_not_over_points():
     generator = np.random.default_rng(0)
     means = generator.normal(100, 30, size=10)
     values, storms = pd.Series(np.repeat(means, 50)), pd.Series(np.repeat(np.arange(10), 50))
-    value, low, high = Bootstrap(resamples=4000).mean(values, storms)
+    value, low, high = GroupBootstrap(resamples=4000).mean(values, storms)
     assert value == pytest.approx(means.mean())
     expected = 2 * 1.96 * means.std() / np.sqrt(10)
     assert high - low == pytest.approx(expected, rel=0.15)
-    median, low, high = Bootstrap(resamples=4000).quantile(values, storms, 0.5)
+    median, low, high = GroupBootstrap(resamples=4000).quantile(values, storms, 0.5)
     assert low < median < high
-    assert np.isnan(Bootstrap().mean(values[:200], storms[:200])[1:]).all()  # four storms
+    assert np.isnan(GroupBootstrap().mean(values[:200], storms[:200])[1:]).all()  # four storms
 
 
 def test_bootstrap_repeats_with_its_seed():
     values, storms = pd.Series(np.arange(30.0)), pd.Series(np.arange(30) % 10)
-    assert Bootstrap(seed=3).mean(values, storms) == Bootstrap(seed=3).mean(values, storms)
-    assert Bootstrap(seed=3).mean(values, storms) != Bootstrap(seed=4).mean(values, storms)
+    assert GroupBootstrap(seed=3).mean(values, storms) == GroupBootstrap(seed=3).mean(
+        values, storms
+    )
+    assert GroupBootstrap(seed=3).mean(values, storms) != GroupBootstrap(seed=4).mean(
+        values, storms
+    )
 
 
 def test_paired_differences_are_over_the_same_storms(truth):
     better = verify(forecast_of(shifted(truth, east_km=50)), truth, Rules()).errors
     worse = verify(forecast_of(shifted(truth, east_km=120)), truth, Rules()).errors
     worse = worse[worse["storm_id"] != "low2"]
-    rows = pd.DataFrame(paired_difference(better, worse, Bootstrap()))
+    rows = score_table(paired_difference(better, worse, GroupBootstrap()), "global")
     np.testing.assert_allclose(rows["value"], -70, rtol=1e-9)
     assert set(rows["n"]) == {3}
 
