@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,3 +139,36 @@ def noisy(weather, tmp_path_factory):
         [*ensemble, "training.learning_rate=0.01"],
     )
     return find_trained(train_run(config, under_ray=False))
+
+
+@pytest.fixture
+def write_catalog(tmp_path):
+    """Writes a catalog of the given text and returns its path."""
+
+    def catalog(text: str) -> str:
+        path = tmp_path / "catalog.yaml"
+        path.write_text(textwrap.dedent(text))
+        return str(path)
+
+    return catalog
+
+
+@pytest.fixture
+def write_entry(write_catalog, tmp_path):
+    """A catalog with one NetCDF source 'a' and the given metadata (YAML flow)."""
+
+    from tests.small_catalogs import weather
+
+    def catalog(metadata: str, ds=None) -> str:
+        (weather() if ds is None else ds).to_netcdf(tmp_path / "a.nc", engine="netcdf4")
+        return write_catalog(
+            f"""
+            sources:
+              a:
+                driver: netcdf
+                args: {{urlpath: "{{{{ CATALOG_DIR }}}}/a.nc"}}
+                metadata: {metadata}
+            """
+        )
+
+    return catalog

@@ -17,26 +17,19 @@ from numpy.typing import NDArray
 from climlstm import html
 from climlstm.audit import chunking, leaks, plausibility
 from climlstm.audit.findings import Finding, errors_of, findings_table
+from climlstm.audit.sampling import bytes_decoded, read_steps, sample_positions
 from climlstm.config import Config
-from climlstm.data.cube.cube import CubePlan, reading
+from climlstm.data.cube.cube import CubePlan
 from climlstm.data.cube.forcing import CHANNELS, forcing_channels, forcing_fields
 from climlstm.data.sources.axes import find_axes
 from climlstm.data.statistics.statistics import Period, Statistics
 from climlstm.data.windows.starts import plan_windows
 from climlstm.errors import ClimLSTMError, DataError
 
-SAMPLE_STEPS = 24
-"""Steps that are read, spread evenly over all periods."""
-
-SAMPLE_BYTES = 256 * 2**20
-"""Decoded bytes beyond which fewer steps are read, down to LEAST_STEPS."""
-
-LEAST_STEPS = 4
-
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found, and of which data."""
+    """Findings about a run, and a digest of the data that they concern."""
 
     findings: tuple[Finding, ...]
     digest: str | None = None
@@ -48,7 +41,7 @@ class Audit:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """What must be put right first."""
+        """Findings that must be put right before the run can start."""
         return errors_of(self.findings)
 
     @property
@@ -110,23 +103,30 @@ def audit(config: Config, plan: CubePlan, *, parameters: int | None = None) -> A
         *chunking.check_coarsening(
             plan.cells.rows.values, plan.cells.columns.values, plan.cells.coarsen
         ),
-        *_check_forcings(config, cube),
+        *leaks.check_forcings(
+            config.data.forcing,
+            times[:3],
+            cube["latitude"].values,
+            cube["longitude"].values,
+            observed=config.data.state,
+        ),
         *_check_window_counts(config, times, periods),
     ]
-    wanted = np.flatnonzero(np.any([_inside(times, period) for period in periods.values()], axis=0))
+    inside = [leaks.within(times, period) for period in periods.values()]
+    wanted = np.flatnonzero(np.any(inside, axis=0))
     if wanted.size == 0:
         return Audit((*findings, _no_data(times, periods)))
     findings += chunking.check_chunks(plan, wanted)
     if parameters is not None:
         findings += chunking.check_length(
-            int(_inside(times, periods["train"]).sum()) * config.data.step,
+            int(leaks.within(times, periods["train"]).sum()) * config.data.step,
             cube["latitude"].values,
             cube["longitude"].values,
             channels=len(config.data.state),
             parameters=parameters,
         )
     positions = sample_positions(plan, wanted)
-    sample = _read(cube, positions)
+    sample = read_steps(cube, positions)
     findings += plausibility.check_values(plan, sample)
     findings += plausibility.check_repeats(
         sample, config.data.state, _known(config, cube, sample, positions)
@@ -135,7 +135,7 @@ def audit(config: Config, plan: CubePlan, *, parameters: int | None = None) -> A
         tuple(findings),
         digest=_digest(cube, sample),
         steps_read=positions.size,
-        bytes_read=_bytes_decoded(plan, positions),
+        bytes_read=bytes_decoded(plan, positions),
     )
 
 
@@ -173,7 +173,7 @@ def check_task(
     statistics: Statistics,
     climatology: Period,
 ) -> list[Finding]:
-    """What is fitted and cut for a training: windows, statistics, masks, climatology, choice.
+    """Findings about what a training fits and cuts: windows, statistics, masks, climatology.
 
     times: of the cube. train, valid: where its windows begin.
     climatology: the first and last moment that went into it.
@@ -249,52 +249,6 @@ def check_times(times: NDArray[np.datetime64], name: str) -> Iterator[Finding]:
         )
 
 
-def sample_positions(plan: CubePlan, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Steps to look at, evenly spaced over those wanted, as many as SAMPLE_BYTES allow."""
-    number = min(SAMPLE_STEPS, wanted.size)
-    while number > LEAST_STEPS and _bytes_decoded(plan, _spread(wanted, number)) > SAMPLE_BYTES:
-        number = max(LEAST_STEPS, number // 2)
-    return _spread(wanted, number)
-
-
-def _spread(wanted: NDArray[np.int64], number: int) -> NDArray[np.int64]:
-    at = np.linspace(0, wanted.size - 1, number)
-    return np.unique(wanted[at.round().astype("int64")])
-
-
-def _bytes_decoded(plan: CubePlan, positions: NDArray[np.int64]) -> int:
-    return sum(
-        plan.source[name].dtype.itemsize * int(np.prod([decoded for decoded, _ in dims.values()]))
-        for name, dims in chunking.reading(plan, positions).items()
-    )
-
-
-def _read(cube: xr.Dataset, positions: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
-    """Each channel at some steps, (step, H, W); static fields as one step."""
-    chosen = {
-        str(name): field.isel(time=positions) if "time" in field.dims else field.expand_dims("time")
-        for name, field in cube.data_vars.items()
-    }
-    values = {}
-    for name, field in chosen.items():
-        with reading(f"Channel '{name}'"):
-            values[name] = np.asarray(field.data.compute(scheduler="threads"))
-    return values
-
-
-def _check_forcings(config: Config, cube: xr.Dataset) -> list[Finding]:
-    times = cube["time"].values[:3]
-    return list(
-        leaks.check_forcings(
-            config.data.forcing,
-            times,
-            cube["latitude"].values,
-            cube["longitude"].values,
-            observed=config.data.state,
-        )
-    )
-
-
 def _check_window_counts(
     config: Config, times: NDArray[np.datetime64], periods: Mapping[str, Period]
 ) -> Iterator[Finding]:
@@ -368,7 +322,3 @@ def _digest(cube: xr.Dataset, sample: Mapping[str, NDArray]) -> str:
         digest.update(f"{name}:{cube[name].attrs.get('units')}:".encode())
         digest.update(np.ascontiguousarray(sample[name]).tobytes())
     return digest.hexdigest()
-
-
-def _inside(times: NDArray[np.datetime64], period: Period) -> NDArray[np.bool_]:
-    return (times >= period[0].to_datetime64()) & (times <= period[1].to_datetime64())

@@ -1,4 +1,4 @@
-"""What a run costs to read, and whether steps and cells divide evenly."""
+"""Rules about the layout of a source: chunks, steps, blocks of cells, length of training."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -12,15 +12,15 @@ from climlstm.config import Config, format_duration
 from climlstm.data.cube.cube import CubePlan
 from climlstm.grid import EARTH_RADIUS_KM, has_pole_row
 
-IN_VAIN = 2.0
-"""Times as much decoded as used from which chunks are worth a warning."""
+MAX_READ_AMPLIFICATION = 2.0
+"""Values decoded for each one used, from which a warning is due."""
 
-LEARNT_BY_HEART = 10.0
-"""Parameters for each independent value from which a warning is due. Our rule of thumb: with early
-stopping and averaged weights, networks with a few times as many still generalise."""
+MAX_PARAMETERS_PER_VALUE = 10.0
+"""Parameters for each independent value, beyond which a warning is due. Our rule of thumb: with
+early stopping and averaged weights, networks with a few times as many still generalise."""
 
 FINEST_WEATHER = 0.01
-"""Degrees between rows, about 1 km, below which the two numbers that follow mean nothing."""
+"""Degrees between rows (about 1 km), below which the two numbers that follow have no meaning."""
 INDEPENDENT_KM = 1000.0
 INDEPENDENT_DAYS = 5.0
 """Size and life of a synoptic system (Holton & Hakim 2013, An Introduction to Dynamic Meteorology,
@@ -28,7 +28,7 @@ table 1.3): values of one channel nearer to one another are not independent of e
 
 
 def check_steps(config: Config, times: NDArray[np.datetime64]) -> Iterator[Finding]:
-    """Steps that do not divide a day, the source's steps, or one another; and gaps.
+    """Steps that do not divide a day, or are no multiple of one another.
 
     times: of the source, increasing.
     """
@@ -77,7 +77,7 @@ def check_gaps(times: NDArray[np.datetime64], step: timedelta) -> Iterator[Findi
 def check_coarsening(latitude: NDArray, longitude: NDArray, coarsen: int) -> Iterator[Finding]:
     """Grids that do not make whole or equal blocks.
 
-    latitude, longitude: of the source's cells that are averaged, before it.
+    latitude, longitude: coordinates of the cells before they are averaged.
     """
     for name, values in (("latitude rows", latitude), ("longitude columns", longitude)):
         if values.size % coarsen:
@@ -112,14 +112,14 @@ def check_length(
 ) -> Iterator[Finding]:
     """A training set too short for the model: far more parameters than values.
 
-    span: time that the training steps cover. Of a grid finer than `FINEST_WEATHER`, nothing is
-    known: it is data without geography, or of a street.
+    span: time that the training steps cover. A grid finer than `FINEST_WEATHER` passes: it is data
+    without geography, or of a street.
     """
     if latitude.size > 1 and np.abs(np.diff(latitude)).max() < FINEST_WEATHER:
         return
     days = span / timedelta(days=1)
     values = channels * max(days / INDEPENDENT_DAYS, 1) * _regions(latitude, longitude)
-    if parameters > LEARNT_BY_HEART * values:
+    if parameters > MAX_PARAMETERS_PER_VALUE * values:
         yield Finding(
             "training-too-short",
             "warning",
@@ -133,7 +133,7 @@ def check_length(
 
 
 def _regions(latitude: NDArray, longitude: NDArray) -> float:
-    """How many squares of independent weather the grid covers: one at least, at most its cells."""
+    """Number of squares of `INDEPENDENT_KM` that the grid covers; 1 to its number of cells."""
     south, north = np.deg2rad([latitude.min(), latitude.max()])
     width = np.deg2rad(longitude.max() - longitude.min())
     area = EARTH_RADIUS_KM**2 * width * (np.sin(north) - np.sin(south))
@@ -141,17 +141,17 @@ def _regions(latitude: NDArray, longitude: NDArray) -> float:
 
 
 def check_chunks(plan: CubePlan, wanted: NDArray[np.int64]) -> Iterator[Finding]:
-    """Chunks that force reading far more than is used.
+    """Chunks of which far more is decoded than used.
 
-    wanted: positions among the plan's times that some period holds.
+    wanted: positions among the times of the plan that lie in a period.
     """
     alike: dict[tuple[tuple[str, tuple[int, int]], ...], list[str]] = {}
-    for variable, dims in reading(plan, wanted).items():
+    for variable, dims in points_read(plan, wanted).items():
         if str(plan.axes.dims[0]) in dims:  # others are read once
             alike.setdefault(tuple(dims.items()), []).append(variable)
     for sizes, variables in alike.items():
         ratio = float(np.prod([decoded / used for _, (decoded, used) in sizes]))
-        if ratio >= IN_VAIN:
+        if ratio >= MAX_READ_AMPLIFICATION:
             worst = max(sizes, key=lambda size: size[1][0] / size[1][1])[0]
             names = "'" + "', '".join(variables) + "'"
             yield Finding(
@@ -165,8 +165,8 @@ def check_chunks(plan: CubePlan, wanted: NDArray[np.int64]) -> Iterator[Finding]
             )
 
 
-def reading(plan: CubePlan, wanted: NDArray[np.int64]) -> dict[str, dict[str, tuple[int, int]]]:
-    """For each variable of the source and each dimension: how many points are decoded, and used."""
+def points_read(plan: CubePlan, wanted: NDArray[np.int64]) -> dict[str, dict[str, tuple[int, int]]]:
+    """Numbers of points (decoded, used), by variable of the source and dimension."""
     time, latitude, longitude = plan.axes.dims
     fields = [field for recipe in plan.recipes for field in recipe.fields]
     found = {}
@@ -191,7 +191,7 @@ def reading(plan: CubePlan, wanted: NDArray[np.int64]) -> dict[str, dict[str, tu
 
 
 def _decoded(sizes: Sequence[int], positions: NDArray[np.int64]) -> tuple[int, int]:
-    """Points of the chunks in which some positions lie, and how many positions there are."""
+    """Number of points in the chunks in which the positions lie, and of the positions."""
     edges = np.cumsum(sizes)
     touched = np.unique(np.searchsorted(edges, positions, side="right"))
     return int(np.asarray(sizes)[touched].sum()), int(np.unique(positions).size)

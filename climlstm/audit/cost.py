@@ -1,4 +1,4 @@
-"""What reading will cost: how much is decoded for what is used, how fast, and what would help."""
+"""The cost of reading: bytes decoded for each byte used, speed, and which layout would help."""
 
 import time
 from dataclasses import dataclass, replace
@@ -11,33 +11,33 @@ from climlstm.data.windows.plan import WindowPlan
 from climlstm.data.windows.stream import WindowStream
 
 SAMPLE_BYTES = 1 << 26
-"""Decoded bytes that are read to measure the speed, about."""
+"""Decoded bytes, about, that are read to measure the speed."""
 
-TOO_MUCH = 1.5
-"""Times as much decoded as used from which another layout is advised."""
+MAX_READ_AMPLIFICATION = 1.5
+"""Bytes decoded for each one used, from which another layout is advised."""
 
 SMALL_OBJECT = 1 << 19
-"""Decoded bytes of a remote object below which latency, not the line, sets the speed."""
+"""Decoded bytes of a remote object, below which latency and not bandwidth sets the speed."""
 
 
 @dataclass(frozen=True)
 class ReadingCost:
-    """Of an epoch of training, by one process."""
+    """Cost of an epoch of training in one process."""
 
     decoded_bytes: int
-    """Of chunks, each as often as it is decoded; of the first epoch, if the cube is kept."""
+    """Size of the chunks, counted as often as they are decoded; in the first epoch, if kept."""
     used_bytes: int
-    """Of the steps that windows hold, each once, in float32."""
+    """Size of the steps that windows hold, each counted once, in float32."""
     kept: bool
     """Whether everything fits into memory, so that later epochs read nothing."""
     chunks: int
-    """That are decoded."""
+    """Number of chunks decoded."""
     groups: int
-    """Of batches that are read together; the first batch waits for the first group."""
+    """Number of batch groups, each read at once; the first batch waits for the first group."""
     windows_per_second: float
-    """That reading can supply, as measured on a sample; copying and training come on top."""
+    """Windows that reading can supply, measured on a sample; copying and training come on top."""
     how: str
-    """What decodes the channels."""
+    """Description of the readers that decode the channels."""
     advice: str | None
     """The one change that would help most, if any would help much."""
 
@@ -47,7 +47,7 @@ class ReadingCost:
         return self.decoded_bytes / max(self.used_bytes, 1)
 
     def finding(self, batch_size: int, seconds_per_batch: float | None) -> Finding:
-        """What the audit says of it, beside the time that training takes for a batch if known."""
+        """The finding that compares reading with the time of a batch in training, if known."""
         rate = self.windows_per_second
         said = f"{self.ratio:.2f} bytes decoded for each one used, "
         if self.kept:
@@ -76,7 +76,7 @@ class ReadingCost:
 
 
 def reading_cost(stream: WindowStream, plan: WindowPlan, *, epoch: int = 0) -> ReadingCost:
-    """What an epoch will cost, reckoned from its windows and measured on a sample of them."""
+    """The cost of an epoch, computed from its windows and measured on a sample of them."""
     groups = plan.groups(epoch)
     kept = stream.keeps(groups)
     reads = list(stream.reads(groups))
@@ -120,7 +120,7 @@ def _advice(cost: ReadingCost, stream: WindowStream) -> str | None:
             "The source is not plain Zarr, so that its values are computed anew whenever they are "
             "read. 'climlstm prepare' writes them once as Zarr that streams."
         )
-    if cost.ratio >= TOO_MUCH:
+    if cost.ratio >= MAX_READ_AMPLIFICATION:
         return (
             f"{cost.ratio:.1f} times as much is decoded as used. 'climlstm prepare' writes a store "
             "of just these cells, channels and steps, in chunks that suit the windows; or increase "

@@ -1,4 +1,4 @@
-"""What an audit finds: a fault with its place, its value and its remedy."""
+"""Findings of an audit: a fault with its place, its value and its remedy."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -15,13 +15,13 @@ class Finding:
     """One thing that makes a run wrong (error), worse or slower (warning), or is good to know."""
 
     rule: str
-    """Its name, the same in every version: 'periods-overlap'."""
+    """Name of the rule, the same in every version: 'periods-overlap'."""
     severity: Severity
     what: str
     where: str
     """Key of the run file, channel, period or variable of the source."""
     value: str
-    """What was found, with its unit."""
+    """The value found, with its unit."""
     fix: str
 
     def __str__(self) -> str:
@@ -33,12 +33,12 @@ class Finding:
 
 
 def errors_of(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Those for which a run must not start, or a score must not be believed."""
+    """Findings for which a run must not start, or a score must not be believed."""
     return tuple(finding for finding in findings if finding.severity == "error")
 
 
 def findings_table(findings: Iterable[Finding]) -> html.Markup:
-    """What was found as HTML, errors first; nothing where nothing was."""
+    """A table of findings as HTML, errors first; empty without findings."""
     order = ("error", "warning", "note")
     rows = [
         (html.badge(f.severity, f.severity), f.what, f"{f.where}: {f.value}", f.fix)

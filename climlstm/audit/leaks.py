@@ -22,7 +22,7 @@ from climlstm.errors import DataError
 
 Times = NDArray[np.datetime64]
 Fields = Callable[[Sequence[str], Times, NDArray, NDArray], NDArray]
-"""What `forcing_fields` does."""
+"""A function like `forcing_fields`."""
 
 
 def check_periods(periods: Mapping[str, Period]) -> Iterator[Finding]:
@@ -46,10 +46,10 @@ def check_windows(used: Mapping[str, Times], periods: Mapping[str, Period]) -> I
     used: for each period the times of all steps of its windows, history and target.
     """
     for name, times in used.items():
-        outside = times[~_within(times, periods[name])]
+        outside = times[~within(times, periods[name])]
         if outside.size == 0:
             continue
-        reached = [other for other in periods if _within(outside, periods[other]).any()]
+        reached = [other for other in periods if within(outside, periods[other]).any()]
         into = f"into '{reached[0]}'" if reached else "out of it"
         yield Finding(
             "windows-cross-periods",
@@ -144,7 +144,7 @@ def check_scoring(
     *,
     climatology: Period | None = None,
 ) -> list[Finding]:
-    """What makes scores of a forecast worthless: times that its forecaster has seen before.
+    """Times that the forecaster has seen before and that make scores of its forecast worthless.
 
     provenance: what the forecast store says (`climlstm_provenance`), whoever wrote it. Which data
     it is scored against makes no difference: another analysis of a day shows the same weather.
@@ -170,7 +170,7 @@ def check_scoring(
         findings += _seen_before(
             scored, spans, f"{ancestor}, from which their forecaster started, has seen", ancestor
         )
-    if climatology is not None and _within(scored, climatology).any():
+    if climatology is not None and within(scored, climatology).any():
         findings.append(
             Finding(
                 "climatology-of-scored-times",
@@ -209,7 +209,7 @@ def check_lineage(
 def spans_of_ancestors(
     lineage: Sequence[Mapping[str, Any]],
 ) -> Iterator[tuple[str, list[Period]]]:
-    """For each forecaster of a lineage what it is called, and what it was trained or validated on.
+    """Yield name, and periods of training and validation, for each forecaster of a lineage.
 
     Raises DataError where a lineage does not say so.
     """
@@ -227,7 +227,7 @@ def spans_of_ancestors(
 
 
 def _seen_before(scored: Times, spans: Sequence[Period], who: str, where: str) -> Iterator[Finding]:
-    known = scored[np.logical_or.reduce([_within(scored, span) for span in spans])]
+    known = scored[np.logical_or.reduce([within(scored, span) for span in spans])]
     if known.size:
         yield Finding(
             "scored-on-seen",
@@ -260,7 +260,7 @@ def _period(span: Any) -> Period:
     return period_bounds(*TypeAdapter(tuple[Moment, Moment]).validate_python(span))
 
 
-def _within(times: Times, period: Period) -> NDArray[np.bool_]:
+def within(times: Times, period: Period) -> NDArray[np.bool_]:
     return (times >= period[0].to_datetime64()) & (times <= period[1].to_datetime64())
 
 

@@ -13,50 +13,50 @@ from climlstm.data.sources.units import STANDARD_GRAVITY, conversion
 from climlstm.errors import DataError
 
 Sample = Mapping[str, NDArray[np.float32]]
-"""For each channel some steps of it: (step, H, W), in our units."""
+"""Some steps of each channel: (step, H, W), in our units."""
 
 MOSTLY = 0.5
-"""Share of values without which a channel counts as mostly missing."""
+"""Share of finite values below which a channel counts as mostly missing."""
 
 SAME = 0.9999
 """Correlation from which two fields count as the same."""
 
 
 @dataclass(frozen=True)
-class Range:
-    """Where the 1st and the 99th percentile of a quantity lie on Earth, with room to spare."""
+class PlausibleRange:
+    """Range of the 1st and the 99th percentile of a quantity on Earth, with room to spare."""
 
     low: float
     high: float
     least: float = -np.inf
-    """What the 99th percentile exceeds at least."""
+    """Least value of the 99th percentile."""
     others: tuple[str, ...] = ()
-    """Units that are mistaken for ours."""
+    """Units that are often mistaken for ours."""
 
     def holds(self, low: float, high: float) -> bool:
         return low >= self.low and high <= self.high and high >= self.least
 
 
-TEMPERATURE = Range(150, 350, others=("degC", "degF"))
-WIND = Range(-150, 150)
+TEMPERATURE = PlausibleRange(150, 350, others=("degC", "degF"))
+WIND = PlausibleRange(-150, 150)
 
 RANGES = {
     "air_temperature": TEMPERATURE,
     "dew_point_temperature": TEMPERATURE,
-    "sea_surface_temperature": Range(260, 320, others=("degC", "degF")),
-    "air_pressure_at_mean_sea_level": Range(85e3, 110e3, others=("hPa", "kPa")),
-    "surface_air_pressure": Range(30e3, 112e3, others=("hPa", "kPa")),
+    "sea_surface_temperature": PlausibleRange(260, 320, others=("degC", "degF")),
+    "air_pressure_at_mean_sea_level": PlausibleRange(85e3, 110e3, others=("hPa", "kPa")),
+    "surface_air_pressure": PlausibleRange(30e3, 112e3, others=("hPa", "kPa")),
     "eastward_wind": WIND,
     "northward_wind": WIND,
-    "wind_speed": Range(-0.01, 150),
-    "specific_humidity": Range(-1e-3, 0.1, others=("g kg-1",)),
-    "relative_humidity": Range(-20, 200, least=2, others=("1",)),
-    "cloud_area_fraction": Range(-0.01, 1.5, others=("%",)),
-    "land_area_fraction": Range(-0.01, 1.5, others=("%",)),
-    "lwe_thickness_of_precipitation_amount": Range(-1e-3, 1, others=("mm",)),
-    "surface_altitude": Range(-500, 9000, others=("m2 s-2",)),
+    "wind_speed": PlausibleRange(-0.01, 150),
+    "specific_humidity": PlausibleRange(-1e-3, 0.1, others=("g kg-1",)),
+    "relative_humidity": PlausibleRange(-20, 200, least=2, others=("1",)),
+    "cloud_area_fraction": PlausibleRange(-0.01, 1.5, others=("%",)),
+    "land_area_fraction": PlausibleRange(-0.01, 1.5, others=("%",)),
+    "lwe_thickness_of_precipitation_amount": PlausibleRange(-1e-3, 1, others=("mm",)),
+    "surface_altitude": PlausibleRange(-500, 9000, others=("m2 s-2",)),
 }
-"""By CF standard name, in our units. Extremes from ERA5 and the WMO archive of weather extremes."""
+"""Ranges by CF standard name, in our units, from extremes of ERA5 and the WMO archive."""
 
 
 def check_values(plan: CubePlan, sample: Sample) -> Iterator[Finding]:
@@ -139,7 +139,9 @@ def _check_units(plan: CubePlan, recipe: Recipe, finite: NDArray, where: str) ->
     )
 
 
-def _meant(expected: Range, recipe: Recipe, label: str, low: float, high: float) -> str | None:
+def _meant(
+    expected: PlausibleRange, recipe: Recipe, label: str, low: float, high: float
+) -> str | None:
     """The unit in which the stored values would be plausible."""
     ours, standard_name = recipe.channel.variable.units, recipe.channel.variable.standard_name
     try:
@@ -157,12 +159,12 @@ def _meant(expected: Range, recipe: Recipe, label: str, low: float, high: float)
     return None
 
 
-def _range(recipe: Recipe) -> Range | None:
+def _range(recipe: Recipe) -> PlausibleRange | None:
     variable, level = recipe.channel.variable, recipe.channel.level
     if variable.standard_name == "geopotential" and level is not None:
         standard = STANDARD_GRAVITY * standard_height(level)
         apart = 3000 + 0.25 * abs(standard)
-        return Range(standard - apart, standard + apart, others=("geopotential_metre",))
+        return PlausibleRange(standard - apart, standard + apart, others=("geopotential_metre",))
     return RANGES.get(variable.standard_name or "")
 
 

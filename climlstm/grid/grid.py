@@ -1,4 +1,4 @@
-"""What every kind of grid offers, and the one that a dataset has."""
+"""The properties that every kind of grid has, and the grid of a dataset."""
 
 from typing import Any, Protocol
 
@@ -42,7 +42,7 @@ class Grid(Protocol):
 
     @property
     def continuation(self) -> Continuation:
-        """What lies beyond each side."""
+        """Neighbours beyond each side."""
         ...
 
     def coordinates(self) -> dict[str, tuple[str, Real, dict[str, Any]]]:

@@ -14,7 +14,7 @@ Edge = Literal["ends", "point", "across"]
 
 @dataclass(frozen=True)
 class Continuation:
-    """What lies beyond the sides of a grid.
+    """Neighbours beyond the sides of a grid.
 
     `ends`: nothing that is known. `point`: the outermost row lies on the pole. `across`: the rows
     stop short of the pole by less than a row and go on beyond it, half a turn away.
@@ -59,7 +59,7 @@ class LatLon:
 
     @cached_property
     def continuation(self) -> Continuation:
-        """What lies beyond each side; a pole counts only where the longitudes close the circle."""
+        """Neighbours beyond each side; poles count only where the longitudes close the circle."""
         if not is_periodic(self.columns):
             return Continuation()
         return Continuation(True, self._edge(90.0), self._edge(-90.0))

@@ -33,7 +33,7 @@ class Plane(LatLon):
         return Continuation()
 
     def coordinates(self) -> dict[str, tuple[str, Real, dict[str, Any]]]:
-        """As those of LatLon, with the attribute that tells them apart."""
+        """The coordinates of a LatLon, with the attribute that tells them apart."""
         marked = super().coordinates()
         for _, _, attributes in marked.values():
             attributes["grid"] = self.kind

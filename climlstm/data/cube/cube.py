@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from climlstm.config import DataConfig
 from climlstm.config.secrets import redact
 from climlstm.data.cube.matching import make_recipe
-from climlstm.data.cube.recipes import Array, Cells, Field, Recipe
+from climlstm.data.cube.recipes import Array, CubeCells, Field, Recipe
 from climlstm.data.sources.axes import Axes, find_axes, select_latitude, select_longitude
 from climlstm.data.sources.times import select_times
 from climlstm.errors import ClimLSTMError, DataError
@@ -40,7 +40,7 @@ def build_cube(source: xr.Dataset, data: DataConfig) -> xr.Dataset:
 def plan_cube(source: xr.Dataset, data: DataConfig) -> "CubePlan":
     """Which values of the source make up the cube, and how; see `build_cube`."""
     axes = find_axes(source)
-    cells = Cells(
+    cells = CubeCells(
         rows=select_latitude(axes.latitude, data.region),
         columns=select_longitude(axes.longitude, data.region),
         coarsen=data.coarsen,
@@ -58,7 +58,7 @@ def plan_cube(source: xr.Dataset, data: DataConfig) -> "CubePlan":
 
 
 @contextmanager
-def reading(what: str) -> Iterator[None]:
+def explain_read_errors(what: str) -> Iterator[None]:
     """Raises DataError where stored values cannot be read or decoded, whatever the storage says."""
     try:
         yield
@@ -83,7 +83,7 @@ class CubePlan:
     source: xr.Dataset
     axes: Axes
     times: Selection
-    cells: Cells
+    cells: CubeCells
     recipes: tuple[Recipe, ...]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def _read_at(times: NDArray[np.datetime64], *stored: NDArray, recipe: Recipe) ->
     return recipe.read(stored, times.ravel())
 
 
-def _check_whole_blocks(cells: Cells) -> None:
+def _check_whole_blocks(cells: CubeCells) -> None:
     n = cells.coarsen
     for size, what, edges in (
         (cells.rows.values.size, "latitude rows", cells.rows.values),

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from climlstm import plugins
-from climlstm.data.cube.recipes import Cells, Field, Recipe
+from climlstm.data.cube.recipes import CubeCells, Field, Recipe
 from climlstm.data.sources.axes import Axes, find_levels
 from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError, nearest
@@ -47,7 +47,7 @@ class NoChannelError(DataError):
     """No variable of the source holds the channel."""
 
 
-def make_recipe(source: xr.Dataset, axes: Axes, cells: Cells, channel: Channel) -> Recipe:
+def make_recipe(source: xr.Dataset, axes: Axes, cells: CubeCells, channel: Channel) -> Recipe:
     """The recipe of a channel; one that is derived takes its inputs at the same level.
 
     Raises DataError where the source lacks it, or has it in units that cannot be converted.

@@ -58,7 +58,7 @@ def _is_fill(stored: NDArray, fill: float) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
-class Cells:
+class CubeCells:
     """Which cells of a source's grid make a cube's: rows north to south, columns eastward."""
 
     rows: Selection
@@ -121,7 +121,7 @@ class Recipe:
 
     channel: Channel
     fields: tuple[Field, ...]
-    cells: Cells
+    cells: CubeCells
 
     def read(self, stored: Sequence[NDArray], times: NDArray[np.datetime64] | None = None) -> Array:
         """The channel (time, latitude, longitude) from the stored values of each field.

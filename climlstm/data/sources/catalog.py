@@ -29,7 +29,7 @@ REQUEST_LIMITS = {
     "connect_timeout": 10,
     "read_timeout": 30,
 }
-"""Of botocore, in seconds: without an answer, or without a byte, for so long."""
+"""Limits of botocore in seconds: connection attempts, and pauses between bytes."""
 
 ENDINGS = {
     "zarr": (".zarr", ".zarr.zip"),
@@ -43,7 +43,7 @@ CLOUD_LIBRARIES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """What a catalog says of a source; nothing is opened for it."""
+    """An entry of a catalog, as it describes its source."""
 
     name: str
     description: str
@@ -53,7 +53,7 @@ class SourceInfo:
     metadata: Metadata
     """Licence, attribution, grid, span, step, size and contents, where stated."""
     problem: str | None = None
-    """What is wrong with the entry, so that it cannot be opened."""
+    """The reason why the entry cannot be opened."""
 
 
 def list_sources(catalog: str) -> list[SourceInfo]:
@@ -238,7 +238,7 @@ def _read(
 def _options(
     where: str, driver: str, given: Mapping[str, Any], urls: Sequence[str]
 ) -> dict[str, Any]:
-    """What xarray is told: what the entry says, and else what is right for its driver."""
+    """Options for xarray: those of the entry, and defaults of its driver."""
     engines = {"zarr": "zarr", "netcdf": "netcdf4", "grib": "cfgrib"}
     engine = str(given.get("engine") or engines[driver])
     options = {"chunks": {}} | dict(given) | {"engine": engine}

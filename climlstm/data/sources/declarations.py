@@ -1,4 +1,4 @@
-"""What a catalog may declare of a source under `metadata`, where its files do not say it."""
+"""Declarations: facts about a source that its files leave out, under `metadata` of its entry."""
 
 import logging
 from typing import Any, Literal
@@ -21,24 +21,24 @@ logger = logging.getLogger(__name__)
 
 
 class VariableDeclaration(Section):
-    """What a variable of the files is."""
+    """A variable of the files."""
 
     name: str | None = None
-    """Our name of it (`t2m`, or `u` with a level); its own, if left out."""
+    """Our name for it (`t2m`, or `u` with a level); its own, if left out."""
     level: float | None = None
     """Pressure in hPa, for a variable at one level whose file does not say which."""
     units: str | None = None
-    """Its unit; goes before what the file says."""
+    """Its unit; overrides the one in the file."""
     missing: tuple[float, ...] = ()
     """Values that stand for missing ones, besides those that the file states."""
 
 
 class Metadata(Section):
-    """What is said of a source: for people, and for the reader where files leave something out."""
+    """Facts about a source: for people, and for the reader where files leave something out."""
 
     licence: str | None = None
     attribution: str | None = None
-    """What must be printed where results are published."""
+    """Text that must be printed where results are published."""
     homepage: str | None = None
     grid: str | None = None
     span: str | None = None
@@ -59,7 +59,7 @@ class Metadata(Section):
     select: dict[str, int | float | str] = Field(default_factory=dict)
     """One entry of further dimensions, by label or else by position: {number: 0}."""
     variables: dict[str, VariableDeclaration] = Field(default_factory=dict)
-    """By their names in the files."""
+    """Variables by their names in the files."""
 
 
 def declare(source: xr.Dataset, metadata: Metadata, where: str) -> xr.Dataset:

@@ -1,4 +1,4 @@
-"""What a catalog file says: its YAML read and checked entry by entry, without running any of it.
+"""Entries of a catalog file: YAML that is read and checked without running any of it.
 
 Catalogs may come from anywhere. Foreign tags, drivers and plugins, floods of aliases and all
 templates but plain ones are refused here, before Intake sees them.
@@ -27,7 +27,7 @@ class Parameter(Section):
 
     description: str = ""
     type: str = "str"
-    """As Intake knows it: str, int, float, bool, datetime, list, ..."""
+    """Type as Intake names it: str, int, float, bool, datetime, list, ..."""
     default: Any = None
     min: Any = None
     max: Any = None
@@ -41,7 +41,7 @@ class Entry(Section):
     driver: str
     """zarr, netcdf, grib; or merge, for several other entries as one."""
     args: dict[str, Any] = Field(default_factory=dict)
-    """What Intake's driver takes: urlpath, storage_options, chunks, and options of xarray's reader.
+    """Arguments of Intake's driver: urlpath, storage_options, chunks, options of xarray's reader.
     For merge: `sources`, the names of the entries."""
     parameters: dict[str, Parameter] = Field(default_factory=dict)
     metadata: Metadata = Metadata()

@@ -53,7 +53,7 @@ def climatology(
     its fields are mapped, so that processes of one machine share them and memory holds what is
     looked at. Of several that want the same at once, one computes it.
     remote_cache: keeps objects of a remote store on disk.
-    Cells that are never observed stay NaN. Raises DataError where the period holds no time.
+    CubeCells that are never observed stay NaN. Raises DataError where the period holds no time.
     """
     dataset = dataset_of(cube)
     times = dataset["time"].values

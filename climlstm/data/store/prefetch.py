@@ -13,7 +13,7 @@ import numpy as np
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
-from climlstm.data.cube.cube import reading
+from climlstm.data.cube.cube import explain_read_errors
 from climlstm.data.store.parts import Part
 from climlstm.data.store.remote import REQUESTS
 from climlstm.data.store.stored import Fetched
@@ -57,7 +57,7 @@ def read_jobs(
     def one(number: int) -> T:
         part, steps = jobs[number]
         with prefetch.fetched(number):
-            with reading(f"Channel {', '.join(map(repr, part.names))}"):
+            with explain_read_errors(f"Channel {', '.join(map(repr, part.names))}"):
                 values = part.read(steps)
             return use(number, values)
 
