@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from climlstm.model.convlstm import ConvLSTM
-from climlstm.model.diffusion import Diffusion
+from climlstm.model.diffusion import HorizontalDiffusion
 from climlstm.model.padding import Geometry
 
 torch.set_num_threads(1)
@@ -15,8 +15,8 @@ def randn(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def diffusion(geometry: Geometry, scale: torch.Tensor | None = None) -> Diffusion:
-    made = Diffusion(2, geometry, scale)
+def diffusion(geometry: Geometry, scale: torch.Tensor | None = None) -> HorizontalDiffusion:
+    made = HorizontalDiffusion(2, geometry, scale)
     with torch.no_grad():
         made.weight.copy_(randn(2, 8) / 10)
     return made
@@ -47,7 +47,7 @@ def test_what_has_no_differences_stays(geometry):
 
 def test_untrained_it_changes_nothing():
     state = randn(2, 2, 6, 8)
-    assert torch.equal(Diffusion(2, GLOBE)(state), state)
+    assert torch.equal(HorizontalDiffusion(2, GLOBE)(state), state)
 
 
 def test_cells_without_values_neither_change_nor_leak():

@@ -81,5 +81,5 @@ def test_kernel_wider_than_the_grid_is_refused():
 
 
 def test_patches_that_do_not_divide_the_grid_are_refused():
-    with pytest.raises(ConfigError, match="blocks of 2 by 2"):
+    with pytest.raises(ConfigError, match=r"patches of 2 by 2 cells\. Choose a patch"):
         ConvLSTM(1, 0, 0, history=1, geometry=REGION, hidden=(2,), patch=2)

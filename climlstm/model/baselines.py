@@ -1,6 +1,7 @@
-"""What a ConvLSTM must beat: a fully connected LSTM and a CNN, on the same footing.
+"""Baselines for a ConvLSTM: a fully connected LSTM, and a CNN.
 
-Same inputs, same tendency head that starts at persistence, same geometry beyond the edges.
+They have the same inputs, the same tendency head, which starts at persistence, and the same
+geometry beyond the edges.
 """
 
 import math
@@ -14,11 +15,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from climlstm.model.head import TendencyHead
-from climlstm.model.padding import Geometry, with_halo
+from climlstm.model.network import GridNetwork
+from climlstm.model.padding import with_halo
 from climlstm.model.residual import ResidualBlocks, convolve
 
 
-class LSTM(nn.Module):
+class LSTM(GridNetwork):
     """Fully connected LSTM of the flattened, coarsened grid, as in Srivastava et al. 2015.
 
     It has a weight for every pair of places, so it is given block means and its tendency is
@@ -30,44 +32,27 @@ class LSTM(nn.Module):
 
     @dataclass(frozen=True)
     class Options:
-        """What a run file can choose. The defaults give about as many weights as a ConvLSTM's."""
+        """Options in a run file. The defaults give about as many weights as a ConvLSTM's."""
 
         hidden: Annotated[int, Field(ge=1)] = 146
         """Hidden units of each layer."""
         layers: Annotated[int, Field(ge=1)] = 2
         coarsen: Annotated[int, Field(ge=1)] = 4
-        """Cells by cells whose mean the network sees."""
+        """Side in cells of the blocks whose means the network sees."""
 
-    def __init__(
-        self,
-        channels: int,
-        forcing: int,
-        static: int,
-        *,
-        history: int,
-        geometry: Geometry,
-        tendency_scale: Tensor | None = None,
-        precision: torch.dtype = torch.float32,
-        **options: object,
-    ) -> None:
-        """As `ConvLSTM`. history: not needed, since a recurrent network takes any."""
-        super().__init__()
-        chosen = self.Options(**options)  # type: ignore[arg-type]
-        self.geometry = geometry
-        self.precision = precision
-        self.coarse = (
-            math.ceil(geometry.rows / chosen.coarsen),
-            math.ceil(geometry.columns / chosen.coarsen),
-        )
+    def build(self, channels: int, fields: int, *, history: int, scale: Tensor | None) -> None:
+        """Make the parts; a recurrent network takes any number of known states."""
+        chosen, (rows, columns) = self.options, (self.geometry.rows, self.geometry.columns)
+        self.coarse = math.ceil(rows / chosen.coarsen), math.ceil(columns / chosen.coarsen)
         cells = self.coarse[0] * self.coarse[1]
         self.features = channels
-        self.embed = nn.Linear((channels + forcing + static) * cells, chosen.hidden)
+        self.embed = nn.Linear((channels + fields) * cells, chosen.hidden)
         self.lstm = nn.LSTM(chosen.hidden, chosen.hidden, chosen.layers, batch_first=True)
         self.unfold = nn.Linear(chosen.hidden, channels * cells)
-        self.head = TendencyHead([channels], channels, scale=tendency_scale)
+        self.head = TendencyHead([channels], channels, scale=scale)
 
     def steps(self, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:
-        """Yield the predicted state (B, C, H, W), as `ConvLSTM.steps`."""
+        """Yield the predicted state (B, C, H, W), one lead step after another."""
         known = history.shape[1] - 1
         memory = None
         if known:
@@ -92,12 +77,12 @@ class LSTM(nn.Module):
         return F.interpolate(coarse, (self.geometry.rows, self.geometry.columns), mode="bilinear")
 
 
-class CNN(nn.Module):
+class CNN(GridNetwork):
     """Residual CNN from the whole history, stacked as channels, to the next state."""
 
     @dataclass(frozen=True)
     class Options:
-        """What a run file can choose. The defaults give about as many weights as a ConvLSTM's."""
+        """Options in a run file. The defaults give about as many weights as a ConvLSTM's."""
 
         hidden: Annotated[int, Field(ge=1)] = 90
         """Channels between the convolutions."""
@@ -110,35 +95,18 @@ class CNN(nn.Module):
             if self.kernel % 2 == 0:
                 raise ValueError(f"kernel is {self.kernel}, but has a middle only if it is odd")
 
-    sign: Tensor
-
-    def __init__(
-        self,
-        channels: int,
-        forcing: int,
-        static: int,
-        *,
-        history: int,
-        geometry: Geometry,
-        tendency_scale: Tensor | None = None,
-        precision: torch.dtype = torch.float32,
-        **options: object,
-    ) -> None:
-        """As `ConvLSTM`."""
-        super().__init__()
-        chosen = self.Options(**options)  # type: ignore[arg-type]
-        self.geometry = geometry
-        self.precision = precision
+    def build(self, channels: int, fields: int, *, history: int, scale: Tensor | None) -> None:
+        """Make the parts; the known states are stacked."""
+        chosen = self.options
         self.reach = chosen.kernel // 2
         width = chosen.hidden
-        self.embed = nn.Conv2d(channels * history + forcing + static, width, chosen.kernel)
-        self.blocks = ResidualBlocks(chosen.blocks, width, chosen.kernel, geometry)
-        self.head = TendencyHead([width], channels, scale=tendency_scale)
-        sign = [*(geometry.sign or (1,) * channels) * history, *(1,) * (forcing + static)]
-        self.register_buffer("sign", torch.tensor(sign, dtype=torch.float32), persistent=False)
+        self.embed = nn.Conv2d(channels * history + fields, width, chosen.kernel)
+        self.blocks = ResidualBlocks(chosen.blocks, width, chosen.kernel, self.geometry)
+        self.head = TendencyHead([width], channels, scale=scale)
+        self.remember_sign(channels, fields, history=history)
 
     def steps(self, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:
-        """Yield the predicted state (B, C, H, W), as `ConvLSTM.steps`."""
+        """Yield the predicted state (B, C, H, W), one lead step after another."""
         known = list(history.unbind(1))
         for fields in forcing.unbind(1)[len(known) - 1 :]:
             inputs = with_halo(

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from climlstm.model.diffusion import Diffusion
+from climlstm.model.diffusion import HorizontalDiffusion
 from climlstm.model.head import TendencyHead
 from climlstm.model.kernels.gates import update_state
 from climlstm.model.kernels.recurrence import Plan, Recurrence, Weights
+from climlstm.model.network import GridNetwork
 from climlstm.model.padding import Geometry, interior, with_halo
 from climlstm.model.residual import ResidualBlocks, convolve
 
@@ -21,7 +22,7 @@ State = tuple[Tensor, Tensor]
 """Hidden state with its halo, (B, C, H + 2p, W + 2p), and cell state, (B, C, H, W)."""
 
 
-class ConvLSTM(nn.Module):
+class ConvLSTM(GridNetwork):
     """Encoder-forecaster of stacked ConvLSTM layers that predicts one transition at a time.
 
     The stack reads the known states, then its own predictions; a 1x1 convolution of the hidden
@@ -30,7 +31,7 @@ class ConvLSTM(nn.Module):
 
     @dataclass(frozen=True)
     class Options:
-        """What a run file can choose."""
+        """Options in a run file."""
 
         hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (64,)
         """Hidden channels of each layer, first to last."""
@@ -40,22 +41,22 @@ class ConvLSTM(nn.Module):
         """Residual blocks of two convolutions each before the layers, and as many after them: they
         made half again as many days useful as further layers did. 0: none, as in the paper."""
         patch: Annotated[int, Field(ge=1)] = 1
-        """Cells by cells that the layers see as one, with channels for each: for fine grids."""
+        """Side in cells of the squares that the layers see as one point: for fine grids."""
         diffusion: bool = True
-        """Whether cells of the next state exchange with their neighbours, as each channel learns,
-        so that noise does not add up in the smallest waves: smaller errors, and smooth forecasts
-        if the loss is for these; `amse` of climlstm-spectral keeps them sharp."""
+        """Whether the next state is smoothed by learnt weights, so that noise does not add up in
+        the smallest waves. Errors become smaller and forecasts smoother, unless the loss punishes
+        that; `amse` of climlstm-spectral does."""
         peephole: bool = False
         """Whether the gates see the cell state (with one weight a channel)."""
         shared: bool = True
-        """Whether known and predicted states pass through the same weights, or through an encoder
-        that hands its states to a forecaster with weights of its own."""
+        """Whether known and predicted states pass through the same weights; if not, an encoder
+        hands its states to a forecaster with weights of its own."""
         recompute: bool = False
-        """Whether training keeps no gates and computes them again when it needs them: 60 % of the
+        """Whether the backward pass computes gates again instead of keeping them: 60 % of the
         memory in float32, for a sixth more time."""
         fused: bool = True
-        """Whether the gates may run as one compiled kernel; where none can be had, a warning says
-        so and they run as plain PyTorch."""
+        """Whether the gates may run as one compiled kernel. Where there is none, or it is wrong, a
+        warning says so and they run as plain PyTorch."""
 
         def __post_init__(self) -> None:
             if self.kernel % 2 == 0:
@@ -66,33 +67,12 @@ class ConvLSTM(nn.Module):
                     "one width; blocks: 0 leaves these out"
                 )
 
-    sign: Tensor
-
-    def __init__(
-        self,
-        channels: int,
-        forcing: int,
-        static: int,
-        *,
-        history: int,
-        geometry: Geometry,
-        tendency_scale: Tensor | None = None,
-        precision: torch.dtype = torch.float32,
-        **options: object,
-    ) -> None:
-        """`forcing` and `static` fields enter together, channels of `steps`' forcing.
-
-        history: known states T that `steps` will be given.
-        tendency_scale: see `TendencyHead`.
-        precision: of the convolutions; inputs, outputs and cell states stay float32.
-        Raises ConfigError where kernel or patch do not fit the grid.
-        """
-        super().__init__()
-        chosen = self.Options(**options)  # type: ignore[arg-type]
-        self.options = chosen
-        self.precision = precision
-        coarse, width = geometry.coarsened(chosen.patch), chosen.hidden[-1]
-        inputs = (channels + forcing + static) * chosen.patch**2
+    def build(self, channels: int, fields: int, *, history: int, scale: Tensor | None) -> None:
+        """Make the parts; without known states to read, an encoder is left out."""
+        chosen: ConvLSTM.Options = self.options
+        geometry, width = self.geometry, chosen.hidden[-1]
+        coarse = geometry.coarsened(chosen.patch)
+        inputs = (channels + fields) * chosen.patch**2
         self.embed = self.before = self.after = None
         if chosen.blocks:
             self.embed = nn.Conv2d(inputs, width, chosen.kernel)
@@ -103,18 +83,14 @@ class ConvLSTM(nn.Module):
         alone = chosen.shared or history == 1
         self.encoder = None if alone else Stack(read, chosen, coarse)
         features = [width] if chosen.blocks else chosen.hidden
-        self.head = TendencyHead(features, channels, patch=chosen.patch, scale=tendency_scale)
-        self.diffusion = Diffusion(channels, geometry, tendency_scale) if chosen.diffusion else None
-        sign = [*(geometry.sign or (1,) * channels), *(1,) * (forcing + static)]
-        self.register_buffer("sign", torch.tensor(sign, dtype=torch.float32), persistent=False)
-        self.geometry = geometry
+        self.head = TendencyHead(features, channels, patch=chosen.patch, scale=scale)
+        self.diffusion = (
+            HorizontalDiffusion(channels, geometry, scale) if chosen.diffusion else None
+        )
+        self.remember_sign(channels, fields)
 
     def steps(self, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:
-        """Yield the predicted state (B, C, H, W), one lead step after another.
-
-        history: (B, T, C, H, W), normalised.
-        forcing: (B, T - 1 + L, F, H, W), one for each transition, history's included.
-        """
+        """Yield the predicted state (B, C, H, W), one lead step after another."""
         known = history.shape[1] - 1
         states: list[State] | None = None
         if known:
@@ -133,7 +109,7 @@ class ConvLSTM(nn.Module):
             yield state
 
     def _inputs(self, fields: Tensor) -> Tensor:
-        """What the stack reads of (B, T, C, H, W): patches, or what the first blocks make of them;
+        """Inputs of the stack from (B, T, C, H, W): patches, embedded where there are blocks;
         time-major with halo."""
         patches = self._patches(fields)
         if self.embed is None or self.before is None:
@@ -143,7 +119,7 @@ class ConvLSTM(nn.Module):
         return with_halo(embedded, self._reach, self.before.geometry).unflatten(0, steps)
 
     def _features(self, x: Tensor, states: list[State]) -> tuple[list[Tensor], int]:
-        """What the tendency is read from, and how wide a halo it has."""
+        """Fields that the tendency is read from, and the width of their halo."""
         hidden = [h for h, _ in states]
         if self.after is None:
             return hidden, self._reach
@@ -188,7 +164,7 @@ class Stack(nn.Module):
     ) -> list[State]:
         """States of all layers after the steps of x, (T, B, C, H + 2p, W + 2p).
 
-        weights: as `prepared`, where that was done already.
+        weights: the result of `prepared`, where that was called already.
         """
         before = states or itertools.repeat(None)
         after = []
@@ -233,7 +209,7 @@ class ConvLSTMLayer(nn.Module):
         return self.input_weight, self.hidden_weight, self.bias, self.peephole
 
     def prepared(self, dtype: torch.dtype) -> Weights:
-        """The weights as the convolutions of that precision like them best."""
+        """The weights in the precision and layouts of the convolutions."""
         return Weights.prepared(*self._weights, dtype)
 
     def forward(
@@ -252,7 +228,7 @@ class ConvLSTMLayer(nn.Module):
         return states, (last_h, last_c)
 
     def reference(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """`forward` as the equations have it, step by step, left to autograd."""
+        """`forward` by the published equations, step by step, left to autograd."""
         h, c = self._zeros(x) if state is None else state
         states = []
         for step in x:

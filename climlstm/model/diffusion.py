@@ -1,4 +1,4 @@
-"""What neighbouring cells of the next state exchange: against noise that adds up over weeks."""
+"""Learnt smoothing of the next state, against noise that adds up over weeks."""
 
 from typing import Any
 
@@ -9,23 +9,23 @@ from torch import Tensor, nn
 from climlstm.model.padding import Geometry, with_halo
 
 
-class Diffusion(nn.Module):
-    """Each cell takes up differences to its eight neighbours, by weights that each channel learns.
+class HorizontalDiffusion(nn.Module):
+    """Adds weighted differences to the eight neighbours of a cell, with weights for each channel.
 
-    A network adds a little noise with every step, and trained on a few steps it has no reason to
-    take it away; over fifty of them the smallest waves grow to hundreds of times their power. So
-    it has what models of the atmosphere have against that, horizontal diffusion (Jablonowski &
-    Williamson 2011, doi:10.1007/978-3-642-11640-7_13), but learns how much, and which way.
+    A network adds a little noise with every step. Trained on a few steps, it does not learn to
+    remove it, and over fifty steps the smallest waves grow to hundreds of times their power. Models
+    of the atmosphere remove such noise by horizontal diffusion (Jablonowski & Williamson 2011,
+    doi:10.1007/978-3-642-11640-7_13); here its strength and direction are learnt.
 
-    Where there are no differences nothing changes; untrained, nothing at all. Cells that never have
-    a value, and what lies beyond the edges of a region, take no part.
+    A constant field stays as it is, and untrained weights change nothing. Cells that never have a
+    value, and places beyond the edges of a region, take no part.
     """
 
     sign: Tensor
     there: Tensor
 
     def __init__(self, channels: int, geometry: Geometry, scale: Tensor | None = None) -> None:
-        """scale: of tendencies, as `TendencyHead` has it: zero where there is never a value."""
+        """scale: see `TendencyHead`; zero where there is never a value."""
         super().__init__()
         self.geometry = geometry
         self.weight = nn.Parameter(torch.zeros(channels, 8))
@@ -50,6 +50,6 @@ class Diffusion(nn.Module):
         return F.conv2d(around, kernel, groups=len(kernel))
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Networks from before there was diffusion have none."""
+        """Read zeros from a network that was stored before there was diffusion."""
         state.setdefault(f"{prefix}weight", torch.zeros_like(self.weight))
         super()._load_from_state_dict(state, prefix, *rest)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,21 +13,6 @@ from climlstm import grid, html, plugins
 from climlstm.errors import CheckpointError, ConfigError
 from climlstm.model.normaliser import Normaliser
 from climlstm.model.padding import Geometry
-
-
-class Network(Protocol):
-    """What the class behind an entry point of the group `climlstm.models` builds.
-
-    It is an `nn.Module`, made by `Network(channels, forcing, static, *, history, geometry,
-    tendency_scale, precision, **options)`, and has a dataclass `Options` with defaults.
-    """
-
-    def steps(self, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:
-        """Yield the predicted state (B, C, H, W), one lead step after another.
-
-        history: (B, T, C, H, W), normalised.
-        forcing: (B, T - 1 + L, F + S, H, W), forcing and static fields, one for each transition.
-        """
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From features to the next state: a tendency in its own scale, added to the last state."""
+"""The head of a network: features make a tendency, which is added to the last state."""
 
 from collections.abc import Sequence
 
@@ -12,8 +12,7 @@ from climlstm.model.padding import interior
 class TendencyHead(nn.Module):
     """1x1 convolution to the tendency of every channel; it starts at zero.
 
-    So an untrained network forecasts persistence, and a trained one spends nothing on relearning
-    what is already known.
+    An untrained network therefore forecasts persistence, and a trained one need not learn it.
     """
 
     scale: Tensor
@@ -28,7 +27,7 @@ class TendencyHead(nn.Module):
     ) -> None:
         """features: channels of each field that the tendency is made of.
 
-        patch: cells by cells to which one point of the features belongs.
+        patch: side in cells of the square that one point of the features stands for.
 
         scale: standard deviation of the tendency in units of the standard deviation of the state,
            (C,), or (C, H, W) with zeros where there is never a value; None: ones.

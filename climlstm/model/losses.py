@@ -15,38 +15,44 @@ from pydantic import Field
 from torch import Tensor
 
 
+class PointwiseLoss:
+    """Weighted mean of a cost of the error in each cell."""
+
+    def __call__(
+        self, prediction: Tensor, target: Tensor, *, weight: Tensor, channels: Sequence[str]
+    ) -> Tensor:
+        error = torch.where(weight > 0, prediction - target, 0.0)
+        return (weight * self.cost(error)).mean()
+
+    def cost(self, error: Tensor) -> Tensor:
+        """Cost of each error, zero for none."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class MSE:
+class MSE(PointwiseLoss):
     """Weighted mean squared error."""
 
-    def __call__(
-        self, prediction: Tensor, target: Tensor, *, weight: Tensor, channels: Sequence[str]
-    ) -> Tensor:
-        return (weight * _error(prediction, target, weight).square()).mean()
+    def cost(self, error: Tensor) -> Tensor:
+        return error.square()
 
 
 @dataclass(frozen=True)
-class MAE:
+class MAE(PointwiseLoss):
     """Weighted mean absolute error."""
 
-    def __call__(
-        self, prediction: Tensor, target: Tensor, *, weight: Tensor, channels: Sequence[str]
-    ) -> Tensor:
-        return (weight * _error(prediction, target, weight).abs()).mean()
+    def cost(self, error: Tensor) -> Tensor:
+        return error.abs()
 
 
 @dataclass(frozen=True)
-class Huber:
+class Huber(PointwiseLoss):
     """Weighted Huber loss: squared below `delta` standard deviations, linear above."""
 
     delta: Annotated[float, Field(gt=0)] = 1.0
 
-    def __call__(
-        self, prediction: Tensor, target: Tensor, *, weight: Tensor, channels: Sequence[str]
-    ) -> Tensor:
-        error = _error(prediction, target, weight)
-        huber = F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.delta)
-        return (weight * huber).mean()
+    def cost(self, error: Tensor) -> Tensor:
+        return F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.delta)
 
 
 @dataclass(frozen=True)
@@ -56,14 +62,14 @@ class CRPS:
     prediction: (M, B, L, C, H, W), with members in front. A single forecast (B, L, C, H, W) is
     an ensemble of one, whose score is the absolute error.
 
-    E|X - y| - (1 - (1 - fairness) / M) M / (M - 1) E|X - X'| / 2 over members. The fair score
+    E|X - y| - (1 - (1 - fairness) / M) M / (M - 1) E|X - X'| / 2 over members X. The fair score
     (Ferro 2014, Q. J. R. Meteorol. Soc. 140, 1917) does not depend on their number, but leaves one
     member free where the others are right; a fairness just below 1 prevents that (Lang et al. 2024,
     arXiv:2412.15832).
     """
 
     fairness: Annotated[float, Field(ge=0, le=1)] = 0.95
-    """1: fair; 0: the score of the ensemble as it is, which asks for too little spread."""
+    """1: the fair score; 0: the plain one, which asks for too little spread."""
 
     ensemble: ClassVar[bool] = True
 
@@ -81,10 +87,6 @@ class CRPS:
         return (weight * score).mean()
 
 
-def _error(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    return torch.where(weight > 0, prediction - target, 0.0)
-
-
 def _half_of_all_pairs(members: Tensor) -> Tensor:
     """Sum of |X - X'| over pairs i < j of members (M, ...), by their ranks."""
     number = members.shape[0]
@@ -94,5 +96,5 @@ def _half_of_all_pairs(members: Tensor) -> Tensor:
 
 
 def _widened(field: Tensor) -> Tensor:
-    """In float32 at least: differences of bfloat16 members are too coarse."""
+    """The field in float32 or wider: differences of bfloat16 members are too coarse."""
     return field.to(torch.promote_types(field.dtype, torch.float32))

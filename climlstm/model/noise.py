@@ -1,8 +1,8 @@
 """Noise that makes the members of an ensemble differ.
 
-White noise enters a network as fields beside the forcing, anew at each transition; what a network
-makes of it, it learns by scoring several members at once (Lang et al. 2024, arXiv:2412.15832; Alet
-et al. 2025, arXiv:2506.10772). Any network can be conditioned so: to it, noise is one more forcing.
+White noise enters a network as forcing fields, drawn anew at each transition. The network learns to
+use it through a loss of several members at once (Lang et al. 2024, arXiv:2412.15832; Alet et al.
+2025, arXiv:2506.10772).
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,9 @@ def draw_noise(
     *,
     device: torch.device,
 ) -> Tensor:
-    """Standard normal deviates (B, *shape), of B pairs of an initialisation and a member.
+    """Standard normal deviates (B, *shape) for B pairs of an initialisation and a member.
 
-    Each pair has its own, which depends on nothing else than `seed`: not on the batch that it is
-    in, nor on the worker.
+    They depend on the pair and the seed alone, not on the batch or the worker.
     seed: one or more integers from 0.
     """
     noise = torch.empty(len(init_times), *shape, device=device)

@@ -1,4 +1,4 @@
-"""What lies beyond the edge of the grid: longitude wraps, poles are crossed, regions end.
+"""The grid beyond its edges: longitude wraps, poles are crossed, regions end.
 
 A *halo* is the rim of `width` rows and columns around a field that a convolution reaches into. A
 field that carries its halo is `rows + 2 width` by `columns + 2 width` large, and is convolved
@@ -37,7 +37,7 @@ class Geometry:
     """Whether the outermost rows lie on the poles (as 121 rows by 1.5 degrees do): the grid is then
     reflected about that row and not about its edge."""
     sign: tuple[int, ...] = ()
-    """For each state channel, -1 for a vector component and 1 for a scalar."""
+    """Signs of the state channels: -1 for a vector component, 1 for a scalar."""
 
     def __post_init__(self) -> None:
         if not (self.north_pole or self.south_pole):
@@ -58,8 +58,8 @@ class Geometry:
             raise ConfigError(
                 f"A grid of {self.rows} rows and {self.columns} columns"
                 f"{' with a row on the pole' if self.pole_row else ''} cannot be divided "
-                f"into blocks of {factor} by {factor} cells. Choose a stride that divides "
-                "both, or stride 1."
+                f"into patches of {factor} by {factor} cells. Choose a patch that divides both, "
+                "or patch: 1."
             )
         return Geometry(
             self.rows // factor,
@@ -75,7 +75,7 @@ class Geometry:
         if width >= min(self.rows, self.columns):
             raise ConfigError(
                 f"A kernel that reaches {width} cells is too wide for a grid of {self.rows} rows "
-                f"and {self.columns} columns. Choose a smaller kernel or stride."
+                f"and {self.columns} columns. Choose a smaller kernel or patch."
             )
 
 
@@ -110,7 +110,7 @@ def interior(field: Tensor, width: int) -> Tensor:
 
 
 def fill_halo(field: Tensor, width: int, geometry: Geometry, sign: Tensor | None = None) -> None:
-    """Write into the halo of a field what lies beyond the edges; where nothing does, zeros stay.
+    """Write into the halo of a field the values beyond the edges; where there are none, zeros stay.
 
     field: (..., C, H + 2 width, W + 2 width), with zeros in its halo.
     """
@@ -127,9 +127,9 @@ def fold_halo(grad: Tensor, width: int, geometry: Geometry, sign: Tensor | None 
 def _counterparts(
     field: Tensor, width: int, geometry: Geometry
 ) -> list[tuple[Tensor, Tensor, bool]]:
-    """Pairs of views: a part of the halo, what it is a copy of, and whether a pole lies between.
+    """Pairs of views: a part of the halo, its original, and whether a pole lies between.
 
-    To be copied in this order, since rows beyond a pole continue those with their halo.
+    They are copied in this order, since rows beyond a pole continue those with their halo.
     """
     pairs = []
     if geometry.periodic and width:

@@ -10,7 +10,7 @@ class ResidualBlocks(nn.Module):
     """Blocks of two convolutions each, x + conv(silu(conv(silu(x)))); each starts as the identity.
 
     Activations come before the convolutions (He et al. 2016, arXiv:1603.05027, fig. 4e), so that
-    what enters the first block reaches the end unchanged.
+    the input of the first block reaches the end unchanged.
     """
 
     def __init__(self, blocks: int, width: int, kernel: int, geometry: Geometry) -> None:
