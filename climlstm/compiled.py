@@ -1,7 +1,7 @@
-"""C sources of ours, compiled for this machine when they are first needed.
+"""Our C sources, compiled for this machine when they are first needed.
 
 That takes half a second and needs gcc; a library lives as long as the process. Where it fails, a
-warning says what that costs, and whoever asked has a slower way to do the same.
+warning says what becomes slower, and the caller does the same in another way.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-
 """Fast, but not -ffast-math: a NaN has to stay one."""
 
 FLAGS_X86 = ("-mprefer-vector-width=512",)
-"""Where there are such vectors; gcc would use half of them."""
+"""Flags for machines with such vectors, of which gcc would use half."""
 
 
 def load_c(package: str, name: str, *, otherwise: str) -> ctypes.CDLL | None:

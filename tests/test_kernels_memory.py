@@ -2,13 +2,13 @@
 
 import torch
 
-from climlstm.model.kernels.memory import LINE, SMALL, Buffers
+from climlstm.model.kernels.memory import LINE, SMALL, ReusedMemory
 
 LARGE = (SMALL // 4, 2)
 
 
 def test_buffer_is_used_again_when_no_tensor_holds_it():
-    buffers = Buffers()
+    buffers = ReusedMemory()
     first = buffers.take(LARGE, torch.float32)
     place = first.data_ptr()
     assert place % LINE == 0
@@ -23,7 +23,7 @@ def test_buffer_is_used_again_when_no_tensor_holds_it():
 
 
 def test_the_least_buffer_that_suffices_is_used():
-    buffers = Buffers()
+    buffers = ReusedMemory()
     sizes = [buffers.take((factor, *LARGE), torch.float32) for factor in (4, 2, 3)]
     places = [each.data_ptr() for each in sizes]
     del sizes
@@ -32,7 +32,7 @@ def test_the_least_buffer_that_suffices_is_used():
 
 
 def test_what_autograd_keeps_is_not_used_again():
-    buffers = Buffers()
+    buffers = ReusedMemory()
     weight = torch.ones(LARGE, requires_grad=True)
     field = buffers.take(LARGE, torch.float32).fill_(2.0)
     product = (weight * field).sum()
@@ -43,7 +43,7 @@ def test_what_autograd_keeps_is_not_used_again():
 
 
 def test_unused_buffers_do_not_pile_up():
-    buffers = Buffers()
+    buffers = ReusedMemory()
     held = buffers.take(LARGE, torch.float32)
     for factor in range(2, 40):
         buffers.take((factor, *LARGE), torch.float32)

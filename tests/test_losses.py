@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from climlstm import plugins
+from climlstm.errors import PluginError
 from climlstm.model.losses import CRPS, MAE, MSE, Huber
 
 torch.set_num_threads(1)
@@ -66,7 +67,7 @@ def test_missing_target_that_counts_is_seen(loss):
 
 def test_options_are_validated_at_the_door():
     assert plugins.create("losses", "huber", {"delta": 2}) == Huber(delta=2.0)
-    with pytest.raises(plugins.PluginError, match="delta"):
+    with pytest.raises(PluginError, match="delta"):
         plugins.create("losses", "huber", {"delta": -1})
 
 

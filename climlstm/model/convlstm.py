@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -223,7 +223,7 @@ class ConvLSTMLayer(nn.Module):
         """
         h, c = (None, None) if state is None else state
         prepared = weights or self.prepared(x.dtype)
-        plan = self.plan if torch.is_grad_enabled() else self.plan.without_backward()
+        plan = replace(self.plan, forward_only=not torch.is_grad_enabled())
         states, last_h, last_c = Recurrence.apply(x, h, c, *self._weights, prepared, plan)
         return states, (last_h, last_c)
 

@@ -1,4 +1,4 @@
-"""All that a forecast needs: network, normaliser, static fields and what their numbers mean."""
+"""All that a forecast needs: network, normaliser, static fields, and their meaning."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,16 +18,16 @@ from climlstm.model.padding import Geometry
 
 @dataclass(frozen=True)
 class Spec:
-    """What the numbers in a forecaster's tensors mean: plain data, kept as JSON beside them."""
+    """Meaning of the numbers in a forecaster's tensors: plain data, kept as JSON beside them."""
 
     channels: tuple[str, ...]
     """Names of the state channels, in order."""
     units: tuple[str, ...]
-    """For each channel, its units before normalisation."""
+    """Units of the channels before normalisation."""
     levels: tuple[float | None, ...]
-    """For each channel, its pressure level in hPa, if it has one."""
+    """Pressure levels of the channels in hPa; None for a channel without one."""
     sign: tuple[int, ...]
-    """For each channel, -1 for a vector component (it turns round at a pole), 1 for a scalar."""
+    """Signs of the channels: -1 for a vector component, which turns round at a pole, else 1."""
     forcing: tuple[str, ...]
     static: tuple[str, ...]
     step: timedelta
@@ -35,25 +36,20 @@ class Spec:
     longitude: tuple[float, ...]
     """Degrees east, eastward."""
     history: int
-    """Known states that a forecast starts from."""
+    """Number of known states that a forecast starts from."""
     network: str = "convlstm"
     """Name of the plugin."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Its options, complete."""
+    """All options of the network."""
     noise: int = 0
-    """Fields of noise that enter each transition besides the forcing."""
+    """Number of noise fields that enter each transition beside the forcing."""
 
     @property
     def geometry(self) -> Geometry:
         """How this grid continues beyond its edges."""
-        periodic = grid.is_periodic(self.longitude)
-        north, south = (periodic and grid.reaches_pole(self.latitude, p) for p in (90.0, -90.0))
-        on_pole = {
-            grid.has_pole_row(self.latitude, pole)
-            for pole, reached in ((90.0, north), (-90.0, south))
-            if reached
-        }
-        if len(on_pole) > 1:
+        beyond = grid.LatLon(np.array(self.latitude), np.array(self.longitude)).continuation
+        poles = {beyond.north, beyond.south} - {"ends"}
+        if len(poles) > 1:
             raise ConfigError(
                 f"The rows from {self.latitude[0]} to {self.latitude[-1]} degrees north lie on one "
                 "pole but stop half a row short of the other. Choose a grid that treats both alike."
@@ -61,15 +57,15 @@ class Spec:
         return Geometry(
             len(self.latitude),
             len(self.longitude),
-            periodic=periodic,
-            north_pole=north,
-            south_pole=south,
-            pole_row=True in on_pole,
+            periodic=beyond.wraps,
+            north_pole=beyond.north != "ends",
+            south_pole=beyond.south != "ends",
+            pole_row="point" in poles,
             sign=self.sign,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; `from_dict` reads it back."""
+        """The spec as plain JSON, which `from_dict` reads."""
         content = dataclasses.asdict(self)
         content["step_seconds"] = content.pop("step").total_seconds()
         return content
@@ -201,7 +197,7 @@ class Forecaster(nn.Module):
         return self.normaliser.denormalise(state).masked_fill(self.missing, torch.nan)
 
     def _repr_html_(self) -> str:
-        """What it forecasts from what, for notebooks."""
+        """Summary for notebooks: network, channels, inputs and grid."""
         spec = self.spec
         number = sum(weights.numel() for weights in self.network.parameters())
         latitude, longitude = spec.latitude, spec.longitude

@@ -22,7 +22,7 @@ from climlstm.version import __version__
 FORMAT = 1
 
 MAX_JSON = 64 * 2**20
-"""Bytes beyond which a description is not one of ours."""
+"""Largest size of a description in bytes; no forecaster has a larger one."""
 
 
 def save_forecaster(
@@ -31,7 +31,7 @@ def save_forecaster(
     """Write a forecaster into an existing folder.
 
     state: the forecaster's `state_dict`.
-    provenance: what it was made from, as plain JSON: data, periods seen, versions.
+    provenance: its origin as plain JSON: data, periods seen, versions.
     """
     plugin = plugins.identify("models", spec.network)
     write_tensors(directory / "forecaster.safetensors", state)
@@ -76,7 +76,7 @@ def load_forecaster(
 
 
 def _check_spec(spec: Spec) -> None:
-    """Raises ValueError for what no training writes, though networks could be built of it."""
+    """Raises ValueError for a spec that no training writes, though a network could be built."""
     number = len(set(spec.channels))
     for name in ("channels", "units", "levels", "sign"):
         if len(getattr(spec, name)) != number:

@@ -1,4 +1,4 @@
-"""Which gates run: the fused ones, once they have shown on this device that they are right.
+"""The choice of gates: the fused ones, once they have shown on this device that they are right.
 
 On CPUs gates.c is compiled when first needed, on GPUs Triton compiles. At first use on a device, in
 each process and precision, a small step forward and back is compared with the plain gates. Where

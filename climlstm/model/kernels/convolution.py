@@ -11,30 +11,33 @@ from torch import Tensor
 from climlstm.model.kernels.memory import empty_channels_last
 
 MAPPED_BYTES = 2**24
-"""Memory as large as this the C library takes from the system each time, which clears it page
-by page; what is smaller it uses again (mallopt(3), M_MMAP_THRESHOLD, at most 32 MiB)."""
+"""Size in bytes from which the C library takes memory from the system each time, which clears it
+page by page; smaller memory is used again (mallopt(3), M_MMAP_THRESHOLD, at most 32 MiB)."""
 
 NOMINAL = (4, 32, 64)
-"""Samples, rows and columns for which oneDNN chooses the layout of weights; for others, too, that
-is right, and as good as always the best."""
+"""Samples, rows and columns for which oneDNN chooses the layout of weights. The layout is right for
+all others, and as good as always the best."""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Weight of a convolution (outputs, inputs, k, k), in the layouts that the library likes."""
+    """Weight of a convolution (outputs, inputs, k, k), in the layouts of the library."""
 
     weight: Tensor
     """Channels last."""
 
     @functools.cached_property
     def packed(self) -> Tensor:
-        """For the convolution."""
+        """The weight in the library's layout for the convolution."""
         return _packed(self.weight, 0)
 
     @functools.cached_property
     def turned(self) -> Tensor:
-        """For its gradient with respect to the field, which is a convolution, too: of the gradient
-        with `reach` zeros around it and the weight turned by half a turn, inputs for outputs."""
+        """The weight in the library's layout for the gradient with respect to the field.
+
+        That is a convolution, too: of the gradient with `reach` zeros around it and the weight
+        turned by half a turn, inputs for outputs.
+        """
         turned = self.weight.flip(2, 3).transpose(0, 1)
         return _packed(turned.contiguous(memory_format=torch.channels_last), self.reach)
 
@@ -57,7 +60,7 @@ def _packed(weight: Tensor, padding: int) -> Tensor:
 def convolve(field: Tensor, weight: Filter, bias: Tensor, *, into: Tensor | None = None) -> Tensor:
     """The convolution of a field (B, C, H + 2p, W + 2p), channels last, (B, outputs, H, W).
 
-    into: memory for it, that of `empty_result`; None: it is taken.
+    into: memory for it from `empty_result`; None: new memory.
     """
     batch, _, rows, columns = field.shape
     shape = (batch, len(bias), rows - weight.reach, columns - weight.reach)
@@ -77,7 +80,7 @@ def convolve(field: Tensor, weight: Filter, bias: Tensor, *, into: Tensor | None
 
 
 def empty_result(like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Memory for what `convolve` gives, (..., outputs, H, W)."""
+    """Memory for the result of `convolve`, (..., outputs, H, W)."""
     if like.device.type == "cpu" and _is_small(like, shape):
         *before, channels, rows, columns = shape
         return like.new_empty(*before, rows, columns, channels).movedim(-1, -3)
@@ -91,8 +94,7 @@ def _is_small(like: Tensor, shape: tuple[int, ...]) -> bool:
 def add_convolution(z: Tensor, field: Tensor, weight: Filter) -> None:
     """z += the convolution of a field (B, C, H + 2p, W + 2p), z being (B, outputs, H, W).
 
-    On CPUs oneDNN adds while it convolves, so that nothing is allocated, and no pass over memory is
-    spent on adding.
+    On CPUs oneDNN adds while it convolves, without new memory or another pass over it.
     """
     if _adds_in_place(z.device, z.dtype):
         _add(z, field, weight.packed, 0)
@@ -141,8 +143,8 @@ def _adds_in_place(device: torch.device, dtype: torch.dtype) -> bool:
 
 @functools.cache
 def _adds_on_cpu(dtype: torch.dtype) -> bool:
-    """Whether this PyTorch has the operations that its own compiler uses for a convolution whose
-    result is added, and they work here for this precision."""
+    """Whether this PyTorch has the operations of its own compiler that add a convolution in place,
+    and they work here for this precision."""
     if dtype not in (torch.float32, torch.bfloat16):
         return False
     z, field, weight = (

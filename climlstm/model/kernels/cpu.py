@@ -14,7 +14,7 @@ NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
 def forward(step: ForwardStep) -> None:
-    """As `plain_forward`."""
+    """Same as `plain_forward`."""
     if step.z_hidden is not None:
         step.z.add_(step.z_hidden)
     peephole = _or_zeros(step.peephole, step.c)
@@ -23,7 +23,7 @@ def forward(step: ForwardStep) -> None:
 
 
 def backward(step: BackwardStep) -> None:
-    """As `plain_backward`."""
+    """Same as `plain_backward`."""
     gates, c, c_after, h, grad_h, peephole, grad_c, grad_z, bias, opened = step
     assert h.stride() == grad_h.stride()
     sums = grad_c.new_zeros(torch.get_num_threads(), len(bias))

@@ -133,16 +133,16 @@ PLAIN = Gates(plain_forward, plain_backward)
 def _opened(
     i: Tensor, f: Tensor, c: Tensor, peephole: Tensor | None, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """The gates i and f of what is convolved for them, rounded to a precision."""
+    """The gates i and f from their convolved fields, rounded to a precision."""
     if peephole is not None:
         i, f = i + peephole[0] * c, f + peephole[1] * c
     return torch.sigmoid(i).to(dtype).to(c.dtype), torch.sigmoid(f).to(dtype).to(c.dtype)
 
 
 def _candidate(i: Tensor, f: Tensor, c: Tensor, c_after: Tensor) -> Tensor:
-    """g, from what it added to the cell state.
+    """The candidate g, from its contribution to the cell state.
 
-    It is as inexact as i is small beside the states, but gradients contain it only times i.
+    The smaller i is beside the states, the less exact it is, but gradients contain it only times i.
     """
     added = c_after - f * c
     return torch.where(i > 0, (added / i).clamp(-1, 1), 0)

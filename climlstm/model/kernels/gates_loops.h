@@ -1,6 +1,6 @@
 /* The loops of gates.c, for one TYPE of convolved fields. */
 
-/* i and f of what is convolved for them, rounded to TYPE. */
+/* The gates i and f from their convolved fields, rounded to TYPE. */
 INLINE void NAME(open_some)(
     vec zi, vec zf, vec c, const float *peephole, long C, long number, vec *i, vec *f) {
     zi += read_float32(peephole, number) * c;
@@ -98,7 +98,7 @@ INLINE void NAME(backward_some)(
     write_float32(sums + 3 * C, read_float32(sums + 3 * C, number) + dzg, number);
 }
 
-/* gates: i and f if opened, else what is convolved for them. grad_c: in, with respect to the cell state
+/* gates: i and f if opened, else their convolved fields. grad_c: in, with respect to the cell state
  * after the step; out, before it. sums (threads, 4 C): each thread adds the grad_z of its points to its
  * own. */
 void NAME(backward)(

@@ -1,7 +1,7 @@
-"""Memory of the time loop that is used again in the next training step.
+"""Memory of the time loop, which is used again in the next training step.
 
-The system clears fresh memory page by page, which costs more than all arithmetic of the gates: 5 ms
-for the 4 MB that one step of 8192 points and 64 channels keeps, whose gates take 1 ms.
+The system clears fresh memory page by page, which takes longer than all arithmetic of the gates:
+5 ms for the 4 MB that one step of 8192 points and 64 channels keeps, whose gates take 1 ms.
 """
 
 import math
@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 LINE = 64
-"""Bytes of a cache line, at whose edges the memory starts: vectors across an edge take twice as
-long."""
+"""Bytes of a cache line. Memory starts at its edge, since vectors across one take twice as long."""
 
 SMALL = 2**20
 """Bytes below which the allocator of PyTorch does as well."""
@@ -30,16 +29,16 @@ def empty(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def empty_channels_last(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Uninitialised tensor (..., C, H, W) on the device of another one, with the channels of a
-    point side by side in memory, as the convolution libraries like it best."""
+    """Uninitialised tensor (..., C, H, W) on the device of another one, channels last in memory."""
     *batch, channels, rows, columns = shape
     return empty(like, (*batch, rows, columns, channels), dtype).movedim(-1, -3)
 
 
-class Buffers:
-    """Memory that is handed out again, whole, when no tensor uses it: the least that suffices.
+class ReusedMemory:
+    """Buffers that are handed out again when no tensor uses them, the smallest that suffices first.
 
-    References are counted, so nobody gives anything back, and who keeps a tensor keeps its values.
+    References are counted, so tensors are never given back by hand, and a tensor that somebody
+    keeps also keeps its values.
     """
 
     def __init__(self) -> None:
@@ -63,11 +62,11 @@ class Buffers:
 
     @property
     def nbytes(self) -> int:
-        """Of all buffers, whether in use or not."""
+        """Size of all buffers in bytes, in use or not."""
         return sum(buffer.size for buffer in self._buffers)
 
     def _drop(self, free: list[int]) -> None:
-        """Let go of buffers that nobody uses, if they are more than those in use."""
+        """Free the buffers that nobody uses, if they are larger than those in use."""
         unused = sum(self._buffers[i].size for i in free)
         if unused > self.nbytes - unused:
             for i in reversed(free):
@@ -80,13 +79,13 @@ def _holders(objects: list[Any], index: int) -> int:
 
 
 NOBODY = _holders([object()], 0)
-"""What `_holders` counts if nobody but the list holds an object."""
+"""Result of `_holders` for an object that nothing but the list holds."""
 
 _threads = threading.local()
 
 
-def _of_this_thread() -> Buffers:
-    if not hasattr(_threads, "buffers"):
-        _threads.buffers = Buffers()
-    buffers: Buffers = _threads.buffers
-    return buffers
+def _of_this_thread() -> ReusedMemory:
+    if not hasattr(_threads, "memory"):
+        _threads.memory = ReusedMemory()
+    memory: ReusedMemory = _threads.memory
+    return memory

@@ -1,14 +1,14 @@
 """A ConvLSTM layer over consecutive steps as one operation, with its backward pass by hand.
 
-What costs time and memory in the loop is done once, or not at all: the input is convolved for many
-steps in one call, and the hidden state onto it, with weights in the library's own layout; of the
-four gates two are kept, or none; the hidden state is written straight into a field that has its
-halo, so that nothing is copied for padding; gradients of weights are taken for many steps in one
-call and summed in float32; memory is used again, by the gradient of the input in the same training
-step, and by everything in the next one.
+- The input is convolved for many steps in one call, and the hidden state is convolved onto it,
+  with weights in the library's own layout.
+- Two of the four gates are kept, or none.
+- The hidden state is written into a field that has a halo, so that padding copies nothing.
+- Gradients of weights are taken for many steps in one call and summed in float32.
+- Memory is used again: by the gradient of the input, and in the next training step.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,32 +30,28 @@ from climlstm.model.kernels.weights import Sums, Weights
 from climlstm.model.padding import Geometry, empty_with_halo, fill_halo, fold_halo, interior
 
 HOISTED_BYTES = {"cpu": 2**24, "cuda": 2**30}
-"""Steps are convolved together as long as the result stays below this; on CPUs more costs time: it
-leaves the cache, and see `MAPPED_BYTES`."""
+"""Largest result in bytes for which steps are convolved together, by device. On CPUs more takes
+longer: it leaves the cache, and see `MAPPED_BYTES`."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a layer is to be run."""
+    """How to run a layer."""
 
     geometry: Geometry
     width: int
-    """Of the halo."""
+    """Width of the halo in cells."""
     recompute: bool = False
-    """Whether to keep no gates, but to convolve for i and f again in the backward pass."""
+    """Whether the backward pass computes the gates again, so that none are kept."""
     fused: bool = True
     """Whether compiled gates may be used."""
     forward_only: bool = False
     """Whether no backward pass follows, so that only hidden states are kept."""
 
-    def without_backward(self) -> "Plan":
-        """To run without a backward pass."""
-        return replace(self, forward_only=True)
-
 
 class Recurrence(torch.autograd.Function):
-    """`apply` gives the hidden states after each step (T, B, C, H + 2p, W + 2p), the last of them,
-    and the last cell state (B, C, H, W).
+    """Hidden states after each step (T, B, C, H + 2p, W + 2p), the last of them, and the last cell
+    state (B, C, H, W).
 
     x: (T, B, inputs, H + 2p, W + 2p) with halo; its precision is that of the convolutions.
     h, c: state before the first step, h with halo and in that precision; None: zeros.
@@ -85,7 +81,7 @@ class Recurrence(torch.autograd.Function):
         if not plan.forward_only:
             room = _room_for_cells(x, last, for_gradient=plan.recompute and ctx.needs_input_grad[0])
         states = empty_with_halo(x, (steps, *shape), plan.width)
-        run = Run(x, h, states, Cells(first, room, last, steps), weights, plan)
+        run = Run(x, h, states, CellStates(first, room, last, steps), weights, plan)
         gates = None if plan.recompute or plan.forward_only else run.empty_gates()
         for part in run.parts():
             run.advance(part, gates)
@@ -101,7 +97,7 @@ class Recurrence(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         x, h, c, states, gates, room, last = ctx.saved_tensors
         first = _zeros(last, tuple(last.shape)) if c is None else c
-        run = Run(x, h, states, Cells(first, room, last, len(x)), ctx.weights, ctx.plan)
+        run = Run(x, h, states, CellStates(first, room, last, len(x)), ctx.weights, ctx.plan)
         grad_x = run.empty_gradient(gates) if ctx.needs_input_grad[0] else None
         sums = Sums(last.dtype)
         through_c = torch.zeros_like(last) if grad_c is None else torch.empty_like(last)
@@ -133,13 +129,13 @@ class Recurrence(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class Cells:
+class CellStates:
     """Cell states of a layer, each (B, C, H, W): `cells[t]` before step t, and after step t - 1."""
 
     first: Tensor
     room: Tensor | None
-    """Memory that begins with those between first and last; None: these are not kept, and each
-    takes the place of the last one."""
+    """Memory that begins with the states between first and last; None: they are not kept, and each
+    takes the place of the one before."""
     last: Tensor
     steps: int
 
@@ -161,7 +157,7 @@ class Run:
     x: Tensor
     h: Tensor | None
     states: Tensor
-    cells: Cells
+    cells: CellStates
     weights: Weights
     plan: Plan
 
@@ -178,14 +174,14 @@ class Run:
         return empty_channels_last(self.x, (len(self.x), *self._shape(2)), self.x.dtype)
 
     def empty_convolved(self, steps: int, *, gates: int = 4) -> Tensor:
-        """Memory for what is convolved for so many gates, (steps, B, gates C, H, W)."""
+        """Memory for the convolved fields of some gates, (steps, B, gates C, H, W)."""
         return empty_result(self.x, (steps, *self._shape(gates)))
 
     def empty_gradient(self, gates: Tensor | None) -> Tensor:
         """Memory for the gradient of x, which is written from the last step to the first.
 
-        It is the end of that of gates or of cell states, where each step's takes no more than is
-        no longer needed when it is written, and no other backward pass needs them.
+        It is the end of the memory of gates or cell states, if these are always used up before
+        they are overwritten and no further backward pass needs them.
         """
         taken, each = (gates, gates[0]) if gates is not None else (self.cells.room, self.cells.last)
         needed = _bytes_with_gradient(self.x, each)
@@ -201,7 +197,7 @@ class Run:
         return (batch, gates * channels, *grid)
 
     def before(self, t: int) -> Tensor | None:
-        """The hidden state that step t starts from."""
+        """Hidden state before step t; None: zeros."""
         return self.states[t - 1] if t else self.h
 
     def advance(self, part: range, gates: Tensor | None) -> None:
@@ -229,7 +225,7 @@ class Run:
         return z_hidden.contiguous(memory_format=torch.channels_last)
 
     def convolve_again(self, part: range, into: Tensor) -> Tensor:
-        """What was convolved for i and f in a part of the steps, (len(part), B, 2 C, H, W)."""
+        """Convolved fields of i and f in a part of the steps, (len(part), B, 2 C, H, W)."""
         weights, fields = self.weights.of_two_gates, self.x[part.start : part.stop]
         convolve(fields.flatten(0, 1), weights.of_input, weights.bias, into=into.flatten(0, 1))
         for z, h in self._with_states_before(part, into):
@@ -237,8 +233,8 @@ class Run:
         return into
 
     def _with_states_before(self, part: range, fields: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Fields of the steps of a part, (len(part), B, ...), beside the hidden states that they
-        start from; both with the samples of several steps one after another."""
+        """Fields of the steps of a part, (len(part), B, ...), beside the hidden states before them;
+        both with the samples of several steps one after another."""
         pairs = [(fields[0], self.h)] if part.start == 0 and self.h is not None else []
         first = max(part.start, 1)
         if first < part.stop:
@@ -259,8 +255,8 @@ class Run:
     ) -> None:
         """Back over step t: grad_c from after to before it, and grad_z.
 
-        gates, opened: i and f, or what is convolved for them.
-        grad_h: of the hidden state after it, with halo; folded here.
+        gates, opened: i and f, or the convolved fields of both.
+        grad_h: gradient of the hidden state after the step, with halo, which is folded here.
         """
         fold_halo(grad_h, self.plan.width, self.plan.geometry)
         backward = gates_for(gates, grad_c, fused=self.plan.fused).backward
@@ -271,8 +267,8 @@ class Run:
         backward(BackwardStep(*fields, opened))
 
     def add_gradients(self, part: range, grad_z: Tensor, sums: Sums, grad_x: Tensor | None) -> None:
-        """Add the gradients of a part of the steps to those of the weights; then write that of
-        its input, for which their gates and cell states may have to give way."""
+        """Add the weights' gradients from a part of the steps to `sums`, then write the gradient of
+        its input, which may take the place of its gates and cell states."""
         if self.weights.peephole is not None:
             for t, step in zip(part, grad_z, strict=True):
                 i, f, o, _ = step.to(sums.dtype).chunk(4, dim=1)
@@ -290,8 +286,8 @@ class Run:
 
 
 def _room_for_cells(x: Tensor, like: Tensor, *, for_gradient: bool) -> Tensor:
-    """Memory for the cell states between the first and the last, as `Cells` has them; where it need
-    be little larger, large enough for the gradient of x to take their place."""
+    """Memory for the cell states between the first and the last; if it need be little larger for
+    that, large enough for the gradient of x to take their place."""
     size = (len(x) - 1) * like.nbytes
     needed = _bytes_with_gradient(x, like)
     if for_gradient and needed - size <= x.nbytes / 4:
@@ -300,15 +296,14 @@ def _room_for_cells(x: Tensor, like: Tensor, *, for_gradient: bool) -> Tensor:
 
 
 def _bytes_with_gradient(x: Tensor, each: Tensor) -> int:
-    """Of memory for what is kept of each step, in whose end the gradient of x finds room, step by
-    step from the last to the first: its part of a step begins where all earlier steps end."""
+    """Size of memory whose beginning keeps a tensor like `each` of every step, and whose end has
+    room for the gradient of x: the gradient of a step begins where all earlier steps end."""
     of_step = x.nbytes // len(x)
     return (len(x) - 1) * max(each.nbytes, of_step) + of_step
 
 
 def _graph_is_kept() -> bool:
-    """Whether the backward pass that runs now may run once more (retain_graph), as far as this
-    PyTorch tells."""
+    """Whether the backward pass may run once more (retain_graph); True if PyTorch cannot tell."""
     tells = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
     return tells is None or bool(tells())
 

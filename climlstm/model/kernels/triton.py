@@ -38,7 +38,7 @@ def _place(points, rows, columns, stride_b, stride_y, stride_x):  # type: ignore
 
 @triton.jit
 def _opened(zi, zf, c, peephole, k, channels, HAS_PEEPHOLE: tl.constexpr, dtype: tl.constexpr):  # type: ignore[no-untyped-def]  # fmt: skip
-    """i and f of what is convolved for them, rounded to the precision of that."""
+    """The gates i and f from their convolved fields, rounded to the precision of these."""
     if HAS_PEEPHOLE:
         zi += tl.load(peephole + k, k < channels) * c
         zf += tl.load(peephole + channels + k, k < channels) * c
@@ -125,7 +125,7 @@ def _backward(  # type: ignore[no-untyped-def]
 
 
 def forward(step: ForwardStep) -> None:
-    """As `plain_forward`."""
+    """Same as `plain_forward`."""
     z, z_hidden, c, peephole, c_after, gates, h = step
     given = [z if part is None else part for part in (z_hidden, c, peephole, c_after, gates, h)]
     flags = {
@@ -138,7 +138,7 @@ def forward(step: ForwardStep) -> None:
 
 
 def backward(step: BackwardStep) -> None:
-    """As `plain_backward`."""
+    """Same as `plain_backward`."""
     gates, c, c_after, h, grad_h, peephole, grad_c, grad_z, bias, opened = step
     assert h.stride() == grad_h.stride()
     given = grad_c if peephole is None else peephole
