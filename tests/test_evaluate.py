@@ -14,9 +14,15 @@ import xarray as xr
 
 from climlstm.data.statistics.climatology import climatology as make_climatology
 from climlstm.errors import DataError, PluginError
-from climlstm.evaluation.evaluate import SCORE_COLUMNS, evaluate
+from climlstm.evaluation.evaluate import evaluate
 from climlstm.evaluation.scores import ACC, MAE, RMSE, Bias
-from climlstm.evaluation.tables import read_scores, score_table, useful_lead, write_scores
+from climlstm.evaluation.tables import (
+    SCORE_COLUMNS,
+    read_scores,
+    score_table,
+    useful_lead,
+    write_scores,
+)
 
 LATITUDE = np.array([60.0, 20.0, -20.0, -60.0])
 LONGITUDE = np.arange(0.0, 360.0, 60.0)

@@ -1,5 +1,7 @@
 """Scores by hand, by brute force, and by what is known of their statistics."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from climlstm import plugins
 from climlstm.errors import DataError, PluginError
 from climlstm.evaluation.bootstrap import Bootstrap, block_length
 from climlstm.evaluation.evaluate import Evaluation
-from climlstm.evaluation.regions import REGIONS, region_weights
+from climlstm.evaluation.regions import region_weights
 from climlstm.evaluation.scores import (
     ACC,
     CRPS,
@@ -20,7 +22,9 @@ from climlstm.evaluation.scores import (
     SpreadSkill,
     fair_crps,
 )
+from climlstm.evaluation.statistic import GridError, GridScore
 from climlstm.evaluation.tables import read_scores, write_scores
+from climlstm.grid.regions import REGIONS
 
 LATITUDE = np.array([60.0, 0.0, -60.0])  # rows of a quarter, a half and a quarter of the globe
 LONGITUDE = np.array([0.0, 90.0, 180.0, 270.0])
@@ -248,6 +252,37 @@ def test_unknown_and_empty_regions_are_refused():
         weight_of(truth, ["europa"])
     with pytest.raises(DataError, match="'ausnz' holds no point of the grid"):
         weight_of(truth, ["ausnz"])
+
+
+# Evaluators of others, from the building block
+
+
+@dataclass(frozen=True)
+class CubicError(GridError):
+    """Root of the mean cubed error, as a plugin would write it."""
+
+    metric, columns, units = "rmce", ("cubed",), "K"
+
+    def statistic(self, forecast, truth):
+        return np.abs(forecast - truth) ** 3
+
+    def finish(self, cubed):
+        return np.cbrt(cubed)
+
+
+def test_a_statistic_and_a_finish_make_an_evaluator():
+    assert isinstance(CubicError(), plugins.Evaluator)
+    table = score(CubicError(), [(ZERO + 1, ZERO), (ZERO + 3, ZERO)])
+    assert value(table) == pytest.approx(14 ** (1 / 3))
+    assert table[["metric", "units", "n"]].values.tolist() == [["rmce", "K", 2]]
+    own, other = (CubicError().score(*case(e, 0), weight=WEIGHT) for e in (1.0, 4.0))
+    skill = CubicError().compare(own, other)
+    assert skill[["metric", "units", "value"]].values.tolist() == [["rmce_skill", "1", 0.75]]
+
+
+def test_an_evaluator_without_a_statistic_says_so():
+    with pytest.raises(NotImplementedError, match=r"GridScore has no statistic\(forecast, truth\)"):
+        score(GridScore(), [(ZERO, ZERO)])
 
 
 # Confidence intervals

@@ -1,4 +1,4 @@
-"""Confidence intervals of mean scores, from resampled blocks of initialisations.
+"""Confidence intervals from resampled cases: blocks of initialisations, or groups such as storms.
 
 Scores of neighbouring initialisations resemble one another: they are forecasts of nearly the same
 weather. Resampling them singly would make intervals too narrow, so blocks are drawn (Künsch 1989),
@@ -9,31 +9,88 @@ Romano 1992). Measured on autoregressive series of 25 to 300 cases with r up to 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 from scipy import stats
 
 Real = NDArray[np.floating]
 
-FEWEST_BLOCKS = 5
-"""With fewer blocks than this, resampling says nothing of the spread: there is no interval."""
+FEWEST = 5
+"""Blocks or groups without which there is no interval: resampling cannot know the spread."""
+
+NUMBERS_AT_ONCE = 4_000_000
+"""Numbers held together while quantiles are resampled, to bound memory."""
 
 
 @dataclass(frozen=True)
-class Bootstrap:
-    """How confidence intervals are made."""
+class Resampling:
+    """Options of all bootstraps, and the draws with replacement."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 (read by pydantic, not a field)
 
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """Probability that an interval should cover."""
     resamples: PositiveInt = 1000
+    seed: NonNegativeInt = 0
+
+    def counts(self, number: int, block: int = 1) -> Real:
+        """How often each resample (rows) holds each of a number of cases (columns)."""
+        return _counts(number, block, self.resamples, self.seed).astype("float64")
+
+    def bounds(self, samples: Real, tail: float | None = None) -> Real:
+        """Percentiles (2, …) of samples along their first axis, a probability beyond each."""
+        share = (1 - self.level) / 2 if tail is None else tail
+        return np.asarray(np.nanpercentile(samples, [100 * share, 100 - 100 * share], axis=0))
+
+
+@dataclass(frozen=True)
+class GroupBootstrap(Resampling):
+    """Intervals over whole groups: the values of one storm, say, stand or fall together."""
+
+    def mean(self, values: pd.Series, groups: pd.Series) -> tuple[float, float, float]:
+        """Mean of all values that are not NaN, and its interval; `groups` names their groups."""
+        x, codes, number = _grouped(values, groups)
+        if x.size == 0:
+            return np.nan, np.nan, np.nan
+        counts = self.counts(number)
+        total = counts @ np.bincount(codes, minlength=number)
+        sums = counts @ np.bincount(codes, weights=x, minlength=number)
+        return float(x.mean()), *self._interval(sums / total, number)
+
+    def quantile(
+        self, values: pd.Series, groups: pd.Series, quantile: float
+    ) -> tuple[float, float, float]:
+        """Quantile of all values that are not NaN, and its interval."""
+        x, codes, number = _grouped(values, groups)
+        if x.size == 0:
+            return np.nan, np.nan, np.nan
+        order = np.argsort(x, kind="stable")
+        samples = []
+        parts = 1 + self.resamples * x.size // NUMBERS_AT_ONCE
+        for counts in np.array_split(self.counts(number), parts):
+            cumulated = np.cumsum(counts[:, codes[order]], axis=1)
+            places = np.argmax(cumulated >= quantile * cumulated[:, -1:], axis=1)
+            samples.append(x[order[places]])
+        return float(np.quantile(x, quantile)), *self._interval(np.concatenate(samples), number)
+
+    def _interval(self, samples: Real, number: int) -> tuple[float, float]:
+        if number < FEWEST:
+            return np.nan, np.nan
+        low, high = self.bounds(samples)
+        return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Bootstrap(Resampling):
+    """Intervals of scores over initialisations, drawn in blocks."""
+
     block: PositiveInt | None = None
     """Initialisations in one block; None: chosen from the autocorrelation (`block_length`)."""
-    seed: NonNegativeInt = 0
 
     def interval(
         self, cases: list[Real], finish: Callable[..., Real], *, block: int
@@ -46,12 +103,11 @@ class Bootstrap:
         """
         number, groups = cases[0].shape
         bounds = np.full((2, groups), np.nan)
-        if number >= FEWEST_BLOCKS * block:
-            counts = self._counts(number, block)
+        if number >= FEWEST * block:
+            counts = self.counts(number, block)
             samples = finish(*(_means(counts, case) for case in cases))
             known = np.isfinite(samples).any(axis=0)
-            tail = 100 * self._tail(number / block)
-            bounds[:, known] = np.nanpercentile(samples[:, known], [tail, 100 - tail], axis=0)
+            bounds[:, known] = self.bounds(samples[:, known], self._tail(number / block))
         return bounds[0], bounds[1]
 
     def _tail(self, blocks: float) -> float:
@@ -62,14 +118,21 @@ class Bootstrap:
         student = stats.t.ppf((1 - self.level) / 2, blocks - 1)
         return float(stats.norm.cdf(np.sqrt(blocks / (blocks - 1)) * student))
 
-    def _counts(self, number: int, block: int) -> Real:
-        """How often each resample (rows) holds each initialisation (columns)."""
-        generator = np.random.default_rng(self.seed)
-        starts = generator.integers(number, size=(self.resamples, -(-number // block)))
-        drawn = (starts[:, :, None] + np.arange(block)).reshape(self.resamples, -1) % number
-        drawn = drawn[:, :number] + number * np.arange(self.resamples)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=self.resamples * number)
-        return counts.reshape(self.resamples, number).astype("float64")
+
+@lru_cache(maxsize=16)
+def _counts(number: int, block: int, resamples: int, seed: int) -> NDArray[np.uint16]:
+    starts = np.random.default_rng(seed).integers(number, size=(resamples, -(-number // block)))
+    drawn = (starts[:, :, None] + np.arange(block)).reshape(resamples, -1) % number
+    drawn = drawn[:, :number] + number * np.arange(resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=resamples * number)
+    return counts.reshape(resamples, number).astype("uint16")
+
+
+def _grouped(values: pd.Series, groups: pd.Series) -> tuple[Real, NDArray[np.intp], int]:
+    """Values that are there, the number of the group of each, and how many groups there are."""
+    known = values.notna()
+    codes, unique = pd.factorize(groups[known], sort=True)  # whatever the order of rows
+    return values[known].to_numpy(dtype="float64"), codes, len(unique)
 
 
 def block_length(cases: Real, leads: NDArray[np.timedelta64]) -> int:
@@ -80,16 +143,13 @@ def block_length(cases: Real, leads: NDArray[np.timedelta64]) -> int:
     """
     number = len(cases)
     lag_one = _lag_one_autocorrelation(cases)
-    r = max((np.nanmean(lag_one[leads == lead]) for lead in _with_value(leads, lag_one)), default=0)
+    with_value = np.unique(leads[np.isfinite(lag_one)])
+    r = max((np.nanmean(lag_one[leads == lead]) for lead in with_value), default=0)
     exponent = 2 / 3 * (1 - (1 - max(r, 0.0)) / (1 + max(r, 0.0)))
     length = 1
     while length + 1 <= (number - length) ** exponent:
         length += 1
     return length
-
-
-def _with_value(leads: NDArray[np.timedelta64], values: Real) -> NDArray[np.timedelta64]:
-    return np.unique(leads[np.isfinite(values)])
 
 
 def _lag_one_autocorrelation(cases: Real) -> Real:

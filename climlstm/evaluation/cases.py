@@ -1,10 +1,10 @@
-"""Forecasts, truth and climatology brought together at valid times, one initialisation at a time.
+"""Forecasts with the truth and the climatology of their valid times, one initialisation at a time.
 
 Each step of truth and climatology is read about once, however many forecasts share it.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from climlstm.data.statistics.climatology import climatology_at
 from climlstm.errors import DataError
-from climlstm.grid import wrap_longitude
+from climlstm.grid import axes, wrap_longitude
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,6 @@ def orient(forecast: xr.Dataset) -> xr.Dataset:
         if forecast.indexes[name].has_duplicates:
             twice = forecast.indexes[name][forecast.indexes[name].duplicated()][0]
             raise DataError(f"forecast: {name} {twice} occurs more than once.")
-    order = ("init_time", "realization", "lead_time", *FIELD)
     needed = {"init_time", "lead_time", *FIELD}
     fields = [name for name, array in forecast.items() if needed <= set(array.dims)]
     if not fields:
@@ -68,23 +67,13 @@ def orient(forecast: xr.Dataset) -> xr.Dataset:
             f"forecast: no variable has the dimensions {', '.join(sorted(needed))}; there are "
             f"{', '.join(f'{n} {a.dims}' for n, a in forecast.items()) or 'no variables'}."
         )
-    forecast = forecast[fields]
-    forecast = forecast.reset_coords(drop=True).transpose(*order, missing_dims="ignore")
-    forecast = forecast.assign_coords(
-        init_time=forecast.init_time.astype("datetime64[us]"),
-        lead_time=forecast.lead_time.astype("timedelta64[us]"),
+    order = ("init_time", "realization", "lead_time", *FIELD)
+    chosen = forecast[fields].reset_coords(drop=True).transpose(*order, missing_dims="ignore")
+    chosen = chosen.assign_coords(
+        init_time=chosen.init_time.astype("datetime64[us]"),
+        lead_time=chosen.lead_time.astype("timedelta64[us]"),
     )
-    forecast = forecast.sortby(["init_time", "lead_time"]).sortby("latitude", ascending=False)
-    longitude = forecast.longitude.values.astype("float64")
-    if longitude.size > 1 and np.median(wrap_longitude(np.diff(longitude))) < 0:
-        forecast, longitude = forecast.isel(longitude=slice(None, None, -1)), longitude[::-1]
-    eastward = longitude[0] + (longitude - longitude[0]) % 360
-    if np.any(np.diff(eastward) <= 0):
-        raise DataError(
-            f"forecast: the longitudes {longitude[0]:g}, {longitude[1]:g} … {longitude[-1]:g} do "
-            "not go round the Earth once in order. Sort them and drop doubled ones."
-        )
-    return forecast.assign_coords(longitude=("longitude", eastward, forecast.longitude.attrs))
+    return axes.orient(chosen.sortby(["init_time", "lead_time"]))
 
 
 def on_grid(dataset: xr.Dataset, forecast: xr.Dataset, what: str) -> xr.Dataset:
@@ -95,23 +84,19 @@ def on_grid(dataset: xr.Dataset, forecast: xr.Dataset, what: str) -> xr.Dataset:
     """
     if not set(FIELD) <= set(dataset.dims):
         raise DataError(f"{what}: dimensions {tuple(dataset.dims)} lack latitude or longitude.")
-    picked = {
-        "latitude": _positions(dataset, forecast, "latitude", turn=np.inf, what=what),
-        "longitude": _positions(dataset, forecast, "longitude", turn=360.0, what=what),
-    }
+    picked = {name: _positions(dataset, forecast, name, what) for name in FIELD}
     picked_dataset = dataset.isel(picked).reset_coords(drop=True)
     return picked_dataset.assign_coords({name: forecast[name] for name in FIELD})
 
 
 def _positions(
-    dataset: xr.Dataset, forecast: xr.Dataset, name: str, *, turn: float, what: str
+    dataset: xr.Dataset, forecast: xr.Dataset, name: str, what: str
 ) -> slice | NDArray[np.intp]:
-    """Where the forecasts' coordinates are in a dataset; a slice if they are in a row."""
+    """Positions of the forecasts' coordinates in a dataset."""
     available = dataset[name].values.astype("float64")
     wanted = forecast[name].values.astype("float64")
-    distance = np.abs(available[None, :] - wanted[:, None])
-    if np.isfinite(turn):
-        distance = np.minimum(distance % turn, -distance % turn)
+    apart = available[None, :] - wanted[:, None]
+    distance = np.abs(wrap_longitude(apart) if name == "longitude" else apart)
     nearest = distance.argmin(axis=1)
     gap = distance[np.arange(wanted.size), nearest]
     if gap.max() > GRID_TOLERANCE_DEG:
@@ -122,102 +107,91 @@ def _positions(
             f"{available[-1]:g}; forecast: {wanted.size} from {wanted[0]:g} to {wanted[-1]:g}). "
             "They must be on one grid: build the cube with the forecast's region and coarsening."
         )
-    if wanted.size > 1 and np.all(np.diff(nearest) == 1):
-        return slice(int(nearest[0]), int(nearest[-1]) + 1)
-    return nearest
+    return axes.as_slice(nearest)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What forecasts are compared with, on their grid."""
+
+    truth: xr.Dataset
+    """(time, latitude, longitude)."""
+    climatology: xr.Dataset | None
+    """(hour, dayofyear, latitude, longitude)."""
+    observed: xr.Dataset | None
+    """bool (latitude, longitude); values of other cells are made NaN."""
+    usable: pd.DatetimeIndex
+    """Times of the truth without missing values."""
+    baselines: tuple[str, ...]
+    past: bool
+    """Whether the cases have the truth before their beginning."""
 
 
 def read_cases(
-    forecast: xr.Dataset,
-    truth: xr.Dataset,
-    climatology: xr.Dataset | None,
-    observed: xr.Dataset | None,
-    *,
-    unusable: Iterable[np.datetime64],
-    model: str,
-    baselines: Sequence[str],
-    memory: int,
-    past: bool = False,
+    forecast: xr.Dataset, reference: Reference, *, model: str, memory: int
 ) -> Iterator[Case]:
     """Yield the initialisations in order of time, all on the grid of the forecasts.
 
-    observed: bool (latitude, longitude); values elsewhere are made NaN.
     memory: bytes of forecasts read together.
-    past: whether the cases have the truth before their beginning.
     Raises DataError where a value is NaN that should be there, and where there is no truth at all.
     """
-    usable = _usable(truth, unusable)
-    available = _available(forecast, usable, persistence="persistence" in baselines)
-    steps = _Steps(lambda times: truth.sel(time=times), "cube", observed)
+    observed, baselines = reference.observed, reference.baselines
+    available = scorable(forecast, reference)
+    steps = _Steps(lambda times: reference.truth.sel(time=times), "cube", observed)
     normals = None
-    if climatology is not None:
-        normals = _Steps(partial(climatology_at, climatology), "climatology", observed)
+    if reference.climatology is not None:
+        normals = _Steps(partial(climatology_at, reference.climatology), "climatology", observed)
     kept = np.flatnonzero(available.any(axis=1))
-    done = 0
     size = max(1, int(memory // max(1, forecast.isel(init_time=[0]).nbytes)))
-    for batch in (kept[start : start + size] for start in range(0, kept.size, size)):
+    for first in range(0, kept.size, size):
+        batch = kept[first : first + size]
         loaded = forecast.isel(init_time=batch).load()
         valid = _valid_times(loaded)[available[batch]]
-        inits = loaded.init_time.values if "persistence" in baselines else valid[:0]
-        before = {t: _before(t, usable) if past else valid[:0] for t in loaded.init_time.values}
-        steps.hold(np.unique(np.concatenate([valid, inits, *before.values()])))
+        past = [_before(init, reference) for init in loaded.init_time.values]
+        starts = loaded.init_time.values if "persistence" in baselines else valid[:0]
+        steps.hold(np.unique(np.concatenate([valid, starts, *past])))
         if normals is not None:
             normals.hold(np.unique(valid))
         for position, row in enumerate(available[batch]):
-            own = loaded.isel(init_time=position)
-            own = own if row.all() else own.isel(lead_time=row)
+            own = loaded.isel(init_time=position, lead_time=slice(None) if row.all() else row)
             own = own.assign_coords(valid_time=own.init_time + own.lead_time)
-            own = _trusted(own, f"forecast '{model}'", observed)
-            when = own.coords.to_dataset().drop_dims("realization", errors="ignore")
-            normal = None if normals is None else normals.at(when)
-            forecasts = {model: own}
+            forecasts = {model: _trusted(own, f"forecast '{model}'", observed)}
+            normal = None if normals is None else normals.at(own.valid_time)
             for baseline in baselines:
                 if baseline == "persistence":
-                    forecasts[baseline] = steps.at(when, valid=False)
+                    forecasts[baseline] = steps.at(own.valid_time, own.init_time)
                 elif normal is not None:
                     forecasts[baseline] = normal
-            done += 1
-            earlier = steps.at(_ago(when, before[when.init_time.values[()]])) if past else None
-            yield Case(forecasts, steps.at(when), normal, earlier, share=done / kept.size)
+            earlier = None
+            if reference.past:
+                leads = past[position] - own.init_time.values
+                before = own.init_time + xr.DataArray(leads, {"lead_time": leads})
+                earlier = steps.at(before.assign_coords(valid_time=before))
+            share = (first + position + 1) / kept.size
+            yield Case(forecasts, steps.at(own.valid_time), normal, earlier, share)
 
 
-def scorable_inits(
-    forecast: xr.Dataset, truth: xr.Dataset, unusable: Iterable[np.datetime64], persistence: bool
-) -> NDArray[np.intp]:
-    """Positions of the initialisations that can be scored at one lead time at least."""
-    available = _available(forecast, _usable(truth, unusable), persistence=persistence)
-    return np.flatnonzero(available.any(axis=1))
-
-
-def _usable(truth: xr.Dataset, unusable: Iterable[np.datetime64]) -> pd.DatetimeIndex:
-    return truth.indexes["time"].difference(pd.DatetimeIndex(list(unusable)))
-
-
-def _before(init_time: np.datetime64, usable: pd.DatetimeIndex) -> Times:
-    """Times with truth, of the day up to an initialisation, in order."""
-    return usable[(usable >= init_time - PAST) & (usable <= init_time)].sort_values().values
-
-
-def _ago(when: xr.Dataset, times: Times) -> xr.Dataset:
-    """The coordinates of one initialisation, for times up to its beginning."""
-    start = when["init_time"]
-    past = when.drop_vars("valid_time").drop_dims("lead_time")
-    past = past.assign_coords(lead_time=("lead_time", times - start.values))
-    return past.assign_coords(valid_time=("lead_time", times))
+def _before(init_time: np.datetime64, reference: Reference) -> Times:
+    """Times with truth, of the day up to an initialisation, in order; none if not asked for."""
+    times = reference.usable
+    inside = (times >= init_time - PAST) & (times <= init_time) & reference.past
+    return times[inside].sort_values().values
 
 
 def _valid_times(forecast: xr.Dataset) -> Times:
     return forecast.init_time.values[:, None] + forecast.lead_time.values[None, :]
 
 
-def _available(
-    forecast: xr.Dataset, times: pd.DatetimeIndex, *, persistence: bool
-) -> NDArray[np.bool_]:
-    """Which pairs (init_time, lead_time) can be scored, for all models alike."""
+def scorable(forecast: xr.Dataset, reference: Reference) -> NDArray[np.bool_]:
+    """Pairs (init_time, lead_time) that can be scored, for all models alike.
+
+    Raises DataError where there is none.
+    """
+    times = reference.usable
     valid = _valid_times(forecast)
     there = pd.DatetimeIndex(valid.ravel()).isin(times).reshape(valid.shape)
     started = forecast.indexes["init_time"].isin(times)
-    available = there & started[:, None] if persistence else there
+    available = there & started[:, None] if "persistence" in reference.baselines else there
     span = f"the cube has {len(times)} usable times from {times.min()} to {times.max()}"
     if not available.any():
         raise DataError(
@@ -242,43 +216,27 @@ def _available(
 
 @dataclass
 class _Steps:
-    """Time steps of a lazy dataset in memory: read once, let go when no longer wanted."""
+    """Time steps of a lazy dataset in memory: read once, dropped when no longer wanted."""
 
     read: Callable[[Times], xr.Dataset]
     what: str
     observed: xr.Dataset | None
-    steps: dict[np.datetime64, dict[str, NDArray[np.float32]]] = field(default_factory=dict)
-    attrs: dict[str, dict[str, object]] = field(default_factory=dict)
+    held: list[xr.Dataset] = field(default_factory=list)
+    """The steps in order of time; at most one dataset."""
 
     def hold(self, times: Times) -> None:
         """Have these steps, and no others."""
-        kept = {time: self.steps[time] for time in times if time in self.steps}
-        new = np.array([time for time in times if time not in kept], dtype=times.dtype)
-        self.steps = kept
-        if new.size == 0:
-            return
-        block = _trusted(self.read(new).load(), self.what, self.observed)
-        arrays = {str(n): block[n].transpose("time", *FIELD).values for n in block.data_vars}
-        self.attrs = {name: block[name].attrs for name in arrays}
-        for position, time in enumerate(new):
-            self.steps[time] = {name: array[position] for name, array in arrays.items()}
+        kept = [block.isel(time=np.isin(block.time.values, times)) for block in self.held]
+        new = np.setdiff1d(times, kept[0].time.values) if kept else times
+        if new.size:
+            block = self.read(new).load().transpose("time", *FIELD)
+            kept.append(_trusted(block, self.what, self.observed))
+        self.held = [xr.concat(kept, "time").sortby("time") if len(kept) > 1 else kept[0]]
 
-    def at(self, when: xr.Dataset, *, valid: bool = True) -> xr.Dataset:
-        """Fields at the valid times of one initialisation, or its initial state over and over.
-
-        when: no variables, but the coordinates that the fields get.
-        """
-        times = when["valid_time"].values
-        start: np.datetime64 = when["init_time"].values[()]  # type: ignore[assignment]
-        shape = tuple(when.sizes[name] for name in ("lead_time", *FIELD))
-        fields = {}
-        for name, attrs in self.attrs.items():
-            if valid:
-                values = np.stack([self.steps[time][name] for time in times])
-            else:
-                values = np.broadcast_to(self.steps[start][name], shape)
-            fields[name] = (("lead_time", *FIELD), values, attrs)
-        return when.assign(fields)
+    def at(self, valid_time: xr.DataArray, time: xr.DataArray | None = None) -> xr.Dataset:
+        """Fields with the coordinates of (lead_time,) valid times; those of `time`, if given."""
+        chosen = valid_time if time is None else xr.full_like(valid_time, time.values)
+        return self.held[0].sel(time=chosen).drop_vars("time")
 
 
 def _trusted(dataset: xr.Dataset, what: str, observed: xr.Dataset | None) -> xr.Dataset:

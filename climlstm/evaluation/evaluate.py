@@ -1,66 +1,32 @@
-"""Forecasts against what came: every model, baselines too, through the same evaluators."""
+"""Scores of forecasts, and of baselines beside them, through the same evaluators."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from climlstm import html
 from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError, PluginError, nearest
-from climlstm.evaluation.cases import Case, on_grid, orient, read_cases, scorable_inits
+from climlstm.evaluation.cases import Reference, on_grid, orient, read_cases, scorable
 from climlstm.evaluation.regions import region_weights
+from climlstm.evaluation.tables import Evaluation, Write, join_scores
 from climlstm.plugins import NEEDS, Evaluator
-from climlstm.plugins.channels import channel
 
 logger = logging.getLogger(__name__)
 
 BASELINES = ("persistence", "climatology")
 
-SCORE_COLUMNS = [
-    *("variable", "level", "lead_time", "region", "metric", "model"),
-    *("value", "ci_low", "ci_high", "n", "units"),
-]
-
 INITS_OF_A_TASK = 16
-"""Scored by one call of an executor: seconds of work, so that starting it does not count."""
+"""Initialisations scored by one call of an executor: seconds of work, so that calls cost little."""
 
-Found = dict[tuple[str, pd.Timestamp], pd.DataFrame]
-"""Tables by model and init_time."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What evaluators found, over all initialisations and one by one."""
-
-    scores: pd.DataFrame
-    """Of all evaluators that give scores, in `SCORE_COLUMNS`; lead_time is a timedelta64."""
-    tables: dict[str, pd.DataFrame]
-    """Summaries of the other evaluators, by their names: columns of their own, and `model`."""
-    cases: dict[str, pd.DataFrame]
-    """What each evaluator, by its name, gave for each `model` and `init_time`."""
-    writers: dict[str, Callable[[Path], list[Path]]] = field(default_factory=dict)
-    """Of evaluators that have files of their own: write them into a folder, and name them."""
-
-    def _repr_html_(self) -> str:
-        """The scores of whole days, metric by metric and region by region, for notebooks."""
-        from climlstm.evaluation.tables import score_table
-
-        pairs = self.scores[["metric", "region"]].drop_duplicates()
-        tables: list[str] = []
-        for metric, region in pairs.itertuples(index=False):
-            heading, rows = score_table(self.scores, metric, region=region)
-            drawn = html.table(heading, rows, numbers_from=1)
-            tables.append(html.details(f"{metric}, {region}", drawn, opened=not tables))
-        others = [f"{name}: {len(table)} rows in .tables" for name, table in self.tables.items()]
-        return html.fragment(*tables, *map(html.quiet, others))
+Tables = dict[tuple[str, pd.Timestamp], pd.DataFrame]
+"""Tables of one evaluator by model and init_time."""
 
 
 def evaluate(
@@ -82,16 +48,15 @@ def evaluate(
 
     forecast: (init_time, lead_time, latitude, longitude), an ensemble with realization, channels
         by their short names; each point of its grid must be one of the cube's.
-    evaluators: by the names under which their results are kept.
     climatology: (hour, dayofyear, latitude, longitude), of the training period only; None if
         neither the baseline nor an evaluator needs it.
     baselines: `persistence`, which is the cube at init_time, and `climatology` at valid times.
     observed: by channel, where (latitude, longitude) values are ever observed; other cells are
         not scored. A NaN anywhere else is an error.
     unusable: times at which values of the cube are missing; they count as missing times.
-    model: what the forecasts are called in the tables.
+    evaluators, model: by their names in the tables.
     memory: bytes of forecasts read together.
-    progress: is told the share of initialisations that have been scored.
+    progress: gets the share of initialisations that have been scored.
     executor: scores some initialisations with each call, on hosts that see forecasts and cube
         under the same names; None: this process.
 
@@ -101,92 +66,77 @@ def evaluate(
     forecast = orient(forecast)
     _check_request(forecast, climatology, evaluators, baselines, model)
     truth = _counterpart(forecast, cube, "cube")
-    normal = None if climatology is None else _counterpart(forecast, climatology, "climatology")
-    weight = region_weights(forecast.latitude, forecast.longitude, regions)
-    unusable = tuple(unusable)
-    score = partial(
-        _score_cases,
+    reference = Reference(
         truth=truth,
-        climatology=normal,
+        climatology=None
+        if climatology is None
+        else _counterpart(forecast, climatology, "climatology"),
         observed=None if observed is None else _mask(observed, forecast),
-        evaluators=evaluators,
-        weight=weight,
-        unusable=unusable,
-        model=model,
-        baselines=baselines,
-        memory=memory,
+        usable=truth.indexes["time"].difference(pd.DatetimeIndex(list(unusable))),
+        baselines=tuple(baselines),
+        past=any("past" in _needs(evaluator) for evaluator in evaluators.values()),
     )
+    weight = region_weights(forecast.latitude, forecast.longitude, regions)
+    score = partial(_score_cases, reference, evaluators, weight, model=model, memory=memory)
     if executor is None:
         found = score(forecast, progress=progress)
     else:
-        groups = _groups(forecast, truth, unusable, persistence="persistence" in baselines)
-        found = {name: {} for name in evaluators}
-        for number, part in enumerate(executor.map(score, groups), start=1):
-            found = {name: found[name] | part[name] for name in evaluators}
-            if progress is not None:
-                progress(number / len(groups))
-    tables = {name: _labelled(tables) for name, tables in found.items()}
+        found = _spread(score, _groups(forecast, reference), executor, progress)
+    cases = {name: _labelled(tables) for name, tables in found.items()}
     units = {str(name): array.attrs["units"] for name, array in forecast.items()}
-    return _summarise(evaluators, tables, [model, *baselines], units)
+    return _summarise(evaluators, cases, [model, *baselines], units)
 
 
-def _groups(
-    forecast: xr.Dataset, truth: xr.Dataset, unusable: Iterable[np.datetime64], *, persistence: bool
-) -> list[xr.Dataset]:
+def _spread(
+    score: Callable[[xr.Dataset], dict[str, Tables]],
+    groups: list[xr.Dataset],
+    executor: Executor,
+    progress: Callable[[float], None] | None,
+) -> dict[str, Tables]:
+    """The tables of all groups, scored by an executor."""
+    found: dict[str, Tables] = defaultdict(dict)
+    for number, part in enumerate(executor.map(score, groups), start=1):
+        for name, tables in part.items():
+            found[name] |= tables
+        if progress is not None:
+            progress(number / len(groups))
+    return found
+
+
+def _groups(forecast: xr.Dataset, reference: Reference) -> list[xr.Dataset]:
     """The forecasts that can be scored, some neighbours in time together: they share the truth."""
-    scorable = forecast.isel(init_time=scorable_inits(forecast, truth, unusable, persistence))
-    starts = range(0, scorable.sizes["init_time"], INITS_OF_A_TASK)
-    return [scorable.isel(init_time=slice(s, s + INITS_OF_A_TASK)) for s in starts]
+    kept = forecast.isel(init_time=scorable(forecast, reference).any(axis=1))
+    starts = range(0, kept.sizes["init_time"], INITS_OF_A_TASK)
+    return [kept.isel(init_time=slice(s, s + INITS_OF_A_TASK)) for s in starts]
 
 
 def _score_cases(
-    forecast: xr.Dataset,
-    *,
-    truth: xr.Dataset,
-    climatology: xr.Dataset | None,
-    observed: xr.Dataset | None,
+    reference: Reference,
     evaluators: Mapping[str, Evaluator],
     weight: xr.DataArray,
-    unusable: Iterable[np.datetime64],
+    forecast: xr.Dataset,
+    *,
     model: str,
-    baselines: Sequence[str],
     memory: int,
     progress: Callable[[float], None] | None = None,
-) -> dict[str, Found]:
-    """What each evaluator says of forecasts and baselines, one initialisation after another."""
-    found: dict[str, Found] = {name: {} for name in evaluators}
-    for case in read_cases(
-        forecast,
-        truth,
-        climatology,
-        observed,
-        unusable=unusable,
-        model=model,
-        baselines=baselines,
-        memory=memory,
-        past=any("past" in _needs(evaluator) for evaluator in evaluators.values()),
-    ):
+) -> dict[str, Tables]:
+    """Tables of each evaluator for forecasts and baselines, one initialisation after another."""
+    found: dict[str, Tables] = {name: {} for name in evaluators}
+    for case in read_cases(forecast, reference, model=model, memory=memory):
+        offered = {"weight": weight, "climatology": case.climatology, "past": case.past}
+        init_time = pd.Timestamp(case.truth.init_time.values)
         for name, evaluator in evaluators.items():
-            found[name] |= _score(evaluator, case, weight)
+            wanted: dict[str, Any] = {need: offered[need] for need in _needs(evaluator)}
+            for label, fields in case.forecasts.items():
+                found[name][label, init_time] = evaluator.score(fields, case.truth, **wanted)
         if progress is not None:
             progress(case.share)
     return found
 
 
-def _score(evaluator: Evaluator, case: Case, weight: xr.DataArray) -> Found:
-    """What one evaluator says of one initialisation, model by model."""
-    offered = {"weight": weight, "climatology": case.climatology, "past": case.past}
-    wanted: dict[str, Any] = {need: offered[need] for need in _needs(evaluator)}
-    init_time = pd.Timestamp(case.truth.init_time.values)
-    return {
-        (model, init_time): evaluator.score(forecast, case.truth, **wanted)
-        for model, forecast in case.forecasts.items()
-    }
-
-
-def _labelled(found: Found) -> pd.DataFrame:
+def _labelled(tables: Tables) -> pd.DataFrame:
     """One table of all cases, with columns `model` and `init_time`."""
-    table = pd.concat(found, names=["model", "init_time"])
+    table = pd.concat(tables, names=["model", "init_time"])
     table = table.drop(columns=["model", "init_time"], errors="ignore")
     return table.reset_index(level=["model", "init_time"]).reset_index(drop=True)
 
@@ -200,7 +150,7 @@ def _summarise(
     """Model by model, and where an evaluator can compare, the forecast with each baseline."""
     forecast, *baselines = models
     scores, tables = [], {}
-    writers: dict[str, Callable[[Path], list[Path]]] = {}
+    writers: dict[str, Write] = {}
     for name, evaluator in evaluators.items():
         by_model = {m: cases[name][cases[name]["model"] == m] for m in models}
         by_model = {m: rows.drop(columns="model") for m, rows in by_model.items() if len(rows)}
@@ -219,41 +169,11 @@ def _summarise(
     blocks = sorted({part.attrs["block"] for part in scores if "block" in part.attrs})
     if blocks:
         logger.info(
-            "Confidence intervals: circular block bootstrap, blocks of %s initialisations.",
-            f"{blocks[0]} to {blocks[-1]}" if len(blocks) > 1 else blocks[0],
+            "Confidence intervals: circular block bootstrap, blocks of %d to %d initialisations.",
+            blocks[0],
+            blocks[-1],
         )
-    return Evaluation(_score_table(scores, units), tables, cases, writers)
-
-
-def _score_table(parts: list[pd.DataFrame], units: Mapping[str, str]) -> pd.DataFrame:
-    """One table in `SCORE_COLUMNS`; columns that an evaluator does not know are filled in."""
-    if not parts:
-        return pd.DataFrame(columns=SCORE_COLUMNS)
-    filled = {"region": "global", "ci_low": np.nan, "ci_high": np.nan, "n": pd.NA, "units": None}
-    texts = {"variable": str, "region": str}
-    whole = pd.concat(
-        [
-            part.assign(**{k: v for k, v in filled.items() if k not in part}).astype(texts)
-            for part in parts
-        ],
-        ignore_index=True,
-    )
-    whole["units"] = whole["units"].fillna(whole["variable"].map(units))
-    if "level" not in whole:
-        split = {name: _variable_and_level(name) for name in whole["variable"].unique()}
-        whole["level"] = whole["variable"].map({n: level for n, (_, level) in split.items()})
-        whole["variable"] = whole["variable"].map({n: short for n, (short, _) in split.items()})
-    numbers = dict.fromkeys(("value", "ci_low", "ci_high"), "float64")  # empty parts have none
-    return whole.astype({"level": "Float64", "n": "Int64", **numbers})[SCORE_COLUMNS]
-
-
-def _variable_and_level(name: str) -> tuple[str, float | None]:
-    """`z500` as ('z', 500.0); a channel whose variable is not installed keeps its whole name."""
-    try:
-        known = channel(name)
-    except PluginError:
-        return name, None
-    return known.variable.name, known.level
+    return Evaluation(join_scores(scores, units), tables, cases, writers)
 
 
 def _needs(evaluator: Evaluator) -> tuple[str, ...]:
@@ -267,7 +187,7 @@ def _check_request(
     baselines: Sequence[str],
     model: str,
 ) -> None:
-    """What can be wrong with a request whatever the truth is."""
+    """Raises DataError or PluginError for what is wrong with a request whatever the truth is."""
     for baseline in baselines:
         if baseline not in BASELINES:
             raise DataError(
@@ -312,10 +232,9 @@ def _counterpart(forecast: xr.Dataset, other: xr.Dataset, what: str) -> xr.Datas
             )
         found, wanted = (d.attrs.get("units") for d in (predicted, other[name]))
         if found is None or wanted is None:
-            whose = "forecast" if found is None else what
             raise DataError(
-                f"'{name}' of the {whose} has no units, so it cannot be compared. Set its "
-                "attribute 'units'."
+                f"'{name}' of the {'forecast' if found is None else what} has no units, so it "
+                "cannot be compared. Set its attribute 'units'."
             )
         if not _same_units(found, wanted):
             raise DataError(
@@ -335,7 +254,7 @@ def _mask(observed: xr.Dataset, forecast: xr.Dataset) -> xr.Dataset:
 
 
 def _same_units(found: str, wanted: str) -> bool:
-    """Also where they are spelled differently: 'm s**-1' and 'm/s'."""
+    """Whether two units are one, perhaps in other spellings: 'm s**-1' and 'm/s'."""
     try:
         return conversion(found, wanted).is_identity
     except DataError:

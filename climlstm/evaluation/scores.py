@@ -1,8 +1,7 @@
 """Scores of forecasts on the grid: what WeatherBench 2 defines, and for ensembles as well.
 
-Each evaluator averages over area, for one initialisation at a time, and over initialisations at the
-end. Definitions are those of WeatherBench 2 (Rasp et al. 2024, arXiv:2308.15560), so that numbers
-can be compared. The arithmetic is plain numpy: all regions come from one matrix product, which the
+Definitions are those of WeatherBench 2 (Rasp et al. 2024, arXiv:2308.15560), so that numbers can be
+compared. The arithmetic is plain numpy: all regions come from one matrix product, which the
 `scores` library does not have, and its latitude weights are cosines instead of areas.
 
 Differences of float32 fields are taken in float32, which errs by 6e-8 of them at most; sums are in
@@ -10,191 +9,115 @@ float64. Cells where nothing is ever observed are NaN here and left out; any oth
 before.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from climlstm.evaluation.averages import (
+from climlstm.evaluation.bootstrap import Real
+from climlstm.evaluation.statistic import (
     KEYS,
-    Real,
+    AreaMean,
+    GridError,
+    GridScore,
     area_mean,
     case_table,
+    ensemble_mean,
+    members_of,
     ratio,
-    skill_score,
-    summary,
 )
-from climlstm.evaluation.bootstrap import Bootstrap
 
 
 @dataclass(frozen=True)
-class RMSE:
+class RMSE(GridError):
     """Root of the mean squared error; the root is taken after the mean over initialisations.
 
     Of an ensemble, here and wherever one value is wanted, its mean is scored.
     """
 
-    requires: ClassVar[tuple[str, ...]] = ()
-    needs: ClassVar[tuple[str, ...]] = ("weight",)
+    metric, columns = "rmse", ("mse",)
 
-    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    def statistic(self, forecast: Real, truth: Real) -> Real:
+        return (forecast - truth) ** 2
 
-    def score(
-        self, forecast: xr.Dataset, truth: xr.Dataset, *, weight: xr.DataArray
-    ) -> pd.DataFrame:
-        mse = {c: area_mean((f - t) ** 2, weight) for c, f, t in _channels(forecast, truth)}
-        return case_table(forecast, weight, mse=mse)
-
-    def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
-        return summary("rmse", scores, "mse", bootstrap=self.bootstrap, finish=np.sqrt)
-
-    def compare(self, scores: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
-        """Skill score 1 - RMSE / RMSE of the reference, over the same cases."""
-        return skill_score(
-            "rmse", scores, reference, "mse", bootstrap=self.bootstrap, finish=np.sqrt
-        )
+    def finish(self, mse: Real) -> Real:
+        return np.sqrt(mse)
 
 
 @dataclass(frozen=True)
-class MAE:
+class MAE(GridError):
     """Mean absolute error."""
 
-    requires: ClassVar[tuple[str, ...]] = ()
-    needs: ClassVar[tuple[str, ...]] = ("weight",)
+    metric, columns = "mae", ("mae",)
 
-    bootstrap: Bootstrap = field(default_factory=Bootstrap)
-
-    def score(
-        self, forecast: xr.Dataset, truth: xr.Dataset, *, weight: xr.DataArray
-    ) -> pd.DataFrame:
-        mae = {c: area_mean(np.abs(f - t), weight) for c, f, t in _channels(forecast, truth)}
-        return case_table(forecast, weight, mae=mae)
-
-    def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
-        return summary("mae", scores, "mae", bootstrap=self.bootstrap)
-
-    def compare(self, scores: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
-        """Skill score 1 - MAE / MAE of the reference, over the same cases."""
-        return skill_score("mae", scores, reference, "mae", bootstrap=self.bootstrap)
+    def statistic(self, forecast: Real, truth: Real) -> Real:
+        return np.abs(forecast - truth)
 
 
 @dataclass(frozen=True)
-class Bias:
+class Bias(GridScore):
     """Mean error, forecast minus truth."""
 
-    requires: ClassVar[tuple[str, ...]] = ()
-    needs: ClassVar[tuple[str, ...]] = ("weight",)
+    metric, columns = "bias", ("bias",)
 
-    bootstrap: Bootstrap = field(default_factory=Bootstrap)
-
-    def score(
-        self, forecast: xr.Dataset, truth: xr.Dataset, *, weight: xr.DataArray
-    ) -> pd.DataFrame:
-        bias = {c: area_mean(f - t, weight) for c, f, t in _channels(forecast, truth)}
-        return case_table(forecast, weight, bias=bias)
-
-    def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
-        return summary("bias", scores, "bias", bootstrap=self.bootstrap)
+    def statistic(self, forecast: Real, truth: Real) -> Real:
+        return forecast - truth
 
 
 @dataclass(frozen=True)
-class ACC:
+class ACC(GridScore):
     """Anomaly correlation coefficient: uncentred, for each initialisation, then averaged.
 
     Where a field has no anomaly, as climatology itself has none, it is undefined and has no row.
     """
 
-    requires: ClassVar[tuple[str, ...]] = ()
-    needs: ClassVar[tuple[str, ...]] = ("weight", "climatology")
+    metric, columns, units = "acc", ("acc",), "1"
+    needs = ("weight", "climatology")
 
-    bootstrap: Bootstrap = field(default_factory=Bootstrap)
-
-    def score(
-        self,
-        forecast: xr.Dataset,
-        truth: xr.Dataset,
-        *,
-        weight: xr.DataArray,
-        climatology: xr.Dataset,
-    ) -> pd.DataFrame:
-        acc = {}
-        for channel, predicted, observed in _channels(forecast, truth):
-            normal = climatology.variables[channel].values
-            f, t = predicted - normal, observed - normal
-            norm = np.sqrt(area_mean(f**2, weight) * area_mean(t**2, weight))
-            acc[channel] = ratio(area_mean(f * t, weight), norm)
-        return case_table(forecast, weight, acc=acc)
-
-    def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
-        return summary("acc", scores, "acc", bootstrap=self.bootstrap).assign(units="1")
+    def area_means(self, mean: AreaMean, forecast: Real, truth: Real, normal: Real) -> list[Real]:
+        f, t = forecast - normal, truth - normal
+        return [ratio(mean(f * t), np.sqrt(mean(f**2) * mean(t**2)))]
 
 
 @dataclass(frozen=True)
-class CRPS:
+class CRPS(GridError):
     """Continuous ranked probability score, fair: as if of an ensemble without end (Ferro 2014).
 
     Of a single forecast it is the absolute error.
     """
 
-    requires: ClassVar[tuple[str, ...]] = ()
-    needs: ClassVar[tuple[str, ...]] = ("weight",)
+    metric, columns, of_members = "crps", ("crps",), True
 
-    bootstrap: Bootstrap = field(default_factory=Bootstrap)
-
-    def score(
-        self, forecast: xr.Dataset, truth: xr.Dataset, *, weight: xr.DataArray
-    ) -> pd.DataFrame:
-        crps = {c: area_mean(fair_crps(f, t), weight) for c, f, t in _members(forecast, truth)}
-        return case_table(forecast, weight, crps=crps)
-
-    def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
-        return summary("crps", scores, "crps", bootstrap=self.bootstrap)
-
-    def compare(self, scores: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
-        """Skill score 1 - CRPS / CRPS of the reference, over the same cases."""
-        return skill_score("crps", scores, reference, "crps", bootstrap=self.bootstrap)
+    def statistic(self, members: Real, truth: Real) -> Real:
+        return fair_crps(members, truth)
 
 
 @dataclass(frozen=True)
-class SpreadSkill:
+class SpreadSkill(GridScore):
     """Ensemble spread, and its ratio to the RMSE of the ensemble mean: 1 where the two agree.
 
     Spread is the root of the mean variance (unbiased), times (M + 1) / M for M members
     (Fortin et al. 2014, J. Hydrometeor. 15, 1708-1713). A single forecast has no rows.
     """
 
-    requires: ClassVar[tuple[str, ...]] = ()
-    needs: ClassVar[tuple[str, ...]] = ("weight",)
+    columns, of_members = ("variance", "mse"), True
 
-    bootstrap: Bootstrap = field(default_factory=Bootstrap)
-
-    def score(
-        self, forecast: xr.Dataset, truth: xr.Dataset, *, weight: xr.DataArray
-    ) -> pd.DataFrame:
-        number = forecast.sizes.get("realization", 1)
-        variance, mse = {}, {}
-        for channel, members, observed in _members(forecast, truth):
-            if number > 1:
-                spread = members.var(axis=0, ddof=1, dtype="float64") * (number + 1) / number
-                error = members.mean(axis=0, dtype="float64") - observed
-                variance[channel] = area_mean(spread, weight)
-                mse[channel] = area_mean(error**2, weight)
-        return case_table(forecast, weight, variance=variance, mse=mse)
+    def area_means(self, mean: AreaMean, members: Real, truth: Real) -> list[Real]:
+        number = len(members)
+        if number == 1:
+            return []
+        spread = members.var(axis=0, ddof=1, dtype="float64") * (number + 1) / number
+        return [mean(spread), mean((ensemble_mean(members) - truth) ** 2)]
 
     def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
-        spread = summary("spread", scores, "variance", bootstrap=self.bootstrap, finish=np.sqrt)
-        consistency = summary(
-            "spread_skill",
-            scores,
-            "variance",
-            "mse",
-            bootstrap=self.bootstrap,
-            finish=lambda variance, mse: np.sqrt(ratio(variance, mse)),
-        )
-        return pd.concat([spread, consistency.assign(units="1")], ignore_index=True)
+        spread = self.rows("spread", [scores], np.sqrt, columns=["variance"])
+        consistency = self.rows("spread_skill", [scores], self.finish, units="1")
+        return pd.concat([spread, consistency], ignore_index=True)
+
+    def finish(self, variance: Real, mse: Real) -> Real:
+        return np.sqrt(ratio(variance, mse))
 
 
 @dataclass(frozen=True)
@@ -217,16 +140,18 @@ class RankHistogram:
             return pd.DataFrame()
         hour = int(forecast.init_time.values.astype("datetime64[h]").astype("int64"))
         generator = np.random.default_rng([self.seed, hour % 2**32])
-        shares: list[dict[str, Real]] = [{} for _ in range(number + 1)]
-        for channel, members, observed in _members(forecast, truth):
+        ranks = {}
+        for channel, members, observed in members_of(forecast, truth):
             ties = (members == observed).sum(axis=0)
             rank = (members < observed).sum(axis=0) + generator.integers(ties + 1)
-            for value, by_channel in enumerate(shares):
-                there = np.where(np.isnan(observed), np.nan, rank == value)
-                by_channel[channel] = area_mean(there, weight)
-        tables = [
-            case_table(forecast, weight, share=s).assign(rank=r) for r, s in enumerate(shares)
-        ]
+            ranks[channel] = np.where(np.isnan(observed), np.nan, rank)
+        tables = []
+        for value in range(number + 1):
+            shares = {
+                c: {"share": area_mean(np.where(np.isnan(rank), np.nan, rank == value), weight)}
+                for c, rank in ranks.items()
+            }
+            tables.append(case_table(forecast, weight, shares).assign(rank=value))
         return pd.concat(tables, ignore_index=True)
 
     def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
@@ -243,18 +168,3 @@ def fair_crps(members: Real, truth: Real) -> Real:
     rank = np.arange(number).reshape(-1, *[1] * truth.ndim)
     pairs = ((2 * rank - number + 1) * np.sort(members, axis=0)).sum(axis=0)
     return error - pairs / (number * (number - 1))
-
-
-def _channels(forecast: xr.Dataset, truth: xr.Dataset) -> Iterator[tuple[str, Real, Real]]:
-    """Channel by channel: its name, the forecast (the mean of an ensemble), the truth."""
-    for channel, members, observed in _members(forecast, truth):
-        single = len(members) == 1
-        yield channel, members[0] if single else members.mean(axis=0, dtype="float64"), observed
-
-
-def _members(forecast: xr.Dataset, truth: xr.Dataset) -> Iterator[tuple[str, Real, Real]]:
-    """Channel by channel: its name, the members (M, L, H, W), the truth (L, H, W)."""
-    for name, variable in forecast.data_vars.variables.items():
-        ensemble = variable.dims[0] == "realization"
-        members = variable.values if ensemble else variable.values[None]
-        yield str(name), members, truth.variables[name].values

@@ -1,14 +1,21 @@
-"""Tables of scores: kept as CSV, looked at on screen, and asked how long a forecast is useful."""
+"""Results of an evaluation: the table of scores and others, kept as CSV and looked at on screen."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from climlstm import html
 from climlstm.errors import DataError
-from climlstm.evaluation.evaluate import SCORE_COLUMNS, Evaluation
 from climlstm.files import write_whole, writing
+from climlstm.plugins.channels import installed_channel
+
+SCORE_COLUMNS = [
+    *("variable", "level", "lead_time", "region", "metric", "model"),
+    *("value", "ci_low", "ci_high", "n", "units"),
+]
 
 DEFINITIONS = {
     "rmse": "root of the mean squared error, the mean being over area and initialisations",
@@ -22,6 +29,53 @@ DEFINITIONS = {
 """What the numbers are, to be said beside them; those of WeatherBench 2 where it has them."""
 
 GROUP = ["variable", "level", "region", "model"]
+
+Write = Callable[[Path], list[Path]]
+"""Writes files of its own into a folder, and returns their paths."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores over all initialisations, and the tables of each one."""
+
+    scores: pd.DataFrame
+    """Scores of all evaluators that give some, in `SCORE_COLUMNS`; lead_time is a timedelta64."""
+    tables: dict[str, pd.DataFrame]
+    """Summaries of the other evaluators, by their names: columns of their own, and `model`."""
+    cases: dict[str, pd.DataFrame]
+    """What each evaluator, by its name, gave for each `model` and `init_time`."""
+    writers: dict[str, Write] = field(default_factory=dict)
+    """Further files, such as tracks, by the evaluators that have them."""
+
+    def _repr_html_(self) -> str:
+        """The scores of whole days, metric by metric and region by region, for notebooks."""
+        pairs = self.scores[["metric", "region"]].drop_duplicates()
+        tables: list[str] = []
+        for metric, region in pairs.itertuples(index=False):
+            heading, rows = score_table(self.scores, metric, region=region)
+            drawn = html.table(heading, rows, numbers_from=1)
+            tables.append(html.details(f"{metric}, {region}", drawn, opened=not tables))
+        others = [f"{name}: {len(table)} rows in .tables" for name, table in self.tables.items()]
+        return html.fragment(*tables, *map(html.quiet, others))
+
+
+def join_scores(parts: Sequence[pd.DataFrame], units: Mapping[str, str]) -> pd.DataFrame:
+    """One table in `SCORE_COLUMNS`; columns that an evaluator does not know are filled in.
+
+    units: those of the channels.
+    """
+    if not parts:
+        return pd.DataFrame(columns=SCORE_COLUMNS)
+    whole = pd.concat([part.astype({"variable": str}) for part in parts], ignore_index=True)
+    whole = whole.reindex(columns=SCORE_COLUMNS)
+    whole["region"] = whole["region"].astype(object).fillna("global").astype(str)
+    whole["units"] = whole["units"].astype(object).fillna(whole["variable"].map(units))
+    channels = {name: installed_channel(name) for name in whole["variable"].unique()}
+    levels = whole["variable"].map({name: found.level for name, found in channels.items()})
+    whole["level"] = whole["level"].astype("Float64").fillna(levels)
+    whole["variable"] = whole["variable"].map({n: c.variable.name for n, c in channels.items()})
+    numbers = dict.fromkeys(("value", "ci_low", "ci_high"), "float64")  # empty parts have none
+    return whole.astype({"level": "Float64", "n": "Int64", **numbers})
 
 
 def useful_lead(scores: pd.DataFrame, metric: str = "acc", threshold: float = 0.6) -> pd.DataFrame:

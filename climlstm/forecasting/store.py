@@ -28,14 +28,13 @@ from climlstm.files import write_whole, writing
 from climlstm.forecasting.ensemble import Ensemble, Times
 from climlstm.forecasting.forecast import forecast, labelled
 from climlstm.model.forecaster import Forecaster, Spec
-from climlstm.plugins import Variable
-from climlstm.plugins.channels import Channel, channel
+from climlstm.plugins.channels import installed_channel
 from climlstm.version import __version__
 
 logger = logging.getLogger(__name__)
 
 LEVELS = "forecast_levels"
-"""Attribute of a variable: the levels of the store at which it is forecast; elsewhere it is NaN."""
+"""Attribute of a variable: the levels at which it is forecast; at others of the store it is NaN."""
 PLACE = "climlstm_variable"
 """Attribute of a variable that a run names by its place, such as `films:BRIGHTNESS`: that name."""
 
@@ -78,10 +77,10 @@ def write_forecasts(
     Until then it grows in `STORE.part`, one region an initialisation; the same call after an
     interruption goes on there.
     batch_size, ensemble: as in `forecast`.
-    progress: is told how many initialisations have been written, of all.
+    progress: gets the number of initialisations that have been written, of all.
     executor: forecasts a batch with each call, in any order, on hosts that see the store and the
         cube's source under the same names; None: this process.
-    device: of the network, there.
+    device: where the network runs, there.
     Raises DataError where the store exists already.
     """
     if store.exists():
@@ -97,25 +96,16 @@ def write_forecasts(
         _clear(part)
         provenance = provenance | {"ensemble": ensemble.description}
         with writing(store), write_whole(part) as begun:
-            _write_skeleton(
-                begun, forecaster.spec, init_times, steps, provenance, members=ensemble.members
-            )
+            _write_skeleton(begun, forecaster.spec, init_times, steps, ensemble.members, provenance)
             (begun / REQUEST).write_text(json.dumps(request), encoding="utf-8")
     done = _done(part)
     if done:
         logger.info("going on with %s: %d of %d are there", part, len(done), len(init_times))
     left = np.array([t for t in init_times if str(t) not in done], dtype=init_times.dtype)
     batches = [left[first : first + batch_size] for first in range(0, left.size, batch_size)]
+    given: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "ensemble": ensemble}
     write = partial(
-        _write_batch,
-        part.resolve(),
-        forecaster.cpu(),
-        cube,
-        init_times=init_times,
-        steps=steps,
-        batch_size=batch_size,
-        ensemble=ensemble,
-        device=device,
+        _write_batch, part.resolve(), init_times, forecaster.cpu(), cube, device=device, **given
     )
     with _finished(executor, write, batches) as finished:
         for batch in finished:
@@ -181,7 +171,7 @@ def to_weatherbench(forecasts: xr.Dataset) -> xr.Dataset:
     """Our names and dimensions to WeatherBench's; channels on levels become one variable."""
     fields: dict[str, list[xr.DataArray]] = {}
     for name in forecasts.data_vars:
-        found = _channel(str(name))
+        found = installed_channel(str(name))
         field = forecasts[name]
         if ":" in found.name:
             level = "" if found.level is None else f"{found.level:g}"
@@ -226,14 +216,6 @@ def _on_levels(parts: list[xr.DataArray]) -> xr.DataArray:
     return field.assign_attrs({LEVELS: field["level"].values.tolist()})
 
 
-def _channel(name: str) -> Channel:
-    """The channel of a name; one of a plugin that is not installed here keeps its name."""
-    try:
-        return channel(name)
-    except PluginError:
-        return Channel(name, Variable(name=name, long_name=name, units=""))
-
-
 def _short_names() -> dict[str, str]:
     """ERA5's long names to ours, of all variables that can be loaded."""
     names = {}
@@ -252,25 +234,24 @@ def _write_skeleton(
     spec: Spec,
     init_times: Times,
     steps: int,
-    provenance: dict[str, Any],
-    *,
     members: int,
+    provenance: dict[str, Any],
 ) -> None:
     """Coordinates and attributes, and no values yet, so that each region can be written alone."""
-    grid = (len(spec.latitude), len(spec.longitude))
     starts = (1,) if members == 1 else (1, members)
-    empty = labelled(torch.empty(*starts, steps, len(spec.channels), *grid), spec, init_times[:1])
+    grid = (len(spec.latitude), len(spec.longitude))
+    one = labelled(torch.empty(*starts, steps, len(spec.channels), *grid), spec, init_times[:1])
     shape = (len(init_times), *starts[1:], steps, *grid)
     lazy = da.full(shape, np.nan, dtype="float32", chunks=shape)  # never computed
     template = xr.Dataset(
-        {name: (field.dims, lazy, field.attrs) for name, field in empty.items()},
-        empty.coords.to_dataset().drop_vars("init_time").coords,
+        {name: (field.dims, lazy, field.attrs) for name, field in one.items()},
+        one.coords.assign(init_time=init_times),
         attrs={
             "Conventions": "CF-1.11",
             "source": f"climlstm {__version__}, network {spec.network}",
             "climlstm_provenance": json.dumps(provenance),
         },
-    ).assign_coords(init_time=init_times)
+    )
     stored = to_weatherbench(template)
     encoding: dict[Hashable, dict[str, Any]] = {
         name: {"chunks": [1 if d in ALONE else field.sizes[d] for d in field.dims]}
@@ -282,25 +263,16 @@ def _write_skeleton(
 
 def _write_batch(
     part: Path,
+    init_times: Times,
     forecaster: Forecaster,
     cube: xr.Dataset,
     batch: Times,
     *,
-    init_times: Times,
-    steps: int,
-    batch_size: int,
-    ensemble: Ensemble,
     device: str,
+    **options: Any,
 ) -> Times:
     """Forecast from a batch of the initial times into a store; returns the batch."""
-    [forecasts] = forecast(
-        forecaster.to(device),
-        cube,
-        init_times=batch,
-        steps=steps,
-        batch_size=batch_size,
-        ensemble=ensemble,
-    )
+    [forecasts] = forecast(forecaster.to(device), cube, init_times=batch, **options)
     with writing(part):
         _write_region(part, forecasts, init_times)
     return batch

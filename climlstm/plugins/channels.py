@@ -38,6 +38,14 @@ def channel(name: str) -> Channel:
     return Channel(name, loaded, level)
 
 
+def installed_channel(name: str) -> Channel:
+    """The channel of a name; where its variable is not installed here, one that keeps the name."""
+    try:
+        return channel(name)
+    except PluginError:
+        return Channel(name, Variable(name=name, long_name=name, units=""))
+
+
 def plugins_of(name: str) -> list[Plugin]:
     """The variables that a channel needs: its own, and those that it is derived from, to the last.
 

@@ -71,6 +71,8 @@ NEEDS = ("weight", "climatology", "past")
 class Evaluator(Protocol):
     """Scores one forecast at a time into a tidy table, and sums up at the end.
 
+    Most scores are means of a statistic of each cell: `climlstm.evaluation.statistic.GridScore`
+    makes an evaluator of that statistic alone.
     It may declare `needs: ClassVar[tuple[str, ...]]`, of "weight" (region, latitude, longitude; sum
     1), "climatology" (like truth) and "past" (the truth of the day up to init_time, as lead times
     up to zero): they arrive as keywords of `score`. With a method

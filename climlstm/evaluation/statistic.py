@@ -1,0 +1,209 @@
+"""The building block of evaluators: a statistic of each cell, its means, and how a score follows.
+
+The statistic is averaged over area, one initialisation at a time, and over initialisations at the
+end; roots and ratios are taken of these means, as in weatherbenchX. A plugin writes no more than
+
+    @dataclass(frozen=True)
+    class RMSE(GridError):
+        metric, columns = "rmse", ("mse",)
+
+        def statistic(self, forecast, truth):
+            return (forecast - truth) ** 2
+
+        def finish(self, mse):
+            return np.sqrt(mse)
+
+and has regions, ensembles, intervals, and skill beside the baselines.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from climlstm.evaluation.bootstrap import Bootstrap, Real, block_length, mean_over_cases
+
+KEYS = ["variable", "lead_time", "region"]
+"""Columns that identify a score of one model."""
+
+AreaMean = Callable[[Real], Real]
+
+
+@dataclass(frozen=True)
+class GridScore:
+    """A score from means over area and initialisations; a subclass has `metric` and `statistic`.
+
+    Its fields are its options in the run file, `bootstrap` among them.
+    """
+
+    requires: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ("weight",)
+    """With "climatology", `statistic` gets the climatology of the channel as a third argument."""
+    metric: ClassVar[str]
+    """Name of the score in the table."""
+    columns: ClassVar[tuple[str, ...]] = ("mean",)
+    """Names of the area means in the tables of single initialisations."""
+    units: ClassVar[str | None] = None
+    """Units of the score, where they are not those of the variable."""
+    of_members: ClassVar[bool] = False
+    """Whether `statistic` gets all members (M, L, H, W), and not their mean (L, H, W)."""
+
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+
+    def statistic(self, *fields: Any, **_: Any) -> Real:
+        """Statistic of each cell (L, H, W), from the forecast and the truth of one channel."""
+        raise NotImplementedError(f"{type(self).__name__} has no statistic(forecast, truth).")
+
+    def finish(self, *means: Any, **_: Any) -> Real:
+        """The score from the mean of each column over initialisations; by default that mean."""
+        return np.asarray(*means)
+
+    def area_means(self, mean: AreaMean, *fields: Any, **_: Any) -> Sequence[Real]:
+        """Area means (L, R), one for each column; none where the channel has no score.
+
+        fields: as `statistic` gets them. Override this where means are combined in each case.
+        """
+        return [mean(self.statistic(*fields))]
+
+    def score(
+        self,
+        forecast: xr.Dataset,
+        truth: xr.Dataset,
+        *,
+        weight: xr.DataArray,
+        climatology: xr.Dataset | None = None,
+    ) -> pd.DataFrame:
+        """Area means of one initialisation, by variable, lead time and region."""
+        mean = functools.partial(area_mean, weight=weight)
+        found = {}
+        for channel, members, observed in members_of(forecast, truth):
+            fields = [members if self.of_members else ensemble_mean(members), observed]
+            if climatology is not None:
+                fields.append(climatology.variables[channel].values)
+            means = self.area_means(mean, *fields)
+            if means:
+                found[channel] = dict(zip(self.columns, means, strict=True))
+        return case_table(forecast, weight, found) if found else pd.DataFrame()
+
+    def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
+        """Scores over all initialisations, with intervals."""
+        return self.rows(self.metric, [scores], self.finish)
+
+    def rows(
+        self,
+        metric: str,
+        tables: Sequence[pd.DataFrame],
+        finish: Callable[..., Real],
+        *,
+        columns: Sequence[str] | None = None,
+        units: str | None = None,
+    ) -> pd.DataFrame:
+        """Rows of the score table: finish(mean of each column of each table), and its interval.
+
+        Only cases that all tables have count, so that differences are paired.
+        """
+        cases = [_cases(t, column) for t in tables for column in columns or self.columns]
+        groups = cases[0].columns
+        values = [case.reindex(index=cases[0].index, columns=groups).to_numpy() for case in cases]
+        there = np.logical_and.reduce([np.isfinite(case) for case in values])
+        values = [np.where(there, case, np.nan) for case in values]
+        leads = groups.get_level_values("lead_time").values
+        block = self.bootstrap.block or block_length(values[0], leads)
+        low, high = self.bootstrap.interval(values, finish, block=block)
+        table = groups.to_frame(index=False).assign(
+            metric=metric,
+            value=finish(*(mean_over_cases(case) for case in values)),
+            ci_low=low,
+            ci_high=high,
+            n=there.sum(axis=0),
+        )
+        units = units or self.units
+        table = table if units is None else table.assign(units=units)
+        table.attrs["block"] = block
+        return table[table["value"].notna()]
+
+
+@dataclass(frozen=True)
+class GridError(GridScore):
+    """A score that is 0 for a perfect forecast, so that it makes a skill score, too."""
+
+    def compare(self, scores: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
+        """Skill score 1 - score / score of the reference, over the same cases."""
+
+        def skill(*means: Real) -> Real:
+            half = len(self.columns)
+            return 1 - ratio(self.finish(*means[:half]), self.finish(*means[half:]))
+
+        return self.rows(f"{self.metric}_skill", [scores, reference], skill, units="1")
+
+
+def members_of(forecast: xr.Dataset, truth: xr.Dataset) -> Iterator[tuple[str, Real, Real]]:
+    """Channel by channel: its name, the members (M, L, H, W), the truth (L, H, W)."""
+    for name, variable in forecast.data_vars.variables.items():
+        ensemble = variable.dims[0] == "realization"
+        members = variable.values if ensemble else variable.values[None]
+        yield str(name), members, truth.variables[name].values
+
+
+def ensemble_mean(members: Real) -> Real:
+    """Mean (L, H, W) of members (M, L, H, W), in float64; a single one as it is."""
+    return members[0] if len(members) == 1 else members.mean(axis=0, dtype="float64")
+
+
+def area_mean(values: Real, weight: xr.DataArray) -> Real:
+    """Means (L, R) over each region of fields (L, H, W); cells with NaN in the first are left out.
+
+    Summed in float64. weight: (region, latitude, longitude). NaN for a region without any cell
+    that is observed.
+    """
+    flat = values.reshape(len(values), -1).astype("float64", copy=False)
+    shares = weight.values.reshape(len(weight), -1).T
+    seen = ~np.isnan(flat[0])
+    if not seen.all():
+        flat, shares = flat[:, seen], shares[seen]
+    return ratio(flat @ shares, shares.sum(axis=0))
+
+
+def ratio(numerator: Real, denominator: Real) -> Real:
+    """NaN where the denominator is not positive."""
+    shape = np.broadcast_shapes(numerator.shape, denominator.shape)
+    there = np.broadcast_to(denominator > 0, shape)
+    return np.divide(numerator, denominator, out=np.full(shape, np.nan), where=there)
+
+
+def case_table(
+    forecast: xr.Dataset, weight: xr.DataArray, means: Mapping[str, Mapping[str, Real]]
+) -> pd.DataFrame:
+    """Rows by channel, lead time and region; means: channel, then column, to values (L, R)."""
+    channels = list(means)
+    leads, regions = forecast.lead_time.values, weight.region.values
+    codes = np.indices((len(channels), len(leads), len(regions))).reshape(3, -1)
+    return pd.DataFrame(
+        {
+            "variable": pd.Categorical.from_codes(codes[0], dtype=_names(*channels)),
+            "init_time": np.full(codes.shape[1], forecast.init_time.values),
+            "lead_time": leads[codes[1]],
+            "region": pd.Categorical.from_codes(codes[2], dtype=_names(*regions)),
+            **{
+                column: np.concatenate([means[channel][column].ravel() for channel in channels])
+                for column in next(iter(means.values()))
+            },
+        }
+    )
+
+
+@functools.lru_cache
+def _names(*names: str) -> pd.CategoricalDtype:
+    """Names in this order; made once, since pandas is slow at it and each case needs them."""
+    return pd.CategoricalDtype(names)
+
+
+def _cases(scores: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Initialisations in order of time × (variable, lead time, region); NaN where there is none."""
+    return scores.pivot_table(
+        index="init_time", columns=KEYS, values=column, observed=True, sort=True, dropna=True
+    )
