@@ -49,7 +49,7 @@ from climlstm.config import DataConfig
 from climlstm.data.cube.cube import CubePlan, plan_cube
 from climlstm.data.prepare import prepare
 from climlstm.data.sources.origin import open_zarr
-from climlstm.data.statistics.statistics import compute_statistics
+from climlstm.data.statistics.compute import compute_statistics
 from climlstm.data.store.prefetch import jobs_of, read_jobs
 from climlstm.data.store.remote import Cache
 from climlstm.data.store.stored import write_object

@@ -16,7 +16,7 @@ import zarr
 
 from climlstm.config import Config, load_config
 from climlstm.data.cube.cube import plan_cube
-from climlstm.data.statistics.statistics import compute_statistics
+from climlstm.data.statistics.compute import compute_statistics
 from climlstm.data.windows.starts import valid_starts
 from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError, DataError
 from climlstm.model.saving import digest, load_forecaster

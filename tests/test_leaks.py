@@ -9,7 +9,7 @@ from climlstm.audit import leaks
 from climlstm.data.cube.cube import plan_cube
 from climlstm.data.cube.forcing import forcing_fields
 from climlstm.data.statistics.climatology import climatology, period_of
-from climlstm.data.statistics.statistics import compute_statistics
+from climlstm.data.statistics.compute import compute_statistics
 from climlstm.data.windows.starts import plan_windows
 from climlstm.errors import DataError
 from tests.small_audits import PERIODS, STEP, make_config, make_source, rules, spans

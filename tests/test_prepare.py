@@ -14,9 +14,10 @@ import zarr
 
 from climlstm.config import DataConfig
 from climlstm.data.cube.cube import CubePlan, plan_cube
-from climlstm.data.prepare import Layout, _Writer, choose_layout, estimate, prepare, restrict
+from climlstm.data.estimate import Layout, choose_layout, estimate
+from climlstm.data.prepare import _Writer, prepare, restrict
 from climlstm.data.sources.origin import open_zarr
-from climlstm.data.statistics.statistics import compute_statistics
+from climlstm.data.statistics.compute import compute_statistics
 from climlstm.errors import DataError
 
 PERIODS = {
@@ -66,8 +67,8 @@ def source(tmp_path) -> xr.Dataset:
 @pytest.fixture
 def plan(source, monkeypatch) -> CubePlan:
     """Small chunks, so that there are several shards."""
-    monkeypatch.setattr("climlstm.data.prepare.CHUNK_BYTES", 4 * 4 * 7 * 8)
-    monkeypatch.setattr("climlstm.data.prepare.SHARD_BYTES", 9 * 4 * 7 * 8)
+    monkeypatch.setattr("climlstm.data.estimate.CHUNK_BYTES", 4 * 4 * 7 * 8)
+    monkeypatch.setattr("climlstm.data.estimate.SHARD_BYTES", 9 * 4 * 7 * 8)
     return restrict(plan_cube(source, DATA), DATA)
 
 
@@ -100,7 +101,7 @@ def test_store_is_a_source(plan, tmp_path, monkeypatch):
     expected = compute_statistics(plan.cube, **asked)
     assert [str(gap.time)[:13] for gap in expected.missing] == ["2020-01-09T00"]
     monkeypatch.setattr(
-        "climlstm.data.statistics.statistics._compute", lambda *_, **__: pytest.fail("read")
+        "climlstm.data.statistics.compute._compute", lambda *_, **__: pytest.fail("read")
     )
     inside = compute_statistics(again, **asked)
     np.testing.assert_allclose(inside.mean, expected.mean, rtol=1e-7)

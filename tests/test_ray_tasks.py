@@ -20,8 +20,9 @@ pytest.importorskip("ray", reason="needs climlstm[ray]")
 import ray
 
 from climlstm.data.prepare import prepare
-from climlstm.data.statistics import statistics
-from climlstm.data.statistics.statistics import STATISTICS, Statistics
+from climlstm.data.statistics import compute as computing
+from climlstm.data.statistics.compute import STATISTICS
+from climlstm.data.statistics.statistics import Statistics
 from climlstm.errors import ClusterError, DataError
 from climlstm.forecasting import open_forecasts
 from climlstm.on_ray import tasks
@@ -87,7 +88,7 @@ def test_what_calls_share_is_stored_once(executor, monkeypatch):
 
 
 def test_a_store_prepared_by_ray_is_that_of_threads(executor, small_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(statistics, "BYTES_OF_A_CALL", 1 << 21)  # several calls, also here
+    monkeypatch.setattr(computing, "BYTES_OF_A_CALL", 1 << 21)  # several calls, also here
     config = small_run()
     stores = []
     for name, scheduler in (("threads", "threads"), ("ray", executor)):

@@ -16,7 +16,7 @@ from climlstm.config import DataConfig
 from climlstm.data.cube.cube import CubePlan, plan_cube
 from climlstm.data.sources.origin import open_zarr
 from climlstm.data.statistics.climatology import climatology
-from climlstm.data.statistics.statistics import compute_statistics
+from climlstm.data.statistics.compute import compute_statistics
 from climlstm.data.store.remote import Cache
 from climlstm.data.windows.plan import WindowPlan
 from climlstm.data.windows.stream import WindowStream

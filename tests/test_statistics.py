@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from climlstm.data.statistics import statistics
+from climlstm.data.statistics import compute as computing
 from climlstm.data.statistics.climatology import climatology, climatology_at
-from climlstm.data.statistics.statistics import Statistics, compute_statistics
+from climlstm.data.statistics.compute import compute_statistics
+from climlstm.data.statistics.statistics import Statistics
 from climlstm.errors import DataError
 
 JANUARY = (pd.Timestamp("2020-01-01"), pd.Timestamp("2020-01-31T23:59"))
@@ -136,7 +137,7 @@ def test_statistics_are_kept_under_what_they_depend_on(tmp_path, monkeypatch):
     compute_statistics(cube, channels=["t2m"], train=longer, cache=tmp_path)
     assert len(list(tmp_path.glob("*.json"))) == 2
     monkeypatch.setattr(
-        "climlstm.data.statistics.statistics._compute", lambda *_, **__: pytest.fail("computed")
+        "climlstm.data.statistics.compute._compute", lambda *_, **__: pytest.fail("computed")
     )
     again = compute_statistics(cube, channels=["t2m"], train=JANUARY, cache=tmp_path)
     assert again.mean == first.mean
@@ -152,8 +153,8 @@ def test_of_several_processes_one_computes(tmp_path, monkeypatch):
         time.sleep(0.2)
         return compute(*arguments, **options)
 
-    compute = statistics._compute
-    monkeypatch.setattr(statistics, "_compute", slowly)
+    compute = computing._compute
+    monkeypatch.setattr(computing, "_compute", slowly)
     with ThreadPoolExecutor(4) as pool:
         jobs = [
             pool.submit(compute_statistics, cube, channels=["t2m"], train=JANUARY, cache=tmp_path)
@@ -246,12 +247,10 @@ def test_statistics_by_calls_of_an_executor_are_those_of_one_pass(monkeypatch):
         {"time": times, "latitude": [60.0, 20.0, -20.0, -60.0], "longitude": np.arange(8) * 45.0},
     ).chunk(time=5)
     period = (times[0], times[-1])
-    known = statistics.compute_statistics(cube, channels=["t2m"], train=period)
-    monkeypatch.setattr(statistics, "BYTES_OF_A_CALL", 7 * 4 * 32)  # seven steps, across chunks
+    known = compute_statistics(cube, channels=["t2m"], train=period)
+    monkeypatch.setattr(computing, "BYTES_OF_A_CALL", 7 * 4 * 32)  # seven steps, across chunks
     with ThreadPoolExecutor(2) as executor:
-        spread = statistics.compute_statistics(
-            cube, channels=["t2m"], train=period, executor=executor
-        )
+        spread = compute_statistics(cube, channels=["t2m"], train=period, executor=executor)
     np.testing.assert_allclose(spread.mean, known.mean, rtol=1e-8)
     np.testing.assert_allclose(spread.std, known.std, rtol=1e-8)
     np.testing.assert_allclose(spread.tendency_std, known.tendency_std, rtol=1e-8)

@@ -70,7 +70,7 @@ def prepare(
     GRIB and NetCDF. Workers of a cluster must see the store under the same name.
     """
     from climlstm.config import load_config
-    from climlstm.data.prepare import estimate as estimate_cost
+    from climlstm.data.estimate import estimate as estimate_cost
     from climlstm.runs import plan_preparation, prepare_run, scheduler_of
 
     config = load_config(run_file, set_)

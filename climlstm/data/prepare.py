@@ -15,26 +15,24 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dask
 import dask.array as da
 import dask.base
-import numcodecs
 import numpy as np
 import xarray as xr
 import zarr
-from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-from climlstm.config import DataConfig, format_duration, format_size
+from climlstm.config import DataConfig, format_size
 from climlstm.data.cube.cube import DIMS, CubePlan, plan_cube
+from climlstm.data.estimate import Estimate, Layout, channels_of, estimate, layout_of, plane_of
 from climlstm.data.sources.origin import open_zarr
-from climlstm.data.statistics.statistics import STATISTICS, Statistics, compute_statistics
+from climlstm.data.statistics.compute import STATISTICS, compute_statistics
+from climlstm.data.statistics.statistics import Statistics
 from climlstm.data.store.memory import Scratch
 from climlstm.data.store.parts import Part, make_parts
 from climlstm.data.store.prefetch import jobs_of, read_jobs
@@ -45,17 +43,12 @@ from climlstm.grid.axes import Selection
 
 logger = logging.getLogger(__name__)
 
-CHUNK_BYTES = 1 << 19
-"""Decoded bytes of a chunk, about: large against the cost of a call, small against a strip."""
-
-SHARD_BYTES = 1 << 25
-"""Decoded bytes of a shard, one file: few files, and what one task holds of each channel."""
-
 CODEC = BloscCodec(cname="lz4", clevel=5, shuffle="shuffle", typesize=4)
-"""Decodes two to three times faster than any setting of Zstandard, for a sixth more bytes."""
+"""Codec of the chunks: it decodes two to three times faster than any setting of Zstandard, for a
+sixth more bytes."""
 
 MARGIN = 1.1
-"""Free space on the disk that is asked for, over what is expected to be written."""
+"""Free space that the disk must have, over the bytes that are expected to be written."""
 
 NOTE = ".preparing.json"
 """File in an unfinished store that says what it will be."""
@@ -63,43 +56,7 @@ NOTE = ".preparing.json"
 SECONDS_BETWEEN_REPORTS = 1.0
 
 Progress = Callable[[int, int], None]
-"""Takes how many tasks are done, and how many there are."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Steps in a chunk and in a shard; both span the whole plane."""
-
-    chunk: int
-    shard: int
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a preparation will take, from a sample of it."""
-
-    decoded: int
-    """Bytes of the cube in memory."""
-    stored: int
-    """Bytes on disk."""
-    files: int
-    seconds: float
-    """In this process, on all its processors."""
-
-    def __str__(self) -> str:
-        taken = timedelta(seconds=max(1, round(self.seconds)))
-        return (
-            f"{format_size(self.decoded)} in memory, about {format_size(self.stored)} on disk in "
-            f"{self.files} files; about {format_duration(taken)} on the {CPU_COUNT} processors of "
-            "this machine"
-        )
-
-
-def choose_layout(plane: tuple[int, int], steps: int) -> Layout:
-    """Chunks for a plane of (H, W) cells in float32, and at most so many steps."""
-    plane_bytes = 4 * plane[0] * plane[1]
-    chunk = min(max(1, CHUNK_BYTES // plane_bytes), steps)
-    return Layout(chunk, max(1, min(SHARD_BYTES // plane_bytes, steps) // chunk) * chunk)
+"""Called with the number of tasks that are done, and of all."""
 
 
 def restrict(plan: CubePlan, data: DataConfig) -> CubePlan:
@@ -117,29 +74,6 @@ def restrict(plan: CubePlan, data: DataConfig) -> CubePlan:
     return replace(plan, times=times)
 
 
-def estimate(plan: CubePlan) -> Estimate:
-    """What it takes to prepare a cube, from a few chunks at its beginning, middle and end."""
-    cube, layout = plan.cube, _layout(plan)
-    steps = cube.sizes["time"]
-    channels = _channels(plan)
-    seconds, stored, sampled = 0.0, 0, 0
-    for part in make_parts(plan, channels):
-        for first in {0, steps // 2 // layout.chunk * layout.chunk, max(steps - layout.chunk, 0)}:
-            begun = time.perf_counter()
-            jobs = jobs_of(part, np.arange(first, min(first + layout.chunk, steps)))
-            sizes = read_jobs(jobs, _encoded_sizes, None)
-            stored += sum(encoded for encoded, _ in sizes)
-            sampled += sum(plain for _, plain in sizes)
-            seconds += time.perf_counter() - begun
-    decoded = 4 * steps * len(channels) * cube.sizes["latitude"] * cube.sizes["longitude"]
-    return Estimate(
-        decoded=decoded,
-        stored=int(stored / sampled * decoded),
-        files=len(channels) * -(-steps // layout.shard),
-        seconds=seconds / sampled * decoded / CPU_COUNT,
-    )
-
-
 def prepare(
     plan: CubePlan,
     out: Path,
@@ -153,16 +87,16 @@ def prepare(
 
     out: a folder that does not exist; on a file system that all workers of the scheduler see.
     data: with it, the statistics of the training period are put into the store.
-    expected: what `estimate` gave, if it was asked before.
-    scheduler: of Dask, by its name or as a function ('threads', a dask.distributed Client's get);
-    or an executor, such as one of processes, or of Ray, which then takes the statistics, too.
+    expected: the result of `estimate`, if it is known.
+    scheduler: one of Dask, by its name or as a function ('threads', a dask.distributed Client's
+    get); or an executor, such as one of processes or of Ray, which computes the statistics, too.
 
     Raises DataError where the folder exists, the disk is too small, or an unfinished store beside
     it holds something else.
     """
     check_free(out)
     unfinished = out.with_name(out.name + ".unfinished")
-    layout = _layout(plan)
+    layout = layout_of(plan)
     writer = _Writer(plan, unfinished.resolve(), layout, _digest(plan, layout))
     _start(writer, expected)
     with _reported(writer, progress):
@@ -182,7 +116,7 @@ def check_free(out: Path) -> None:
 
 @dataclass(frozen=True)
 class _Writer:
-    """Writes shards; goes to the workers, which open what it names for themselves."""
+    """Writes shards. Workers receive it by pickling, and open source and store for themselves."""
 
     plan: CubePlan
     folder: Path
@@ -195,11 +129,11 @@ class _Writer:
         return [(p, s) for s in range(shards) for p in range(len(_parts(self)))]
 
     def missing(self) -> list[tuple[int, int]]:
-        """Jobs of which a shard is not there yet."""
+        """Jobs whose shards are not all there yet."""
         return [
             (part, shard)
             for part, shard in self.jobs()
-            if not all(self._place(c, shard).exists() for c in _parts(self)[part].channels)
+            if not all(self._shard_file(c, shard).exists() for c in _parts(self)[part].channels)
         ]
 
     def write(self, part: int, shard: int) -> None:
@@ -207,8 +141,7 @@ class _Writer:
         first = shard * self.layout.shard
         last = min(first + self.layout.shard, self.plan.times.indices.size)
         source = _parts(self)[part]
-        plane = (self.plan.cells.latitude.size, self.plan.cells.longitude.size)
-        shape = (len(source.channels), self.layout.shard, *plane)
+        shape = (len(source.channels), self.layout.shard, *plane_of(self.plan))
         values = _shards.take(0, shape, np.dtype("float32"))
         values[:, last - first :] = np.nan
         jobs = jobs_of(source, np.arange(first, last))
@@ -220,23 +153,22 @@ class _Writer:
 
         read_jobs(jobs, fill, None)
         for channel, block in zip(source.channels, values, strict=True):
-            self._store(block, _channels(self.plan)[channel], self._place(channel, shard))
+            array = zarr.open_array(self.folder / channels_of(self.plan)[channel], mode="r")
+            with (
+                writing(self.folder),
+                write_whole(self._shard_file(channel, shard)) as written,
+            ):
+                write_object(array, block, written)
 
-    def _place(self, channel: int, shard: int) -> Path:
-        return self.folder / _channels(self.plan)[channel] / "c" / str(shard) / "0" / "0"
-
-    def _store(self, block: NDArray[np.float32], name: str, place: Path) -> None:
-        array = zarr.open_array(self.folder / name, mode="r")
-        with writing(self.folder), write_whole(place) as written:
-            write_object(array, block, written)
+    def _shard_file(self, channel: int, shard: int) -> Path:
+        return self.folder / channels_of(self.plan)[channel] / "c" / str(shard) / "0" / "0"
 
 
 def _write_all(writer: _Writer, scheduler: Any) -> None:
-    """What is missing, by Dask or an executor; the writer itself goes to each worker once."""
+    """Write the missing shards, by Dask or an executor."""
     jobs = writer.missing()
     if isinstance(scheduler, Executor):
-        write = partial(_write, writer)
-        futures = [scheduler.submit(write, *job) for job in jobs]
+        futures = [scheduler.submit(writer.write, *job) for job in jobs]
         try:
             for future in futures:
                 future.result()
@@ -244,17 +176,13 @@ def _write_all(writer: _Writer, scheduler: Any) -> None:
             for future in futures:
                 future.cancel()
     else:
-        shared = dask.delayed(writer, pure=False, traverse=False)
-        tasks = [dask.delayed(_write)(shared, *job) for job in jobs]
+        shared = dask.delayed(writer, pure=False, traverse=False)  # sent to each worker once
+        tasks = [dask.delayed(_Writer.write)(shared, *job) for job in jobs]
         dask.compute(*tasks, scheduler=scheduler)
 
 
-def _write(writer: _Writer, part: int, shard: int) -> None:
-    writer.write(part, shard)
-
-
 _shards = Scratch()
-"""One shard of each channel of a part, in each thread that writes: memory that is used again."""
+"""Memory for one shard of each channel of a part, in each thread that writes."""
 
 _known_parts: dict[str, tuple[Part, ...]] = {}
 _known_parts_lock = threading.Lock()
@@ -265,7 +193,7 @@ def _parts(writer: _Writer) -> tuple[Part, ...]:
     with _known_parts_lock:
         if writer.digest not in _known_parts:
             _known_parts.clear()
-            _known_parts[writer.digest] = make_parts(writer.plan, _channels(writer.plan))
+            _known_parts[writer.digest] = make_parts(writer.plan, channels_of(writer.plan))
         return _known_parts[writer.digest]
 
 
@@ -284,14 +212,14 @@ def _start(writer: _Writer, expected: Estimate | None) -> None:
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     _check_disk(folder.parent, expected or estimate(writer.plan))
-    plane = (writer.plan.cells.latitude.size, writer.plan.cells.longitude.size)
+    plane = plane_of(writer.plan)
     encoding: dict[str, dict[str, Any]] = {
         name: {
             "chunks": (writer.layout.chunk, *plane),
             "shards": (writer.layout.shard, *plane),
             "compressors": [CODEC],
         }
-        for name in _channels(writer.plan)
+        for name in channels_of(writer.plan)
     }
     template = _template(writer.plan)
     with writing(folder), write_whole(folder) as begun:
@@ -312,7 +240,7 @@ def _check_disk(folder: Path, expected: Estimate) -> None:
 def _template(plan: CubePlan) -> xr.Dataset:
     """The cube with static variables read, and channels that have a shape and no values."""
     cube = plan.cube
-    channels = _channels(plan)
+    channels = channels_of(plan)
     static = cube.drop_vars(channels).compute(scheduler="threads")
     empty = {
         name: cube[name].copy(data=da.zeros(cube[name].shape, dtype="float32", chunks=-1))
@@ -335,7 +263,7 @@ def _finish(folder: Path, data: DataConfig | None, executor: Executor | None) ->
 
 
 def _statistics(folder: Path, data: DataConfig, executor: Executor | None) -> Statistics:
-    """Of the training period, with the gaps of all periods, from what was written."""
+    """Statistics of the training period, with the gaps of all periods, of a written store."""
     plain = data.model_copy(update={"region": None, "coarsen": 1, "static": ()})
     plan = plan_cube(open_zarr(folder), plain)
     train, *others = data.periods.spans.values()
@@ -350,7 +278,7 @@ def _statistics(folder: Path, data: DataConfig, executor: Executor | None) -> St
 
 @contextmanager
 def _reported(writer: _Writer, progress: Progress | None) -> Iterator[None]:
-    """Tell how many jobs are done, now and then and at the end, whatever runs them."""
+    """Report how many jobs are done, every second or more and at the end, whoever runs them."""
     if progress is None:
         yield
         return
@@ -374,24 +302,8 @@ def _reported(writer: _Writer, progress: Progress | None) -> Iterator[None]:
         thread.join()
 
 
-def _encoded_sizes(_: int, read: list[NDArray]) -> tuple[int, int]:
-    """Bytes of values as they will be stored, and in memory."""
-    codec = numcodecs.Blosc(cname="lz4", clevel=5, shuffle=numcodecs.Blosc.SHUFFLE)
-    blocks = [np.ascontiguousarray(values, dtype="float32") for values in read]
-    return sum(len(codec.encode(b)) for b in blocks), sum(b.nbytes for b in blocks)
-
-
-def _channels(plan: CubePlan) -> tuple[str, ...]:
-    return tuple(r.channel.name for r in plan.recipes if not r.channel.variable.static)
-
-
-def _layout(plan: CubePlan) -> Layout:
-    plane = (plan.cells.latitude.size, plan.cells.longitude.size)
-    return choose_layout(plane, plan.times.indices.size)
-
-
 def _digest(plan: CubePlan, layout: Layout) -> str:
-    """Of everything that is written: lazy computations by Dask's names, grid, times, layout."""
+    """Digest of all that is written: lazy computations by Dask's names, grid, times, layout."""
     cube = plan.cube
     names = {str(name): dask.base.tokenize(cube[name].data) for name in cube.data_vars}
     axes = [dask.base.tokenize(cube[dim].values) for dim in DIMS]

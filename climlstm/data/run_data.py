@@ -17,7 +17,8 @@ from climlstm.config import Config, DataConfig
 from climlstm.data.cube.cube import CubePlan, plan_cube
 from climlstm.data.sources.catalog import open_source
 from climlstm.data.statistics.climatology import climatology
-from climlstm.data.statistics.statistics import Period, Statistics, compute_statistics
+from climlstm.data.statistics.compute import compute_statistics
+from climlstm.data.statistics.statistics import Period, Statistics
 from climlstm.data.store.memory import memory_budget
 from climlstm.data.store.remote import Cache
 from climlstm.data.windows.plan import WindowPlan, choose_segments

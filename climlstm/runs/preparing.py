@@ -5,7 +5,8 @@ from typing import Any
 
 from climlstm.config import Config
 from climlstm.data.cube.cube import CubePlan
-from climlstm.data.prepare import Estimate, Progress, check_free, prepare, restrict
+from climlstm.data.estimate import Estimate
+from climlstm.data.prepare import Progress, check_free, prepare, restrict
 from climlstm.data.run_data import RunData
 from climlstm.data.sources.catalog import write_entry
 from climlstm.files import lock

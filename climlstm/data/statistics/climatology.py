@@ -12,7 +12,7 @@ from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
 from climlstm.data.cube.cube import CubePlan, dataset_of
-from climlstm.data.statistics.statistics import digest_of
+from climlstm.data.statistics.compute import digest_of
 from climlstm.data.store.parts import Part, make_parts
 from climlstm.data.store.prefetch import jobs_of, read_jobs
 from climlstm.data.store.remote import Cache
