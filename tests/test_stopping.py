@@ -9,7 +9,7 @@ import torch
 
 from climlstm.errors import DataError
 from climlstm.model.saving import load_forecaster
-from climlstm.training import agreement, checkpoint, loop
+from climlstm.training import agreement, checkpoint, keeping, loop
 from climlstm.training.loop import STOPPED, prepare_training, train
 from climlstm.training.progress import JOURNAL, following, read_journal
 from climlstm.training.storage import FolderStorage, run_folder
@@ -71,7 +71,7 @@ def stop_when(monkeypatch, module, name, number):
         ("step", loop.Learner, "learn", 13, 13, False),
         ("step before a validation", loop.Learner, "learn", 9, 9, True),
         ("validation", loop.Training, "_validate", 2, 18, True),
-        ("checkpoint", loop.Training, "_write", 1, 9, False),
+        ("checkpoint", keeping.Keeper, "_write", 1, 9, False),
         ("first step", loop.Learner, "learn", 1, 1, False),
     ],
 )

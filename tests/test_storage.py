@@ -13,7 +13,7 @@ from climlstm.runs import find_trained, train_run
 from climlstm.training import checkpoint, storage
 from climlstm.training.loop import train
 from climlstm.training.progress import JOURNAL, read_journal
-from climlstm.training.storage import ObjectStorage, opened_run, persistently, run_folder
+from climlstm.training.storage import ObjectStorage, opened_run, retry, run_folder
 
 SETTINGS = ["training.validate_every=11", "training.epochs=1"]
 """22 steps, two checkpoints."""
@@ -40,27 +40,26 @@ def short_pauses(monkeypatch):
 def test_what_fails_for_a_while_is_tried_again(caplog):
     done = []
     act = Failing(lambda: done.append("kept"), times=3)
-    assert persistently(act, seconds=10, what="it cannot be kept", stop=Event()) is None
+    assert retry(act, seconds=10, what="it cannot be kept", stop=Event()) is None
     assert done == ["kept"]
     assert caplog.text.count("it cannot be kept: OSError: [Errno 28] No space left") == 3
 
 
 def test_what_fails_for_good_is_given_up_and_mistakes_are_not_tried_again():
-    failure = persistently(
-        Failing(None, times=9**9), seconds=0.05, what="it cannot be kept", stop=Event()
-    )
+    failure = retry(Failing(None, times=9**9), seconds=0.05, what="it cannot be kept", stop=Event())
     assert isinstance(failure, OSError)
     with pytest.raises(TypeError):
-        persistently(lambda: len(3), seconds=10, what="a mistake", stop=Event())  # type: ignore[arg-type]
+        retry(lambda: len(3), seconds=10, what="a mistake", stop=Event())  # type: ignore[arg-type]
 
 
 def test_training_outlasts_a_disk_that_is_full_for_a_while(small_run, monkeypatch, caplog):
-    monkeypatch.setattr(checkpoint, "commit", Failing(checkpoint.commit, times=2))
+    failing = Failing(checkpoint.write_training, times=2)
+    monkeypatch.setattr(checkpoint, "write_training", failing)
     config = small_run(*SETTINGS)
     train(config)
     assert "step-000000011 cannot be kept" in caplog.text
     assert len(checkpoint.list_checkpoints(run_folder(config))) == 2
-    assert not list(run_folder(config).glob(".writing-*"))
+    assert not list(run_folder(config).glob(".*"))
 
 
 def test_a_disk_that_stays_full_ends_the_training_with_the_last_good_checkpoint(
@@ -70,7 +69,7 @@ def test_a_disk_that_stays_full_ends_the_training_with_the_last_good_checkpoint(
     kept = f"{run_folder(config)}/step-000000011"
 
     def full(metrics):
-        monkeypatch.setattr(checkpoint, "commit", Failing(None, times=9**9))
+        monkeypatch.setattr(checkpoint, "write_training", Failing(None, times=9**9))
 
     with pytest.raises(StorageError, match=r"step-000000022 could not be kept.*No space left") as e:
         train(config, report=full)

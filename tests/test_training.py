@@ -182,7 +182,7 @@ def test_too_short_a_period_is_refused_with_its_numbers(small_run):
 def test_a_run_leaves_nothing_half_written(small_run):
     config = small_run("training.epochs=1")
     train(config)
-    assert not list(run_folder(config).glob(".writing-*"))
+    assert not list(run_folder(config).glob(".*"))
     json.loads((run_folder(config) / "step-000000022" / "training.json").read_text())
 
 

@@ -8,15 +8,14 @@ metrics.jsonl          the records up to here
 """
 
 import logging
-import os
 import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from climlstm.errors import CheckpointError
-from climlstm.files import delete_whole, write_whole
 from climlstm.model.saving import (
     check_digest,
     digest,
@@ -27,9 +26,6 @@ from climlstm.model.saving import (
 )
 
 logger = logging.getLogger(__name__)
-
-WRITING, DELETING = ".writing-", ".deleting-"
-"""What names of folders begin with that are not whole yet, or no longer."""
 
 
 @dataclass(frozen=True)
@@ -94,24 +90,10 @@ def name_of(position: Position) -> str:
     return f"step-{position.step:09d}"
 
 
-def commit(written: Path, run: Path, name: str) -> Path:
-    """Give a finished checkpoint its place and name in the folder of a run.
-
-    Both on one file system, so that the last step, a rename, happens whole or not at all.
-    """
-    place = run / name
-    if place.exists():  # the same step again, after resuming from an earlier checkpoint
-        delete_whole(place)
-    with write_whole(place, durable=True) as moved:
-        os.replace(written, moved)
-    return place
-
-
 def tidy(run: Path) -> None:
     """Delete what a killed process left half written or half deleted. Nobody else writes there."""
-    for prefix in (WRITING, DELETING):
-        for directory in run.glob(f"{prefix}*"):
-            shutil.rmtree(directory, ignore_errors=True)
+    for left in [*run.glob(".step-*"), *run.glob(".deleting-*"), *run.glob(".writing-*")]:
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -142,18 +124,27 @@ def latest_checkpoint(run: Path) -> Path | None:
 
 def best_checkpoint(run: Path) -> Path:
     """The checkpoint with the lowest validation loss. Raises CheckpointError if there is none."""
-    checkpoints = list_checkpoints(run)
-    if not checkpoints:
+    return run / best_of(losses_in(run), str(run))
+
+
+def losses_in(run: Path) -> dict[str, float]:
+    """Validation loss of each whole checkpoint of a run by name, oldest first."""
+    return {place.name: read_standing(place).valid_loss for place in list_checkpoints(run)}
+
+
+def best_of(losses: Mapping[str, float], run: str) -> str:
+    """Name of the checkpoint with the lowest loss. Raises CheckpointError if there is none."""
+    if not losses:
         raise CheckpointError(
             f"{run} holds no whole checkpoint. Train first, or give the folder of a checkpoint."
         )
-    return min(checkpoints, key=lambda c: read_standing(c).valid_loss)
+    return min(losses, key=lambda name: losses[name])
 
 
-def prune(run: Path, keep: int) -> None:
-    """Delete all checkpoints but the `keep` best and the latest; damaged ones go, too."""
-    checkpoints = list_checkpoints(run)
-    by_loss = sorted(checkpoints, key=lambda c: read_standing(c).valid_loss)
-    kept = {*checkpoints[-1:], *by_loss[:keep]}
-    for directory in set(run.glob("step-*")) - kept:
-        delete_whole(directory)
+def outdated(names: Iterable[str], losses: Mapping[str, float], keep: int) -> set[str]:
+    """Checkpoints to delete: all but the `keep` best and the latest; damaged ones go, too.
+
+    losses: of those that are whole, oldest first.
+    """
+    best = sorted(losses, key=lambda name: losses[name])[:keep]
+    return {*names} - {*best, *list(losses)[-1:]}

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from climlstm.data.windows.stream import Window
 from climlstm.errors import CheckpointError
 from climlstm.model.forecaster import Forecaster
 from climlstm.plugins import Loss
+from climlstm.training.diverging import StepSums, Watch
 from climlstm.training.members import predict
 from climlstm.training.outer import OuterOptimiser
 from climlstm.training.parallel import Stopwatch, Workers, apart
@@ -50,6 +52,7 @@ class Learner:
             weights = self.forecaster.parameters()
             self.outer = OuterOptimiser(weights, config.outer, workers, precision=precision)
         self.stopwatch = Stopwatch(workers.device)
+        self.watch = Watch(forecaster.channels, config.loss.name, workers.device)
         self.optimiser = torch.optim.AdamW(
             _parameter_groups(self.forecaster, config.weight_decay),
             lr=config.learning_rate,
@@ -65,12 +68,15 @@ class Learner:
         torch.manual_seed(self.config.seed * 1_000_003 + step)  # whatever network or loss draw
         factor = 1.0 if self.outer else share * self.workers.world
         total = torch.zeros((), device=self.workers.device)
-        *earlier, last = _parts(window, self.config.micro_batch)
-        for part in earlier:
-            with apart(self._parallel):
-                total += self._backward(part, window, step=step, factor=factor)
-        total += self._backward(last, window, step=step, factor=factor)
-        nn.utils.clip_grad_norm_(self.forecaster.parameters(), self.config.clip)
+        forecasts = []
+        parts = _parts(window, self.config.micro_batch)
+        for part in parts:
+            with nullcontext() if part is parts[-1] else apart(self._parallel):
+                loss, sums = self._backward(part, window, step=step, factor=factor)
+            total += loss
+            forecasts.append(sums)
+        norm = nn.utils.clip_grad_norm_(self.forecaster.parameters(), self.config.clip)
+        self.watch.add(StepSums(step, window.init_time, torch.cat(forecasts), total, norm))
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate(step)
         self.optimiser.step()
@@ -79,8 +85,13 @@ class Learner:
             self._average(step, steps=1)
         return total
 
-    def _backward(self, part: slice, window: Window, *, step: int, factor: float) -> Tensor:
-        """Add the gradient of a part of the windows; returns what they add to the mean loss."""
+    def _backward(
+        self, part: slice, window: Window, *, step: int, factor: float
+    ) -> tuple[Tensor, Tensor]:
+        """Add the gradient of a part of the windows.
+
+        Returns their share of the mean loss, and sums (B, C) of their forecasts.
+        """
         with self.stopwatch.timing():  # not backward, in which workers wait for each other
             horizon = self.horizon(step)
             prediction = predict(
@@ -97,7 +108,8 @@ class Learner:
                 prediction, target, weight=self.weight, channels=self.forecaster.channels
             ) * (len(target) / len(window.target))
         (loss * factor).backward()
-        return loss.detach()
+        sums = prediction.detach().sum(dim=(-4, -2, -1))  # (B, C), or (M, B, C)
+        return loss.detach(), sums if sums.dim() == 2 else sums.sum(dim=0)
 
     def meet(self, step: int, *, done: int, batches: int) -> bool:
         """Meet the other workers where that is due; whether all have the same weights now.

@@ -7,23 +7,24 @@ the file that makes it count comes last, and an object is there whole or not at 
 
 import json
 import logging
+import os
 import re
 import shutil
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
 
 import fsspec
 
 from climlstm.config import Config
 from climlstm.config.secrets import redact
 from climlstm.data.run_data import user_cache
-from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError, StorageError
-from climlstm.files import write_whole
+from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError
+from climlstm.files import delete_whole, write_whole
 from climlstm.training import checkpoint
 from climlstm.training.progress import JOURNAL, Record, parse_journal, read_journal
 
@@ -33,44 +34,112 @@ COUNTS = "training.json"
 """The last file of a checkpoint that is copied to a store, and the first that is deleted there."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-"""Between two tries of storage that fails; each pause is twice the one before."""
+"""First and longest pause between two tries of storage; each is twice the one before."""
 
 
 _MISTAKES = (ClimLSTMError, ArithmeticError, AttributeError, LookupError, NameError, TypeError)
 """Errors that no waiting mends."""
 
 
-class RunStorage(Protocol):
+class RunStorage(ABC):
     """The checkpoints and records of one run."""
 
     location: str
-    """For people: a path or a URL."""
+    """A path or a URL, for people."""
     folder: Path
-    """Where the first worker writes."""
+    """Folder on this host into which the first worker writes."""
 
+    @abstractmethod
     def prove(self) -> None:
         """Raises ConfigError where nothing can be written."""
 
-    def latest(self) -> Path | None:
-        """Where to go on: a folder here with the last checkpoint that is whole, if there is one."""
-
-    def commit(self, written: Path, name: str, *, keep: int) -> None:
-        """Give a finished checkpoint its name; of all, the `keep` best and the latest stay."""
-
+    @abstractmethod
     def names(self) -> list[str]:
-        """Of the checkpoints that count, oldest first."""
+        """Names of the checkpoints that count, oldest first."""
 
-    def publish_journal(self) -> None:
-        """Let others read the records that are written so far."""
+    @abstractmethod
+    def losses(self) -> dict[str, float]:
+        """Validation loss of each checkpoint that counts, oldest first."""
 
+    @abstractmethod
+    def fetch(self, name: str) -> Path:
+        """A checkpoint as a folder on this host. Raises CheckpointError where it is damaged."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Delete a checkpoint, such that nothing half deleted counts."""
+
+    @abstractmethod
     def journal(self) -> list[Record]:
         """The records as others can read them."""
 
-    def delete(self) -> None:
-        """Remove the run with all that it holds."""
+    def publish_journal(self) -> None:  # noqa: B027 (in a folder there is nothing to do)
+        """Let others read the records that are written so far."""
+
+    def save(self, name: str, write: Callable[[Path], None], *, keep: int) -> None:
+        """Keep a checkpoint that `write` puts into a folder; the `keep` best and the latest stay.
+
+        A run that was set aside for this one is deleted.
+        """
+        place = self.folder / name
+        with write_whole(place, durable=True) as folder:
+            folder.mkdir()
+            write(folder)
+            if place.exists():  # the same step again, after resuming from an earlier checkpoint
+                delete_whole(place)
+        self._upload(place)
+        for old in checkpoint.outdated(self.names(), self.losses(), keep):
+            self.remove(old)
+        self.settle()
+
+    def latest(self) -> Path | None:
+        """Where to go on: a folder here with the last checkpoint that is whole, if there is one."""
+        for name in reversed(self.names()):
+            try:
+                return self.fetch(name)
+            except CheckpointError as error:
+                logger.warning("leaving out a damaged checkpoint: %s", error)
+        return None
+
+    def best(self) -> str:
+        """Name of the checkpoint with the lowest validation loss. Raises CheckpointError."""
+        return checkpoint.best_of(self.losses(), self.location)
+
+    def set_aside(self) -> None:
+        """Put the run away until the one that replaces it has a checkpoint; see `settle`."""
+        here, aside = self._places
+        self._move(here, aside)
+
+    def settle(self) -> None:
+        """Delete a run that was set aside if this one has a checkpoint; else put it back."""
+        here, aside = self._places
+        if not self._exists(aside):
+            return
+        if self.names():
+            self._delete(aside)
+        else:
+            self._delete(here)
+            self._move(aside, here)
+
+    @property
+    @abstractmethod
+    def _places(self) -> tuple[str, str]:
+        """Where the run is, and where one is put that is set aside."""
+
+    @abstractmethod
+    def _exists(self, place: str) -> bool: ...
+
+    @abstractmethod
+    def _move(self, old: str, new: str) -> None: ...
+
+    @abstractmethod
+    def _delete(self, place: str) -> None: ...
+
+    def _upload(self, place: Path) -> None:  # noqa: B027 (likewise)
+        """Copy a finished checkpoint to where others find it."""
 
 
-class FolderStorage:
+class FolderStorage(RunStorage):
     """A run in a folder; workers on several hosts need it under one path."""
 
     def __init__(self, folder: Path) -> None:
@@ -86,27 +155,37 @@ class FolderStorage:
                 f"cluster.storage: {self.folder} cannot be written: {error}. Name another folder."
             ) from error
 
-    def latest(self) -> Path | None:
-        return checkpoint.latest_checkpoint(self.folder)
-
-    def commit(self, written: Path, name: str, *, keep: int) -> None:
-        checkpoint.commit(written, self.folder, name)
-        checkpoint.prune(self.folder, keep)
-
     def names(self) -> list[str]:
         return sorted(path.name for path in self.folder.glob("step-*"))
 
-    def publish_journal(self) -> None:
-        pass
+    def losses(self) -> dict[str, float]:
+        return checkpoint.losses_in(self.folder)
+
+    def fetch(self, name: str) -> Path:
+        checkpoint.check(self.folder / name)
+        return self.folder / name
+
+    def remove(self, name: str) -> None:
+        delete_whole(self.folder / name)
 
     def journal(self) -> list[Record]:
         return read_journal(self.folder / JOURNAL)
 
-    def delete(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+    @property
+    def _places(self) -> tuple[str, str]:
+        return str(self.folder), str(self.folder.with_name(f".{self.folder.name}.replaced"))
+
+    def _exists(self, place: str) -> bool:
+        return os.path.exists(place)
+
+    def _move(self, old: str, new: str) -> None:
+        os.replace(old, new)
+
+    def _delete(self, place: str) -> None:
+        shutil.rmtree(place, ignore_errors=True)
 
 
-class ObjectStorage:
+class ObjectStorage(RunStorage):
     """A run in an object store, written by way of a folder on this host."""
 
     def __init__(self, location: str, folder: Path) -> None:
@@ -130,21 +209,7 @@ class ObjectStorage:
             found = self.files.glob(f"{self.root}/step-*/{COUNTS}")
         return sorted(str(path).split("/")[-2] for path in found)
 
-    def latest(self) -> Path | None:
-        return next(self._whole(reversed(self.names())), None)
-
-    def best(self) -> str:
-        """Name of the checkpoint with the lowest validation loss.
-
-        Raises CheckpointError where there is none.
-        """
-        losses = self._losses()
-        if not losses:
-            raise CheckpointError(f"{self.location} holds no whole checkpoint. Train first.")
-        return min(losses, key=lambda name: losses[name])
-
-    def _losses(self) -> dict[str, float]:
-        """Validation loss of each checkpoint that counts, oldest first."""
+    def losses(self) -> dict[str, float]:
         with self._answering("read"):
             return {
                 name: float(
@@ -152,13 +217,6 @@ class ObjectStorage:
                 )
                 for name in self.names()
             }
-
-    def _whole(self, names: Any) -> Iterator[Path]:
-        for name in names:
-            try:
-                yield self.fetch(name)
-            except CheckpointError as error:
-                logger.warning("leaving out a damaged checkpoint: %s", error)
 
     def fetch(self, name: str) -> Path:
         """Copy a checkpoint here, unless the same is here already.
@@ -175,28 +233,10 @@ class ObjectStorage:
         checkpoint.check(place)
         return place
 
-    def commit(self, written: Path, name: str, *, keep: int) -> None:
-        place = f"{self.root}/{name}"
-        self._remove(name)  # the same step again, after resuming from an earlier checkpoint
-        for path in sorted(written.iterdir(), key=lambda path: path.name == COUNTS):
-            self.files.put_file(str(path), f"{place}/{path.name}")
-        checkpoint.commit(written, self.folder, name)
-        self.publish_journal()
-        self._prune(keep)
-
-    def _prune(self, keep: int) -> None:
-        losses = self._losses()
-        names = list(losses)
-        stay = {*sorted(names, key=lambda name: losses[name])[:keep], *names[-1:]}
-        for name in {*names} - stay:
-            self._remove(name)
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-
-    def _remove(self, name: str) -> None:
-        place = f"{self.root}/{name}"
-        for path in (f"{place}/{COUNTS}", place):
-            if self.files.exists(path):
-                self.files.rm(path, recursive=True)
+    def remove(self, name: str) -> None:
+        for path in (f"{self.root}/{name}/{COUNTS}", f"{self.root}/{name}"):
+            self._delete(path)
+        shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def publish_journal(self) -> None:
         self.files.put_file(str(self.folder / JOURNAL), f"{self.root}/{JOURNAL}")
@@ -207,10 +247,29 @@ class ObjectStorage:
         except FileNotFoundError:
             return []
 
-    def delete(self) -> None:
+    @property
+    def _places(self) -> tuple[str, str]:
+        parent, _, name = self.root.rpartition("/")
+        return self.root, f"{parent}/.{name}.replaced"
+
+    def _exists(self, place: str) -> bool:
+        return bool(self.files.exists(place))
+
+    def _move(self, old: str, new: str) -> None:
         with self._answering("emptied"):
-            if self.files.exists(self.root):
-                self.files.rm(self.root, recursive=True)
+            self.files.mv(old, new, recursive=True)
+
+    def _delete(self, place: str) -> None:
+        if self.files.exists(place):
+            self.files.rm(place, recursive=True)
+
+    def _upload(self, place: Path) -> None:
+        target = f"{self.root}/{place.name}"
+        for path in (f"{target}/{COUNTS}", target):  # the same step, written before
+            self._delete(path)
+        for file in sorted(place.iterdir(), key=lambda file: file.name == COUNTS):
+            self.files.put_file(str(file), f"{target}/{file.name}")
+        self.publish_journal()
 
     @contextmanager
     def _answering(self, what: str) -> Iterator[None]:
@@ -221,8 +280,8 @@ class ObjectStorage:
             raise
         except Exception as error:
             raise ConfigError(
-                f"cluster.storage: {self.location} cannot be {what}: {_told(error)}. Check the "
-                "address and the credentials, as the store's own tools want them."
+                f"cluster.storage: {self.location} cannot be {what}: {describe_error(error)}. "
+                "Check the address and the credentials, as the store's own tools want them."
             ) from error
 
 
@@ -254,16 +313,17 @@ def fetch_checkpoint(location: str) -> Path:
 
 def best_location(storage: RunStorage) -> Path | str:
     """Folder or URL of the best checkpoint. Raises CheckpointError where there is none."""
-    if isinstance(storage, ObjectStorage):
-        return f"{storage.location}/{storage.best()}"
-    return checkpoint.best_checkpoint(storage.folder)
+    name = storage.best()
+    at_url = isinstance(storage, ObjectStorage)
+    return f"{storage.location}/{name}" if at_url else storage.folder / name
 
 
-def persistently(
+def retry(
     act: Callable[[], None], *, seconds: float, what: str, stop: threading.Event
 ) -> Exception | None:
-    """Do something with storage; when it fails, try again for so long. The last failure, if any.
+    """Call `act`; where storage fails, call it again for so many seconds. The last failure, if any.
 
+    what: the failure in words, for the log.
     stop: once it is set, nothing is tried again.
     """
     until, pause = time.monotonic() + seconds, FIRST_PAUSE_S
@@ -277,21 +337,11 @@ def persistently(
             left = until - time.monotonic()
             if left <= 0 or stop.is_set():
                 return error
-            logger.warning("%s: %s. Trying again for %.0f s.", what, _told(error), left)
+            logger.warning("%s: %s. Trying again for %.0f s.", what, describe_error(error), left)
             stop.wait(min(pause, left))
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
-def given_up(
-    storage: RunStorage, name: str, *, last: str | None, seconds: float, cause: Exception
-) -> StorageError:
-    """What a user hears when a checkpoint could not be kept; `last` is the one before it."""
-    good = f"The last good checkpoint is {last}." if last else "There is no checkpoint before it."
-    return StorageError(
-        f"The checkpoint {name} could not be kept in {storage.location}, tried for {seconds:.0f} s:"
-        f" {_told(cause)}. {good} Mend the storage, then go on with --resume."
-    )
-
-
-def _told(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
+    """Kind and text of an error, without secrets."""
     return redact(f"{type(error).__name__}: {error}".rstrip(". "))

@@ -28,8 +28,19 @@ class Validation:
         skill = 1 - (self.model.sqrt() / reference.sqrt().clamp_min(1e-9)).mean(dim=1)
         return {lead: round(value, 4) for lead, value in zip(leads, skill.tolist(), strict=True)}
 
+    def explain(self, channels: Sequence[str], leads: Sequence[str]) -> str:
+        """Why the loss is not finite: the channel and lead whose error is not, or the loss."""
+        bad = (~self.model.isfinite()).nonzero().tolist()
+        if not bad:
+            return f"The validation loss is {self.loss}, of forecasts with finite errors"
+        lead, channel = bad[0]
+        return (
+            f"The validation loss is {self.loss}; the first error that is not finite is that of "
+            f"{channels[channel]} at {leads[lead]}"
+        )
+
     def record(self, leads: Sequence[str]) -> dict[str, Any]:
-        """What is reported of it."""
+        """Loss and skill as plain values, for the record of a validation."""
         return {
             "valid_loss": self.loss,
             "skill_persistence": self.skill(self.persistence, leads),
