@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from climlstm.errors import DataError
-from climlstm.grid import EARTH_RADIUS_KM, has_pole_row, is_periodic, reaches_pole
+from climlstm.grid import EARTH_RADIUS_KM, LatLon
 
 RADIUS_M = 1000 * EARTH_RADIUS_KM
 
@@ -48,8 +48,8 @@ def advection(east: xr.DataArray, north: xr.DataArray, field: xr.DataArray) -> x
 
 
 def _apply(function: Callable[..., Array], *fields: xr.DataArray) -> xr.DataArray:
-    """function(values..., grid) of arrays (…, latitude, longitude), for Dask block by block."""
-    grid = Grid(fields[0]["latitude"].values, fields[0]["longitude"].values)
+    """function(values..., differences) of arrays (…, latitude, longitude), for Dask by blocks."""
+    grid = Differences(fields[0]["latitude"].values, fields[0]["longitude"].values)
     whole = [f.chunk(dict.fromkeys(PLANE, -1)) if f.chunks else f for f in fields]
     return xr.apply_ufunc(
         lambda *values: function(*values, grid),
@@ -61,8 +61,8 @@ def _apply(function: Callable[..., Array], *fields: xr.DataArray) -> xr.DataArra
     )
 
 
-class Grid:
-    """Differences on one grid; arrays are (…, latitude, longitude)."""
+class Differences:
+    """Finite differences on one grid; arrays are (…, latitude, longitude)."""
 
     def __init__(self, latitude: Array, longitude: Array) -> None:
         """Raises DataError for a grid on which no derivative can be taken."""
@@ -71,40 +71,35 @@ class Grid:
                 f"Derivatives need 3 rows and 3 columns at least, but the grid has {latitude.size} "
                 f"rows and {longitude.size} columns. Choose a larger region."
             )
-        self.downward = latitude[0] > latitude[-1]
-        south_up = latitude[::-1] if self.downward else latitude
-        self.westward = longitude[0] > longitude[1]
-        eastward = longitude[::-1] if self.westward else longitude
-        self.periodic = is_periodic(np.unwrap(eastward, period=360))
-        self.half_turn = longitude.size // 2
+        rows = slice(None, None, -1 if latitude[0] > latitude[-1] else 1)
+        columns = slice(None, None, -1 if longitude[0] > longitude[1] else 1)
+        self.order = (..., rows, columns)
+        latitude = latitude[rows].astype("float64")
+        longitude = np.unwrap(longitude[columns].astype("float64"), period=360)
+        beyond = LatLon(latitude, longitude).continuation
+        self.periodic = beyond.wraps
         even = longitude.size % 2 == 0
-        self.poles = [
-            self.periodic and even and reaches_pole(south_up, pole) for pole in (-90.0, 90.0)
-        ]
-        self.on_pole = [self.periodic and has_pole_row(south_up, pole) for pole in (-90.0, 90.0)]
-        if not self.periodic and any(has_pole_row(south_up, pole) for pole in (-90.0, 90.0)):
+        self.goes_on = [even and pole != "ends" for pole in (beyond.south, beyond.north)]
+        ends = zip((0, -1), (beyond.south, beyond.north), strict=True)
+        self.pole_rows = [row for row, pole in ends if pole == "point"]
+        if not self.periodic and np.isclose(np.abs(latitude), 90, atol=1e-3).any():
             raise DataError(
                 f"A row from {longitude[0]:g} to {longitude[-1]:g} degrees east lies on a pole, "
                 "where there is no east, and the longitudes do not close the circle. Choose a "
                 "region that stops short of the pole, or the whole circle."
             )
-        self.phi = np.deg2rad(south_up.astype("float64"))
-        self.lam = np.deg2rad(np.unwrap(eastward.astype("float64"), period=360))
-        parallel = np.cos(self.phi)
-        for row, on_pole in zip((0, -1), self.on_pole, strict=True):
-            if on_pole:
-                parallel[row] = np.inf  # these rows are dealt with apart
-        self.parallel = parallel[:, None]
+        self.phi, self.lam = np.deg2rad(latitude), np.deg2rad(longitude)
+        self.parallel = np.cos(self.phi)[:, None]
+        self.parallel[self.pole_rows] = np.inf  # rows on a pole are dealt with apart
 
     def gradient(self, field: Array) -> tuple[Array, Array]:
         """Eastward and northward derivative of a scalar, per m."""
         f = self._oriented(field)
         east = self._along_longitude(f) / (RADIUS_M * self.parallel)
         north = self._along_latitude(f, sign=1.0) / RADIUS_M
-        for row, on_pole in zip((0, -1), self.on_pole, strict=True):
-            if on_pole:
-                along, across = self._at_pole(north[..., row, :], south=row == 0)
-                east[..., row, :], north[..., row, :] = along, across
+        for row in self.pole_rows:
+            along, across = self._at_pole(north[..., row, :], south=row == 0)
+            east[..., row, :], north[..., row, :] = along, across
         return self._back(east, field), self._back(north, field)
 
     def divergence(self, east: Array, north: Array) -> Array:
@@ -114,9 +109,8 @@ class Grid:
         spreading = self._along_latitude(v, sign=-1.0)
         sines = np.sin(self.phi)[:, None]
         total = (spreading + (self._along_longitude(u) - v * sines) / self.parallel) / RADIUS_M
-        for row, on_pole in zip((0, -1), self.on_pole, strict=True):
-            if on_pole:
-                total[..., row, :] = self._cap(v, south=row == 0)[..., None]
+        for row in self.pole_rows:
+            total[..., row, :] = self._cap(v, south=row == 0)[..., None]
         return self._back(total, east)
 
     def _cap(self, v: Array, *, south: bool) -> Array:
@@ -143,7 +137,10 @@ class Grid:
         return tuple(np.fft.irfft(w, n=north.shape[-1], axis=-1) for w in (turned, wave))
 
     def _along_longitude(self, f: Array) -> Array:
-        """Of fourth order, since near a pole it is divided by cos φ; of second beside an edge."""
+        """Derivative by longitude, of fourth order; of second beside an edge.
+
+        The fourth order is needed near a pole, where it is divided by cos φ.
+        """
         if self.periodic:
             spacing = 2 * np.pi / f.shape[-1]
             near, far = (np.roll(f, -n, axis=-1) - np.roll(f, n, axis=-1) for n in (1, 2))
@@ -159,30 +156,21 @@ class Grid:
     def _along_latitude(self, f: Array, *, sign: float) -> Array:
         """Derivative by latitude; sign: of the field as it is continued beyond a pole."""
         rows, phi = [f], [self.phi]
-        if self.poles[0]:
-            inner = 1 if self.on_pole[0] else 0
-            rows.insert(0, sign * self._opposite(f[..., inner, :]))
-            phi.insert(0, np.array([-np.pi - self.phi[inner]]))
-        if self.poles[1]:
-            inner = -2 if self.on_pole[1] else -1
-            rows.append(sign * self._opposite(f[..., inner, :]))
-            phi.append(np.array([np.pi - self.phi[inner]]))
+        for end, step in ((0, 1), (-1, -1)):
+            if self.goes_on[end]:
+                inner = end + step if end in self.pole_rows else end
+                opposite = np.roll(f[..., [inner], :], f.shape[-1] // 2, axis=-1)
+                place = len(rows) * -end  # before the first row, after the last one
+                rows.insert(place, sign * opposite)
+                phi.insert(place, np.array([-step * np.pi - self.phi[inner]]))
         slope = np.gradient(
             np.concatenate(rows, axis=-2), np.concatenate(phi), axis=-2, edge_order=2
         )
-        return slope[..., int(self.poles[0]) : slope.shape[-2] - int(self.poles[1]), :]
-
-    def _opposite(self, row: Array) -> Array:
-        """A row on the other side of the pole, with a dimension for latitude."""
-        return np.roll(row, self.half_turn, axis=-1)[..., None, :]
+        return slope[..., int(self.goes_on[0]) :, :][..., : f.shape[-2], :]
 
     def _oriented(self, field: Array) -> Array:
         """South to north and eastward, in float64: differences of close numbers are wanted."""
-        field = field[..., ::-1, :] if self.downward else field
-        return (field[..., ::-1] if self.westward else field).astype("float64")
+        return field[self.order].astype("float64")
 
     def _back(self, field: Array, like: Array) -> Array:
-        field = field[..., ::-1, :] if self.downward else field
-        return (field[..., ::-1] if self.westward else field).astype(
-            np.result_type(like.dtype, np.float32)
-        )
+        return field[self.order].astype(np.result_type(like.dtype, np.float32))

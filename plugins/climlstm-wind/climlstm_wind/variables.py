@@ -15,33 +15,15 @@ DRY_AIR = 287.05
 
 HUB_HEIGHT_M = 100.0
 SCREEN_HEIGHT_M = 2.0
+
 SMALL_GRADIENT = 1e-9
-"""K m-1, a thousandth of a kelvin in 1000 km: below it a field has no direction to speak of."""
-
-
-def wind_speed(ds: xr.Dataset) -> xr.DataArray:
-    """Speed of the wind, m s-1."""
-    return np.hypot(ds["u"], ds["v"])
-
-
-def wind_speed_100m(ds: xr.Dataset) -> xr.DataArray:
-    """Speed of the wind at 100 m, m s-1."""
-    return np.hypot(ds["u100"], ds["v100"])
-
-
-def relative_vorticity(ds: xr.Dataset) -> xr.DataArray:
-    """Vertical component of the curl of the wind, s-1; positive: anticlockwise."""
-    return curl(ds["u"], ds["v"])
-
-
-def wind_divergence(ds: xr.Dataset) -> xr.DataArray:
-    """Horizontal divergence of the wind, s-1."""
-    return divergence(ds["u"], ds["v"])
+"""Gradient (K m-1) below which a front has no direction: a thousandth of a kelvin in 1000 km."""
 
 
 def air_density_100m(pressure: xr.DataArray, temperature: xr.DataArray) -> xr.DataArray:
-    """Of dry air 100 m above ground, kg m-3, from surface pressure (Pa) and temperature at 2 m (K).
+    """Density of dry air 100 m above ground, kg m-3.
 
+    pressure: at the surface, Pa; temperature: at 2 m, K.
     The pressure falls hydrostatically in an isothermal layer. Moisture, which makes tropical air
     lighter by up to 1.5 %, and the lapse rate (0.3 %) are left out.
     """
@@ -52,7 +34,7 @@ def air_density_100m(pressure: xr.DataArray, temperature: xr.DataArray) -> xr.Da
 def wind_power_density(ds: xr.Dataset) -> xr.DataArray:
     """Flux of kinetic energy through a vertical area 100 m above ground, ρ |V|³ / 2, W m-2."""
     density = air_density_100m(ds["sp"], ds["t2m"])
-    return density * wind_speed_100m(ds) ** 3 / 2
+    return density * np.hypot(ds["u100"], ds["v100"]) ** 3 / 2
 
 
 def thermal_front_parameter(ds: xr.Dataset) -> xr.DataArray:
@@ -76,7 +58,7 @@ WS = Variable(
     era5_name="wind_speed",
     on_levels=True,
     inputs=("u", "v"),
-    derive=wind_speed,
+    derive=lambda ds: np.hypot(ds["u"], ds["v"]),
     style=Style(colormap="YlOrRd", limits=(0, 70), contour_interval=10),
 )
 WS100 = Variable(
@@ -85,7 +67,7 @@ WS100 = Variable(
     units="m s-1",
     standard_name="wind_speed",
     inputs=("u100", "v100"),
-    derive=wind_speed_100m,
+    derive=lambda ds: np.hypot(ds["u100"], ds["v100"]),
     style=Style(colormap="YlOrRd", limits=(0, 30)),
 )
 VO = Variable(
@@ -96,7 +78,7 @@ VO = Variable(
     era5_name="vorticity",
     on_levels=True,
     inputs=("u", "v"),
-    derive=relative_vorticity,
+    derive=lambda ds: curl(ds["u"], ds["v"]),
     style=Style(colormap="RdBu_r", limits=(-2e-4, 2e-4)),
 )
 DIV = Variable(
@@ -107,7 +89,7 @@ DIV = Variable(
     era5_name="divergence",
     on_levels=True,
     inputs=("u", "v"),
-    derive=wind_divergence,
+    derive=lambda ds: divergence(ds["u"], ds["v"]),
     style=Style(colormap="PuOr_r", limits=(-1e-4, 1e-4)),
 )
 WPD100 = Variable(
