@@ -4,7 +4,7 @@
 `verify` scores tracks against true ones. The evaluator `storms` of climlstm does all of it.
 """
 
-from climlstm_storms.bootstrap import GroupBootstrap
+from climlstm.evaluation.bootstrap import GroupBootstrap
 from climlstm_storms.centres import Detector
 from climlstm_storms.ensemble import mean_track, strike_probability
 from climlstm_storms.evaluator import Storms

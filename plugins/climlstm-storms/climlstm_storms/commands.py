@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from climlstm.errors import DataError
+from climlstm.evaluation.bootstrap import GroupBootstrap
 from climlstm.files import write_text, writing
-from climlstm_storms.bootstrap import GroupBootstrap
 from climlstm_storms.formats import read_tracks
 from climlstm_storms.persistence import baseline_scores
 from climlstm_storms.scores import summarise

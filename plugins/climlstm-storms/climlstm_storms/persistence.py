@@ -7,7 +7,7 @@ its regression on climatology, so it needs no training and holds in any basin.
 import numpy as np
 import pandas as pd
 
-from climlstm_storms.bootstrap import GroupBootstrap
+from climlstm.evaluation.bootstrap import GroupBootstrap
 from climlstm_storms.matching import CASE
 from climlstm_storms.scores import mean_rows, paired_difference, score_table
 from climlstm_storms.sphere import extrapolate, positions, unit_vectors

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from climlstm_storms.bootstrap import GroupBootstrap
+from climlstm.evaluation.bootstrap import GroupBootstrap
 from climlstm_storms.matching import CASE
 from climlstm_storms.sphere import KM_PER_DEGREE, Real
 from climlstm_storms.tracks import NO_LEAD

