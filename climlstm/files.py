@@ -1,7 +1,6 @@
 """Files and folders that appear whole or not at all, and one lock for what only one may write."""
 
 import fcntl
-import glob
 import logging
 import os
 import shutil
@@ -75,13 +74,13 @@ def claim_folder(parent: Path, prefix: str) -> tuple[Path, int]:
 
     Folders of the same prefix whose process has ended are deleted first.
     """
-    for left in parent.glob(f"{glob.escape(prefix)}*"):
+    for left in [name for name in os.listdir(parent) if name.startswith(prefix)]:
         try:
-            handle = _lock(left / OWNER, wait=False)
+            handle = _lock(parent / left / OWNER, wait=False)
         except OSError:  # in use, or deleted by another process just now
             continue
         if handle is not None:
-            shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(parent / left, ignore_errors=True)
             os.close(handle)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
