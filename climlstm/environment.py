@@ -1,4 +1,4 @@
-"""What a run ran on: versions, the state of the code, hardware; for the record."""
+"""Versions, hardware and the state of the code that a run has; and whether it has enough."""
 
 import functools
 import os
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from climlstm.errors import ConfigError
 
 LIBRARIES = ("climlstm", "torch", "numpy", "xarray", "dask", "zarr", "zarrs", "ray")
 
@@ -47,16 +49,43 @@ def hardware() -> dict[str, Any]:
     """Processor, cores that this process may use, memory in GiB, and GPUs by name."""
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": _gpus(),
     }
 
 
+def usable_cores() -> int:
+    """Processor cores that this process may use; all, where the system cannot tell (macOS)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_gpus(wanted: int, asked: str, otherwise: str) -> None:
+    """Raises ConfigError unless PyTorch can use `wanted` GPUs of this machine.
+
+    asked: what asks for them, as the beginning of a sentence: "cluster.gpu is true".
+    otherwise: what to do to run without, as the beginning of a sentence.
+    """
+    import torch
+
+    there = torch.cuda.device_count()
+    if there >= wanted:
+        return
+    found = f"{there} of them" if there else "none"
+    built = "" if torch.backends.cuda.is_built() else ", which was built without CUDA"
+    raise ConfigError(
+        f"{asked}, which takes {wanted} GPU{'s' * (wanted > 1)} on this machine, but PyTorch "
+        f"{torch.__version__}{built}, finds {found}. {otherwise}, or use "
+        f"{'fewer workers or ' * (wanted > 1)}a machine with GPUs."
+    )
+
+
 @functools.lru_cache(maxsize=8)
 def git_state(folder: str) -> str | None:
-    """The commit of the checkout that a folder lies in, with '-dirty' after it where tracked files
-    were changed; None where it lies in none, or git does not answer."""
+    """Commit of the checkout that holds a folder, with '-dirty' after it where tracked files were
+    changed; None outside of a checkout, or where git does not answer."""
     command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         ran = subprocess.run(

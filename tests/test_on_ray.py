@@ -15,8 +15,9 @@ pytest.importorskip("ray", reason="needs climlstm[ray]")
 from climlstm.errors import ConfigError, DataError, PluginError, TrainingError
 from climlstm.model.saving import load_forecaster
 from climlstm.on_ray import training
-from climlstm.on_ray.training import cpu_share, interface_of, train_on_ray
+from climlstm.on_ray.training import cpu_share, train_on_ray
 from climlstm.runs import train_run
+from climlstm.training.group import interface_of
 from climlstm.training.progress import JOURNAL, read_journal
 from climlstm.training.storage import run_folder
 
@@ -27,16 +28,10 @@ def losses(config):
 
 
 def listening():
-    """Addresses at which this process and Ray's take connections.
-
-    Those that train are left out: torch's store, in which workers find each other and which runs
-    nothing, listens everywhere, whatever address it is given.
-    """
+    """Addresses at which this process and Ray's take connections."""
     here = psutil.Process()
     for process in [here, *here.children(recursive=True)]:
         with suppress(psutil.Error):
-            if "RayTrainWorker" in " ".join(process.cmdline()):
-                continue
             for connection in process.net_connections(kind="inet"):
                 if connection.status == psutil.CONN_LISTEN:
                     yield connection.laddr.ip

@@ -314,7 +314,7 @@ class TuneConfig(Section):
     grace: PositiveInt = 1
     """Validations that every trial may have before it can be stopped."""
     reduction: Annotated[float, Field(gt=1)] = 3.0
-    """Of the trials that come to a rung, one in so many goes on."""
+    """Keep the best 1/reduction of the trials at each rung."""
     concurrent: PositiveInt | None = None
     """Trials at once; None: as many as there are CPUs or GPUs."""
 

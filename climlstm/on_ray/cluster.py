@@ -1,14 +1,15 @@
-"""A Ray cluster, reached from here."""
+"""A Ray cluster: reached or started from here, and asked for room and plugins."""
 
 import logging
 import os
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from climlstm import plugins
+from climlstm.environment import usable_cores
 from climlstm.errors import ConfigError, PluginError, missing_extra
 from climlstm.plugins import Plugin
 
@@ -18,35 +19,41 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming d
 try:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from climlstm.on_ray.private import on_loopback
 except ImportError as error:
     raise missing_extra("Working on a Ray cluster", "ray", error) from error
 
 REACH_SECONDS = 10.0
-"""After which a head that does not answer counts as absent."""
+"""Timeout for a connection to the head."""
 
 ANSWER_SECONDS = 60.0
-"""How long a host may take to say which plugins it has: it starts a process, and imports."""
+"""Timeout for a host to list its plugins: it starts a process and imports them."""
+
+Host = Mapping[str, float]
+"""Resources of a host by Ray's names: CPU, GPU, memory."""
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[list[int]]:
-    """Ray while the block lasts; yields the CPUs of each host. A Ray that runs already is used.
+def connected(address: str | None) -> Iterator[list[Host]]:
+    """Connect to Ray for the block; yields the resources of each host.
+
+    A Ray to which this process is connected already is used.
 
     address: of a running cluster ('auto', or 'host:port'); None: a local Ray, for this block only.
     Raises ConfigError where no cluster answers.
     """
     if ray.is_initialized():
-        yield _cpus_of_hosts()
-        return
-    if address is None:
-        with _local() as settings, _session(address, **settings, log_to_driver=False) as cpus:
-            yield cpus
+        yield _hosts()
+    elif address is None:
+        with _local() as settings, _session(address, **settings, log_to_driver=False) as hosts:
+            yield hosts
     else:
         _check_reachable(address)
-        with _session(address, address=address) as cpus:
-            yield cpus
+        with _session(address, address=address) as hosts:
+            yield hosts
 
 
 @contextmanager
@@ -59,7 +66,7 @@ def _local() -> Iterator[dict[str, Any]]:
     ) as folder:
         yield {
             "address": "local",
-            "num_cpus": len(os.sched_getaffinity(0)),
+            "num_cpus": usable_cores(),
             "include_dashboard": False,
             "object_store_memory": 100_000_000,  # bytes; little is put there
             "_temp_dir": folder,
@@ -67,9 +74,9 @@ def _local() -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _session(shown: str | None, **settings: Any) -> Iterator[list[int]]:
+def _session(shown: str | None, **settings: Any) -> Iterator[list[Host]]:
     try:
-        with _on_loopback() if shown is None else nullcontext():
+        with on_loopback() if shown is None else nullcontext():
             ray.init(logging_level=logging.ERROR, **settings)
     except Exception as error:  # Ray raises plain ones, too, where its processes do not start
         if shown is None:
@@ -79,15 +86,60 @@ def _session(shown: str | None, **settings: Any) -> Iterator[list[int]]:
             ) from error
         if not isinstance(error, ConnectionError | RuntimeError | ValueError):
             raise
-        raise ConfigError(
-            f"No Ray cluster answers at '{shown}': {error}. Start one with 'ray start --head', "
-            "or leave --address out to use this machine only. One that wants a token, as 'ray "
-            "start' says where it does, needs RAY_AUTH_MODE=token here, too."
-        ) from error
+        raise _no_cluster(shown, error) from error
     try:
-        yield _cpus_of_hosts()
+        yield _hosts()
     finally:
         ray.shutdown()
+
+
+def _no_cluster(address: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"No Ray cluster answers at '{address}': {error}. Start one with 'ray start --head', or "
+        "leave --address out to use this machine only. One that wants a token, as 'ray start' "
+        "says where it does, needs RAY_AUTH_MODE=token here, too."
+    )
+
+
+def _check_reachable(address: str) -> None:
+    """Raises ConfigError where nothing listens; Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:
+        return  # 'auto': Ray knows where to look
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _hosts() -> list[Host]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def check_room(
+    hosts: Sequence[Host], each: Mapping[str, float], count: int, *, asked: str, may_grow: bool
+) -> None:
+    """Check that `count` processes find room; Ray would wait for it, without a word and an end.
+
+    each: CPUs or GPUs of one process, which lie on one host.
+    asked: what asks for them, as the beginning of a sentence: "cluster.workers is 2".
+    may_grow: whether hosts may join; too little room is then a warning.
+    Raises ConfigError otherwise.
+    """
+    for resource, amount in each.items():
+        there = [host.get(resource, 0) for host in hosts]
+        if sum(int(n // amount) for n in there) >= count:
+            continue
+        message = (
+            f"{asked}, which takes {count} x {amount:g} {resource} (each on one host), but Ray has "
+            f"{' + '.join(f'{n:g}' for n in there)} {resource} on {len(hosts)} hosts."
+        )
+        if not may_grow:
+            advice = "set cluster.gpu=false, " if resource == "GPU" else ""
+            raise ConfigError(
+                f"{message} Ask for less, {advice}or give the --address of a larger cluster."
+            )
+        logger.warning("%s Waiting for hosts to join; Ctrl-C or SIGTERM ends it.", message)
 
 
 def check_hosts(used: Sequence[Plugin]) -> None:
@@ -114,7 +166,7 @@ def check_hosts(used: Sequence[Plugin]) -> None:
 
 
 def refuse_if(wrong: Sequence[str]) -> None:
-    """Raises PluginError where there is anything wrong with hosts, each message with its host."""
+    """Raises PluginError where hosts lack plugins; each message names its host."""
     if wrong:
         listed = "\n".join(f"- {message}" for message in wrong)
         raise PluginError(
@@ -125,43 +177,5 @@ def refuse_if(wrong: Sequence[str]) -> None:
 
 
 def differences(used: Sequence[Plugin]) -> list[str]:
-    """What of a run's plugins is missing here, or has another version; best empty."""
+    """Plugins of a run that are missing here or have another version, one message each."""
     return plugins.missing(used) + plugins.changed(used)
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """A Ray that is started meanwhile listens on 127.0.0.1 alone: its ports run what they are sent.
-
-    Ray has no argument for it, but does so where it is told to make no clusters. Its processes read
-    the environment, and this one has read it when Ray was imported.
-    """
-    name, constants = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", ray._private.ray_constants
-    before = os.environ.get(name), constants.ENABLE_RAY_CLUSTER
-    os.environ[name], constants.ENABLE_RAY_CLUSTER = "0", False
-    try:
-        yield
-    finally:
-        constants.ENABLE_RAY_CLUSTER = before[1]
-        if before[0] is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before[0]
-
-
-def _cpus_of_hosts() -> list[int]:
-    return [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-
-
-def _check_reachable(address: str) -> None:
-    """Raises ConfigError where nothing listens; Ray itself would try for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon:
-        return  # 'auto': Ray knows where to look
-    try:
-        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"No Ray cluster answers at '{address}': {error}. Start one with 'ray start --head', "
-            "or leave --address out to use this machine only."
-        ) from error

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from climlstm.errors import ClusterError
-from climlstm.on_ray.cluster import connected, ray
+from climlstm.on_ray.cluster import check_room, connected, ray
 
 RETRIES = 5
 """New attempts at a task whose process or host was lost, or whose storage failed for a while."""
@@ -27,8 +27,11 @@ def tasks(address: str | None, *, gpu: bool = False) -> Iterator["RayExecutor"]:
     gpu: each task has a GPU instead of a CPU.
     Raises ConfigError where no cluster answers.
     """
-    with connected(address) as cpus:
-        executor = RayExecutor(gpu=gpu, workers=sum(cpus))
+    with connected(address) as hosts:
+        each = {"GPU" if gpu else "CPU": 1.0}
+        asked = "--gpu was given" if gpu else "Work is to be spread over the cluster"
+        check_room(hosts, each, 1, asked=asked, may_grow=address is not None)
+        executor = RayExecutor(gpu=gpu, workers=int(sum(host.get("CPU", 0) for host in hosts)))
         try:
             yield executor
         finally:

@@ -8,27 +8,35 @@ import logging
 import os
 import socket
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-import psutil
 import yaml
 
 from climlstm import errors
 from climlstm.config import Config, dump_config, parse_config, used_plugins
 from climlstm.errors import (
     ClimLSTMError,
-    ConfigError,
     DataError,
     StorageError,
     TrainingError,
     missing_extra,
 )
-from climlstm.on_ray.cluster import check_hosts, connected, differences, refuse_if
+from climlstm.on_ray.cluster import (
+    Host,
+    check_hosts,
+    check_room,
+    connected,
+    differences,
+    refuse_if,
+)
 from climlstm.on_ray.metrics import gauges
-from climlstm.on_ray.stopping import heard_wish, held_wish, run_until_stopped
+from climlstm.on_ray.private import expire_claims, is_host_going
+from climlstm.on_ray.stopping import pending, received, run_until_stopped
 from climlstm.plugins import Plugin
+from climlstm.training.group import join_group, leave_group
 from climlstm.training.loop import STOPPED, prepare_training, stopped_as_asked
 from climlstm.training.parallel import workers
 from climlstm.training.progress import Observe, following
@@ -43,23 +51,21 @@ try:
     import ray
     import ray.train
     from pyarrow.fs import FSSpecHandler, PyFileSystem
+    from ray.train.backend import Backend
     from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.train.v2._internal.execution.context import get_train_context
-    from ray.train.v2._internal.execution.scaling_policy import autoscaling_coordinator_client
 except ImportError as error:
     raise missing_extra("Training under Ray", "ray", error) from error
 
-# A driver that is killed outright leaves its controller's claim on places for workers, because of
-# which the next one sees none free: Ray keeps a claim for 180 s and renews it every 20. The
-# controller imports this module, too.
-autoscaling_coordinator_client.AUTOSCALING_REQUESTS_EXPIRE_TIME_S = 20
-autoscaling_coordinator_client.AUTOSCALING_REQUESTS_INTERVAL_S = 5
+expire_claims(seconds=20)  # here, because the controller imports this module, too
 
 HOST_GOES = "a host is to go"
-"""Why a training ends before its end, to go on elsewhere."""
+"""Reason for which a training ends early, to go on on other hosts."""
 
 SECONDS_BETWEEN_RESIZES = 30.0
-"""After which a run with a range of workers looks whether hosts have joined."""
+"""Pause between two looks whether hosts have joined, in a run with a range of workers."""
+
+SECONDS_TO_LEAVE = 5.0
+"""Timeout for workers to leave their process group; one that hangs never does."""
 
 logger = logging.getLogger(__name__)
 
@@ -78,12 +84,12 @@ def train_on_ray(
     Raises what `train` raises, and TrainingError where workers are lost more often than
     `cluster.max_failures`.
     """
-    with opened_run(config) as storage, connected(address) as cpus:
-        if address is not None or len(cpus) > 1:
+    with opened_run(config) as storage, connected(address) as hosts:
+        if address is not None or len(hosts) > 1:
             check_hosts(used_plugins(config))
         interval_s = 5.0 if isinstance(storage, ObjectStorage) else 0.5
         with following(storage.journal, observe or (lambda record: None), interval_s=interval_s):
-            scaling = _scaling(config, cpus, may_grow=address is not None)
+            scaling = _scaling(config, hosts, may_grow=address is not None)
             _fit_to_the_end(config, scaling, storage)
 
 
@@ -114,68 +120,75 @@ def _fit(config: Config, scaling: ray.train.ScalingConfig, storage: RunStorage) 
     timeout_s = int(config.cluster.timeout.total_seconds())
     # Ray reads it where it starts the controller: a worker that does not even answer is lost, too.
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(timeout_s)
-    with held_wish() as wish:
+    with pending() as request:
         trainer = TorchTrainer(
             _train_worker,  # type: ignore[arg-type]
             train_loop_config={
                 "config": dump_config(config),
                 "used": used_plugins(config),
                 "gpu": config.cluster.gpu,
-                "wish": wish,
+                "stop": request,
             },
-            torch_config=PinnedTorchConfig(timeout_s=timeout_s),
+            torch_config=GroupConfig(timeout_s=timeout_s),
             scaling_config=scaling,
             run_config=_run_config(config, storage),
         )
-        return run_until_stopped(trainer.fit, wish).return_value  # type: ignore[attr-defined]
+        return run_until_stopped(trainer.fit, request).return_value  # type: ignore[attr-defined]
 
 
-class _PinnedBackend(TorchConfig().backend_cls):  # type: ignore[misc]
-    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
-        worker_group.execute(_pin_interface)
-        super().on_start(worker_group, backend_config)
+class _Group(Backend):
+    """Joins the workers in a process group, if there are several, as `join_group` does.
 
-    def on_shutdown(self, worker_group: Any, backend_config: TorchConfig) -> None:
-        # A worker that hangs does not leave the group either; Ray would wait 30 s for it.
-        os.environ.setdefault("TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S", "5")
-        super().on_shutdown(worker_group, backend_config)
+    Ray's own backend opens torch's store on all interfaces, for a single worker, too.
+    """
+
+    share_cuda_visible_devices = True  # as in Ray's own: LOCAL_RANK chooses among a host's GPUs
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        address, port = worker_group.execute_single(0, _address_and_port)
+        timeout = timedelta(seconds=backend_config.timeout_s)
+        gpu = worker_group.get_resources_per_worker().get("GPU", 0) > 0
+        worker_group.execute(_join, address=address, port=port, gpu=gpu, timeout=timeout)
+
+    def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
+        with suppress(ray.exceptions.GetTimeoutError):
+            ray.get(worker_group.execute_async(leave_group), timeout=SECONDS_TO_LEAVE)
 
 
 @dataclass
-class PinnedTorchConfig(TorchConfig):
-    """A process group over the network interfaces that carry the cluster itself.
-
-    Left alone, gloo takes the address that the host's name resolves to, which may be 127.0.0.1,
-    and NCCL the first interface. Names of interfaces differ between hosts, so each worker looks.
-    """
+class GroupConfig(TorchConfig):
+    """Ray's settings for torch, with a process group of our own."""
 
     @property
     def backend_cls(self) -> type:
-        return _PinnedBackend
+        return _Group
 
 
-def _pin_interface() -> None:
-    """Tell gloo and NCCL, in this process, which interface has the address that Ray uses."""
-    interface = interface_of(ray.util.get_node_ip_address())
-    if interface is None:
-        logger.warning("no interface has Ray's address; gloo and NCCL choose one themselves")
-        return
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
-    os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={interface}")  # '=': not each that begins so
+def _address_and_port() -> tuple[str, int]:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return ray.util.get_node_ip_address(), probe.getsockname()[1]
 
 
-def interface_of(address: str) -> str | None:
-    """Name of the network interface of this host that has an IP address, if any has."""
-    for name, addresses in psutil.net_if_addrs().items():
-        if address in (a.address.partition("%")[0] for a in addresses):
-            return name
-    return None
+def _join(address: str, port: int, *, gpu: bool, timeout: timedelta) -> None:
+    """Set the environment that torchrun would set, and start the process group."""
+    worker = ray.train.get_context()
+    os.environ |= {
+        "LOCAL_RANK": str(worker.get_local_rank()),
+        "LOCAL_WORLD_SIZE": str(worker.get_local_world_size()),
+        "RANK": str(worker.get_world_rank()),
+        "WORLD_SIZE": str(worker.get_world_size()),
+        "MASTER_ADDR": address,
+        "MASTER_PORT": str(port),
+    }
+    if worker.get_world_size() > 1:
+        join_group(gpu=gpu, address=ray.util.get_node_ip_address(), timeout=timeout)
 
 
 def _train_worker(settings: dict[str, Any]) -> dict[str, str]:
-    """What each worker does; Ray has already joined them in a process group.
+    """Train in one worker; Ray has already joined it with the others in a process group.
 
-    What the user must put right is returned: raised, it would be tried again in vain.
+    An error that the user must put right is returned: raised, it would be tried again in vain.
     """
     with ExitStack() as stack:
         try:
@@ -188,12 +201,12 @@ def _train_worker(settings: dict[str, Any]) -> dict[str, str]:
                     storage,
                     resume_from=storage.latest(),
                     observe=gauges(config.name),
-                    leave=_host_goes,
+                    leave=lambda: HOST_GOES if is_host_going() else None,
                 )
             )
         except ClimLSTMError as error:
             return _refusal(error)
-        stop = stack.enter_context(heard_wish(settings["wish"]))
+        stop = stack.enter_context(received(settings["stop"]))
         try:
             return {"reason": training.run(stop)}
         except (StorageError, TrainingError) as error:  # all workers have agreed on it
@@ -219,35 +232,26 @@ def _refusal(error: ClimLSTMError) -> dict[str, str]:
     return {"error": type(error).__name__, "message": str(error)}
 
 
-def _host_goes() -> str | None:
-    """Why to end, where Ray has been told that a host of the workers is to go (a spot machine's).
-
-    Ray's public `get_preemption_info` waits for all workers; our loop has them agree already.
-    """
-    goes = get_train_context().preemption_context.preemption_info
-    return HOST_GOES if goes else None
-
-
-def _scaling(config: Config, cpus: list[int], *, may_grow: bool) -> ray.train.ScalingConfig:
+def _scaling(config: Config, hosts: Sequence[Host], *, may_grow: bool) -> ray.train.ScalingConfig:
     """Workers, each with its GPU or its share of the CPUs.
 
-    cpus: of each host.
     may_grow: whether hosts may join, so that workers for which there is no room yet can wait.
+    Raises ConfigError where there is no room.
     """
-    wanted = config.cluster.workers
+    wanted, gpu = config.cluster.workers, config.cluster.gpu
     fewest, most = (wanted, wanted) if isinstance(wanted, int) else wanted
-    if not config.cluster.gpu and fewest > sum(cpus):
-        message = (
-            f"cluster.workers is {fewest}, but Ray has {sum(cpus)} CPUs and each worker needs one."
-        )
-        if not may_grow:
-            raise ConfigError(f"{message} Use fewer workers, or a larger cluster.")
-        logger.warning("%s Waiting for hosts to join.", message)
-    each = {"GPU": 1} if config.cluster.gpu else {"CPU": cpu_share(cpus, most)}
+    check_room(
+        hosts,
+        {"GPU" if gpu else "CPU": 1},
+        fewest,
+        asked=f"cluster.workers is {fewest}" + (" and cluster.gpu true" if gpu else ""),
+        may_grow=may_grow,
+    )
+    cpus = [int(host.get("CPU", 0)) for host in hosts]
     return ray.train.ScalingConfig(
         num_workers=wanted,  # type: ignore[arg-type]
-        use_gpu=config.cluster.gpu,
-        resources_per_worker=each,
+        use_gpu=gpu,
+        resources_per_worker={"GPU": 1} if gpu else {"CPU": cpu_share(cpus, most)},
         elastic_resize_monitor_interval_s=SECONDS_BETWEEN_RESIZES,  # type: ignore[call-arg]
     )
 

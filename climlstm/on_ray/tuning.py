@@ -1,20 +1,17 @@
 """Trials of a sweep under Ray Tune, the hopeless ones stopped early.
 
-ASHA (Li et al. 2020, arXiv:1810.05934): at each rung, which is after `grace` validations and then
-`reduction` times as many, a trial goes on only if it is among the best 1 / `reduction` of those
-that have come so far.
+ASHA (Li et al. 2020, arXiv:1810.05934): rungs lie at `grace` validations, `grace * reduction`, and
+so on. At each, a trial goes on only if it is among the best 1 / `reduction` that have reached it.
 
-A trial is one process with one CPU or GPU, and not a Ray Train run of its own: what is learned
-does not depend on the number of workers, and a run within a trial would need a second placement
-group, which Ray frees late or, where no dashboard runs, not at all, so that a sweep waits for ever.
-Checkpoints are the trials' own; Tune only starts and stops.
+A trial is one process with one CPU or GPU, and not a Ray Train run of its own, which would need a
+second placement group: Ray frees that late or, without a dashboard, never, and the sweep hangs.
+Results do not depend on the number of workers. Trials keep their own checkpoints; Tune only starts
+and stops them.
 """
 
 import logging
 import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +19,10 @@ import yaml
 
 from climlstm.config import Config, Range, TuneConfig, dump_config, parse_config
 from climlstm.errors import ClimLSTMError, ConfigError, missing_extra
-from climlstm.on_ray.cluster import connected
+from climlstm.files import write_text
+from climlstm.on_ray.cluster import check_room, connected
 from climlstm.training.loop import train
-from climlstm.training.progress import Record
+from climlstm.training.progress import Record, following
 from climlstm.training.storage import opened_run
 from climlstm.training.tuning import (
     FAILED,
@@ -50,8 +48,8 @@ try:
 except ImportError as error:
     raise missing_extra("Tuning", "ray", error) from error
 
-MOST_VALIDATIONS = 10**6
-"""Of a trial: ASHA's last rung; how long a trial is, its run file says."""
+MAX_VALIDATIONS = 10**6
+"""ASHA's last rung, out of reach: the run file says how long a trial is."""
 
 SECONDS_BETWEEN_LOOKS = 2.0
 
@@ -59,9 +57,9 @@ logger = logging.getLogger(__name__)
 
 
 class RememberingASHA(AsyncHyperBandScheduler):
-    """ASHA that still knows, in a sweep that goes on, how the trials that have ended did.
+    """ASHA that knows the results of ended trials in a resumed sweep.
 
-    Tune restores trials, but of its schedulers nothing (2.60).
+    Tune restores trials, but not the state of schedulers (2.60).
     """
 
     def __init__(self, folder: Path, **settings: Any) -> None:
@@ -69,7 +67,7 @@ class RememberingASHA(AsyncHyperBandScheduler):
         self._folder = folder
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """A new trial, or one that was restored."""
+        """Take in a new trial, or a restored one with its results."""
         super().on_trial_add(tune_controller, trial)
         if trial.status == Trial.TERMINATED:
             for result in _results(self._folder / _name(_index(trial.trial_id))):
@@ -88,9 +86,9 @@ def tune_on_ray(
     resume: go on with a sweep that was broken off; trials that had begun go on from their last
         checkpoints.
     address: of a running cluster ('auto', or 'host:port'); None: this machine.
-    say: is told of each validation.
-    Raises ConfigError where the section is missing or wrong, or the sweep exists and is not to be
-    resumed; TrainingError where every trial failed.
+    say: called with a line for each validation.
+    Raises ConfigError where the section is missing or wrong, the sweep exists and is not to be
+    resumed, or a trial finds no room on this machine; TrainingError where every trial failed.
     """
     space = space_of(config)
     folder = sweep_folder(config)
@@ -101,7 +99,21 @@ def tune_on_ray(
             "name."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    with connected(address), _told(folder, say):
+    each = _resources(config)
+    asked = "cluster.gpu is true" if "GPU" in each else f"training.threads is {each['CPU']:g}"
+
+    def read() -> list[Record]:
+        return [
+            {"trial": place.name, "number": number, "loss": record["valid_loss"]}
+            for place in sorted(folder.glob("trial-*"))
+            for number, record in enumerate(validations(place), start=1)
+        ]
+
+    def observe(record: Record) -> None:
+        say("{trial}  validation {number}: loss {loss:.4f}".format(**record))
+
+    with connected(address) as hosts, following(read, observe, interval_s=SECONDS_BETWEEN_LOOKS):
+        check_room(hosts, each, 1, asked=asked, may_grow=address is not None)
         if tune.Tuner.can_restore(str(state)):
             tuner = tune.Tuner.restore(
                 str(state), trainable=_trial, resume_unfinished=True, resume_errored=True
@@ -119,11 +131,8 @@ def tune_on_ray(
 def _new(config: Config, space: TuneConfig, folder: Path) -> tune.Tuner:
     grid = is_grid(space)
     values = {key: _domain(domain, grid=grid) for key, domain in space.keys.items()}
-    each: dict[str, float] = {"gpu": 1.0}
-    if not config.cluster.gpu:
-        each = {"cpu": float(config.training.threads or 1)}
     return tune.Tuner(
-        tune.with_resources(_trial, each),
+        tune.with_resources(_trial, {k.lower(): n for k, n in _resources(config).items()}),
         param_space={"run": dump_config(config), "values": values},
         tune_config=tune.TuneConfig(
             num_samples=1 if grid else space.trials,
@@ -132,7 +141,7 @@ def _new(config: Config, space: TuneConfig, folder: Path) -> tune.Tuner:
             scheduler=RememberingASHA(
                 folder,
                 time_attr="validations",
-                max_t=MOST_VALIDATIONS,
+                max_t=MAX_VALIDATIONS,
                 grace_period=space.grace,
                 reduction_factor=space.reduction,
             ),
@@ -150,8 +159,13 @@ def _new(config: Config, space: TuneConfig, folder: Path) -> tune.Tuner:
     )
 
 
+def _resources(config: Config) -> dict[str, float]:
+    """Resources of one trial."""
+    return {"GPU": 1.0} if config.cluster.gpu else {"CPU": float(config.training.threads or 1)}
+
+
 def _domain(space: Range | tuple[Any, ...], *, grid: bool) -> Any:
-    """What Tune draws values from."""
+    """Tune's distribution or grid for the values of a key."""
     if not isinstance(space, Range):
         return tune.grid_search(list(space)) if grid else tune.choice(list(space))
     if isinstance(space.low, int) and isinstance(space.high, int):
@@ -164,7 +178,7 @@ def _domain(space: Range | tuple[Any, ...], *, grid: bool) -> Any:
 def _trial(settings: dict[str, Any]) -> None:
     """Train with the values of one trial, from its last checkpoint on, if there is one.
 
-    What no further try would mend is noted, and the trial ends.
+    An error that the user must put right is written to a file, and the trial ends.
     """
     sweep = parse_config(yaml.safe_load(settings["run"]), where="run file")
     number = _index(tune.get_context().get_trial_id())
@@ -181,17 +195,16 @@ def _trial(settings: dict[str, Any]) -> None:
             tune.report(result)
 
     try:
-        report({})  # Tune saves what it knows now and then only: in a sweep that goes on, again
+        report({})  # again in a resumed sweep: Tune saves only now and then
         with opened_run(config) as storage:
             latest = storage.latest()
         train(config, resume_from=latest, report=report)
     except ClimLSTMError as error:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / FAILED).write_text(str(error), encoding="utf-8")
+        write_text(folder / FAILED, str(error))
 
 
 def _results(folder: Path) -> list[dict[str, Any]]:
-    """What Tune is told of the validations of a trial."""
+    """Validations of a trial, as Tune takes them."""
     return [
         {"valid_loss": record["valid_loss"], "validations": number}
         for number, record in enumerate(validations(folder), start=1)
@@ -199,44 +212,14 @@ def _results(folder: Path) -> list[dict[str, Any]]:
 
 
 def _name(number: int) -> str:
-    """Of the folder of a trial."""
+    """Name of a trial's folder."""
     return f"trial-{number:03d}"
 
 
 def _index(trial_id: str) -> int:
-    """Number of a trial: Tune's ids end in it."""
+    """Number of a trial, in which Tune's ids end."""
     return int(trial_id.rsplit("_", 1)[1])
 
 
 def _number(path: str) -> int:
     return int(Path(path).name.rsplit("-", 1)[1])
-
-
-@contextmanager
-def _told(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """While the block runs, say what the trials write into their records."""
-    stop = threading.Event()
-    known = _told_so_far(folder)
-
-    def watch() -> None:
-        ended = False
-        while not ended:
-            ended = stop.wait(SECONDS_BETWEEN_LOOKS)
-            for name, (number, record) in _told_so_far(folder).items():
-                if number > known.get(name, (0, record))[0]:
-                    known[name] = (number, record)
-                    say(f"{name}  validation {number}: loss {record['valid_loss']:.4f}")
-
-    thread = threading.Thread(target=watch, name="climlstm-tune", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _told_so_far(folder: Path) -> dict[str, tuple[int, Record]]:
-    """Of each trial, how many validations it has, and the last of them."""
-    found = {place.name: validations(place) for place in sorted(folder.glob("trial-*"))}
-    return {name: (len(records), records[-1]) for name, records in found.items() if records}

@@ -9,6 +9,7 @@ import pandas as pd
 
 from climlstm.config import Config, DataConfig, ForecastConfig
 from climlstm.data.run_data import RunData, open_cube
+from climlstm.environment import check_gpus
 from climlstm.errors import ConfigError
 from climlstm.files import lock
 from climlstm.forecasting import (
@@ -52,6 +53,8 @@ def forecast_run(
     """
     import torch
 
+    if gpu and address is None:
+        check_gpus(1, "--gpu was given", "Leave it out")
     config = trained.config
     asked = {"members": members, "seed": seed}
     chosen = config.forecast.model_copy(update={k: v for k, v in asked.items() if v is not None})

@@ -1,7 +1,7 @@
 """Which of how many workers this process is, and what they do together.
 
-The only room with torch.distributed. One process, `torchrun` and Ray Train all end up here: who
-started the process group does not matter.
+The only place with torch.distributed beside group.py. One process, `torchrun` and Ray Train all
+end up here: who started the process group does not matter.
 """
 
 import inspect
@@ -18,6 +18,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
+
+from climlstm.environment import check_gpus
+from climlstm.training.group import join_group, leave_group
 
 T = TypeVar("T")
 
@@ -161,15 +164,21 @@ class Stopwatch:
 
 @contextmanager
 def workers(*, gpu: bool) -> Iterator[Workers]:
-    """This process among its workers; a process group that `torchrun` asks for is started here."""
+    """This process among its workers; a process group that `torchrun` asks for is started here.
+
+    Raises ConfigError where a GPU is asked for and there is none, or fewer than workers.
+    """
     started = not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if gpu:  # Ray has given each worker its own
+        wanted = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if started else 1
+        check_gpus(wanted, "cluster.gpu is true", "Set cluster.gpu=false")
     if started:
-        dist.init_process_group("nccl" if gpu else "gloo")
+        join_group(gpu=gpu)
     try:
         yield _this_worker(gpu)
     finally:
         if started:
-            dist.destroy_process_group()
+            leave_group()
 
 
 def _this_worker(gpu: bool) -> Workers:
@@ -177,8 +186,8 @@ def _this_worker(gpu: bool) -> Workers:
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cpu")
     if gpu:
-        # Ray shows each worker its own GPUs only; torchrun shows all of them to every worker.
-        device = torch.device("cuda", local_rank % max(torch.cuda.device_count(), 1))
+        # torchrun shows all GPUs to every worker, Ray perhaps its own only.
+        device = torch.device("cuda", local_rank % torch.cuda.device_count())
         torch.cuda.set_device(device)
     return Workers(
         rank=dist.get_rank() if together else 0,
