@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from climlstm import plugins
-from climlstm.environment import usable_cores
+from climlstm.environment import check_gpus, usable_cores
 from climlstm.errors import ConfigError, PluginError, missing_extra
 from climlstm.plugins import Plugin
 
@@ -37,17 +37,19 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[list[Host]]:
+def connected(address: str | None, *, gpus: int = 0) -> Iterator[list[Host]]:
     """Connect to Ray for the block; yields the resources of each host.
 
     A Ray to which this process is connected already is used.
 
     address: of a running cluster ('auto', or 'host:port'); None: a local Ray, for this block only.
-    Raises ConfigError where no cluster answers.
+    gpus: that a local Ray has to have.
+    Raises ConfigError where no cluster answers, or a local one would lack GPUs.
     """
     if ray.is_initialized():
         yield _hosts()
     elif address is None:
+        check_gpus(gpus, "cluster.gpu is true", "Set cluster.gpu=false")
         with _local() as settings, _session(address, **settings, log_to_driver=False) as hosts:
             yield hosts
     else:
@@ -130,9 +132,10 @@ def check_room(
         there = [host.get(resource, 0) for host in hosts]
         if sum(int(n // amount) for n in there) >= count:
             continue
+        beside = f", {amount:g} on one host" if amount > 1 else ""
         message = (
-            f"{asked}, which takes {count} x {amount:g} {resource} (each on one host), but Ray has "
-            f"{' + '.join(f'{n:g}' for n in there)} {resource} on {len(hosts)} hosts."
+            f"{asked}, which takes {count * amount:g} {resource}s{beside}, but Ray has "
+            f"{' + '.join(f'{n:g}' for n in there)} on {len(hosts)} host{'s' * (len(hosts) != 1)}."
         )
         if not may_grow:
             advice = "set cluster.gpu=false, " if resource == "GPU" else ""

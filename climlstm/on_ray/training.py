@@ -84,12 +84,13 @@ def train_on_ray(
     Raises what `train` raises, and TrainingError where workers are lost more often than
     `cluster.max_failures`.
     """
-    with opened_run(config) as storage, connected(address) as hosts:
+    gpus = _range(config)[0] if config.cluster.gpu else 0
+    with opened_run(config) as storage, connected(address, gpus=gpus) as hosts:
+        scaling = _scaling(config, hosts, may_grow=address is not None)
         if address is not None or len(hosts) > 1:
             check_hosts(used_plugins(config))
         interval_s = 5.0 if isinstance(storage, ObjectStorage) else 0.5
         with following(storage.journal, observe or (lambda record: None), interval_s=interval_s):
-            scaling = _scaling(config, hosts, may_grow=address is not None)
             _fit_to_the_end(config, scaling, storage)
 
 
@@ -232,14 +233,19 @@ def _refusal(error: ClimLSTMError) -> dict[str, str]:
     return {"error": type(error).__name__, "message": str(error)}
 
 
+def _range(config: Config) -> tuple[int, int]:
+    """Fewest and most workers of a run."""
+    wanted = config.cluster.workers
+    return (wanted, wanted) if isinstance(wanted, int) else wanted
+
+
 def _scaling(config: Config, hosts: Sequence[Host], *, may_grow: bool) -> ray.train.ScalingConfig:
     """Workers, each with its GPU or its share of the CPUs.
 
     may_grow: whether hosts may join, so that workers for which there is no room yet can wait.
     Raises ConfigError where there is no room.
     """
-    wanted, gpu = config.cluster.workers, config.cluster.gpu
-    fewest, most = (wanted, wanted) if isinstance(wanted, int) else wanted
+    gpu, (fewest, most) = config.cluster.gpu, _range(config)
     check_room(
         hosts,
         {"GPU" if gpu else "CPU": 1},
@@ -249,7 +255,7 @@ def _scaling(config: Config, hosts: Sequence[Host], *, may_grow: bool) -> ray.tr
     )
     cpus = [int(host.get("CPU", 0)) for host in hosts]
     return ray.train.ScalingConfig(
-        num_workers=wanted,  # type: ignore[arg-type]
+        num_workers=config.cluster.workers,  # type: ignore[arg-type]
         use_gpu=gpu,
         resources_per_worker={"GPU": 1} if gpu else {"CPU": cpu_share(cpus, most)},
         elastic_resize_monitor_interval_s=SECONDS_BETWEEN_RESIZES,  # type: ignore[call-arg]

@@ -112,7 +112,10 @@ def tune_on_ray(
     def observe(record: Record) -> None:
         say("{trial}  validation {number}: loss {loss:.4f}".format(**record))
 
-    with connected(address) as hosts, following(read, observe, interval_s=SECONDS_BETWEEN_LOOKS):
+    with (
+        connected(address, gpus=int(each.get("GPU", 0))) as hosts,
+        following(read, observe, interval_s=SECONDS_BETWEEN_LOOKS),
+    ):
         check_room(hosts, each, 1, asked=asked, may_grow=address is not None)
         if tune.Tuner.can_restore(str(state)):
             tuner = tune.Tuner.restore(
