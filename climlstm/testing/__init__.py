@@ -1,4 +1,4 @@
-"""What every plugin must do, as tests to subclass, and as checks that need no test runner.
+"""Tests that every plugin must pass: subclass them, or run them without a test runner.
 
     import climlstm.testing
 

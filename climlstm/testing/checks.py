@@ -1,4 +1,4 @@
-"""The ground of the conformance kit: how checks are written, run and reported."""
+"""How checks of plugins are written, run and reported."""
 
 import functools
 import importlib
@@ -10,9 +10,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from climlstm import plugins
-from climlstm.errors import ClimLSTMError
 from climlstm.plugins import SINGULAR, Kind
 from climlstm.plugins.options import field_names
+
+TESTS: dict[Kind, str] = {
+    "variables": "VariableTests",
+    "losses": "LossTests",
+    "evaluators": "EvaluatorTests",
+    "models": "ModelTests",
+}
 
 
 class Conformance:
@@ -39,12 +45,12 @@ def _expected_to_fail(check: Callable[[Any], None], reason: str) -> Callable[[An
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one check."""
+    """Result of one check."""
 
     name: str
-    """The method: `test_zero_at_truth`."""
+    """Name of the method: `test_zero_at_truth`."""
     what: str
-    """What is promised, in a line."""
+    """The promise that was checked, in a line."""
     state: Literal["passed", "failed", "skipped"]
     reason: str = ""
 
@@ -74,53 +80,41 @@ def check(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> li
 
     Raises PluginError where it cannot be loaded, or not be made with these options.
     """
+    tests = getattr(importlib.import_module(f"climlstm.testing.{kind}"), TESTS[kind])
     chosen = dict(options or {})
     if kind == "variables":
-        return run(_tests(kind), variable=plugins.load(kind, name))
+        return run(tests, variable=plugins.load(kind, name))
     if kind == "models":
         checked = plugins.check_options(kind, name, chosen)
-        return run(_tests(kind), network=plugins.load(kind, name), options=checked)
-    return run(_tests(kind), **{SINGULAR[kind]: plugins.create(kind, name, chosen)})
-
-
-def _tests(kind: Kind) -> type[Conformance]:
-    found = getattr(importlib.import_module(f"climlstm.testing.{kind}"), TESTS[kind])
-    assert issubclass(found, Conformance)
-    return found
-
-
-TESTS: dict[Kind, str] = {
-    "variables": "VariableTests",
-    "losses": "LossTests",
-    "evaluators": "EvaluatorTests",
-    "models": "ModelTests",
-}
+        return run(tests, network=plugins.load(kind, name), options=checked)
+    return run(tests, **{SINGULAR[kind]: plugins.create(kind, name, chosen)})
 
 
 def expect(condition: object, message: str) -> None:
-    """Like assert, but never optimised away, and with a message for the plugin's author."""
+    """Raise AssertionError with a message for the plugin's author; unlike assert, in every mode."""
     if not condition:
         raise AssertionError(message)
 
 
+def expect_version(subject: Any) -> None:
+    """Fail where a plugin was written for another version of the interface."""
+    version = getattr(subject, "api_version", plugins.API_VERSION)
+    ours = plugins.API_VERSION
+    expect(version == ours, f"api_version is {version!r}, but this climlstm has {ours}")
+
+
 def expect_options(subject: type) -> None:
-    """Options must be a dataclass or pydantic model, else a run file cannot be validated."""
-    schema = getattr(subject, "Options", subject)
-    known = field_names(schema)
+    """Fail where options are no fields of a dataclass, so that no run file could be validated."""
     expect(
-        known is not None,
+        field_names(getattr(subject, "Options", subject)) is not None,
         f"{subject.__name__} is neither a dataclass nor has one called 'Options': make it a frozen "
         "dataclass whose fields are its options",
     )
-    version = getattr(subject, "api_version", plugins.API_VERSION)
-    expect(
-        version == plugins.API_VERSION,
-        f"api_version is {version!r}, but this climlstm has {plugins.API_VERSION}",
-    )
+    expect_version(subject)
 
 
 def pickled(subject: Any) -> Any:
-    """What comes out on another worker."""
+    """The copy that another worker gets."""
     try:
         return pickle.loads(pickle.dumps(subject))
     except Exception as error:
@@ -129,12 +123,3 @@ def pickled(subject: Any) -> Any:
             "worker can have it. Define it at the top of a module and keep lambdas out of its "
             "fields"
         ) from error
-
-
-def refuses(call: Callable[[], object]) -> str | None:
-    """The message of the error that a call raises, or None."""
-    try:
-        call()
-    except (ClimLSTMError, KeyError, ValueError, TypeError, AttributeError) as error:
-        return f"{type(error).__name__}: {error}"
-    return None

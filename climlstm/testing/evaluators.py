@@ -5,8 +5,9 @@ import os
 import sys
 import tempfile
 import unittest
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ import xarray as xr
 
 from climlstm.errors import PluginError
 from climlstm.evaluation.cases import PAST
-from climlstm.evaluation.evaluate import Evaluation, evaluate
+from climlstm.evaluation.evaluate import evaluate
 from climlstm.evaluation.regions import region_weights
 from climlstm.plugins import NEEDS, Evaluator
 from climlstm.plugins.channels import channel
@@ -27,11 +28,15 @@ LATITUDE = np.linspace(78.75, -78.75, 15)
 LONGITUDE = np.arange(0, 360, 11.25)
 STEP = np.timedelta64(6, "h")
 START = np.datetime64("2020-01-01", "us")
-ROUNDING = {"rtol": 1e-5, "atol": 1e-7}
+LEADS = np.arange(1, 4) * STEP
+KEYS = ["variable", "level", "lead_time", "region", "metric", "model"]
+
+Weather = tuple[xr.Dataset, xr.Dataset]
+"""Four forecasts of three leads, and the cube with their truth."""
 
 
 class EvaluatorTests(Conformance):
-    """What an evaluator promises; set `evaluator` to one, made with its options."""
+    """Promises of an evaluator; set `evaluator` to one, made with its options."""
 
     evaluator: ClassVar[Evaluator]
     members: ClassVar[int] = 3
@@ -41,111 +46,80 @@ class EvaluatorTests(Conformance):
         """Its options are the fields of a dataclass; what it requires and needs can be had."""
         expect_options(type(self.evaluator))
         expect(isinstance(self.evaluator.requires, tuple), "'requires' is not a tuple of channels")
-        unknown = set(_needs(self.evaluator)) - set(NEEDS)
+        unknown = set(self._needs) - set(NEEDS)
         expect(not unknown, f"'needs' names {sorted(unknown)}; there are {', '.join(NEEDS)}")
 
     def test_tidy_tables(self) -> None:
         """Scores, one row each, with numbers for values; no row twice."""
-        tables = [self._summary(self._evaluate(*weather)) for weather in self._weather()]
+        tables = [self._summary(*weather) for weather in self._weather()]
         expect(any(map(len, tables)), "it has no scores, of single forecasts or of ensembles")
         for table in tables:
-            if len(table) and {"metric", "value"} <= set(table.columns):
-                expect(
-                    pd.api.types.is_numeric_dtype(table["value"]),
-                    f"'value' is {table['value'].dtype}, not a number",
-                )
-                keys = ["variable", "level", "lead_time", "region", "metric", "model"]
-                twice = table[table.duplicated([k for k in keys if k in table])]
-                expect(twice.empty, f"a score is given twice: {twice.head(1).to_dict('records')}")
+            if not len(table) or not {"metric", "value"} <= set(table.columns):
+                continue
+            kind = table["value"].dtype
+            expect(pd.api.types.is_numeric_dtype(kind), f"'value' is {kind}, not a number")
+            twice = table[table.duplicated([k for k in KEYS if k in table])]
+            expect(twice.empty, f"a score is given twice: {twice.head(1).to_dict('records')}")
 
     def test_nothing_to_score(self) -> None:
         """Where no cell is ever observed it neither fails nor invents a score."""
-        forecast, cube = self._single()
-        mask = cube.isel(time=0, drop=True).notnull() & False
-        table = self._evaluate(forecast.where(mask), cube.where(mask), observed=mask).scores
-        value = table["value"].dropna() if len(table) else table["value"]
-        errors = value[~table.loc[value.index, "n"].isin([0])] if len(value) else value
-        expect(errors.empty, f"without a single observed cell it gives {errors.tolist()[:3]}")
+        table = self._masked(slice(None), slice(None))
+        if len(table):
+            invented = table["value"][table["value"].notna() & (table["n"] != 0)].tolist()
+            expect(not invented, f"without a single observed cell it gives {invented[:3]}")
 
     def test_single_lead(self) -> None:
         """One lead time is enough."""
         forecast, cube = self._single()
-        found = self._evaluate(forecast.isel(lead_time=[1]), cube)
-        leads = _leads(self._summary(found))
-        expect(leads <= {np.timedelta64(12, "h")}, f"of a 12 h forecast it scores {leads}")
+        table = self._summary(forecast.isel(lead_time=[1]), cube)
+        leads = set(table["lead_time"].dropna().to_numpy()) if "lead_time" in table else set()
+        expect(leads <= {LEADS[1]}, f"of a 12 h forecast it scores {leads}")
 
     def test_missing_cells(self) -> None:
         """Cells that are never observed (NaN) leave the scores of others standing."""
-        forecast, cube = self._single()
-        mask = xr.ones_like(cube.isel(time=0, drop=True), dtype=bool)
-        for name in mask.data_vars:
-            mask[name][:2, :3] = False
-        whole = self._evaluate(forecast, cube).scores
-        holed = self._evaluate(forecast.where(mask), cube.where(mask), observed=mask).scores
-        keys = ["variable", "level", "lead_time", "region", "metric", "model"]
-        lost = _defined(whole, keys) - _defined(holed, keys)
-        share = len(lost) / max(1, len(_defined(whole, keys)))
+        whole = _defined(self._scores(*self._single()))
+        lost = whole - _defined(self._masked(slice(2), slice(3)))
         expect(
-            share < 0.5,
+            len(lost) < 0.5 * max(1, len(whole)),
             f"six missing cells take {len(lost)} scores with them: {min(lost, default='')}",
         )
 
     def test_latitude_order(self) -> None:
         """South to north it finds the same as north to south."""
-        self._same("latitude", slice(None, None, -1), "with latitudes from south to north")
+        self._same(lambda ds: ds.isel(latitude=slice(None, None, -1)), "from south to north")
 
     def test_longitude_origin(self) -> None:
-        """From -180 degrees it finds the same as from 0."""
-        for forecast, cube in self._weather():
-            turned = [_from_180(each) for each in (forecast, cube)]
-            self._expect_same(
-                self._cases(forecast, cube), self._cases(*turned), "with longitudes from -180"
-            )
+        """Longitudes from -180 degrees give the same as those from 0."""
+        self._same(_from_180, "with longitudes from -180")
 
     def test_chunked_equals_whole(self) -> None:
         """Lazy chunks, however they are cut, give what the whole gives."""
-        for forecast, cube in self._weather():
-            chunks = {"lead_time": 1, "latitude": 4, "longitude": 5}
-            lazy = forecast.chunk(chunks), cube.chunk({"time": 1, "latitude": 7})
-            self._expect_same(self._cases(forecast, cube), self._cases(*lazy), "in chunks")
+        self._same(_in_chunks, "in chunks")
 
     def test_parts_merge_into_the_whole(self) -> None:
         """Initialisations scored apart, in any order, sum up to the same as together."""
         for forecast, cube in self._weather():
-            parts = [
-                self._cases(forecast.isel(init_time=part), cube)
-                for part in (slice(2, None), slice(0, 2))
-            ]
-            merged = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+            halves = (forecast.isel(init_time=part) for part in (slice(2, None), slice(0, 2)))
+            parts = [self._cases(half, cube) for half in halves]
             whole = self._cases(forecast, cube)
-            if not len(whole):
-                continue
-            self._expect_same(
-                self.evaluator.summarise(whole), self.evaluator.summarise(merged), "in two parts"
-            )
+            if len(whole):
+                merged = pd.concat([part for part in parts if len(part)], ignore_index=True)
+                together, apart = map(self.evaluator.summarise, (whole, merged))
+                _expect_same(together, apart, "in two parts")
 
     def test_better_and_worse_differ(self) -> None:
         """A perfect forecast does not score like a bad one."""
         forecast, cube = self._single()
-        leads = forecast.lead_time.values
-        perfect = xr.concat(
-            [
-                cube.sel(time=init + leads).rename(time="lead_time").assign_coords(lead_time=leads)
-                for init in forecast.init_time.values
-            ],
-            dim=forecast.init_time,
-        )
-        bad = self._summary(self._evaluate(forecast, cube))
-        good = self._summary(self._evaluate(perfect, cube))
+        bad = self._summary(forecast, cube)
         if not len(bad):
             raise unittest.SkipTest("says nothing of single forecasts")
-        expect(not _numbers_equal(bad, good), "it gives a perfect forecast the scores of a bad one")
+        good = self._summary(_perfect(cube), cube)
+        expect(_difference(bad, good), "it gives a perfect forecast the scores of a bad one")
 
     def test_deterministic(self) -> None:
         """The same forecast gets the same scores."""
-        for forecast, cube in self._weather():
-            first, second = (self._summary(self._evaluate(forecast, cube)) for _ in range(2))
-            self._expect_same(first, second, "the second time")
+        for weather in self._weather():
+            _expect_same(self._summary(*weather), self._summary(*weather), "the second time")
 
     def test_inputs_are_left_alone(self) -> None:
         """Neither forecast nor truth is changed, nor the table that is summed up."""
@@ -162,43 +136,51 @@ class EvaluatorTests(Conformance):
                 expect(cases.equals(kept), "summarise() changes the table in place")
 
     def test_writes_no_files(self) -> None:
-        """It writes nothing anywhere: what it finds is in its tables."""
-        forecast, cube = self._single()
-        self._evaluate(forecast, cube)  # libraries that it loads may cache what they compile
+        """It writes nothing anywhere: its results are in its tables."""
+        weather = self._single()
+        self._scores(*weather)  # libraries that it loads may cache what they compile
         with _watched() as written:
-            self._evaluate(forecast, cube)
+            self._scores(*weather)
         expect(not written, f"it writes {', '.join(sorted(set(written))[:3])}")
 
     def test_picklable(self) -> None:
         """It can be sent to other workers."""
         pickled(self.evaluator)
 
-    def _same(self, dim: str, order: slice, what: str) -> None:
+    @property
+    def _needs(self) -> tuple[str, ...]:
+        return getattr(self.evaluator, "needs", ())
+
+    def _same(self, change: Callable[[xr.Dataset], xr.Dataset], what: str) -> None:
         for forecast, cube in self._weather():
-            turned = forecast.isel({dim: order}), cube.isel({dim: order})
-            self._expect_same(self._cases(forecast, cube), self._cases(*turned), what)
+            changed = self._cases(change(forecast), change(cube))
+            _expect_same(self._cases(forecast, cube), changed, what)
 
-    def _expect_same(self, wanted: pd.DataFrame, found: pd.DataFrame, what: str) -> None:
-        expect(
-            _numbers_equal(wanted, found),
-            f"{what} it gives other numbers: {_difference(wanted, found)}",
-        )
+    def _evaluate(self, forecast: xr.Dataset, cube: xr.Dataset, **more: Any) -> Any:
+        mean = cube.mean("time", keep_attrs=True)
+        normal = mean.expand_dims(hour=np.arange(0, 24, 6), dayofyear=np.arange(1, 367))
+        given = {"it": self.evaluator}
+        return evaluate(forecast, cube, evaluators=given, climatology=normal, baselines=(), **more)
 
-    def _summary(self, found: Evaluation) -> pd.DataFrame:
+    def _scores(self, forecast: xr.Dataset, cube: xr.Dataset, **more: Any) -> pd.DataFrame:
+        scores: pd.DataFrame = self._evaluate(forecast, cube, **more).scores
+        return scores
+
+    def _summary(self, forecast: xr.Dataset, cube: xr.Dataset) -> pd.DataFrame:
+        """Its scores, or if it has none, its own table."""
+        found = self._evaluate(forecast, cube)
         return found.scores if len(found.scores) else found.tables.get("it", found.scores)
 
-    def _evaluate(self, forecast: xr.Dataset, cube: xr.Dataset, **more: Any) -> Evaluation:
-        return evaluate(
-            forecast,
-            cube,
-            evaluators={"it": self.evaluator},
-            climatology=_climatology(cube),
-            baselines=(),
-            **more,
-        )
+    def _masked(self, rows: slice, columns: slice) -> pd.DataFrame:
+        """Scores where the cells of these rows and columns are never observed."""
+        forecast, cube = self._single()
+        mask = xr.ones_like(cube.isel(time=0, drop=True), dtype=bool)
+        for name in mask.data_vars:
+            mask[name][rows, columns] = False
+        return self._scores(forecast.where(mask), cube.where(mask), observed=mask)
 
     def _cases(self, forecast: xr.Dataset, cube: xr.Dataset) -> pd.DataFrame:
-        """What score() gives, one initialisation after another, as it is given to summarise()."""
+        """Tables of score(), one initialisation after another, as summarise() gets them."""
         tables = [
             self.evaluator.score(case, truth, **given).assign(init_time=case.init_time.values)
             for case, truth, given in self._pieces(forecast, cube)
@@ -208,7 +190,7 @@ class EvaluatorTests(Conformance):
     def _pieces(
         self, forecast: xr.Dataset, cube: xr.Dataset
     ) -> Iterator[tuple[xr.Dataset, xr.Dataset, dict[str, Any]]]:
-        """Forecast, truth and what else it needs, for one initialisation after another."""
+        """Forecast, truth and all else that it needs, for one initialisation after another."""
         weight = region_weights(forecast.latitude, forecast.longitude, ("global",))
         for init in forecast.init_time.values:
             case = forecast.sel(init_time=init)
@@ -220,25 +202,15 @@ class EvaluatorTests(Conformance):
                 init_time=init, lead_time=past.lead_time.values - init, valid_time=past.lead_time
             )
             offered = {"weight": weight, "climatology": normal, "past": past}
-            yield case, truth, {need: offered[need] for need in _needs(self.evaluator)}
+            yield case, truth, {need: offered[need] for need in self._needs}
 
-    def _single(self) -> tuple[xr.Dataset, xr.Dataset]:
+    def _single(self) -> Weather:
         return next(self._weather())
 
-    def _weather(self) -> Iterator[tuple[xr.Dataset, xr.Dataset]]:
-        """Four forecasts of three leads, and the cube: single ones, then ensembles."""
-        names = self.evaluator.requires or ("t2m", "msl")
-        cube = _cube(names).copy(deep=True)
-        leads = np.arange(1, 4) * STEP
-        inits = cube.time.values[:4]
-        true = xr.concat(
-            [
-                cube.sel(time=init + leads).rename(time="lead_time").assign_coords(lead_time=leads)
-                for init in inits
-            ],
-            dim=xr.DataArray(inits, dims="init_time", name="init_time"),
-        )
-        generator = np.random.default_rng(11)
+    def _weather(self) -> Iterator[Weather]:
+        """Single forecasts, then ensembles."""
+        cube = _cube(self.evaluator.requires or ("t2m", "msl")).copy(deep=True)
+        true, generator = _perfect(cube), np.random.default_rng(11)
         yield _noisy(true, generator), cube
         number = xr.DataArray(np.arange(self.members), dims="realization", name="realization")
         yield xr.concat([_noisy(true, generator) for _ in range(self.members)], dim=number), cube
@@ -247,32 +219,32 @@ class EvaluatorTests(Conformance):
 @functools.lru_cache(maxsize=1)
 def _cube(names: tuple[str, ...]) -> xr.Dataset:
     """Waves that travel east, and a low in each variable, at ten times."""
-    times = START + np.arange(10) * STEP
     phi, lam = np.deg2rad(LATITUDE)[:, None], np.deg2rad(LONGITUDE)[None, :]
     fields = {}
+    step = np.arange(10)[:, None, None]
+    centre = lam - np.deg2rad(150 + 5 * step)
+    distance = np.sin(phi) * np.sin(0.8) + np.cos(phi) * np.cos(0.8) * np.cos(centre)
     for number, name in enumerate(names):
-        units = _units(name)
-        states = []
-        for step in range(times.size):
-            waves = 0.5 * np.cos(phi) ** 2 * np.cos(3 * lam - 0.2 * step + number)
-            centre = np.deg2rad(150 + 5 * step)
-            distance = np.sin(phi) * np.sin(0.8) + np.cos(phi) * np.cos(0.8) * np.cos(lam - centre)
-            states.append(waves - 3 * np.exp((distance - 1) / 0.03))
-        values = TYPICAL.get(units, 0.0) + SPREAD.get(units, 8.0) * np.array(states)
-        fields[name] = (
-            ("time", "latitude", "longitude"),
-            values.astype("float32"),
-            {"units": units},
-        )
+        try:
+            units = channel(name).variable.units
+        except PluginError:
+            units = "1"
+        waves = 0.5 * np.cos(phi) ** 2 * np.cos(3 * lam - 0.2 * step + number)
+        states = waves - 3 * np.exp((distance - 1) / 0.03)
+        values = TYPICAL.get(units, 0.0) + SPREAD.get(units, 8.0) * states
+        dims = ("time", "latitude", "longitude")
+        fields[name] = (dims, values.astype("float32"), {"units": units})
+    times = START + np.arange(10) * STEP
     coords = {"time": times, "latitude": LATITUDE, "longitude": LONGITUDE}
     return xr.Dataset(fields, coords=coords)
 
 
-def _units(name: str) -> str:
-    try:
-        return channel(name).variable.units
-    except PluginError:
-        return "1"
+def _perfect(cube: xr.Dataset) -> xr.Dataset:
+    """Forecasts of the cube itself, from its first four times."""
+    init_time = xr.DataArray(cube.time.values[:4], dims="init_time")
+    lead_time = xr.DataArray(LEADS, dims="lead_time")
+    chosen = cube.sel(time=init_time + lead_time).drop_vars("time")
+    return chosen.assign_coords(init_time=init_time.values, lead_time=LEADS)
 
 
 def _noisy(true: xr.Dataset, generator: np.random.Generator) -> xr.Dataset:
@@ -283,101 +255,80 @@ def _noisy(true: xr.Dataset, generator: np.random.Generator) -> xr.Dataset:
     return noisy
 
 
-def _climatology(cube: xr.Dataset) -> xr.Dataset:
-    mean = cube.mean("time", keep_attrs=True)
-    hours, days = np.arange(0, 24, 6), np.arange(1, 367)
-    return mean.expand_dims(hour=hours, dayofyear=days)
-
-
-def _needs(evaluator: Evaluator) -> tuple[str, ...]:
-    return getattr(evaluator, "needs", ())
-
-
 def _from_180(dataset: xr.Dataset) -> xr.Dataset:
     longitude = (dataset.longitude + 180) % 360 - 180
     return dataset.assign_coords(longitude=longitude).sortby("longitude")
 
 
-def _leads(table: pd.DataFrame) -> set[np.timedelta64]:
-    return set(table["lead_time"].dropna().to_numpy()) if "lead_time" in table else set()
+def _in_chunks(dataset: xr.Dataset) -> xr.Dataset:
+    forecast = "lead_time" in dataset.dims
+    return dataset.chunk(
+        {"lead_time": 1, "latitude": 4, "longitude": 5} if forecast else {"time": 1, "latitude": 7}
+    )
 
 
-def _defined(table: pd.DataFrame, keys: list[str]) -> set[str]:
-    """Which scores have a number."""
+def _defined(table: pd.DataFrame) -> set[str]:
+    """Names of the scores that have a number."""
     there = table[table["value"].notna()] if len(table) else table
-    return {", ".join(map(str, row)) for row in there[keys].itertuples(index=False)}
+    return {", ".join(map(str, row)) for row in there[KEYS].itertuples(index=False)}
 
 
-def _numbers_equal(wanted: pd.DataFrame, found: pd.DataFrame) -> bool:
-    return _difference(wanted, found) == ""
+def _expect_same(wanted: pd.DataFrame, found: pd.DataFrame, what: str) -> None:
+    difference = _difference(wanted, found)
+    expect(not difference, f"{what} it gives other numbers: {difference}")
 
 
 def _difference(wanted: pd.DataFrame, found: pd.DataFrame) -> str:
-    """Where two tables differ by more than rounding, whatever the order of their rows."""
+    """How two tables differ by more than rounding, whatever the order of their rows."""
     if len(wanted) != len(found) or set(wanted.columns) != set(found.columns):
         return f"{len(found)} rows of {list(found)} instead of {len(wanted)} of {list(wanted)}"
     wanted, found = _in_order(wanted), _in_order(found)
     for name in wanted.columns:
         left, right = wanted[name].to_numpy(), found[name].to_numpy()
         if pd.api.types.is_float_dtype(wanted[name]):
-            left, right = (
-                np.asarray(pd.to_numeric(side[name]), dtype=float) for side in (wanted, found)
-            )
+            away = np.abs(left - pd.to_numeric(right))
             if name in {"lon", "longitude"}:
-                left, right = left % 360, right % 360
-            bad = ~np.isclose(left, right, equal_nan=True, **ROUNDING)
-        elif name in {"i", "j"}:  # places in the grid depend on its order
-            continue
+                away = np.minimum(away, np.abs(away - 360))
+            bad = (away > 1e-7 + 1e-5 * np.abs(left)) | (np.isnan(left) != pd.isna(right))
         else:
-            bad = np.array([str(a) != str(b) for a, b in zip(left, right, strict=True)], dtype=bool)
+            bad = left.astype(str) != right.astype(str)
         if bad.any():
             return f"'{name}' is {right[bad][0]} instead of {left[bad][0]}"
     return ""
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows sorted by what they are about, then by their numbers."""
-    texts = [n for n in table if not pd.api.types.is_float_dtype(table[n]) and n not in {"i", "j"}]
-    floats = [n for n in table if pd.api.types.is_float_dtype(table[n])]
-    order = table.assign(
-        **{n: table[n].astype(str) for n in texts}, **{n: table[n].round(4) for n in floats}
-    ).sort_values([*texts, *floats])
-    return table.loc[order.index].reset_index(drop=True)
+    """Rows sorted by their texts, then by their numbers; without places in a grid, which depend on
+    the order of its rows and columns."""
+    table = table.drop(columns=["i", "j"], errors="ignore")
+    floats = [name for name in table if pd.api.types.is_float_dtype(table[name])]
+    texts = [name for name in table if name not in floats]
+    keys = table.assign(**table[texts].astype(str), **table[floats].round(4))
+    return table.loc[keys.sort_values([*texts, *floats]).index].reset_index(drop=True)
 
 
-_watching: list[list[str]] = []
+@functools.cache
+def _changed_files() -> deque[str]:
+    """The last files that this process opened for writing, made, moved or deleted."""
+    paths: deque[str] = deque(maxlen=100)
 
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        flags = arguments[2] if event == "open" else 0
+        writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        changes = event in {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
+        if (writes or changes) and isinstance(arguments[0], str | bytes | os.PathLike):
+            paths.append(os.fsdecode(arguments[0]))
 
-def _hear(event: str, arguments: tuple[Any, ...]) -> None:
-    """Audit hook: note files that are opened for writing, made, moved or deleted."""
-    if not _watching:
-        return
-    changes = event in {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
-    if event == "open" and isinstance(arguments[2], int):
-        changes = bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
-    if changes and isinstance(arguments[0], str | bytes | os.PathLike):
-        path = os.fsdecode(arguments[0])
-        if "__pycache__" not in path and path != os.devnull:
-            _watching[-1].append(path)
-
-
-_hooked: list[bool] = []
+    sys.addaudithook(note)
+    return paths
 
 
 @contextmanager
 def _watched() -> Iterator[list[str]]:
     """Paths that are written to meanwhile, by Python or by libraries, into the working folder."""
-    if not _hooked:
-        sys.addaudithook(_hear)  # cannot be taken away again, so it sleeps until somebody watches
-        _hooked.append(True)
     written: list[str] = []
-    home = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        _watching.append(written)
-        try:
-            yield written
-        finally:
-            _watching.pop()
-            os.chdir(home)
-            written += [str(path) for path in Path(folder).rglob("*")]
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+        _changed_files().clear()
+        yield written
+        written += [p for p in _changed_files() if p != os.devnull and "__pycache__" not in p]
+        written += [str(path) for path in Path(folder).rglob("*")]

@@ -19,7 +19,7 @@ SHAPE = (2, 3, 2, 6, 8)
 
 
 class LossTests(Conformance):
-    """What a loss promises; set `loss` to one, made with its options."""
+    """Promises of a loss; set `loss` to one, made with its options."""
 
     loss: ClassVar[Loss]
 
@@ -38,27 +38,22 @@ class LossTests(Conformance):
         """A perfect forecast costs nothing, unless `zero_at_truth` is False."""
         if not getattr(self.loss, "zero_at_truth", True):
             raise unittest.SkipTest("declares zero_at_truth = False")
-        _, target = _fields()
-        value = self._loss(target.clone(), target, _weight())
-        expect(abs(value.item()) < 1e-6, f"the loss of a perfect forecast is {value.item()}")
+        value = self._of_truth().item()
+        expect(abs(value) < 1e-6, f"the loss of a perfect forecast is {value}")
 
     def test_errors_cost(self) -> None:
         """A forecast far from the truth costs more than the truth itself."""
-        prediction, target = _fields()
-        wrong = self._loss(prediction, target, _weight())
-        right = self._loss(target.clone(), target, _weight())
+        wrong, right = self._loss(*_fields(), _weight()), self._of_truth()
         expect(wrong > right, f"noise costs {wrong.item()}, the truth {right.item()}")
 
     def test_gradient_matches_finite_differences(self) -> None:
         """Its gradient is right, in float64."""
-        prediction, target = _fields((1, 1, 2, 3, 8), dtype=torch.float64)
-        weight = _weight(rows=3).double()
-
-        def value(prediction: Tensor) -> Tensor:
-            return self._loss(prediction, target, weight)
-
+        given, target = _fields((1, 1, 2, 3, 8), dtype=torch.float64)
+        given, weight = given.requires_grad_(), _weight(rows=3).double()
         try:
-            torch.autograd.gradcheck(value, prediction.requires_grad_(), atol=1e-6, rtol=1e-4)
+            torch.autograd.gradcheck(
+                lambda x: self._loss(x, target, weight), given, atol=1e-6, rtol=1e-4
+            )
         except RuntimeError as error:
             raise AssertionError(f"gradient and finite differences differ: {error}") from error
 
@@ -89,42 +84,33 @@ class LossTests(Conformance):
             )
 
     def test_cells_without_weight_do_not_count(self) -> None:
-        """Where the weight is zero the target may be anything, NaN too: neither value nor gradient
-        notice."""
+        """Neither value nor gradient depend on the target where the weight is zero, NaN or not."""
         prediction, target = _fields()
-        weight = _weight()
-        weight[:, 2, 3:5] = 0
+        weight, hidden = _weight(), target.clone()
+        weight[:, 2, 3:5], hidden[..., 2, 3:5] = 0, torch.nan
         weight /= weight.mean()
-        hidden = target.clone()
-        hidden[..., 2, 3:5] = torch.nan
-        expected = self._loss(prediction, target, weight)
-        value = self._loss(prediction, hidden, weight)
+        wanted, found = (self._loss(prediction, each, weight) for each in (target, hidden))
         expect(
-            torch.allclose(value, expected),
-            f"it is {value.item()} with NaN in cells of weight 0, but {expected.item()} with "
-            "numbers there",
+            torch.allclose(found, wanted),
+            f"NaN in cells of weight 0 change it from {wanted.item()} to {found.item()}",
         )
         gradient = self._gradient(prediction, hidden, weight)
-        expect(torch.isfinite(gradient).all(), "NaN in cells of weight 0 makes the gradient NaN")
-        expect(
-            not gradient[..., 2, 3:5].any(), "the gradient is not zero in cells whose weight is 0"
-        )
+        expect(torch.isfinite(gradient).all(), "NaN in cells of weight 0 make the gradient NaN")
+        expect(not gradient[..., 2, 3:5].any(), "the gradient is not zero in cells of weight 0")
 
     def test_missing_values_that_count_are_seen(self) -> None:
         """NaN where the weight is not zero makes the loss NaN, so that training stops."""
         prediction, target = _fields()
         target[0, 0, 0, 1, 1] = torch.nan
         value = self._loss(prediction, target, _weight())
-        expect(torch.isnan(value), f"it is {value.item()}, as if a missing value had not been seen")
+        expect(torch.isnan(value), f"it is {value.item()}, as if no value were missing")
 
     def test_batch_is_the_mean_of_its_samples(self) -> None:
         """The loss of a batch is the mean over samples: workers each have a part of it."""
         prediction, target = _fields()
         whole = self._loss(prediction, target, _weight())
-        parts = [
-            self._loss(p[None], t[None], _weight()) for p, t in zip(prediction, target, strict=True)
-        ]
-        mean = torch.stack(parts).mean()
+        pairs = zip(prediction, target, strict=True)
+        mean = torch.stack([self._loss(p[None], t[None], _weight()) for p, t in pairs]).mean()
         expect(
             torch.allclose(whole, mean, rtol=1e-4),
             f"it is {whole.item()} for the batch, but {mean.item()} in the mean over its samples",
@@ -137,19 +123,17 @@ class LossTests(Conformance):
         rounded = self._loss(prediction.bfloat16(), target, _weight()).item()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             cast = self._loss(prediction, target, _weight()).item()
-        for value, what in ((rounded, "of a bfloat16 prediction"), (cast, "under autocast")):
-            expect(
-                abs(value - exact) < 0.05 * abs(exact),
-                f"it is {value} {what}, but {exact} in float32",
-            )
+        for value, what in ((rounded, "for a bfloat16 prediction"), (cast, "under autocast")):
+            close = abs(value - exact) < 0.05 * abs(exact)
+            expect(close, f"it is {value} {what}, but {exact} in float32")
 
     def test_any_device(self) -> None:
         """It works where the tensors are."""
         devices = ["cuda"] if torch.cuda.is_available() else []
         for device in [*devices, "meta"]:  # "meta" has shapes and devices, but no numbers
-            prediction, target = (field.to(device) for field in _fields())
+            prediction, target, weight = (x.to(device) for x in (*_fields(), _weight()))
             try:
-                value = self._loss(prediction, target, _weight().to(device))
+                value = self._loss(prediction, target, weight)
             except RuntimeError as error:
                 reads = isinstance(error, NotImplementedError) or "cannot be called" in str(error)
                 if device != "meta" or not reads:
@@ -159,41 +143,39 @@ class LossTests(Conformance):
 
     def test_deterministic(self) -> None:
         """The same inputs and the same seed give the same number."""
-        first, second = (self._seeded(*_fields()) for _ in range(2))
-        expect(first == second, f"it is {first}, then {second}")
+        values = []
+        for _ in range(2):
+            torch.manual_seed(3)
+            values.append(self._loss(*_fields(), _weight()).item())
+        expect(values[0] == values[1], f"it is {values[0]}, then {values[1]}")
 
     def test_inputs_are_left_alone(self) -> None:
         """Neither prediction nor target nor weight is changed."""
-        given = [*_fields(), _weight()]
-        before = [tensor.clone() for tensor in given]
-        self._loss(*given)
-        for tensor, copied, name in zip(
-            given, before, ("prediction", "target", "weight"), strict=True
-        ):
-            expect(torch.equal(tensor, copied), f"it changes its argument '{name}' in place")
+        given = dict(zip(("prediction", "target", "weight"), (*_fields(), _weight()), strict=True))
+        before = {name: tensor.clone() for name, tensor in given.items()}
+        self._loss(**given)
+        for name, tensor in given.items():
+            expect(torch.equal(tensor, before[name]), f"it changes its argument '{name}' in place")
 
     def test_picklable(self) -> None:
         """It can be sent to other workers, and is the same there."""
-        twin = pickled(self.loss)
-        fields = _fields()
-        same = twin(*fields, weight=_weight(), channels=CHANNELS)
-        expect(torch.equal(same, self._loss(*fields, _weight())), "a pickled copy differs")
+        value = pickled(self.loss)(*_fields(), weight=_weight(), channels=CHANNELS)
+        expect(torch.equal(value, self._loss(*_fields(), _weight())), "a pickled copy differs")
         copy.deepcopy(self.loss)
 
     def _loss(self, prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         value = self.loss(prediction, target, weight=weight, channels=CHANNELS)
         expect(isinstance(value, Tensor), f"it gives a {type(value).__name__} instead of a tensor")
-        assert isinstance(value, Tensor)
         return value
+
+    def _of_truth(self) -> Tensor:
+        _, target = _fields()
+        return self._loss(target.clone(), target, _weight())
 
     def _gradient(self, prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         leaf = prediction.detach().clone().requires_grad_()
         (gradient,) = torch.autograd.grad(self._loss(leaf, target, weight), leaf)
         return gradient
-
-    def _seeded(self, prediction: Tensor, target: Tensor) -> float:
-        torch.manual_seed(3)
-        return self._loss(prediction, target, _weight()).item()
 
 
 def _fields(
