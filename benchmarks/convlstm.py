@@ -4,8 +4,8 @@ Two layers of 64 hidden channels (128 on a GPU), kernel 3, over 12 steps of 4 ch
 backward: our layers, also with the gates computed again; the PyTorch cell that most repositories
 have, alone and under torch.compile; Keras 3 ConvLSTM2D on torch; and as the floor the convolutions
 alone, in the layout that serves them best. All take turns in one run and give medians; memory is
-the peak above the start, each in a process of its own. On a GPU also our step as one CUDA graph, a
-1 degree grid, and how large a batch of the 0.25 degree grid fits with recomputation.
+the peak above the start, each in a process of its own. On a GPU the grid has 1 degree, and the
+largest batch of the 0.25 degree grid that fits with recomputation is searched.
 
     python benchmarks/convlstm.py [--quick] [--threads N] [--cpu-time] [--device cuda]
         [--grid 128x256] [--precision bfloat16] [--part time memory] [--rounds N] [--json FILE]
@@ -32,7 +32,7 @@ from climlstm.model.padding import Geometry, with_halo
 
 STEPS, INPUTS, LAYERS, KERNEL = 12, 4, 2, 3
 OURS, PLAIN, FLOOR = "climlstm", "plain cell", "convolutions alone"
-RECOMPUTED, GRAPH = "climlstm, recompute", "climlstm, CUDA graph"
+RECOMPUTED = "climlstm, recompute"
 COMPILED, KERAS = "plain cell, torch.compile", "Keras 3"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Step = Callable[[], object]
@@ -138,20 +138,6 @@ def train(network: nn.Module, case: Case, *, autocast: bool = False) -> Step:
     return step
 
 
-def graphed(step: Step) -> Step:
-    """The same step, recorded once as a CUDA graph and replayed without Python."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
-
-
 def keras_layers(case: Case) -> Step:
     """ConvLSTM2D with its time loop unrolled, channels first: its fastest setting here."""
     os.environ["KERAS_BACKEND"] = "torch"
@@ -214,9 +200,8 @@ def convolutions(case: Case) -> Step:
 def make(subject: str, case: Case) -> Step:
     """One training step of a subject, ready to run."""
     torch.manual_seed(0)
-    if subject in (OURS, GRAPH, RECOMPUTED):
-        step = train(Ours(case, recompute=subject == RECOMPUTED), case)
-        return graphed(step) if subject == GRAPH else step
+    if subject in (OURS, RECOMPUTED):
+        return train(Ours(case, recompute=subject == RECOMPUTED), case)
     if subject in (PLAIN, COMPILED):
         return train(Plain(case.hidden, compiled=subject == COMPILED), case, autocast=True)
     return (keras_layers if subject == KERAS else convolutions)(case)
@@ -337,7 +322,7 @@ def main() -> None:
         print(measure_memory(subject, Case(**case)))
         return
     on_gpu = arguments.device == "cuda"
-    subjects = [OURS, RECOMPUTED, PLAIN, FLOOR, *([GRAPH] if on_gpu else [])]
+    subjects = [OURS, RECOMPUTED, PLAIN, FLOOR]
     if importlib.util.find_spec("keras"):
         subjects.append(KERAS)
     else:
@@ -354,7 +339,7 @@ def main() -> None:
     for precision in arguments.precision if "memory" in arguments.part else []:
         batch = 4 if arguments.quick else 16
         case = Case(32, 64, batch, precision, device=arguments.device)
-        named = [name for name in subjects if name not in (FLOOR, GRAPH)]
+        named = [name for name in subjects if name != FLOOR]
         peaks = {name: peak_megabytes(name, case) for name in named}
         rows += report(f"{case}: peak above start", peaks, "MiB")
     if on_gpu and not arguments.quick:
