@@ -34,6 +34,10 @@ MODEL_GUESTS = frozenset({"torch", "triton", "numpy", "safetensors", "pydantic"}
 """Packages of others that the networks know, beside the standard library."""
 
 
+ONE_ROOM = {"climlstm.model.kernels": "climlstm.model"}
+"""Folders that count as part of the room around them: kernels use the networks' padding."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Something that is counted, and where it stands."""
@@ -108,9 +112,10 @@ def modules() -> networkx.DiGraph:
 
 def room(module: str) -> str:
     """The room that a module of ours lies in."""
-    folder = ROOT / module.replace(".", "/")
     parts = module.split(".")
-    return module if folder.is_dir() or len(parts) <= 2 else ".".join(parts[:-1])
+    is_folder = (ROOT / module.replace(".", "/")).is_dir()
+    name = module if is_folder or len(parts) <= 2 else ".".join(parts[:-1])
+    return ONE_ROOM.get(name, name)
 
 
 @functools.cache

@@ -7,13 +7,13 @@ from tests import house
 BOUNDS = {
     "rooms": 24,
     "floors": 15,
-    "circles of modules": 1,
-    "circles of rooms": 1,
-    "longest file": 477,
-    "longest function": 73,
-    "lines": 31_850,
-    "fragments": 299,
-    "classes of one name": 13,
+    "circles of modules": 0,
+    "circles of rooms": 0,
+    "longest file": 377,
+    "longest function": 67,
+    "lines": 31_750,
+    "fragments": 129,
+    "classes of one name": 5,
     "strangers to the model": 0,
 }
 """What the house may measure at most. A change that makes it smaller lowers the bound."""
