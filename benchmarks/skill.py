@@ -51,6 +51,7 @@ from climlstm.evaluation.evaluate import Evaluation
 from climlstm.evaluation.tables import useful_lead
 from climlstm.forecasting import open_forecasts
 from climlstm.model.convlstm import ConvLSTM, Stack, State
+from climlstm.model.network import GridNetwork
 from climlstm.model.padding import Geometry, interior
 from climlstm.model.saving import load_forecaster
 from climlstm.runs import evaluate_run, find_trained, forecast_run, train_run
@@ -106,7 +107,7 @@ BANDS_KM = {
 METRICS = ("rmse", "acc", "bias", *BANDS_KM, "least power", "greatest power")
 
 
-class OneShot(nn.Module):
+class OneShot(GridNetwork):
     """ConvLSTM as in OpenSTL (Tan et al. 2023, arXiv:2306.11249), in our own parts.
 
     Zeros beyond all edges of the grid, and a 1x1 convolution of the last layer that gives the next
@@ -115,29 +116,15 @@ class OneShot(nn.Module):
 
     Options = ConvLSTM.Options
 
-    def __init__(
-        self,
-        channels: int,
-        forcing: int,
-        static: int,
-        *,
-        history: int,
-        geometry: Geometry,
-        tendency_scale: Tensor | None = None,
-        precision: torch.dtype = torch.float32,
-        **options: object,
-    ) -> None:
-        """As `ConvLSTM`; history and the scale of tendencies are not needed."""
-        super().__init__()
-        self.options = self.Options(**options)  # type: ignore[arg-type]
-        self.precision = precision
+    def build(self, channels: int, fields: int, *, history: int, scale: Tensor | None) -> None:
+        """Make the parts; history and the scale of tendencies are not needed."""
         patch = self.options.patch
-        flat = Geometry(geometry.rows, geometry.columns).coarsened(patch)
-        self.stack = Stack((channels + forcing + static) * patch**2, self.options, flat)
+        flat = Geometry(self.geometry.rows, self.geometry.columns).coarsened(patch)
+        self.stack = Stack((channels + fields) * patch**2, self.options, flat)
         self.head = nn.Conv2d(self.options.hidden[-1], channels * patch**2, 1)
 
     def steps(self, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:
-        """Yield the predicted state (B, C, H, W), as `ConvLSTM.steps`."""
+        """Yield the predicted state (B, C, H, W), one lead step after another."""
         known = history.shape[1]
         states: list[State] | None = None
         state = history[:, 0]
