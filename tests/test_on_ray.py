@@ -17,7 +17,6 @@ from climlstm.model.saving import load_forecaster
 from climlstm.on_ray import training
 from climlstm.on_ray.training import cpu_share, train_on_ray
 from climlstm.runs import train_run
-from climlstm.training.group import interface_of
 from climlstm.training.progress import JOURNAL, read_journal
 from climlstm.training.storage import run_folder
 
@@ -209,8 +208,3 @@ def test_hosts_without_the_plugins_of_a_run_are_named_before_it_starts(
 )
 def test_a_worker_has_its_cpus_on_one_host(cpus, workers, share):
     assert cpu_share(cpus, workers) == share
-
-
-def test_the_interface_is_the_one_with_the_address():
-    assert interface_of("127.0.0.1") == "lo"
-    assert interface_of("192.0.2.1") is None  # reserved for documentation: no host has it

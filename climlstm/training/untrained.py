@@ -77,7 +77,9 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         gains = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
-        gains = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        gains = getattr(torch.cpu, "_is_amx_tile_supported", bool)() or (
+            getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+        )
     return torch.bfloat16 if gains else torch.float32
 
 
