@@ -177,7 +177,7 @@ def points_read(plan: CubePlan, wanted: NDArray[np.int64]) -> dict[str, dict[str
             latitude: plan.cells.rows.indices,
             longitude: plan.cells.columns.indices,
         }
-        chunks = plan.source[name].chunksizes
+        chunks = plan.source[name].variable.chunksizes
         found[name] = {
             str(dim): _decoded(
                 sizes,

@@ -1,5 +1,6 @@
 """Coordinates of any dataset: which they are, by CF attributes or common names, and their order."""
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -36,6 +37,9 @@ NAMES: dict[str, tuple[str, ...]] = {
 CF_AXES = {"time": "T"}
 """Attribute `axis` of coordinates that it identifies; X and Y may be anything horizontal."""
 
+ROTATED = ("rlat", "rlon")
+"""Names that CORDEX gives to coordinates of a rotated pole."""
+
 SAME_DEG = 1e-5
 """Degrees within which two columns are one."""
 
@@ -63,29 +67,89 @@ def find_horizontal(data: xr.Dataset | xr.DataArray, kind: str) -> xr.DataArray:
     """The one-dimensional coordinate of latitude or longitude.
 
     kind: 'latitude' or 'longitude'.
-    Raises DataError where there is none, and where it has two dimensions.
+    Raises DataError where there is none, and where the grid is no latitude-longitude grid:
+    coordinates of two dimensions, of a rotated pole or of a projection, and lists of points.
     """
+    other = {"latitude": "longitude", "longitude": "latitude"}[kind]
     for name in candidates(data, kind):
         if name not in data.coords and not (isinstance(data, xr.Dataset) and name in data):
             continue
         coordinate = data[name]
-        if coordinate.ndim == 2:
+        if coordinate.ndim > 1:
             raise DataError(
-                f"The {kind} '{name}' has two dimensions {coordinate.dims}: the grid is not "
-                "regular in latitude and longitude. Regrid the data first."
+                f"The {kind} '{name}' has {coordinate.ndim} dimensions {coordinate.dims}: the grid "
+                f"is not regular in latitude and longitude. {_regrid(coordinate.dims[-2:])}"
             )
         if coordinate.ndim == 1:
+            _check_geographic(data, coordinate, kind)
+            if any(name in data.coords and data[name].dims == coordinate.dims
+                   for name in candidates(data, other)):  # fmt: skip
+                raise DataError(
+                    f"Latitude and longitude both lie along '{coordinate.dims[0]}': the data are a "
+                    "list of points (a reduced Gaussian grid, stations, cells of a mesh), not rows "
+                    "and columns. Regrid them to latitudes and longitudes first."
+                )
             return coordinate
     raise DataError(not_found(data, kind))
 
 
-def not_found(data: xr.Dataset | xr.DataArray, kind: str) -> str:
-    """Error text for an axis that is not recognised."""
-    sizes = ", ".join(f"{name} ({size})" for name, size in data.sizes.items())
-    return (
-        f"No {kind} axis is recognised among the dimensions {sizes or '(none)'}. Declare it in the "
-        f"catalog, under metadata: 'axes: {{{kind}: NAME}}'."
+def _check_geographic(data: xr.Dataset | xr.DataArray, coordinate: xr.DataArray, kind: str) -> None:
+    """Raise DataError for a coordinate of a rotated pole or a projection."""
+    attrs = coordinate.attrs
+    units = str(attrs.get("units", "")).strip().lower()
+    standard_name = str(attrs.get("standard_name", ""))
+    if standard_name == kind or units.startswith(("degrees_", "degree_", "degreen", "degreee")):
+        return
+    mappings = {
+        str(variable.attrs["grid_mapping_name"])
+        for variable in (data.variables if isinstance(data, xr.Dataset) else data.coords).values()
+        if "grid_mapping_name" in variable.attrs
+    } - {"latitude_longitude"}
+    found = (
+        (standard_name if standard_name.startswith(("grid_", "projection_")) else "")
+        or next(iter(sorted(mappings)), "")
+        or ("coordinate of a rotated pole" if str(coordinate.name).lower() in ROTATED else "")
+        or (f"coordinate in '{units}'" if units and not units.startswith(("deg", "°", "1")) else "")
     )
+    if found:
+        dims = [_first_dim(data, each) for each in ("latitude", "longitude")]
+        raise DataError(
+            f"'{coordinate.name}' is no {kind} but a {found}: the rows and columns do not follow "
+            f"latitudes and longitudes. {_regrid([dim for dim in dims if dim is not None])}"
+        )
+
+
+def _first_dim(data: xr.Dataset | xr.DataArray, kind: str) -> Hashable | None:
+    names = [name for name in candidates(data, kind) if name in data.coords]
+    return next((data[name].dims[0] for name in names if data[name].ndim == 1), None)
+
+
+def _regrid(dims: Sequence[Hashable]) -> str:
+    """Advice for a grid that is not regular in latitude and longitude."""
+    said = "Regrid the data to latitudes and longitudes first"
+    if len(dims) != 2:
+        return said + "."
+    return (
+        f"{said}, or take them without geography, in the catalog under metadata: "
+        f"'plane: [{dims[0]}, {dims[1]}]'."
+    )
+
+
+def not_found(data: xr.Dataset | xr.DataArray, kind: str) -> str:
+    """Error text for an axis that is not recognised, with a declaration that would work."""
+    sizes = ", ".join(f"{name} ({size})" for name, size in data.sizes.items())
+    said = f"No {kind} axis is recognised among the dimensions {sizes or '(none)'}."
+    numbered = [
+        str(name) for name in data.dims if name in data.coords and data[name].dtype.kind in "iufM"
+    ]
+    others = [str(name) for name in data.dims if name not in numbered]
+    if kind == "time" or numbered or len(others) < 2:
+        some_of_them = f" with one of {', '.join(numbered)}" if numbered else ""
+        return (
+            f"{said} Declare it in the catalog, under metadata: "
+            f"'axes: {{{kind}: NAME}}'{some_of_them}."
+        )
+    return f"{said} They have no coordinates. {_regrid(others[-2:])}"
 
 
 def orient(data: Data) -> Data:

@@ -116,9 +116,10 @@ def has_pole_row(latitude: ArrayLike, pole: float) -> bool:
 
 
 def reaches_pole(latitude: ArrayLike, pole: float) -> bool:
-    """Whether the rows go on up to the pole (90 or -90): on it, or half a row short of it."""
-    values = np.asarray(latitude, dtype="float64")
-    if values.size < 2:
-        return False
-    spacing = abs(values[1] - values[0])
-    return bool(np.min(np.abs(values - pole)) < 0.75 * spacing)
+    """Whether the rows go on up to the pole (90 or -90): the last is less than a row short of it.
+
+    Regular rows are on the pole or half a row short of it, Gaussian ones 0.77 of a row. A region
+    that leaves out the outermost row is a whole row short, or more.
+    """
+    short = np.sort(np.abs(np.asarray(latitude, dtype="float64") - pole))
+    return bool(short.size > 1 and short[0] < (1 - 1e-3) * (short[1] - short[0]))

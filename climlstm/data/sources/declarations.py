@@ -13,6 +13,7 @@ from climlstm.data.sources.axes import find_time
 from climlstm.data.sources.units import is_time_reference
 from climlstm.errors import CatalogError, nearest
 from climlstm.grid import Plane
+from climlstm.grid.axes import candidates
 
 TIME_AXES = ("time", "timestep", "step", "t")
 """Where a time axis of plain numbers is looked for, unless it is declared."""
@@ -29,6 +30,8 @@ class VariableDeclaration(Section):
     """Pressure in hPa, for a variable at one level whose file does not say which."""
     units: str | None = None
     """Its unit; overrides the one in the file."""
+    valid: tuple[float, ...] = ()
+    """Stored values that the file states as missing but that are values: {valid: [0]}."""
     missing: tuple[float, ...] = ()
     """Values that stand for missing ones, besides those that the file states."""
 
@@ -112,7 +115,9 @@ def _lay_out(source: xr.Dataset, plane: tuple[str, str], where: str) -> xr.Datas
                 f"{where}: 'plane' calls its rows and columns {rows} and {columns}; expected two "
                 f"of its dimensions: {_listed(source.dims)}."
             )
-    source = source.drop_vars([dim for dim in plane if dim in source.variables])
+    places = [name for kind in ("latitude", "longitude") for name in candidates(source, kind)]
+    curved = [name for name in places if name in source.coords and source[name].ndim > 1]
+    source = source.drop_vars([*curved, *(dim for dim in plane if dim in source.variables)])
     taken = {"latitude", "longitude"} & {*map(str, source.variables), *map(str, source.dims)}
     if taken - set(plane):
         raise CatalogError(
@@ -130,6 +135,12 @@ def _name_axes(source: xr.Dataset, axes: dict[Any, str], where: str) -> xr.Datas
             raise CatalogError(
                 f"{where}: 'axes' calls '{name}' its {axis}, but it has no such dimension."
                 f"{nearest(name, _names(source.dims))} It has: {_listed(source.dims)}."
+            )
+        if axis in ("latitude", "longitude") and name not in source.coords:
+            raise CatalogError(
+                f"{where}: 'axes' calls '{name}' its {axis}, but this dimension has no values. If "
+                "the rows and columns have no place on Earth, or none that two lists can tell, "
+                "leave 'axes' out and declare 'plane: [ROWS, COLUMNS]'."
             )
         if name == axis:
             continue
