@@ -8,7 +8,8 @@ import pytest
 import xarray as xr
 
 from climlstm.data.cube.cube import build_cube
-from climlstm.errors import DataError
+from climlstm.data.sources.declarations import Metadata, declare
+from climlstm.errors import CatalogError, DataError
 from tests.small_sources import data, source
 
 
@@ -51,6 +52,79 @@ def test_curvilinear_grid_is_refused():
     )
     with pytest.raises(DataError, match="not regular in latitude and longitude"):
         build_cube(curved, data("t2m"))
+
+
+ROTATED = {"standard_name": "grid_latitude", "units": "degrees"}, {
+    "standard_name": "grid_longitude", "units": "degrees"
+}  # fmt: skip
+PROJECTED = tuple(
+    {"standard_name": f"projection_{axis}_coordinate", "units": "km"} for axis in "yx"
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "attrs", "extra", "said"),
+    [
+        (("rlat", "rlon"), ROTATED, {}, "grid_latitude"),
+        (("rlat", "rlon"), ({}, {}), {}, "rotated pole"),
+        (("lat", "lon"), ROTATED, {}, "grid_latitude"),
+        (("y", "x"), PROJECTED, {}, "projection_y_coordinate"),
+        (("y", "x"), ({"units": "m"}, {"units": "m"}), {}, "coordinate in 'm'"),
+        (("y", "x"), ({}, {}), {"crs": "lambert_conformal_conic"}, "lambert_conformal_conic"),
+        (("lat", "lon"), ({"units": "degrees"},) * 2, {"pole": "rotated_latitude_longitude"},
+         "rotated_latitude_longitude"),
+    ],
+)  # fmt: skip
+def test_rotated_and_projected_coordinates_are_refused(names, attrs, extra, said):
+    other = source().rename(latitude=names[0], longitude=names[1])
+    for name, given in zip(names, attrs, strict=True):
+        other[name].attrs = given
+    for name, mapping in extra.items():
+        other[name] = xr.DataArray(0, attrs={"grid_mapping_name": mapping})
+    advice = re.escape(f"'plane: [{names[0]}, {names[1]}]'")
+    with pytest.raises(DataError, match=f"is no latitude but a .*{said}.*{advice}"):
+        build_cube(other, data("t2m"))
+    planar = declare(other, Metadata(plane=names), "source")
+    assert build_cube(planar, data("t2m")).sizes == {"time": 4, "latitude": 3, "longitude": 4}
+
+
+def test_a_grid_mapping_of_latitudes_and_longitudes_is_fine():
+    described = source()
+    described["crs"] = xr.DataArray(0, attrs={"grid_mapping_name": "latitude_longitude"})
+    build_cube(described, data("t2m"))
+
+
+def test_lists_of_points_are_refused():
+    """A reduced Gaussian grid: latitudes and longitudes along one dimension."""
+    points = xr.Dataset(
+        {"t2m": (("time", "values"), np.zeros((4, 5), "f4"), {"units": "K"})},
+        {
+            "time": source()["time"],
+            "latitude": ("values", np.linspace(80, -80, 5)),
+            "longitude": ("values", np.linspace(0, 300, 5)),
+        },
+    )
+    with pytest.raises(DataError, match=r"both lie along 'values'.*reduced Gaussian.*Regrid"):
+        build_cube(points, data("t2m"))
+
+
+def test_positions_that_vary_in_time_are_no_axes():
+    """WRF: the message says what works, and what it says works."""
+    moving = source().rename(latitude="south_north", longitude="west_east", time="Time")
+    moving = moving.drop_vars(["south_north", "west_east", "Time"])
+    dims, shape = ("Time", "south_north", "west_east"), (4, 3, 4)
+    moving = moving.assign_coords(
+        XLAT=(dims, np.zeros(shape), {"units": "degree_north"}),
+        XLONG=(dims, np.zeros(shape), {"units": "degree_east"}),
+        XTIME=("Time", source()["time"].values),
+    )
+    with pytest.raises(DataError, match=r"has 3 dimensions.*plane: \[south_north, west_east\]"):
+        build_cube(moving, data("t2m"))
+    said = Metadata(axes={"latitude": "south_north", "longitude": "west_east"})
+    with pytest.raises(CatalogError, match=r"this dimension has no values.*plane"):
+        declare(moving, said, "source")
+    planar = declare(moving, Metadata(plane=("south_north", "west_east")), "source")
+    assert build_cube(planar, data("t2m"))["t2m"].shape == (4, 3, 4)
 
 
 def test_time_step_layout_uses_valid_time():

@@ -170,7 +170,7 @@ def test_public_stores_are_asked_for_anonymously(source, monkeypatch):
         return weather().assign_attrs(valid_time_start="1940-01-01", valid_time_stop="2024-12-31")
 
     monkeypatch.setattr(xr, "open_dataset", pretend)
-    monkeypatch.setattr("climlstm.data.sources.catalog._reach", lambda *_: None)
+    monkeypatch.setattr("climlstm.data.sources.files._reach", lambda *_: None)
     open_source(str(CATALOGS / "era5.yaml"), source.name)
     [(url, options)] = calls
     assert re.fullmatch(

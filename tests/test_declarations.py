@@ -82,8 +82,10 @@ def test_entries_merged_into_one(write_catalog, tmp_path):
     both = open_source(path, "both")
     assert set(both) == {"u2", "u10"}
     assert "latitude" not in both.dims
-    with pytest.raises(CatalogError, match="do not fit together"):
-        open_source(path, "same")
+    assert "u2 is" not in open_source(path, "both").attrs
+    same = open_source(path, "same")
+    assert set(same) == {"u10"}
+    assert same.attrs["left_out"] == ["u2: it is in low and in both, at the same times"]
     with pytest.raises(CatalogError, match="merges itself: loop -> loop"):
         open_source(path, "loop")
     with pytest.raises(CatalogError, match=r"no source 'lo'. Did you mean 'low'"):

@@ -3,10 +3,17 @@
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
 
+from climlstm.errors import DataError
 from climlstm.grid import (
+    Continuation,
+    LatLon,
+    Plane,
     cell_area_weights,
     great_circle_km,
+    grid_of,
     has_pole_row,
     is_periodic,
     reaches_pole,
@@ -76,3 +83,65 @@ def test_pole_rows():
 def test_wrapping_longitudes():
     assert wrap_longitude([190, -190, 360, 540]).tolist() == [-170, 170, 0, -180]
     assert wrap_longitude([-10], start=0).tolist() == [350]
+
+
+def gaussian(rows):
+    """Latitudes of a Gaussian grid, north to south: roots of the Legendre polynomial."""
+    return np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(rows)[0]))[::-1]
+
+
+@pytest.mark.parametrize("rows", [32, 64, 94, 160, 320, 640])
+@pytest.mark.parametrize("order", [1, -1])
+def test_gaussian_grids_reach_both_poles(rows, order):
+    latitudes = gaussian(rows)[::order]
+    for pole in (90, -90):
+        assert reaches_pole(latitudes, pole)
+        assert not has_pole_row(latitudes, pole)
+    assert not reaches_pole(latitudes[1:] if order == 1 else latitudes[:-1], 90)
+    assert reaches_pole(latitudes[1:] if order == 1 else latitudes[:-1], -90)
+    globe = LatLon(latitudes[::order], np.arange(0, 360, 5.0))
+    assert globe.continuation == Continuation(True, "across", "across")
+
+
+@given(
+    rows=st.integers(4, 400), with_poles=st.booleans(), cut=st.integers(1, 3), flip=st.booleans()
+)
+def test_a_region_that_ends_a_row_short_of_a_pole_is_a_region(rows, with_poles, cut, flip):
+    spacing = 180 / (rows - 1 if with_poles else rows)
+    first = 90 - (0 if with_poles else spacing / 2)
+    latitudes = first - spacing * np.arange(rows)
+    assert reaches_pole(latitudes, 90)
+    assert reaches_pole(latitudes, -90)
+    part = latitudes[cut:][::-1] if flip else latitudes[cut:]
+    if part.size > 1:
+        assert not reaches_pole(part, 90)
+
+
+def test_what_lies_beyond_a_grid():
+    columns = np.arange(0, 360, 1.5)
+    assert LatLon(np.linspace(90, -90, 121), columns).continuation == Continuation(
+        True, "point", "point"
+    )
+    assert LatLon(np.linspace(60, 30, 21), columns).continuation == Continuation(True)
+    assert LatLon(np.linspace(90, 30, 41), columns[:20]).continuation == Continuation()
+
+
+def test_a_grid_has_place_area_and_coordinates():
+    grid = LatLon(np.array([45.0, 0.0, -45.0]), np.array([0.0, 90.0]))
+    assert grid.latitude.shape == grid.longitude.shape == grid.area.shape == grid.shape == (3, 2)
+    assert grid.area.mean() == pytest.approx(1)
+    again = grid_of(xr.Dataset(coords=grid.coordinates()))
+    assert again.kind == "latlon"
+    np.testing.assert_array_equal(again.longitude, grid.longitude)
+
+
+def test_a_plane_says_that_it_is_one():
+    plane = Plane.of_size(3, 4)
+    again = grid_of(xr.Dataset(coords=plane.coordinates()))
+    assert again.kind == "plane"
+    assert (again.area == 1).all()
+    assert again.continuation == Continuation()
+    strange = xr.Dataset(coords=plane.coordinates())
+    strange["latitude"].attrs["grid"] = "hexagons"
+    with pytest.raises(DataError, match="grid is 'hexagons'"):
+        grid_of(strange)

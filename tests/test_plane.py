@@ -7,10 +7,12 @@ import pytest
 import xarray as xr
 
 from climlstm.config import load_config
+from climlstm.data.cube.cube import plan_cube
 from climlstm.data.sources.catalog import open_source
-from climlstm.errors import CatalogError
+from climlstm.errors import CatalogError, DataError
 from climlstm.forecasting import open_forecasts
 from climlstm.forecasting.store import from_weatherbench, to_weatherbench
+from climlstm.grid import grid_of
 from climlstm.model.padding import Geometry
 from climlstm.model.saving import load_forecaster
 from climlstm.runs import check_run, evaluate_run, find_trained, forecast_run, train_run
@@ -62,6 +64,17 @@ def test_plane_with_geography_is_refused(film):
     (film / "catalog.yaml").write_text(catalog().replace("film.nc", "other.nc"))
     with pytest.raises(CatalogError, match="it has 'latitude'"):
         open_source(str(film / "catalog.yaml"), "film")
+
+
+@pytest.mark.parametrize("forcing", ["cos_zenith", "day"])
+def test_nothing_that_needs_a_place_goes_with_a_plane(film, forcing):
+    run = load_config(film / "run.yaml")
+    data = run.data.model_copy(update={"forcing": (forcing,)})
+    source = open_source(data.catalog, data.source)
+    with pytest.raises(DataError, match=f"plane without geography, but '{forcing}'"):
+        plan_cube(source, data)
+    cube = plan_cube(source, run.data.model_copy(update={"forcing": ("season",)})).cube
+    assert grid_of(cube).kind == "plane"
 
 
 def test_variables_named_by_their_place_keep_that_name_in_a_store(film):

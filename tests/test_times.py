@@ -1,11 +1,17 @@
 """Times of a source: which of them a cube takes."""
 
+from datetime import timedelta
+
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from climlstm.audit.chunking import check_left_out
 from climlstm.data.cube.cube import build_cube
+from climlstm.data.sources.times import select_times
 from climlstm.errors import DataError
 from tests.small_sources import data, source
 
@@ -70,3 +76,72 @@ def test_missing_time_is_refused():
     times = np.array(["2000-01-01", "NaT", "2000-01-02", "2000-01-03"], "datetime64[ns]")
     with pytest.raises(DataError, match="no time at position 1"):
         build_cube(source(times=times), data("t2m"))
+
+
+# Rounding
+
+
+@pytest.mark.parametrize(
+    ("freq", "step", "decode"),
+    [
+        ("20min", "20m", lambda days: days),
+        ("1h", "1h", lambda days: days.round(5)),
+        ("8h", "8h", lambda days: days.astype("float32").astype("float64")),
+        ("1h", "6h", lambda days: days.round(5)),
+        ("1D", "1d", lambda days: days + 1e-7),
+    ],
+    ids=["nanoseconds", "five decimals", "single precision", "thinned", "a day"],
+)
+def test_times_that_miss_full_steps_by_rounding_are_kept(freq, step, decode):
+    """Days since 1950 as files have them: none of the steps is left out."""
+    exact = pd.date_range("2019-01-01", periods=240, freq=freq)
+    days = decode(((exact - pd.Timestamp("1950-01-01")) / pd.Timedelta("1D")).to_numpy())
+    rounded = pd.Timestamp("1950-01-01") + pd.to_timedelta(days, unit="D")
+    cube = build_cube(source(times=rounded), data("t2m", step=step))
+    expected = exact[exact.hour % 6 == 0] if step == "6h" else exact
+    assert pd.DatetimeIndex(cube["time"]).equals(expected)
+
+
+@given(
+    minutes=st.sampled_from([10, 30, 60, 180, 360, 1440]),
+    noise=st.floats(0, 0.01),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=30, deadline=None)
+def test_noise_below_a_hundredth_of_a_step_changes_nothing(minutes, noise, seed):
+    exact = pd.date_range("2001-03-01", periods=50, freq=f"{minutes}min")
+    kept = np.random.default_rng(seed).random(50) < 0.8
+    kept[:3] = True
+    off = np.random.default_rng(seed).uniform(-noise, noise, 50) * pd.Timedelta(minutes=minutes)
+    cube = build_cube(source(times=(exact + off)[kept]), data("t2m", step=f"{minutes}m"))
+    assert pd.DatetimeIndex(cube["time"]).equals(exact[kept])
+
+
+def test_exact_times_stay_bit_for_bit():
+    times = pd.date_range("2000-01-01", periods=9, freq="6h")
+    chosen = select_times(source(times=times)["time"], timedelta(hours=6))
+    np.testing.assert_array_equal(chosen.values, times)
+
+
+def test_labels_that_change_half_way_are_told(caplog):
+    """Daily means, labelled at 0 UTC in the first half and at 12 UTC in the second."""
+    first = pd.date_range("2000-01-01", periods=20, freq="1D")
+    times = first.append(first + pd.Timedelta("20.5D"))
+    cube = build_cube(source(times=times), data("t2m", step="1d"))
+    assert cube.sizes["time"] == 20
+    assert "20 of 40 times of 'time' lie between the steps of 1d" in caplog.text
+    findings = list(check_left_out(times.values, cube["time"].values, timedelta(days=1)))
+    assert [finding.rule for finding in findings] == ["times-left-out"]
+    assert findings[0].value.startswith("20 of 40 times, the first at 2000-01-21T12")
+
+
+def test_what_is_thinned_or_rounded_is_not_left_out(caplog):
+    hourly = pd.date_range("2000-01-01", periods=49, freq="1h").delete([7, 8])
+    cube = build_cube(source(times=hourly), data("t2m", step="6h"))
+    assert not list(check_left_out(hourly.values, cube["time"].values, timedelta(hours=6)))
+    late = hourly + pd.Timedelta("2s")
+    cube = build_cube(source(times=late), data("t2m", step="6h"))
+    found = list(check_left_out(late.values, cube["time"].values, timedelta(hours=6)))
+    assert [finding.rule for finding in found] == ["times-rounded"]
+    assert found[0].value == "47 of 47 times, by up to 0:00:02"
+    assert "left out" not in caplog.text

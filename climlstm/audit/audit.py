@@ -22,6 +22,7 @@ from climlstm.config import Config
 from climlstm.data.cube.cube import CubePlan
 from climlstm.data.cube.forcing import CHANNELS, forcing_channels, forcing_fields
 from climlstm.data.sources.axes import find_axes
+from climlstm.data.sources.times import full_steps
 from climlstm.data.statistics.statistics import Period, Statistics
 from climlstm.data.windows.starts import plan_windows
 from climlstm.errors import ClimLSTMError, DataError
@@ -98,7 +99,8 @@ def audit(config: Config, plan: CubePlan, *, parameters: int | None = None) -> A
         *leaks.check_periods(periods),
         *check_times(plan.axes.time.values, str(plan.axes.time.name)),
         *check_times(times, "time"),
-        *chunking.check_steps(config, plan.axes.time.values),
+        *chunking.check_steps(config, full_steps(plan.axes.time.values, config.data.step)),
+        *chunking.check_left_out(plan.axes.time.values, times, config.data.step),
         *chunking.check_gaps(times, config.data.step),
         *chunking.check_coarsening(
             plan.cells.rows.values, plan.cells.columns.values, plan.cells.coarsen

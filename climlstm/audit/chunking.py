@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from climlstm.audit.findings import Finding
 from climlstm.config import Config, format_duration
 from climlstm.data.cube.cube import CubePlan
+from climlstm.data.sources.times import between_steps, full_steps
 from climlstm.grid import EARTH_RADIUS_KM, has_pole_row
 
 MAX_READ_AMPLIFICATION = 2.0
@@ -57,6 +58,38 @@ def check_steps(config: Config, times: NDArray[np.datetime64]) -> Iterator[Findi
                 f"{format_duration(native)}, so steps are left out",
                 f"Use a multiple of {format_duration(native)}.",
             )
+
+
+def check_left_out(
+    times: NDArray[np.datetime64], kept: NDArray[np.datetime64], step: timedelta
+) -> Iterator[Finding]:
+    """Times that were rounded to full steps, and times between the steps, which are left out.
+
+    times: of the source, increasing; kept: of the cube.
+    """
+    rounded = full_steps(times, step)
+    if not np.array_equal(rounded, times):
+        off = np.abs(rounded - times).max().astype("timedelta64[us]").item()
+        yield Finding(
+            "times-rounded",
+            "note",
+            "Times of the source miss full steps by rounding and count as full steps",
+            "time axis of the source",
+            f"{np.count_nonzero(rounded != times)} of {times.size} times, by up to {off}",
+            "Nothing has to be done.",
+        )
+    odd = between_steps(rounded, kept, step)
+    if odd.size:
+        yield Finding(
+            "times-left-out",
+            "warning",
+            f"Times of the source lie between the steps of {format_duration(step)} and are left "
+            "out",
+            "time axis of the source",
+            f"{odd.size} of {times.size} times, the first at {odd[0]}; kept are {kept.size}, the "
+            f"first at {kept[0]}",
+            "Choose a step that all times have, or write a source whose times have one step.",
+        )
 
 
 def check_gaps(times: NDArray[np.datetime64], step: timedelta) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """From a source to a cube: the same data under our names, units and order, lazily through Dask."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -13,14 +14,17 @@ from numpy.typing import NDArray
 
 from climlstm.config import DataConfig
 from climlstm.config.secrets import redact
+from climlstm.data.cube.forcing import NEEDS_PLACE
 from climlstm.data.cube.matching import make_recipe
 from climlstm.data.cube.recipes import Array, CubeCells, Field, Recipe
 from climlstm.data.sources.axes import Axes, find_axes, select_latitude, select_longitude
 from climlstm.data.sources.times import select_times
 from climlstm.errors import ClimLSTMError, DataError
-from climlstm.grid import Grid, kind_of
+from climlstm.grid import Grid, Plane, kind_of
 from climlstm.grid.axes import Selection, as_slice
 from climlstm.plugins.channels import Channel, channel
+
+logger = logging.getLogger(__name__)
 
 DIMS = ("time", "latitude", "longitude")
 
@@ -46,6 +50,7 @@ def plan_cube(source: xr.Dataset, data: DataConfig) -> "CubePlan":
         coarsen=data.coarsen,
     )
     _check_whole_blocks(cells)
+    _check_place(axes, data)
     channels = [channel(name) for name in (*data.state, *data.static)]
     _check_kinds(channels, data)
     return CubePlan(
@@ -154,6 +159,21 @@ def _read(*stored: NDArray, recipe: Recipe) -> Array:
 
 def _read_at(times: NDArray[np.datetime64], *stored: NDArray, recipe: Recipe) -> Array:
     return recipe.read(stored, times.ravel())
+
+
+def _check_place(axes: Axes, data: DataConfig) -> None:
+    """Refuse what needs a place on Earth for data that have none."""
+    needing = [name for name in data.forcing if name in NEEDS_PLACE]
+    if needing and kind_of(axes.latitude) is Plane:
+        raise DataError(
+            f"The source is a plane without geography, but '{needing[0]}' under 'forcing' follows "
+            "from the place on Earth. Leave it out; 'season' follows from the date alone."
+        )
+    if data.region is not None and kind_of(axes.latitude) is Plane:
+        logger.warning(
+            "The source is a plane without geography: 'region' counts its rows south of 0 and its "
+            "columns east of 0, in thousandths of a degree."
+        )
 
 
 def _check_whole_blocks(cells: CubeCells) -> None:

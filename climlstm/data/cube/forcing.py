@@ -18,6 +18,9 @@ CHANNELS: dict[str, tuple[str, ...]] = {
 }
 """Each forcing of a run file and the fields that it gives the network."""
 
+NEEDS_PLACE = ("cos_zenith", "day")
+"""Forcings that follow from the place on Earth; others follow from the date alone."""
+
 J2000 = np.datetime64("2000-01-01T12:00:00", "s")
 
 

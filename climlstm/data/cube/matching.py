@@ -1,7 +1,6 @@
 """Which variable and level of a source hold a channel, and what its stored values mean."""
 
 from collections.abc import Hashable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -9,23 +8,12 @@ import xarray as xr
 from climlstm import plugins
 from climlstm.data.cube.recipes import CubeCells, Field, Recipe
 from climlstm.data.sources.axes import Axes, find_levels
+from climlstm.data.sources.fills import FILL_ATTRIBUTES, numbers
+from climlstm.data.sources.joining import left_out_of
 from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError, nearest
 from climlstm.plugins import Variable
 from climlstm.plugins.channels import Channel
-
-FILL_ATTRIBUTES = (
-    "_FillValue",
-    "missing_value",
-    "fill_value",
-    "FillValue",
-    "fillvalue",
-    "_fill_value",
-    "missingvalue",
-    "missing",
-    "undef",
-)
-"""Spellings under which files state the value that stands for a missing one."""
 
 SHARED_STANDARD_NAMES = {
     "air_temperature",
@@ -95,7 +83,7 @@ def _find_field(source: xr.Dataset, axes: Axes, channel: Channel, asked: str) ->
     if variable.static and time in found.dims:
         positions[time] = 0
     scale, offset = _meaning(found, channel, asked)
-    fills = [_numbers(found.attrs[key]) for key in FILL_ATTRIBUTES if key in found.attrs]
+    fills = [numbers(found.attrs[key]) for key in FILL_ATTRIBUTES if key in found.attrs]
     return Field(
         name=variable.name,
         variable=name,
@@ -104,15 +92,6 @@ def _find_field(source: xr.Dataset, axes: Axes, channel: Channel, asked: str) ->
         offset=offset,
         missing=tuple(sorted({value for fill in fills for value in fill})),
     )
-
-
-def _numbers(attribute: Any) -> list[float]:
-    """Finite numbers in an attribute, which may be one, several, text or NaN."""
-    try:
-        values = np.atleast_1d(np.asarray(attribute, dtype="float64"))
-    except (TypeError, ValueError):
-        return []
-    return [float(value) for value in values if np.isfinite(value)]
 
 
 def _meaning(found: xr.DataArray, channel: Channel, asked: str) -> tuple[float, float]:
@@ -153,6 +132,13 @@ def _find_variable(
     if levels_elsewhere:
         found = "; ".join(dict.fromkeys(levels_elsewhere))
         raise NoChannelError(f"The source has no channel '{asked}': it has {found}.")
+    left_out = {name.lower(): (name, why) for name, why in left_out_of(source).items()}
+    for name in (*_flat_names(channel), *_names(channel.variable)):
+        if name.lower() in left_out:
+            held, reason = left_out[name.lower()]
+            raise NoChannelError(
+                f"The source has no channel '{asked}': '{held}' is in its files, but {reason}."
+            )
     names = [str(name) for name in source.data_vars]
     example = f"{{name: {channel.name}, units: {channel.variable.units}}}"
     needs = "" if asked == channel.name else f", which is derived from '{channel.name}'"
@@ -247,7 +233,8 @@ def _other_positions(source: xr.Dataset, axes: Axes, name: str) -> Iterator[tupl
             raise DataError(
                 f"The variable '{name}' has a dimension '{dim}' with {size} {what}, and a cube has "
                 "one value for each time and place. Choose one in the catalog, under metadata: "
-                f"'select: {{{dim}: {first}}}'."
+                f"'select: {{{dim}: {first}}}'; or, if each has only a part of the times, let them "
+                f"complete each other: 'combine: [{dim}]'."
             )
         yield dim, 0
 

@@ -61,6 +61,8 @@ class Metadata(Section):
     where the axis goes on beyond them."""
     select: dict[str, int | float | str] = Field(default_factory=dict)
     """One entry of further dimensions, by label or else by position: {number: 0}."""
+    combine: tuple[str, ...] = ()
+    """Dimensions whose entries complete each other, the first going first; `expver` always."""
     variables: dict[str, VariableDeclaration] = Field(default_factory=dict)
     """Variables by their names in the files."""
 
@@ -71,6 +73,7 @@ def declare(source: xr.Dataset, metadata: Metadata, where: str) -> xr.Dataset:
     where: names the source in errors. Raises CatalogError for a declaration that does not fit.
     """
     source = _select(source, metadata.select, where)
+    source = _combine(source, metadata, where)
     if metadata.plane is not None:
         source = _lay_out(source, metadata.plane, where)
     source = _name_axes(source, metadata.axes, where)
@@ -103,6 +106,34 @@ def _select(source: xr.Dataset, select: dict[str, Any], where: str) -> xr.Datase
                 f"{where}: 'select' asks for {dim}: {label}, but there are only "
                 f"{_listed(source[dim].values[:12])}."
             ) from error
+    return source
+
+
+def _combine(source: xr.Dataset, metadata: Metadata, where: str) -> xr.Dataset:
+    """Dimensions of versions gone: the first entry in order of labels, its gaps from the next ones.
+
+    ERA5 and its preliminary release ERA5T come along `expver`, each with a part of the times.
+    """
+    for dim in metadata.combine:
+        if dim not in source.dims:
+            raise CatalogError(
+                f"{where}: 'combine' names '{dim}', which is no dimension of it."
+                f"{nearest(dim, _names(source.dims))} It has: {_listed(source.dims)}."
+            )
+    versions = [dim for dim in source.dims if str(dim).lower() == "expver"]
+    for version in dict.fromkeys([*metadata.combine, *map(str, versions)]):
+        if version not in metadata.combine:
+            logger.info("%s: the entries of '%s' complete each other, first %s.", where, version,
+                        source[version].values[0] if version in source.coords else 0)  # fmt: skip
+        ordered = source.sortby(version) if version in source.indexes else source
+        entries = [ordered.isel({version: n}, drop=True) for n in range(source.sizes[version])]
+        combined = {}
+        for name, variable in entries[0].data_vars.items():
+            if version in source[name].dims:
+                for later in entries[1:]:
+                    variable = variable.fillna(later[name])
+                combined[name] = variable.assign_attrs(source[name].attrs)
+        source = entries[0].assign(combined)
     return source
 
 

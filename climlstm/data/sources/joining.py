@@ -1,0 +1,362 @@
+"""Several files, stores or entries as one Dataset: along time, along another axis, side by side.
+
+Parts may call their axes differently, run the other way, and differ by rounding; they are brought
+to the axes and units of the first one. A variable that cannot be joined is left out with the
+reason, which whoever asks for it is told: what nobody asks for stops nothing.
+"""
+
+import logging
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from climlstm.data.sources.axes import find_time
+from climlstm.data.sources.fills import FILL_ATTRIBUTES
+from climlstm.data.sources.origin import follow
+from climlstm.data.sources.units import conversion
+from climlstm.errors import CatalogError, DataError
+from climlstm.grid.axes import candidates, find_horizontal, some
+
+logger = logging.getLogger(__name__)
+
+LEFT_OUT = "left_out"
+"""Attribute of a source that lists variables left out, each as 'name: reason'."""
+
+SAME_GRID = 0.01
+"""Part of a grid spacing by which two axes may differ and count as one."""
+
+SAME_TIME = 1e-3
+"""Part of a time step by which two times may differ and count as one."""
+
+Parts = Sequence[tuple[str, xr.Dataset]]
+
+
+class _UnfitError(Exception):
+    """Why a part or variable cannot be joined."""
+
+
+def join(parts: Parts, where: str, *, declared: Mapping[str, str]) -> xr.Dataset:
+    """All parts as one lazy Dataset.
+
+    parts: each with the name of its file or entry. declared: units that the catalog states.
+    Raises CatalogError where no variable is left.
+    """
+    if len(parts) == 1:
+        return parts[0][1]
+    time = _time_dim(parts[0][1])
+    left_out: dict[str, str] = {}
+    fitting = []
+    for label, part in parts:
+        try:
+            fitting.append((label, follow(part, lambda p: _like(p, parts[0][1], time))))
+        except _UnfitError as reason:
+            left_out |= {str(name): f"{label} {reason}" for name in part.data_vars}
+    series = []
+    for indices, names in _holders(fitting, left_out).items():
+        several = [fitting[index] for index in indices]
+        for group in _static_or_not(several, names, time):
+            try:
+                series.append(_joined(several, group, time, declared))
+            except _UnfitError as reason:
+                left_out |= dict.fromkeys(group, str(reason))
+    source = _side_by_side(series, time, left_out)
+    for name, why in left_out.items():
+        logger.warning("%s: '%s' is left out: %s.", where, name, why)
+    if source is None or not source.data_vars:
+        reasons = "; ".join(f"'{name}': {why}" for name, why in left_out.items())
+        raise CatalogError(
+            f"{where}: its parts do not fit together: {reasons or 'they hold no variables'}. "
+            "Variables of one name need names of their own ('variables' under metadata), or times "
+            "that follow each other on one grid."
+        )
+    lines = [f"{name}: {why}" for name, why in left_out.items()]
+    return source.assign_attrs({LEFT_OUT: lines} if lines else {})
+
+
+def left_out_of(source: xr.Dataset) -> dict[str, str]:
+    """Variables that could not be joined, and why."""
+    lines = source.attrs.get(LEFT_OUT, [])
+    return dict(line.split(": ", 1) for line in ([lines] if isinstance(lines, str) else lines))
+
+
+def _time_dim(part: xr.Dataset) -> str | None:
+    """The dimension of time, also where its numbers are not decoded."""
+    try:
+        return str(find_time(part).dims[0])
+    except DataError:
+        names = [name for name in candidates(part, "time") if name in part.dims]
+        return names[0] if names else None
+
+
+def _like(part: xr.Dataset, first: xr.Dataset, time: str | None) -> xr.Dataset:
+    """A part with the names, order and values of the axes of the first one."""
+    if part is first:
+        return part
+    for theirs, ours in _renamings(part, first, time):
+        part = part.drop_vars(ours, errors="ignore").rename({theirs: ours})
+    longitude = _horizontal(first, "longitude")
+    for name, index in first.indexes.items():
+        if name == time or name not in part.indexes or part.indexes[name].dtype.kind not in "iuf":
+            continue
+        wanted = index.to_numpy().astype("float64")
+        order, found = _order(part[name].values, wanted, turn=name == longitude)
+        spacing = np.abs(np.diff(wanted)).min() if wanted.size > 1 else 1.0
+        if found.size == wanted.size:
+            off = np.abs(found - wanted).max()
+            if off <= SAME_GRID * spacing:
+                part = part if order is None else part.isel({name: order})
+                part = part.assign_coords({name: first[name].variable})
+            elif name in (longitude, _horizontal(first, "latitude")) and not _apart(found, wanted):
+                raise _UnfitError(
+                    f"is on another grid: '{name}' differs by up to {off:g}, with points "
+                    f"{spacing:g} apart ({some(found)}; expected {some(wanted)})"
+                )
+    return part
+
+
+def _renamings(part: xr.Dataset, first: xr.Dataset, time: str | None) -> Iterator[tuple[str, str]]:
+    """Names of axes in a part that the first part calls otherwise, with the first part's names."""
+    for kind in ("latitude", "longitude"):
+        ours, theirs = _horizontal(first, kind), _horizontal(part, kind)
+        if ours and theirs and ours != theirs and ours in first.indexes and theirs in part.indexes:
+            yield theirs, ours
+    theirs = _time_dim(part)
+    if time and theirs and theirs != time and time in first.indexes and theirs in part.indexes:
+        yield theirs, time
+
+
+def _horizontal(part: xr.Dataset, kind: str) -> str | None:
+    try:
+        return str(find_horizontal(part, kind).name)
+    except DataError:
+        return None
+
+
+def _order(
+    found: NDArray, wanted: NDArray, *, turn: bool
+) -> tuple[slice | NDArray[np.intp] | None, NDArray[np.float64]]:
+    """The order in which values run as wanted, and the values; turn: they count round a circle."""
+    found = found.astype("float64")
+    if turn and found.size == wanted.size and found.size > 1 and abs(found[0] - wanted[0]) > 1e-3:
+        half = (wanted[1] - wanted[0]) / 2
+        turned = (found - wanted.min() + abs(half)) % 360 + wanted.min() - abs(half)
+        order = np.argsort(turned)
+        order = order if half > 0 else order[::-1]
+        return order, turned[order]
+    if found.size > 1 and wanted.size > 1 and (found[0] < found[-1]) != (wanted[0] < wanted[-1]):
+        return slice(None, None, -1), found[::-1]
+    return None, found
+
+
+def _apart(found: NDArray, wanted: NDArray) -> bool:
+    """Whether two axes share no stretch, as tiles of one grid."""
+    return bool(found.min() > wanted.max() or found.max() < wanted.min())
+
+
+def _holders(parts: Parts, left_out: Mapping[str, str]) -> dict[tuple[int, ...], list[str]]:
+    """Variables by the parts that hold them; bounds of cells are not wanted."""
+    holders: dict[str, list[int]] = {}
+    for index, (_, part) in enumerate(parts):
+        bounds = {str(v.attrs.get("bounds") or v.encoding.get("bounds"))
+                  for v in part.variables.values()}  # fmt: skip
+        for name in map(str, part.data_vars):
+            if name not in left_out and name not in bounds:
+                holders.setdefault(name, []).append(index)
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name, indices in holders.items():
+        groups.setdefault(tuple(indices), []).append(name)
+    return groups
+
+
+def _static_or_not(parts: Parts, names: Sequence[str], time: str | None) -> Iterator[list[str]]:
+    """Variables that have a time, together, and each of the others by itself."""
+    timed = [name for name in names if any(time in part[name].dims for _, part in parts)]
+    if timed:
+        yield timed
+    yield from ([name] for name in names if name not in timed)
+
+
+def _joined(
+    parts: Parts, names: list[str], time: str | None, declared: Mapping[str, str]
+) -> xr.Dataset:
+    """Some variables from all parts that hold them."""
+    chosen = [(label, part[names]) for label, part in parts]
+    if len(chosen) == 1:
+        return chosen[0][1]
+    chosen = [(label, _in_units(part, chosen[0], label, declared)) for label, part in chosen]
+    datasets = _alike_coordinates([part for _, part in chosen])
+    if not any(time in part.dims for part in datasets):
+        if all(part.equals(datasets[0]) for part in datasets):
+            return datasets[0]
+        dims = _differing(datasets)
+        if not dims:
+            raise _UnfitError(f"it differs between {chosen[0][0]} and {chosen[1][0]}")
+    elif time in (dims := _differing(datasets)) and len(dims) == 1:
+        _check_overlap([label for label, _ in chosen], [part[time].values for part in datasets])
+        whole = xr.concat(
+            datasets,
+            dim=time,
+            data_vars="minimal",
+            coords="minimal",
+            compat="override",
+            join="override",
+            combine_attrs="override",
+        )
+        times = whole.indexes[time]
+        return whole if times.is_monotonic_increasing else whole.isel({time: times.argsort()})
+    if not dims:
+        raise _UnfitError(f"it is in {chosen[0][0]} and in {chosen[1][0]}, at the same times")
+    try:
+        return xr.combine_by_coords(  # type: ignore[return-value]
+            datasets, data_vars="minimal", coords="minimal", compat="override", join="exact",
+            combine_attrs="override",
+        )  # fmt: skip
+    except ValueError as error:
+        raise _UnfitError(f"it cannot be put together along {', '.join(dims)} ({error})") from error
+
+
+def _differing(datasets: Sequence[xr.Dataset]) -> list[str]:
+    """Indexes that are not the same in all parts."""
+    first = datasets[0].indexes
+    return [
+        str(name)
+        for name, index in first.items()
+        if any(name in part.indexes and not part.indexes[name].equals(index) for part in datasets)
+    ]
+
+
+def _alike_coordinates(datasets: Sequence[xr.Dataset]) -> list[xr.Dataset]:
+    """Without coordinates besides the axes that some part lacks or that differ as scalars."""
+    common = set.intersection(*(set(part.coords) for part in datasets))
+    unequal = {
+        name
+        for name in common
+        if datasets[0][name].ndim == 0
+        and any(not part[name].equals(datasets[0][name]) for part in datasets)
+    }
+    return [
+        part.drop_vars([name for name in part.coords
+                        if name not in part.indexes and (name not in common or name in unequal)])
+        for part in datasets
+    ]  # fmt: skip
+
+
+def _check_overlap(labels: Sequence[str], times: Sequence[NDArray]) -> None:
+    """Raise where two parts hold the same time."""
+    owner: dict[Any, int] = {}
+    for index, values in enumerate(times):
+        twice = [value for value in values.tolist() if value in owner]
+        if twice:
+            both = np.intersect1d(values, times[owner[twice[0]]])
+            raise _UnfitError(
+                f"{labels[owner[twice[0]]]} and {labels[index]} both have {both.size} times, from "
+                f"{some(both[:1])} to {some(both[-1:])}; crop one of them with 'period' under "
+                "metadata, in an entry of its own"
+            )
+        owner.update(dict.fromkeys(values.tolist(), index))
+
+
+def _in_units(
+    part: xr.Dataset, first: tuple[str, xr.Dataset], label: str, declared: Mapping[str, str]
+) -> xr.Dataset:
+    """A part with its variables in the units of the first part, and packed like those."""
+    changed = {}
+    for name, variable in part.data_vars.items():
+        ours, theirs = first[1][name].attrs, variable.attrs
+        for key in ("scale_factor", "add_offset"):
+            if ours.get(key) != theirs.get(key):
+                raise _UnfitError(
+                    f"'{name}' is packed with {key} {ours.get(key)} in {first[0]}, but with "
+                    f"{theirs.get(key)} in {label}; leave 'mask_and_scale: false' out"
+                )
+        both = [key for key in FILL_ATTRIBUTES if key in ours and key in theirs]
+        fills = {key: np.union1d(ours[key], theirs[key]).tolist() for key in both}
+        ours.update(fills)
+        found, wanted = theirs.get("units"), ours.get("units")
+        if found == wanted or (declared.get(str(name)) and None in (found, wanted)):
+            continue
+        if found is None or wanted is None:
+            raise _UnfitError(
+                f"'{name}' has the units '{wanted}' in {first[0]}, but '{found}' in {label}"
+            )
+        try:
+            convert = conversion(str(found), str(wanted), standard_name=ours.get("standard_name"))
+        except DataError as error:
+            raise _UnfitError(
+                f"'{name}' is in '{wanted}' in {first[0]}, but in '{found}' in {label}, and {error}"
+            ) from error
+        if convert.is_identity:
+            continue
+        if str(name) in declared:
+            raise _UnfitError(
+                f"'{name}' is in '{wanted}' in {first[0]}, but in '{found}' in {label}, so the "
+                f"declared units '{declared[str(name)]}' cannot hold for both; leave them out"
+            )
+        logger.info("'%s' of %s is converted from '%s' to '%s'.", name, label, found, wanted)
+        changed[name] = (variable * convert.scale + convert.offset).assign_attrs(ours)
+    return part.assign(changed)
+
+
+def _side_by_side(
+    series: list[xr.Dataset], time: str | None, left_out: dict[str, str]
+) -> xr.Dataset | None:
+    """Groups of variables as one Dataset; those of a single time, beside longer ones, have none."""
+    timed = [part for part in series if time in part.dims and part.sizes[time] > 1]
+    main = max(timed, key=lambda part: len(part.data_vars), default=None)
+    if main is not None:
+        series = [main, *(part for part in series if part is not main)]
+    clashing = _clashing_scalars(series)
+    source = None
+    for part in (each.drop_vars(clashing & set(each.coords)) for each in series):
+        if source is None:
+            source = part
+            continue
+        try:
+            source = xr.merge(
+                [source, _at_times_of(part, source, time)],
+                join="exact",
+                compat="override",
+                combine_attrs="drop_conflicts",
+            )
+        except (_UnfitError, ValueError) as error:
+            left_out |= dict.fromkeys(map(str, part.data_vars), str(error))
+    return source
+
+
+def _at_times_of(part: xr.Dataset, source: xr.Dataset, time: str | None) -> xr.Dataset:
+    """A part with the times of the others, from which its own may differ by rounding."""
+    if time not in part.indexes or time not in source.indexes:
+        return part
+    found, wanted = part.indexes[time], source.indexes[time]
+    if found.equals(wanted):
+        return part
+    if found.size == 1 and wanted.size > 1:
+        return part.isel({time: 0}, drop=True)
+    if found.size == wanted.size and wanted.size > 1:
+        off = max(abs(found - wanted))
+        if off <= SAME_TIME * min(abs(wanted[1:] - wanted[:-1])):
+            return part.assign_coords({time: source[time].variable})
+        more = f"differ by up to {off}"
+    else:
+        more = f"are {found.size}, not {wanted.size}"
+    raise _UnfitError(
+        f"its times {more}: {some(found.to_numpy())}; those of {_names(source)} are "
+        f"{some(wanted.to_numpy())}"
+    )
+
+
+def _clashing_scalars(parts: Sequence[xr.Dataset]) -> set[Hashable]:
+    """Scalar coordinates that differ (heights of 2 and 10 m): they describe one part only."""
+    scalars: dict[Hashable, list[Any]] = {}
+    for part in parts:
+        for key, coordinate in part.coords.items():
+            if coordinate.ndim == 0:
+                scalars.setdefault(key, []).append(coordinate.values[()])
+    return {key for key, values in scalars.items() if any(v != values[0] for v in values)}
+
+
+def _names(source: xr.Dataset) -> str:
+    return ", ".join(f"'{name}'" for name in source.data_vars)
