@@ -91,6 +91,8 @@ def between_steps(
 
     times, kept: rounded to full steps.
     """
+    if times.size < 2:
+        return times[:0]
     native = native_step(times, step)
     return times[(times - kept[0]) % native != np.timedelta64(0)]
 
