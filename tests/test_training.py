@@ -1,17 +1,19 @@
 """Training on simulated weather: it learns, resumes exactly, and keeps what it should."""
 
 import json
+import shutil
 
 import pytest
 import torch
 
-from climlstm.errors import CheckpointError, ConfigError, DataError
+from climlstm.config import load_config
+from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError, DataError
 from climlstm.model.saving import load_forecaster
 from climlstm.runs import find_trained, train_run
 from climlstm.training import checkpoint
 from climlstm.training.loop import train
 from climlstm.training.progress import JOURNAL, describe, read_journal
-from climlstm.training.storage import run_folder
+from climlstm.training.storage import FolderStorage, run_folder
 
 
 def weights(run):
@@ -93,6 +95,58 @@ def test_a_finished_run_is_not_trained_again_by_accident(small_run):
         train_run(config, under_ray=False)
     assert train_run(config, under_ray=False, resume=True) == best
     assert train_run(config, under_ray=False, overwrite=True).name == best.name
+
+
+MISTAKES = [
+    "data.source=min",
+    "data.catalog=nowhere.yaml",
+    "data.state=[t850, q700]",
+    "training.horizon=400",
+    "training.batch_size=400",
+]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_does_not_cost_the_run_that_was_to_be_replaced(trained, run_file, mistake):
+    """`trained` is a small run; its copy is overwritten by one that cannot be trained."""
+    earlier = run_folder(load_config(run_file))
+    shutil.copytree(trained.checkpoint.parent, earlier)
+    before = sorted(earlier.rglob("*"))
+    with pytest.raises(ClimLSTMError):
+        train_run(load_config(run_file, [mistake]), under_ray=False, overwrite=True)
+    assert sorted(earlier.rglob("*")) == before
+    assert not list(earlier.parent.glob(".*.replaced"))
+
+
+def test_a_replaced_run_goes_when_the_new_one_has_a_checkpoint(small_run):
+    config = small_run("training.epochs=1")
+    train_run(config, under_ray=False)
+    folder, seen = run_folder(config), []
+
+    def first_record(record):
+        aside = folder.with_name(f".{folder.name}.replaced")
+        seen.append((record["event"], (aside / "step-000000022").exists()))
+
+    longer = small_run("training.epochs=1", "training.validate_every=11")
+    train_run(longer, under_ray=False, overwrite=True, observe=first_record)
+    shown = dict(reversed([each for each in seen if each[0] in ("start", "valid", "end")]))
+    assert shown == {"start": True, "valid": True, "end": False}
+    assert [c.name for c in checkpoint.list_checkpoints(folder)] == [
+        "step-000000011",
+        "step-000000022",
+    ]
+
+
+def test_a_run_that_was_set_aside_when_its_successor_was_killed_comes_back(small_run):
+    config = small_run("training.epochs=1")
+    best = train_run(config, under_ray=False)
+    storage = FolderStorage(run_folder(config))
+    storage.set_aside()
+    storage.prove()  # the successor had begun
+    assert not best.exists()
+    with pytest.raises(ConfigError, match="has been trained before"):
+        train_run(config, under_ray=False)
+    assert best.exists()
 
 
 def test_only_the_best_and_the_latest_checkpoint_are_kept(small_run):

@@ -7,7 +7,6 @@ the file that makes it count comes last, and an object is there whole or not at 
 
 import json
 import logging
-import os
 import re
 import shutil
 import tempfile
@@ -17,8 +16,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from climlstm.config import Config
 from climlstm.config.secrets import redact
@@ -26,7 +27,7 @@ from climlstm.data.run_data import user_cache
 from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError
 from climlstm.files import delete_whole, write_whole
 from climlstm.training import checkpoint
-from climlstm.training.progress import JOURNAL, Record, parse_journal, read_journal
+from climlstm.training.progress import JOURNAL, Record, parse_journal
 
 logger = logging.getLogger(__name__)
 
@@ -42,16 +43,17 @@ _MISTAKES = (ClimLSTMError, ArithmeticError, AttributeError, LookupError, NameEr
 
 
 class RunStorage(ABC):
-    """The checkpoints and records of one run."""
+    """The checkpoints and records of one run, in a file system that fsspec knows."""
 
-    location: str
-    """A path or a URL, for people."""
-    folder: Path
-    """Folder on this host into which the first worker writes."""
+    def __init__(self, location: str, folder: Path, files: Any, root: str) -> None:
+        """location: a path or a URL, for people.
 
-    @abstractmethod
-    def prove(self) -> None:
-        """Raises ConfigError where nothing can be written."""
+        folder: on this host, for the first worker to write into.
+        files, root: file system of fsspec, and where in it the run is.
+        """
+        self.location, self.folder, self.files, self.root = location, folder, files, root
+        parent, _, name = root.rpartition("/")
+        self._aside = f"{parent}/.{name}.replaced"
 
     @abstractmethod
     def names(self) -> list[str]:
@@ -69,12 +71,11 @@ class RunStorage(ABC):
     def remove(self, name: str) -> None:
         """Delete a checkpoint, such that nothing half deleted counts."""
 
-    @abstractmethod
-    def journal(self) -> list[Record]:
-        """The records as others can read them."""
-
-    def publish_journal(self) -> None:  # noqa: B027 (in a folder there is nothing to do)
-        """Let others read the records that are written so far."""
+    def prove(self) -> None:
+        """Raises ConfigError where nothing can be written."""
+        with self._answering("written"):
+            self.files.pipe_file(f"{self.root}/.written", b"climlstm")
+            self.files.rm_file(f"{self.root}/.written")
 
     def save(self, name: str, write: Callable[[Path], None], *, keep: int) -> None:
         """Keep a checkpoint that `write` puts into a folder; the `keep` best and the latest stay.
@@ -105,55 +106,60 @@ class RunStorage(ABC):
         """Name of the checkpoint with the lowest validation loss. Raises CheckpointError."""
         return checkpoint.best_of(self.losses(), self.location)
 
+    def journal(self) -> list[Record]:
+        """The records as others can read them."""
+        try:
+            text = self.files.cat_file(f"{self.root}/{JOURNAL}").decode("utf-8", "replace")
+        except FileNotFoundError:
+            return []
+        return parse_journal(text)
+
+    def publish_journal(self) -> None:  # noqa: B027 (in a folder there is nothing to do)
+        """Let others read the records that are written so far."""
+
     def set_aside(self) -> None:
         """Put the run away until the one that replaces it has a checkpoint; see `settle`."""
-        here, aside = self._places
-        self._move(here, aside)
+        with self._answering("emptied"):
+            self.files.mv(self.root, self._aside, recursive=True)
 
     def settle(self) -> None:
         """Delete a run that was set aside if this one has a checkpoint; else put it back."""
-        here, aside = self._places
-        if not self._exists(aside):
+        if not self.files.exists(self._aside):
             return
         if self.names():
-            self._delete(aside)
+            self._delete(self._aside)
         else:
-            self._delete(here)
-            self._move(aside, here)
-
-    @property
-    @abstractmethod
-    def _places(self) -> tuple[str, str]:
-        """Where the run is, and where one is put that is set aside."""
-
-    @abstractmethod
-    def _exists(self, place: str) -> bool: ...
-
-    @abstractmethod
-    def _move(self, old: str, new: str) -> None: ...
-
-    @abstractmethod
-    def _delete(self, place: str) -> None: ...
+            self._delete(self.root)
+            self.files.mv(self._aside, self.root, recursive=True)
 
     def _upload(self, place: Path) -> None:  # noqa: B027 (likewise)
         """Copy a finished checkpoint to where others find it."""
+
+    def _delete(self, place: str) -> None:
+        if self.files.exists(place):
+            self.files.rm(place, recursive=True)
+
+    @contextmanager
+    def _answering(self, what: str) -> Iterator[None]:
+        """Turns whatever a store's client raises into a ConfigError: each has its own errors."""
+        try:
+            yield
+        except ClimLSTMError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"cluster.storage: {self.location} cannot be {what}: {describe_error(error)}. "
+                "Check the address, the permissions and, for a store, the credentials as its own "
+                "tools want them."
+            ) from error
 
 
 class FolderStorage(RunStorage):
     """A run in a folder; workers on several hosts need it under one path."""
 
     def __init__(self, folder: Path) -> None:
-        self.location, self.folder = str(folder), folder
-
-    def prove(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder) as file:
-                file.write(b"climlstm")
-        except OSError as error:
-            raise ConfigError(
-                f"cluster.storage: {self.folder} cannot be written: {error}. Name another folder."
-            ) from error
+        files = LocalFileSystem(auto_mkdir=True)
+        super().__init__(str(folder), folder, files, str(folder.absolute()))
 
     def names(self) -> list[str]:
         return sorted(path.name for path in self.folder.glob("step-*"))
@@ -168,41 +174,20 @@ class FolderStorage(RunStorage):
     def remove(self, name: str) -> None:
         delete_whole(self.folder / name)
 
-    def journal(self) -> list[Record]:
-        return read_journal(self.folder / JOURNAL)
-
-    @property
-    def _places(self) -> tuple[str, str]:
-        return str(self.folder), str(self.folder.with_name(f".{self.folder.name}.replaced"))
-
-    def _exists(self, place: str) -> bool:
-        return os.path.exists(place)
-
-    def _move(self, old: str, new: str) -> None:
-        os.replace(old, new)
-
-    def _delete(self, place: str) -> None:
-        shutil.rmtree(place, ignore_errors=True)
-
 
 class ObjectStorage(RunStorage):
     """A run in an object store, written by way of a folder on this host."""
 
     def __init__(self, location: str, folder: Path) -> None:
         """Raises ConfigError where the store cannot be opened."""
-        self.location, self.folder = location, folder
         try:
-            self.files, self.root = fsspec.core.url_to_fs(location, use_listings_cache=False)
+            files, root = fsspec.core.url_to_fs(location, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise ConfigError(
                 f"cluster.storage: {location} cannot be opened: {error}. For s3:// and gs://, "
                 "install climlstm[cloud]; otherwise name a folder that all hosts share."
             ) from error
-
-    def prove(self) -> None:
-        with self._answering("written"):
-            self.files.pipe_file(f"{self.root}/.written", b"climlstm")
-            self.files.rm_file(f"{self.root}/.written")
+        super().__init__(location, folder, files, root)
 
     def names(self) -> list[str]:
         with self._answering("listed"):
@@ -211,12 +196,8 @@ class ObjectStorage(RunStorage):
 
     def losses(self) -> dict[str, float]:
         with self._answering("read"):
-            return {
-                name: float(
-                    json.loads(self.files.cat_file(f"{self.root}/{name}/{COUNTS}"))["valid_loss"]
-                )
-                for name in self.names()
-            }
+            written = {n: self.files.cat_file(f"{self.root}/{n}/{COUNTS}") for n in self.names()}
+            return {name: float(json.loads(text)["valid_loss"]) for name, text in written.items()}
 
     def fetch(self, name: str) -> Path:
         """Copy a checkpoint here, unless the same is here already.
@@ -241,28 +222,6 @@ class ObjectStorage(RunStorage):
     def publish_journal(self) -> None:
         self.files.put_file(str(self.folder / JOURNAL), f"{self.root}/{JOURNAL}")
 
-    def journal(self) -> list[Record]:
-        try:
-            return parse_journal(self.files.cat_file(f"{self.root}/{JOURNAL}").decode())
-        except FileNotFoundError:
-            return []
-
-    @property
-    def _places(self) -> tuple[str, str]:
-        parent, _, name = self.root.rpartition("/")
-        return self.root, f"{parent}/.{name}.replaced"
-
-    def _exists(self, place: str) -> bool:
-        return bool(self.files.exists(place))
-
-    def _move(self, old: str, new: str) -> None:
-        with self._answering("emptied"):
-            self.files.mv(old, new, recursive=True)
-
-    def _delete(self, place: str) -> None:
-        if self.files.exists(place):
-            self.files.rm(place, recursive=True)
-
     def _upload(self, place: Path) -> None:
         target = f"{self.root}/{place.name}"
         for path in (f"{target}/{COUNTS}", target):  # the same step, written before
@@ -270,19 +229,6 @@ class ObjectStorage(RunStorage):
         for file in sorted(place.iterdir(), key=lambda file: file.name == COUNTS):
             self.files.put_file(str(file), f"{target}/{file.name}")
         self.publish_journal()
-
-    @contextmanager
-    def _answering(self, what: str) -> Iterator[None]:
-        """Turns whatever a store's client raises into a ConfigError: each has its own errors."""
-        try:
-            yield
-        except ClimLSTMError:
-            raise
-        except Exception as error:
-            raise ConfigError(
-                f"cluster.storage: {self.location} cannot be {what}: {describe_error(error)}. "
-                "Check the address and the credentials, as the store's own tools want them."
-            ) from error
 
 
 @contextmanager
