@@ -161,56 +161,61 @@ class OuterConfig(Section):
 
 
 class TrainingConfig(Section):
-    """How the network learns."""
+    """How the network learns. Keys marked "For experts" have defaults that seldom need a change."""
 
     start_from: str | None = None
-    """A checkpoint, or a run of which the best one is taken, to start from instead of random
-    weights: its weights and normalisation are kept, and what it has seen counts as seen."""
+    """A checkpoint or a run (its best checkpoint) to start from instead of random weights. The run
+    keeps that normalisation, and counts as having seen the same data."""
     horizon: PositiveInt = 4
-    """Lead steps predicted in training, at its end."""
+    """Lead steps predicted at the end of the training."""
     ramp: Annotated[float, Field(ge=0, le=1)] = 0.6
-    """Share of the training over which the horizon grows from 1 to its full length."""
+    """For experts: share of the training over which the horizon grows from 1 to its full length."""
     loss: PluginChoice = PluginChoice(name="mse")
+    """A plugin of the group climlstm.losses."""
     members: PositiveInt = 1
-    """Forecasts of each window, with noise of their own, that the loss compares."""
+    """Forecasts of each window, with noise of their own, that a loss of ensembles compares."""
     balance: Literal["state", "tendency"] = "tendency"
-    """What makes channels weigh alike in the loss: errors in standard deviations of the state, or,
-    halfway to those of its change over a step, so that slow channels are not neglected."""
+    """For experts: weight of a channel in the loss. `state`: errors count in standard deviations of
+    the state, `std`. `tendency`: errors count in `sqrt(std * tendency_std)`, with the standard
+    deviation of the change over a step, so that slow channels are not neglected."""
     batch_size: PositiveInt = 16
     """Windows in one optimiser step, summed over all workers."""
     micro_batch: PositiveInt | None = None
-    """Windows that a worker computes at once, which sets its memory: gradients of the parts of its
-    share of a batch are accumulated. None: the whole share."""
+    """Windows that a worker computes at once, to save memory: gradients of the parts of its share
+    of a batch are accumulated. None: the whole share."""
     epochs: PositiveInt = 10
     """Passes over the training period."""
     learning_rate: PositiveFloat = 1e-3
-    """At its peak; it warms up linearly and falls along a half cosine."""
+    """Peak of the learning rate, which rises linearly and falls along a half cosine."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of the training in which the learning rate rises."""
+    """For experts: share of the training in which the learning rate rises."""
     weight_decay: NonNegativeFloat = 1e-2
+    """For experts: decay of AdamW, on weights but not on biases and scales."""
     clip: PositiveFloat = 1.0
-    """Largest norm of the gradient."""
+    """For experts: largest norm of the gradient; larger ones are scaled down."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    """Decay of the running mean of the weights, which is what validates and forecasts; 0: none."""
+    """For experts: decay of the running mean of the weights, which is validated and used for
+    forecasts; 0: none."""
     precision: Literal["float32", "bfloat16", "auto"] = "auto"
-    """Of the convolutions; auto: bfloat16 where the device gains from it."""
+    """Number format of the convolutions; auto: bfloat16 where the device gains from it."""
     gradients: Literal["float32", "bfloat16"] = "float32"
-    """As they travel between workers: bfloat16 halves the bytes."""
+    """For experts: number format of gradients sent between workers; bfloat16 halves the bytes."""
     outer: OuterConfig | None = None
-    """Local steps with an outer optimiser; None: workers take each step together."""
+    """For experts: local steps with an outer optimiser; None: workers take each step together."""
     seed: NonNegativeInt = 0
+    """Seed of weights, order of windows, and noise."""
     patience: PositiveInt | None = None
     """Validations without a better loss after which training ends early; None: never."""
     validate_every: PositiveInt | None = None
     """Optimiser steps between validations; None: once an epoch."""
     validation_windows: PositiveInt = 256
-    """At most so many windows, evenly spaced over the validation period, make its loss."""
+    """Largest number of windows in a validation, evenly spaced over the validation period."""
     checkpoint_minutes: PositiveFloat = 10.0
-    """A checkpoint is written at each validation, and after so many minutes without one."""
+    """Minutes without a checkpoint after which one is written; each validation writes one too."""
     keep: PositiveInt = 2
     """Checkpoints kept: the best by validation loss, and the latest besides."""
     track: tuple[Literal["tensorboard", "mlflow"], ...] = ()
-    """Tools that are told of losses, skill and speed, besides `metrics.jsonl`."""
+    """Tools that get losses, skill and speed, besides `metrics.jsonl`."""
     threads: PositiveInt | None = None
     """CPU threads of one worker; None: its share of the machine."""
 

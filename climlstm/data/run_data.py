@@ -31,7 +31,7 @@ STATISTICS = ".statistics"
 
 @dataclass(frozen=True, eq=False)
 class RunData:
-    """What a run file says of its data, opened and computed step by step.
+    """The data section of a run file, opened and computed step by step.
 
     Each step raises a ClimLSTMError where catalog, source and run file do not fit together.
     """
@@ -46,7 +46,7 @@ class RunData:
 
     @cached_property
     def plan(self) -> CubePlan:
-        """Which values of the source make up the cube, and how."""
+        """The recipe of the cube: positions in the source, and how channels are made."""
         return plan_cube(self.source, self.config.data)
 
     @property
@@ -93,12 +93,12 @@ class RunData:
 
     @cached_property
     def train_starts(self) -> Starts:
-        """Where the training windows begin."""
+        """Positions in time at which the training windows begin."""
         return self._starts("train", self.statistics.unusable)
 
     @cached_property
     def valid_starts(self) -> Starts:
-        """Where the windows begin whose loss chooses the checkpoint, evenly spaced."""
+        """Positions of the windows whose loss chooses the checkpoint, evenly spaced."""
         starts = self._starts("valid", self.statistics.unusable)
         return evenly_spaced(starts, self.config.training.validation_windows)
 
@@ -148,7 +148,7 @@ class RunData:
         )
 
     def all_starts(self, period: str) -> Starts:
-        """Where windows of a period could begin if no value were missing; reads only times."""
+        """Positions at which windows could begin if no value were missing; reads only times."""
         return self._starts(period, ())
 
     def _starts(self, period: str, unusable: Any) -> Starts:
@@ -178,8 +178,8 @@ def open_cube(data: DataConfig) -> xr.Dataset:
 
 
 def statistics_folder(storage: str) -> Path:
-    """Where statistics are kept: beside the runs, if this machine has their folder and may write
-    there; else, as for runs in an object store, in the user's cache."""
+    """Folder for statistics: beside the runs, if this machine has their folder and may write there;
+    else, as for runs in an object store, in the user's cache."""
     runs = Path(storage)
     here = next((folder for folder in (runs, runs.parent) if folder.is_dir()), None)
     if "://" not in storage and here is not None and os.access(here, os.W_OK):

@@ -1,4 +1,4 @@
-"""What the workers agree on between steps: whether to save or to stop, and who of them is slow."""
+"""Agreement of the workers between steps: whether to save or stop, and which one is slow."""
 
 import socket
 import time
@@ -7,26 +7,26 @@ from dataclasses import dataclass
 from climlstm.training.parallel import Workers
 
 SECONDS_BETWEEN_MEETINGS = 1.0
-"""A host that is to go within half a minute is heard of in time."""
+"""Short enough to save before a host goes that has half a minute left."""
 SHARE_OF_TIME = 0.01
-"""Most that meetings may take; over long distances they are rarer for it."""
+"""Largest share of the time that meetings may take; over slow links they are rarer."""
 MOST_SECONDS_BETWEEN_MEETINGS = 10.0
 
 SLOW = 1.5
-"""So many times the median worker's time for a step is worth a remark."""
+"""Multiple of the median time for a step from which a worker is remarked on."""
 JUDGED_OVER_S = 10.0
 SECONDS_BETWEEN_REMARKS = 60.0
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The same on every worker."""
+    """The outcome of a meeting, the same on every worker."""
 
     leave: str | None
     """Why the training is to end now with a checkpoint, if it is."""
     save: bool
     remark: str | None
-    """What people should know."""
+    """News for the log, such as a slow worker."""
     failure: str | None
     """Why the training cannot go on at all, if so."""
 
@@ -45,13 +45,13 @@ class Agreement:
         self._remarked_at = float("-inf")
 
     def is_due(self, step: int) -> bool:
-        """Whether the workers meet after so many steps."""
+        """Whether the workers meet after `step` steps."""
         return step >= self._next
 
     def meet(
         self, step: int, *, leave: str | None, save: bool, busy_s: float, failure: str | None
     ) -> Decision:
-        """Agree; every worker comes here after the same step.
+        """Agree with the other workers; each calls this after the same step.
 
         leave: why this worker wants the training to end, if it does; one suffices.
         save: whether a checkpoint is due; the first worker's word counts.
@@ -60,16 +60,16 @@ class Agreement:
         """
         began = time.monotonic()
         pause = self._steps_to_next(step, began)
-        brought = self._workers.exchange((leave, save, busy_s, pause, failure))
+        answers = self._workers.exchange((leave, save, busy_s, pause, failure))
         self._met, self._met_at = step, time.monotonic()
         self._took = self._met_at - began
-        self._next = step + brought[0][3]
-        self._busy = [sum(pair) for pair in zip(self._busy, (b[2] for b in brought), strict=True)]
+        self._next = step + answers[0][3]
+        self._busy = [sum(pair) for pair in zip(self._busy, (a[2] for a in answers), strict=True)]
         return Decision(
-            leave=next((b[0] for b in brought if b[0]), None),
-            save=brought[0][1],
+            leave=next((a[0] for a in answers if a[0]), None),
+            save=answers[0][1],
             remark=self._remark(),
-            failure=next((b[4] for b in brought if b[4]), None),
+            failure=next((a[4] for a in answers if a[4]), None),
         )
 
     def _steps_to_next(self, step: int, now: float) -> int:
@@ -80,7 +80,7 @@ class Agreement:
         return max(1, int(pause / max(seconds_per_step, 1e-3)))
 
     def _remark(self) -> str | None:
-        """Names the slowest worker, where it holds up the others."""
+        """A remark on the slowest worker, if it holds up the others."""
         passed = self._met_at - self._judged_at
         if self._workers.world == 1 or passed < JUDGED_OVER_S:
             return None

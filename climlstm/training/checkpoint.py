@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Position:
-    """Where a training is: `batch` batches of `epoch` are done, `step` in all."""
+    """Progress of a training: `batch` batches of `epoch` are done, `step` steps in all."""
 
     epoch: int = 0
     batch: int = 0
@@ -39,14 +39,14 @@ class Position:
 
 @dataclass(frozen=True)
 class Standing:
-    """What the training knows besides tensors."""
+    """The state of a training besides its tensors."""
 
     position: Position = Position()
     valid_loss: float = float("inf")
-    """Of the last validation; infinite before the first."""
+    """Loss of the last validation; infinite before the first."""
     best_loss: float = float("inf")
     since_best: int = 0
-    """Validations since then."""
+    """Validations since the best one."""
     unvalidated: bool = False
     """Whether the run was stopped before the validation that is due at this position."""
 
@@ -79,7 +79,7 @@ def read_standing(directory: Path) -> Standing:
 
 
 def read_training(directory: Path) -> tuple[Standing, dict[str, Tensor]]:
-    """Where a training was, and its tensors. Raises CheckpointError where they are damaged."""
+    """State and tensors of a training. Raises CheckpointError where they are damaged."""
     expected = read_json(directory / "training.json").get("sha256", "")
     check_digest(directory / "training.safetensors", expected)
     return read_standing(directory), read_tensors(directory / "training.safetensors")
@@ -117,7 +117,7 @@ def check(directory: Path) -> None:
 
 
 def latest_checkpoint(run: Path) -> Path | None:
-    """Where to resume a run, if it has a whole checkpoint."""
+    """The checkpoint from which a run is resumed, if it has a whole one."""
     checkpoints = list_checkpoints(run)
     return checkpoints[-1] if checkpoints else None
 

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 NAMED = 3
-"""Windows that a message names."""
+"""Number of windows that a message names."""
 
 
 @dataclass(frozen=True, eq=False)
 class StepSums:
-    """What a step computed, summed so that a value that is not finite shows."""
+    """Sums over the results of one step, which are not finite if any result is not."""
 
     step: int
     init_time: NDArray[np.datetime64]
@@ -26,7 +26,7 @@ class StepSums:
     """Norm of the gradient, mean over the workers."""
 
     def is_finite(self) -> bool:
-        """Whether all of it is; on a GPU this waits for the step."""
+        """Whether the whole step is finite; on a GPU this waits for it."""
         sums = [self.forecast.flatten(), self.loss.reshape(1), self.gradient.reshape(1)]
         return bool(torch.cat(sums).isfinite().all())
 
@@ -49,7 +49,7 @@ class Watch:
         self._since.append(sums)
 
     def look(self) -> str | None:
-        """What went wrong first, at which step and in which windows; None if nothing did."""
+        """Describe the first failure with its step and windows; None if there was none."""
         since, self._since = self._since, []
         wrong = next((sums for sums in since if not sums.is_finite()), None)
         return None if wrong is None else self._explain(wrong)

@@ -24,7 +24,7 @@ class Keeper:
     def __init__(self, config: Config, task: Task, storage: RunStorage, learner: Learner) -> None:
         self.config, self.task, self.storage, self.learner = config, task, storage, learner
         self.last: str | None = None
-        """Where the last good checkpoint is."""
+        """Place of the last good checkpoint."""
 
     def save(self, standing: Standing, stop: threading.Event) -> None:
         """Keep a checkpoint; every worker comes here.

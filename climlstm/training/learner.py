@@ -19,11 +19,11 @@ from climlstm.training.outer import OuterOptimiser
 from climlstm.training.parallel import Stopwatch, Workers, apart
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-"""What AdamW remembers of each weight (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
+"""State that AdamW keeps for each weight (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
 
 
 class Learner:
-    """Weights in training and their running mean, which is what validates and forecasts."""
+    """Weights in training, and their running mean, which is validated and used for forecasts."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Learner:
         return True
 
     def is_finite(self) -> bool:
-        """Whether the weights are; alike on all workers after a meeting."""
+        """Whether all weights are finite; the same on all workers after a meeting."""
         return all(bool(p.isfinite().all()) for p in self.forecaster.parameters())
 
     def horizon(self, step: int) -> int:
@@ -223,14 +223,14 @@ class Learner:
                     raise ValueError(f"'{prefix}{name}' holds {found.dtype}, expected numbers")
 
     def _own(self) -> list[Tensor]:
-        """Weights and moments of this worker, in a fixed order."""
+        """The weights and moments of this worker, in a fixed order."""
         state = [self.optimiser.state[p] for p in self.forecaster.parameters()]
         moments = [s[moment] for moment in ("exp_avg", "exp_avg_sq") for s in state]
         return [*(p.data for p in self.forecaster.parameters()), *moments]
 
     @torch.no_grad()
     def _load_own(self, workers: list[Tensor]) -> None:
-        """Each worker's own weights and moments; their mean, where these are other workers."""
+        """Load each worker's own state; the mean, if the number of workers has changed."""
         if not workers:
             return
         alike = self.outer is not None and len(workers) == self.workers.world
@@ -241,7 +241,7 @@ class Learner:
 
     @torch.no_grad()
     def _average(self, step: int, *, steps: int) -> None:
-        """Follow the weights after so many steps; at first quickly, to forget the start."""
+        """Move the running mean after `steps` steps; quickly at first, to forget the start."""
         decay = min(self.config.ema, (1 + step) / (10 + step)) ** steps
         pairs = zip(self.averaged.parameters(), self.forecaster.parameters(), strict=True)
         for mean, now in pairs:
@@ -249,13 +249,13 @@ class Learner:
 
 
 def _parts(window: Window, size: int | None) -> list[slice]:
-    """Windows that are computed together: all, or so many at most."""
+    """Slices of windows that are computed together: all, or at most `size`."""
     windows = window.history.shape[0]
     return [slice(i, i + (size or windows)) for i in range(0, windows, size or windows)]
 
 
 def _in_order(tensors: Mapping[str, Tensor], prefix: str) -> list[str]:
-    """Names `prefix0`, `prefix1` …, by number."""
+    """The names `prefix0`, `prefix1` …, by number."""
     names = [name for name in tensors if name.startswith(prefix)]
     return sorted(names, key=lambda name: int(name.removeprefix(prefix)))
 

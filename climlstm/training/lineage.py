@@ -2,7 +2,7 @@
 
 A fine-tuned forecaster keeps its parent's weights and normalisation, since the weights are made for
 it; grid, periods and source may be others. What the parent was trained and validated on counts as
-seen by the child (see data/leaks.py).
+seen by the child (see audit/leaks.py).
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from climlstm.training.checkpoint import best_checkpoint
 from climlstm.training.storage import fetch_checkpoint
 
 ALIKE = ("network", "channels", "units", "forcing", "static", "step")
-"""What parent and child must share, and the network's options; history and grid may differ."""
+"""Properties that parent and child must share; history and grid may differ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Parent:
 
 
 def find_parent(config: Config, resume_from: Path | None) -> Parent | None:
-    """Where a run starts from: the checkpoint that its run file names, if it names one.
+    """The forecaster that a run starts from, if its run file names one.
 
     resume_from: a checkpoint of the run itself, which has all that is needed of the parent.
     """

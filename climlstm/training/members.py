@@ -22,7 +22,7 @@ def predict(
 ) -> Tensor:
     """Forecasts of a part of a window's samples: (B, L, C, H, W), or (M, B, L, C, H, W).
 
-    module: the forecaster, or what wraps it.
+    module: the forecaster, or a wrapper of it.
     horizon: lead steps L.
     seed: of the noise, for networks that take any.
     """

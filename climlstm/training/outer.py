@@ -29,7 +29,7 @@ class OuterOptimiser:
         *,
         precision: torch.dtype = torch.float32,
     ) -> None:
-        """precision: in which the workers' ways travel."""
+        """precision: number format in which the workers' ways are exchanged."""
         self.parameters = list(parameters)
         self.config = config
         self.workers = workers
@@ -38,7 +38,7 @@ class OuterOptimiser:
         self.velocity = torch.zeros_like(self.shared)
 
     def round_length(self, batches: int) -> int:
-        """Steps between two meetings in an epoch of so many batches."""
+        """Steps between two meetings in an epoch of `batches` batches."""
         return math.ceil(batches / math.ceil(batches / self.config.every))
 
     def is_due(self, done: int, batches: int) -> bool:
@@ -56,7 +56,7 @@ class OuterOptimiser:
         vector_to_parameters(self.shared.clone(), self.parameters)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that `load` needs."""
+        """The tensors that `load` needs."""
         return {"outer.shared": self.shared, "outer.velocity": self.velocity}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:

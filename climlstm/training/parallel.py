@@ -1,4 +1,4 @@
-"""Which of how many workers this process is, and what they do together.
+"""This process among its workers, and their common operations.
 
 The only place with torch.distributed beside group.py. One process, `torchrun` and Ray Train all
 end up here: who started the process group does not matter.
@@ -47,7 +47,7 @@ class Workers:
         """
         if self.world == 1:
             return module
-        # Of a 1 × 1 convolution they differ in dimensions of length 1, which have no stride.
+        # Gradients of a 1 × 1 convolution have other strides, but only where the length is 1.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         devices = [self.device] if self.device.type == "cuda" else None
         wrapped = DistributedDataParallel(module, device_ids=devices, **_WITHOUT_BUFFERS)
@@ -64,7 +64,7 @@ class Workers:
         return travelling.to(values.dtype)
 
     def gather(self, values: Tensor) -> list[Tensor]:
-        """What each worker has, for the first worker, in its main memory; nothing for the others.
+        """Collect a tensor of each worker on the first one, in main memory; the others get nothing.
 
         values: of one shape on all workers. They come one after another, so that the device of the
         first holds two at most.
@@ -87,25 +87,25 @@ class Workers:
         return summed
 
     def exchange(self, value: T) -> list[T]:
-        """What each worker brings, by rank, the same on each; a small thing that can be pickled."""
+        """The value of each worker, by rank, on every worker; small and picklable."""
         if self.world == 1:
             return [value]
-        brought: list[T] = [value] * self.world
-        dist.all_gather_object(brought, value)
-        return brought
+        values: list[T] = [value] * self.world
+        dist.all_gather_object(values, value)
+        return values
 
     def any(self, flag: bool) -> bool:
-        """Whether any worker says so."""
+        """Whether the flag is set on any worker."""
         return bool(self.total(torch.tensor([float(flag)], device=self.device)).item() > 0)
 
     def wait(self) -> None:
-        """Return when all workers have come here."""
+        """Wait until all workers have called this."""
         if self.world > 1:
             dist.barrier()
 
 
 def apart(module: nn.Module) -> AbstractContextManager[None]:
-    """While it lasts, gradients that a wrapped module adds up are not averaged over the workers."""
+    """A context in which a wrapped module does not average its gradients over the workers."""
     if isinstance(module, DistributedDataParallel):
         return module.no_sync()
     return nullcontext()
@@ -114,7 +114,7 @@ def apart(module: nn.Module) -> AbstractContextManager[None]:
 def _average_rounded(precision: torch.dtype, bucket: dist.GradBucket) -> Future[Tensor]:
     """Mean gradient over the workers, sent in a lower precision.
 
-    As torch's own bf16_compress_hook, which refuses gloo.
+    Like torch's own bf16_compress_hook, which refuses gloo.
     """
     buffer = bucket.buffer()
     travelling = (buffer / dist.get_world_size()).to(precision)

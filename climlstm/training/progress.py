@@ -1,4 +1,4 @@
-"""What a training run says while it runs: records, kept as JSON lines and shown to people."""
+"""Records of a running training: kept as JSON lines, and shown to people."""
 
 import json
 import logging
@@ -114,7 +114,7 @@ def _parse(line: str) -> Record | None:
 
 
 SECONDS_BETWEEN_LINES = 15.0
-"""Of training, in a log file."""
+"""Time between two lines of training in a log file."""
 
 
 class Display:
@@ -164,7 +164,10 @@ class Display:
 def following(
     read: Callable[[], list[Record]], observe: Observe, *, interval_s: float = 0.5
 ) -> Iterator[None]:
-    """While the block runs, pass on what other processes add to the journal that `read` gives."""
+    """Pass on records that other processes add to a journal, as long as the block runs.
+
+    read: gives the whole journal.
+    """
     known: Counter[str] = Counter()
     with suppress(Exception):  # a store that cannot be read now is, later
         known.update(map(json.dumps, read()))
@@ -187,9 +190,9 @@ def _follow(
     stop: threading.Event,
     interval_s: float,
 ) -> None:
-    """A restarted worker rewrites the journal, and clocks jump: new is what was not there before.
+    """Pass on each record that was not there before; a restarted worker rewrites the journal.
 
-    known: the records that are passed over.
+    known: records that are not passed on.
     """
     ended = False
     while not ended:

@@ -1,4 +1,4 @@
-"""Ending early: SIGTERM and SIGINT become a wish that the loop grants between two steps."""
+"""Ending early: SIGTERM and SIGINT become a stop request, which the loop obeys between steps."""
 
 import signal
 import threading
@@ -10,7 +10,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextmanager
 def stop_on_signals(stop: threading.Event) -> Iterator[None]:
-    """While the block runs, the first signal sets the event, and the second one interrupts.
+    """A context in which the first signal sets the event, and the second one interrupts.
 
     Signals reach the main thread only, so elsewhere (Ray's workers) nothing is changed.
     Raises KeyboardInterrupt at the second signal.

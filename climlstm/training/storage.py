@@ -1,4 +1,4 @@
-"""Where a run is kept: a folder, or a place in an object store; checkpoints are there whole or not.
+"""The storage of a run: a folder or an object store, in which checkpoints are whole or absent.
 
 The first worker writes a run into a folder. Where `cluster.storage` is a URL (s3://, gs://, or
 what else fsspec opens), that is a temporary one, and each finished checkpoint is copied from there:
@@ -94,7 +94,7 @@ class RunStorage(ABC):
         self.settle()
 
     def latest(self) -> Path | None:
-        """Where to go on: a folder here with the last checkpoint that is whole, if there is one."""
+        """Folder on this host with the last checkpoint that is whole, if there is one."""
         for name in reversed(self.names()):
             try:
                 return self.fetch(name)

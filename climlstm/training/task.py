@@ -41,7 +41,7 @@ class Task:
     weight: Tensor
     """(C, H, W), mean 1: cell area where a channel is observed, zero elsewhere."""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """What a forecaster trained on it has seen, and with which versions: plain JSON."""
+    """Record of the data, seen periods, versions and plugins of a training: plain JSON."""
     parent: Parent | None = None
 
     def batches(self, epoch: int, first: int) -> Iterator[tuple[Window, float]]:

@@ -24,7 +24,7 @@ def trackers(config: Config, folder: Path, location: str, *, step: int) -> list[
     """Observers of a run that write to the tools that its run file names.
 
     folder: of the run, on this host; location: of the run, a path or a URL.
-    step: from which the run goes on; what was told of later steps counts no longer.
+    step: from which the run goes on; records of later steps are dropped.
     Raises MissingExtraError where such a tool is not installed.
     """
     makers: dict[str, Callable[[], Observe]] = {

@@ -1,7 +1,7 @@
-"""A sweep over keys of a run file: which trials there are, and what came of them.
+"""A sweep over keys of a run file: its trials and their results.
 
 Each trial is a run of its own in the folder of the sweep: `RUN-tune/trial-007`, with checkpoints
-and records like any other. Who starts and stops them is another module's matter.
+and records like any other. on_ray/tuning.py starts and stops them.
 """
 
 import math
@@ -17,7 +17,7 @@ from climlstm.files import write_text
 from climlstm.training.progress import JOURNAL, read_journal
 
 Values = dict[str, Any]
-"""By key of the run file, as `training.learning_rate`."""
+"""Values by key of the run file, such as `training.learning_rate`."""
 
 INCOMPARABLE = (
     "name",
@@ -39,7 +39,7 @@ FAILED = "failed"
 
 @dataclass(frozen=True)
 class Sweep:
-    """What came of the trials."""
+    """The results of a sweep."""
 
     trials: pd.DataFrame
     """Best first: `trial`, a column for each key, `valid_loss` (the lowest), `validations`,
@@ -51,12 +51,12 @@ class Sweep:
     keys: list[str]
 
     def rows(self) -> list[list[Any]]:
-        """Of the table of trials, as plain values."""
+        """Rows of the table of trials, as plain values."""
         return [list(row) for row in self.trials.itertuples(index=False, name=None)]
 
 
 def sweep_folder(config: Config) -> Path:
-    """Where a sweep is kept. Raises ConfigError where that is no folder."""
+    """The folder of a sweep. Raises ConfigError where runs are kept in an object store."""
     if "://" in config.cluster.storage:
         raise ConfigError(
             f"cluster.storage is {config.cluster.storage}, but a sweep is kept in a folder. Name "

@@ -61,7 +61,7 @@ def validate(
     seed: int = 0,
     stop: Callable[[], bool] = lambda: False,
 ) -> Validation | None:
-    """Score this worker's windows, and add up over the workers; None, once any has to stop.
+    """Score this worker's windows and add up over the workers; None if any has to stop.
 
     windows: each with the climatology at its target's times, (B, L, C, H, W), normalised.
     weight: (C, H, W) with mean 1.
@@ -96,7 +96,7 @@ def validate(
 
 
 def _mean(prediction: Tensor) -> Tensor:
-    """Of the members, where there are several."""
+    """The mean of the members, where there are several."""
     return prediction.mean(dim=0) if prediction.dim() == 6 else prediction
 
 
