@@ -25,17 +25,17 @@ from climlstm.simulation.spherical import Complex, Real, SphericalHarmonics
 Float32 = NDArray[np.float32]
 
 LAPSE_RATE = 6.5e-3
-"""Of the standard atmosphere (ICAO), K m-1."""
+"""Lapse rate of the standard atmosphere (ICAO), K m-1."""
 STANDARD_HEIGHT = (11784.0, 5574.0, 1949.0)
-"""Geopotential height of 200, 500 and 800 hPa in the standard atmosphere (ICAO), m. The model
-leaves global means open; these they are."""
+"""Geopotential height of 200, 500 and 800 hPa in the standard atmosphere (ICAO), m:
+the global means, which the model leaves open."""
 MEAN_PRESSURE = 101325.0
 """Global mean of pressure at mean sea level, Pa."""
 SURFACE_TEMPERATURE = 288.15
-"""Of the standard atmosphere (ICAO), K."""
+"""Temperature at the ground of the standard atmosphere (ICAO), K."""
 WIND_AT_SEA, WIND_ON_LAND = (0.8, 15.0), (0.6, 35.0)
-"""The boundary layer: wind at 10 m over the wind above it, and degrees that it is turned towards
-low pressure. Of the size that is observed, and in between where a cell is partly land."""
+"""Boundary layer: wind at 10 m over the wind above it, and degrees that it is turned towards low
+pressure, in the observed range; values in between where a cell is partly land."""
 
 CHANNELS = {
     "msl": ("air_pressure_at_mean_sea_level", "mean sea level pressure", "Pa"),
@@ -49,7 +49,7 @@ STATIC = {
     "orography": ("surface_altitude", "height of the idealised mountains", "m"),
     "land_mask": ("land_area_fraction", "share of land", "1"),
 }
-"""standard_name, long_name and units of what is made here."""
+"""standard_name, long_name and units of the channels and static fields."""
 
 
 def diagnose(model: QuasiGeostrophic, vorticity: Complex) -> dict[str, Float32]:

@@ -18,23 +18,23 @@ from numpy.typing import NDArray
 from climlstm.simulation.spherical import Complex, Real, SphericalHarmonics
 
 RADIUS = 6.371e6
-"""Of the Earth, m."""
+"""Radius of the Earth, m."""
 ROTATION = 7.292e-5
-"""Of the Earth, s-1."""
+"""Angular velocity of the Earth, s-1."""
 GAS_CONSTANT = 287.05
-"""Of dry air, J kg-1 K-1."""
+"""Gas constant of dry air, J kg-1 K-1."""
 DAY = 86400.0
-"""s."""
+"""Length of a day, s."""
 TRUNCATION = 21
 LEVELS = (200.0, 500.0, 800.0)
-"""hPa."""
+"""Pressure of the three levels, hPa."""
 STEP = np.timedelta64(90, "m")
 """Time step. The Runge-Kutta method is stable while step x frequency < 2.8, which for the shortest
 wave, 21 around the Earth, means winds below 150 m s-1."""
 SOLSTICE = np.datetime64("2000-12-21T13:37", "m")
-"""A winter solstice of the northern hemisphere, UTC."""
+"""Time of a winter solstice of the northern hemisphere, UTC."""
 YEAR_DAYS = 365.2422
-"""Tropical year."""
+"""Length of the tropical year."""
 
 
 Times = NDArray[np.datetime64]
@@ -42,36 +42,36 @@ Times = NDArray[np.datetime64]
 
 @dataclass(frozen=True)
 class Parameters:
-    """What sets the climate of the model. Rates of zero and flat ground leave pure advection."""
+    """Rates and shapes that set the climate. Rates of zero and flat ground leave pure advection."""
 
     rossby_radius_km: tuple[float, float] = (700.0, 450.0)
-    """Of the layers 200-500 and 500-800 hPa (MM)."""
+    """Rossby radius of the layers 200-500 and 500-800 hPa (MM)."""
     relaxation_per_day: float = 1 / 12
-    """Of layer thickness towards equilibrium (MM: 1 / 25)."""
+    """Relaxation of layer thickness towards equilibrium (MM: 1 / 25)."""
     drag_per_day: float = 2 / 3
-    """Of vorticity over the sea (MM: 1 / 3)."""
+    """Damping of vorticity over the sea (MM: 1 / 3)."""
     drag_land: float = 2.0
     """Drag over land as a multiple of that over the sea (MM: 1.5, over mountains 2)."""
     diffusion_per_day: float = 1 / 2
-    """Of potential vorticity at the truncation by the diffusion of eighth order (MM: 1 / 2)."""
+    """Damping at the truncation by the diffusion of eighth order (MM: 1 / 2)."""
     jet: tuple[float, float] = (45.0, 26.0)
     """Wind at 200 and 500 hPa relative to 800 hPa in the axis of the equilibrium jet, m s-1."""
     jet_latitude: float = 38.0
     """Axis of the equilibrium jet, degrees north and south."""
     jet_width: float = 15.0
-    """Distance from the axis at which it has fallen to 1/e, degrees."""
+    """Distance from the axis at which the jet has fallen to 1/e, degrees."""
     jet_season: tuple[float, float] = (0.22, 0.12)
     """Relative strengthening of the equilibrium jet at the winter solstice, north and south."""
     land_cooling: tuple[float, float] = (6.0, 20.0)
-    """How much colder than the sea land is in equilibrium on annual average, and how much is added
-    at the winter solstice and missing at the other, K x |sin φ|."""
+    """Difference by which land is colder than the sea in equilibrium: its annual mean, and what is
+    added at the winter solstice and subtracted at the other, K x |sin φ|."""
     trade_wind: float = 5.0
     """Easterly to which friction pulls the lowest level at 12 degrees north and south, m s-1. It
     stands for the momentum that the Hadley circulation brings down, which this flow lacks."""
     mountains: float = 1.0
     """Height of the mountains as a multiple of `orography`."""
     scale_height: float = 9000.0
-    """m (MM)."""
+    """Scale height of the mountains' effect, m (MM)."""
 
 
 class QuasiGeostrophic:

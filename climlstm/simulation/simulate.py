@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import dask.array
 import numpy as np
 import xarray as xr
 import zarr
@@ -34,6 +33,8 @@ STEPS_PER_DAY = 4
 BLOCK = 120
 """Output steps that are made at a time, and that lie in one chunk of a store."""
 STATE_GROUP = "model_state"
+"""Group of a store with the states of the model, once a day."""
+TIME_ENCODING = {"units": "hours since 1970-01-01", "dtype": "int64"}
 
 
 def simulate(
@@ -69,7 +70,7 @@ def simulate(
 def weather(
     *, years: float, start: str = "2001-01-01", seed: int = 0, spin_up_days: int = 150
 ) -> xr.Dataset:
-    """What `simulate` writes, in memory and without the states of the model."""
+    """The weather that `simulate` writes, in memory and without the states of the model."""
     times = _times(years, start, spin_up_days)
     model = QuasiGeostrophic(Parameters())
     blocks = _run(model, times, seed=seed, spin_up_days=spin_up_days, progress=None)
@@ -143,7 +144,7 @@ def predictability(
 
 
 def _times(years: float, start: str, spin_up_days: int) -> Times:
-    """Six-hourly times; what the user gave is checked here."""
+    """Six-hourly times. Raises DataError for arguments that make none."""
     if not years * 365.25 * STEPS_PER_DAY >= 1:
         raise DataError(f"years is {years}: expected at least one step of 6 h.")
     if spin_up_days < 0:
@@ -205,42 +206,25 @@ def _write(
     times: Times,
     seed: int,
 ) -> None:
-    """Write the blocks, each when it is made: the store's skeleton first, then its regions."""
+    """Write the blocks, each when it is made."""
     for first, vorticity in blocks:
         here = times[first : first + vorticity.shape[-1]]
         cube = labelled(diagnose(model, vorticity), {"time": _time(here)})
         cube = cube.assign(static_fields()).assign_attrs(_attributes(seed))
         daily = _states(vorticity[..., ::STEPS_PER_DAY], here[::STEPS_PER_DAY], seed=seed)
-        if first == 0:
-            _write_skeleton(cube, times, folder, group=None)
-            _write_skeleton(daily, times[::STEPS_PER_DAY], folder, group=STATE_GROUP)
-        _write_region(cube, first, folder, group=None)
-        _write_region(daily, first // STEPS_PER_DAY, folder, group=STATE_GROUP)
-
-
-def _write_skeleton(block: xr.Dataset, times: Times, folder: Path, *, group: str | None) -> None:
-    """Everything but the values that change in time: metadata, coordinates, static fields."""
-    encoding: dict[str, dict[str, Any]] = {
-        "time": {"units": "hours since 1970-01-01", "dtype": "int64", "chunks": (times.size,)}
-    }
-    changing = [name for name, variable in block.data_vars.items() if "time" in variable.dims]
-    skeleton = block.drop_dims("time").assign_coords(time=_time(times))
-    for name in changing:
-        values = block[name]
-        shape = (times.size, *values.shape[1:])
-        empty = dask.array.empty(shape, chunks=values.shape, dtype=values.dtype)
-        skeleton[name] = xr.Variable(values.dims, empty, values.attrs)
-        encoding[str(name)] = {"chunks": values.shape}
-    skeleton.to_zarr(
-        folder, group=group, mode="a", encoding=encoding, compute=False, consolidated=False
-    )
-
-
-def _write_region(block: xr.Dataset, first: int, folder: Path, *, group: str | None) -> None:
-    region = {"time": slice(first, first + block.sizes["time"])}
-    changing = [name for name, variable in block.data_vars.items() if "time" in variable.dims]
-    values = block[changing].drop_vars(block.coords)
-    values.to_zarr(folder, group=group, region=region, consolidated=False)
+        for block, group, length in (
+            (cube, None, times.size),
+            (daily, STATE_GROUP, times[::STEPS_PER_DAY].size),
+        ):
+            changing = [name for name, each in block.variables.items() if "time" in each.dims]
+            if first > 0:
+                block[changing].to_zarr(folder, group=group, append_dim="time", consolidated=False)
+                continue
+            encoding: dict[str, dict[str, Any]] = {
+                str(name): {"chunks": block[name].shape} for name in changing
+            }
+            encoding["time"] = TIME_ENCODING | {"chunks": (length,)}
+            block.to_zarr(folder, group=group, mode="a", encoding=encoding, consolidated=False)
 
 
 def _consolidate(folder: Path) -> None:
@@ -251,7 +235,7 @@ def _consolidate(folder: Path) -> None:
 
 
 def _states(vorticity: Complex, times: Times, *, seed: int) -> xr.Dataset:
-    """States of the model as real numbers, in double precision: a run continues bit for bit."""
+    """States of the model as real numbers in double precision: a run continues bit for bit."""
     parts = np.ascontiguousarray(np.moveaxis(vorticity, -1, 0)).view(np.float64)
     return xr.Dataset(
         {

@@ -22,7 +22,7 @@ class Origin:
     """A variable's place in a Zarr store."""
 
     store: Any
-    """What zarr opens: a path, a URL or a store."""
+    """Path, URL or zarr store."""
     options: Mapping[str, Any] | None = field(repr=False)
     """Storage options of a URL."""
     path: str

@@ -24,7 +24,7 @@ WINDOW_DAYS = 61
 J. Adv. Model. Earth Syst. 16, e2023MS004019, section 3.2)."""
 
 FORMAT = 1
-"""Counted up when a climatology changes its meaning, so that cached ones are made anew."""
+"""Version of what a climatology means; cached ones of another version are made anew."""
 
 DAYS = 366
 """Days of a year; years without a 29 February have no day 366."""
@@ -49,9 +49,9 @@ def climatology(
     cube: its plan, so that stored chunks are decoded straight, or a lazy dataset.
     period: first and last moment, both included: the training period only.
     unusable: times that are left out because values are missing there.
-    cache: a folder; a climatology found there under the same digest is not computed again, and
-    its fields are mapped, so that processes of one machine share them and memory holds what is
-    looked at. Of several that want the same at once, one computes it.
+    cache: a folder; a climatology found there under the same digest is not computed again. Its
+        fields are mapped, so that processes of a machine share them; of several processes that
+        want the same at once, one computes it.
     remote_cache: keeps objects of a remote store on disk.
     CubeCells that are never observed stay NaN. Raises DataError where the period holds no time.
     """
@@ -66,21 +66,13 @@ def climatology(
         )
     index = pd.DatetimeIndex(times)
     hours = np.unique(index.hour[inside])
-    groups = np.searchsorted(hours, index.hour) * DAYS + index.day_of_year - 1
+    groups = np.searchsorted(hours, index.hour) * DAYS + index.day_of_year.to_numpy() - 1
     counts = np.bincount(groups[inside], minlength=hours.size * DAYS).reshape(-1, DAYS)
-    weights = _weights(counts)
-    dims = ("hour", "dayofyear", "latitude", "longitude")
-    coords = {
-        "hour": ("hour", hours, {"long_name": "hour of the day, UTC"}),
-        "dayofyear": ("dayofyear", np.arange(1, DAYS + 1), {"long_name": "day of the year"}),
-        "latitude": dataset["latitude"],
-        "longitude": dataset["longitude"],
-    }
 
     def means() -> Iterator[tuple[str, NDArray[np.float32]]]:
         for part in make_parts(cube, channels, remote_cache):
-            fields = _means(part, np.flatnonzero(inside), groups, weights)
-            yield from zip([channels[i] for i in part.channels], fields, strict=True)
+            fields = _means(part, np.flatnonzero(inside), groups, _weights(counts))
+            yield from zip(part.names, fields, strict=True)
             part.close()
 
     if cache is None:
@@ -89,11 +81,16 @@ def climatology(
         settings = [FORMAT, WINDOW_DAYS, str(times[inside].tolist())]
         place = cache / f"climatology-{digest_of(dataset, channels, settings)[:16]}"
         fields = _kept(place, channels, means)
-    attrs = {"period": f"{period[0]} to {period[1]}", "window_days": WINDOW_DAYS}
+    dims = ("hour", "dayofyear", "latitude", "longitude")
     return xr.Dataset(
         {name: (dims, fields[name], dataset[name].attrs) for name in channels},
-        coords=coords,
-        attrs=attrs,
+        coords={
+            "hour": ("hour", hours, {"long_name": "hour of the day, UTC"}),
+            "dayofyear": ("dayofyear", np.arange(1, DAYS + 1), {"long_name": "day of the year"}),
+            "latitude": dataset["latitude"],
+            "longitude": dataset["longitude"],
+        },
+        attrs={"period": f"{period[0]} to {period[1]}", "window_days": WINDOW_DAYS},
     )
 
 
@@ -113,7 +110,7 @@ def _kept(
 
 
 def period_of(climatology: xr.Dataset) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """First and last moment that went into a climatology, as it says itself."""
+    """First and last moment of the period of a climatology."""
     start, stop = climatology.attrs["period"].split(" to ")
     return pd.Timestamp(start), pd.Timestamp(stop)
 
@@ -157,7 +154,7 @@ def _means(
 ) -> list[NDArray[np.float32]]:
     """(hour, day, H, W) of each channel of a part: sums in one pass, then the window over days.
 
-    What is summed are deviations from the first field, so that float32 loses nothing that matters.
+    Deviations from the first field are summed, so that float32 loses nothing that matters.
     """
     with ThreadPoolExecutor(1) as pool:
         first = read_jobs(

@@ -30,10 +30,11 @@ from climlstm.grid import cell_area_weights
 logger = logging.getLogger(__name__)
 
 RESULTS_BYTES = 1 << 27
-"""Fields in memory together, about: two of each unit of a remote store that one graph reads."""
+"""Bytes of fields in memory together, about: two fields of each unit that one graph reads of a
+remote store."""
 
 BYTES_OF_A_CALL = 1 << 28
-"""Decoded by one call of an executor, about: seconds of work, beside which its start is nothing."""
+"""Bytes that one call of an executor decodes, about: seconds of work."""
 
 STATISTICS = "climlstm_statistics"
 """Attribute of a prepared store with the statistics of its training period."""
@@ -57,8 +58,8 @@ def compute_statistics(
     cache: a folder; statistics found there under the same digest are not computed again, and of
     several processes that want the same at once, one computes them.
     remote_cache: keeps objects of a remote store on disk.
-    executor: looks at some steps with each call, on hosts that see the source under the same name;
-        None: threads of this process.
+    executor: summarises some steps with each call, on hosts that see the source under the same
+        name; None: threads of this process.
 
     Raises DataError where the training period is empty, or a channel is constant in it.
     """
@@ -279,8 +280,8 @@ def _step(times: NDArray[np.datetime64]) -> np.timedelta64:
 
 
 def digest_of(cube: xr.Dataset, channels: Sequence[str], settings: Sequence[Any]) -> str:
-    """Of all that numbers computed from a cube depend on: the lazy computation itself (by Dask's
-    names), the grid, the times, the channels, and the settings (plain values)."""
+    """Digest of all that numbers computed from a cube depend on: the lazy computation itself (by
+    Dask's names), the grid, the times, the channels, and the settings (plain values)."""
     names = [dask.base.tokenize(cube[name].data) for name in channels]
     coordinates = [
         hashlib.sha256(np.ascontiguousarray(cube[name].values).tobytes()).hexdigest()

@@ -14,7 +14,7 @@ Period = tuple[pd.Timestamp, pd.Timestamp]
 """First and last moment, both included."""
 
 FORMAT = 2
-"""Counted up when statistics change their meaning, so that cached ones are made anew."""
+"""Version of what statistics mean; cached ones of another version are made anew."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,6 @@ class Statistics:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"These are not statistics as climlstm {FORMAT=} writes them: {error!r}. "
+                f"These are not statistics of climlstm's format {FORMAT}: {error!r}. "
                 "Delete the file, so that they are computed anew."
             ) from error

@@ -18,7 +18,7 @@ from climlstm.data.store.stored_part import Steps, stored_part
 
 
 class Part(Protocol):
-    """Some channels of a cube, and how their steps are read."""
+    """Some channels of a cube, and the way to read their steps."""
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -42,7 +42,7 @@ class Part(Protocol):
 
     @property
     def how(self) -> str:
-        """What reads them, for the log."""
+        """Name of the reader, for the log."""
         ...
 
     @property

@@ -1,7 +1,7 @@
-"""Objects of remote stores, fetched many at a time and kept on disk for as long as they are wanted.
+"""Objects of remote stores, fetched many at a time into local files while they are needed.
 
-Latency is hidden by requests in flight, not by threads: all objects that the next blocks need are
-asked for at once, and are decoded from local files like those of a local store.
+Requests in flight, not threads, hide the latency: all objects that the next blocks need are
+requested at once, and are decoded from local files like those of a local store.
 """
 
 import asyncio
@@ -21,32 +21,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import zarr
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import _get_loop
 from zarr.storage import LocalStore, MemoryStore, ObjectStore, ZipStore
 
 from climlstm.config.secrets import redact
 from climlstm.data.store.direct import direct_store
+from climlstm.data.store.internals import default_buffer_prototype, zarr_loop
 from climlstm.errors import DataError
 from climlstm.files import claim_folder, lock, write_whole
 
 logger = logging.getLogger(__name__)
 
 REQUESTS = 64
-"""Objects asked for at the same time. With 50 ms to the first byte, 10 suffice for objects of
+"""Requests in flight. With 50 ms to the first byte, 10 suffice for objects of
 2 MB on a fast line; small objects need more."""
 
 TRIES = 6
-"""Of a request, with pauses that double from PAUSE seconds on: half a minute in all."""
+"""Tries of a request, with pauses that double from PAUSE seconds on: half a minute in all."""
 PAUSE = 0.5
 
-
 READING = ".reading-"
-"""Begins the names of folders with what is being read."""
+"""Prefix of the names of folders with objects that are being read."""
 
 
 def is_remote(array: zarr.Array) -> bool:
-    """Whether an array lies somewhere from which it has to be fetched."""
+    """Whether the objects of an array have to be fetched."""
     return not isinstance(array.store, LocalStore | MemoryStore | ZipStore)
 
 
@@ -72,9 +70,9 @@ class Mirror:
         self._fetching: set[Future[None]] = set()
 
     def acquire(self, keys: Sequence[str]) -> list["Future[None]"]:
-        """Have objects fetched, in this order; each future ends when its object is here.
+        """Begin to fetch objects, in this order; each future ends when its object is here.
 
-        Each key is to be released as often as it is acquired.
+        Release each key as often as it is acquired.
         """
         new = []
         with self._lock:
@@ -85,7 +83,7 @@ class Mirror:
                     new.append(key)
             arrivals = [self._arrivals[key] for key in keys]
         if new:  # in the loop that the store belongs to, which no thread waits for
-            fetching = asyncio.run_coroutine_threadsafe(self._fetch_all(new), _get_loop())
+            fetching = asyncio.run_coroutine_threadsafe(self._fetch_all(new), zarr_loop())
             self._fetching.add(fetching)
             fetching.add_done_callback(self._fetching.discard)
         return arrivals
@@ -93,14 +91,14 @@ class Mirror:
     def release(self, keys: Sequence[str]) -> None:
         """Let go of objects; those that nobody else reads are deleted.
 
-        Where another task failed, one may still wait for them: it is told.
+        A task that still waits for one, where another task failed, gets an error.
         """
         with self._lock:
             for key in keys:
                 self._readers[key] -= 1
                 if self._readers[key] == 0:
                     del self._readers[key]
-                    _tell(self._arrivals.pop(key), RuntimeError(f"'{key}' is not read any more"))
+                    _end(self._arrivals.pop(key), RuntimeError(f"'{key}' is not read any more"))
                     (self.folder / key).unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -110,12 +108,12 @@ class Mirror:
         with self._lock:
             waited_for = list(self._arrivals.values())
         for arrival in waited_for:
-            _tell(arrival, RuntimeError("the store was closed while it was read"))
+            _end(arrival, RuntimeError("the store was closed while it was read"))
         self._deleted()
 
     @property
     def library(self) -> str:
-        """What makes the requests."""
+        """Name of the library that makes the requests."""
         return "obstore" if isinstance(self._store, ObjectStore) else "zarr's own store"
 
     async def _fetch_all(self, keys: Sequence[str]) -> None:
@@ -132,10 +130,10 @@ class Mirror:
                 if self._shelf is None or not self._shelf.link(key, place):
                     content = await self._get(key)
                     await asyncio.to_thread(self._keep, key, place, content)
-        except Exception as error:  # whoever waits is told, whatever it was
-            _tell(arrival, error)
+        except Exception as error:  # raised again where the object is waited for
+            _end(arrival, error)
         else:
-            _tell(arrival, None)
+            _end(arrival, None)
         with self._lock:
             if key not in self._readers:  # released while it was on its way
                 place.unlink(missing_ok=True)
@@ -148,15 +146,15 @@ class Mirror:
                     self._prefix + key, prototype=default_buffer_prototype()
                 )
             except Exception as error:  # each library has errors of its own for a lost connection
-                told = redact(f"{type(error).__name__}: {error}")
+                cause = redact(f"{type(error).__name__}: {error}")
                 if attempt + 1 == TRIES:
                     raise DataError(
                         f"'{self._prefix}{key}' of {self._place} cannot be read; the "
-                        f"last of {TRIES} tries gave {told}. Check the network and the "
+                        f"last of {TRIES} tries gave {cause}. Check the network and the "
                         "credentials, then resume."
                     ) from error
                 pause = PAUSE * 2**attempt * random.uniform(0.5, 1.5)
-                logger.warning("%s%s: %s; again in %.1f s", self._prefix, key, told, pause)
+                logger.warning("%s%s: %s; again in %.1f s", self._prefix, key, cause, pause)
                 await asyncio.sleep(pause)
             else:
                 return None if found is None else found.as_numpy_array().data
@@ -172,8 +170,8 @@ class Mirror:
             self._shelf.put(key, place, content)
 
 
-def _tell(arrival: Future[None], error: Exception | None) -> None:
-    """End a future, unless closing has ended it before."""
+def _end(arrival: Future[None], error: Exception | None) -> None:
+    """End a future with a result or an error, unless closing has ended it before."""
     with contextlib.suppress(InvalidStateError):
         if error is None:
             arrival.set_result(None)
@@ -190,8 +188,8 @@ def _delete(folder: Path, handle: int) -> None:
 class Cache:
     """A folder of objects up to a size, shared by any number of processes on its machine.
 
-    Objects are written whole, under what identifies store, array and key; a reader has a link of
-    its own, so that what is thrown out is not lost to those who read it.
+    Objects are written whole, under names that identify store, array and key. A reader has a hard
+    link of its own, so it keeps an object that is evicted meanwhile.
     """
 
     folder: Path
@@ -208,30 +206,25 @@ class Cache:
         return Shelf(self, self.folder / hashlib.sha256(identity.encode()).hexdigest()[:24])
 
     def keep_within_limit(self, added: int) -> None:
-        """Throw out what was not used for the longest time, where much was added."""
+        """Evict the objects that were not used for the longest time, where much was added."""
         self._added[0] += added
         if self._added[0] < self.limit // 200:
             return
         with lock(self.folder / "cache"):
             self._added[0] = 0
-            self._throw_out()
+            self._evict()
 
-    def _throw_out(self) -> None:
+    def _evict(self) -> None:
         found = []
-        for shelf in self.folder.glob("[0-9a-f]*"):
-            for folder, _, names in os.walk(shelf):
-                for name in names:
-                    with contextlib.suppress(FileNotFoundError):
-                        status = os.stat(os.path.join(folder, name))
-                        found.append(
-                            (status.st_mtime_ns, status.st_size, os.path.join(folder, name))
-                        )
+        for place in self.folder.glob("[0-9a-f]*/**/*"):
+            with contextlib.suppress(FileNotFoundError):
+                if place.is_file():
+                    found.append((place.stat().st_mtime_ns, place.stat().st_size, place))
         excess = sum(size for _, size, _ in found) - int(0.9 * self.limit)
         for _, size, place in sorted(found):
             if excess <= 0:
                 return
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(place)
+            place.unlink(missing_ok=True)
             excess -= size
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from climlstm.data.sources.origin import origin_of
+from climlstm.data.store.internals import zarrs_pipeline
 from climlstm.data.store.remote import Cache, Mirror, is_remote
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def find_stored(variable: xr.DataArray, cache: Cache | None = None) -> StoredArr
 def _unpacking(
     encoding: Mapping[Any, Any], stored: np.dtype, decoded: np.dtype
 ) -> Callable[[NDArray], NDArray] | None:
-    """What xarray does to stored values: fill values become NaN, then scale and offset."""
+    """The function that decodes as xarray does: fill values become NaN, then scale and offset."""
     stated = [encoding[key] for key in ("_FillValue", "missing_value") if key in encoding]
     fills = [fill for each in stated for fill in np.atleast_1d(each)]
     scale, offset = encoding.get("scale_factor"), encoding.get("add_offset")
@@ -157,11 +158,9 @@ class ZarrsReader(ChunkReader):
     name = "zarrs"
 
     def __init__(self, array: zarr.Array, store: LocalStore, prefix: str):
-        from zarrs._internal import ChunkItem, CodecPipelineImpl
-
         super().__init__(array)
-        self._item = ChunkItem
-        self._pipeline = CodecPipelineImpl(
+        pipeline, self._item = zarrs_pipeline()
+        self._pipeline = pipeline(
             json.dumps(array.metadata.to_dict()),
             store_config=store,
             validate_checksums=True,

@@ -33,7 +33,7 @@ class StoredVariable:
     time: int
     """Dimension of time in the store."""
     spans: tuple[tuple[Span, ...], ...]
-    """What is read on each dimension of the store; time is filled in for each unit."""
+    """Ranges to read on each dimension of the store; time is filled in for each unit."""
     order: tuple[int, ...]
     """Dimensions of the store as (others, time, latitude, longitude)."""
 
@@ -74,7 +74,7 @@ class StoredVariable:
         return math.prod(touched) * size, math.prod(touched)
 
     def spans_of(self, wanted: Steps) -> Spans:
-        """What to read for times of the source: whole chunks.
+        """Ranges to read for times of the source: whole chunks.
 
         Part of a chunk costs more than the whole, which is decoded straight into its place.
         """

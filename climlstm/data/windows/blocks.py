@@ -229,7 +229,7 @@ class KnownBlock:
     block: Block
 
     def find(self, steps: Steps) -> tuple[NDArray[np.bool_], Steps]:
-        """Which of some steps the block has, and the rows of those."""
+        """A mask of the steps that the block has, and the rows of those."""
         unique, rows = np.unique(self.steps, return_index=True)
         at = np.searchsorted(unique, steps).clip(max=unique.size - 1)
         here = unique[at] == steps
@@ -249,7 +249,7 @@ class KeptBlocks:
         self._reader = reader
         self._steps = np.empty((reader.times.size, *reader.shape), dtype="float32")
         self.here = np.zeros(reader.times.size, dtype=bool)
-        """Which steps have been read."""
+        """(time,), True for the steps that have been read."""
 
     def read(self, steps: Steps, out: Block) -> None:
         """Fill `out` with steps; other steps that are decoded with them are kept as well.

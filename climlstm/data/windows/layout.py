@@ -1,4 +1,4 @@
-"""Which steps make up the block of a group of batches, and where in it the windows begin."""
+"""Layout of the block of a group of batches: its steps, and the rows at which windows begin."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
