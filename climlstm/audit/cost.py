@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from climlstm.audit.findings import Finding
-from climlstm.data.store.stored_part import Steps
+from climlstm.data.store.parts import Steps
 from climlstm.data.windows.plan import WindowPlan
 from climlstm.data.windows.stream import WindowStream
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from climlstm.config import format_duration, format_size
 from climlstm.data.cube.cube import CubePlan
-from climlstm.data.store.parts import make_parts
 from climlstm.data.store.prefetch import jobs_of, read_jobs
+from climlstm.data.store.stored_part import make_parts
 
 CHUNK_BYTES = 1 << 19
 """Decoded bytes of a chunk, about: large against the cost of a call, small against a segment."""

@@ -34,9 +34,10 @@ from climlstm.data.sources.origin import open_zarr
 from climlstm.data.statistics.compute import STATISTICS, compute_statistics
 from climlstm.data.statistics.statistics import Statistics
 from climlstm.data.store.memory import Scratch
-from climlstm.data.store.parts import Part, make_parts
+from climlstm.data.store.parts import Part
 from climlstm.data.store.prefetch import jobs_of, read_jobs
 from climlstm.data.store.stored import write_object
+from climlstm.data.store.stored_part import make_parts
 from climlstm.errors import DataError
 from climlstm.files import write_whole, writing
 from climlstm.grid.axes import Selection

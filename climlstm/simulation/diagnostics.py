@@ -5,12 +5,14 @@ Each quantity follows from the state of the model at the same time, by a stated 
 
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from climlstm.data.sources.units import STANDARD_GRAVITY
+from climlstm.grid import LatLon
 from climlstm.simulation.quasigeostrophic import (
     GAS_CONSTANT,
     RADIUS,
@@ -152,20 +154,10 @@ def static_fields() -> xr.Dataset:
     return xr.Dataset(variables, _places())
 
 
-def _places() -> dict[str, xr.Variable]:
+def _places() -> dict[str, Any]:
     grid = output_grid()
-    return {
-        "latitude": xr.Variable(
-            "latitude",
-            grid.latitude,
-            {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"},
-        ),
-        "longitude": xr.Variable(
-            "longitude",
-            grid.longitude,
-            {"standard_name": "longitude", "units": "degrees_east", "axis": "X"},
-        ),
-    }
+    latitude, longitude = (np.asarray(x, "float64") for x in (grid.latitude, grid.longitude))
+    return LatLon(latitude, longitude).coordinates()
 
 
 def _attributes(standard_name: str, long_name: str, units: str) -> dict[str, str]:

@@ -67,22 +67,6 @@ def simulate(
     return xr.open_zarr(store)
 
 
-def weather(
-    *, years: float, start: str = "2001-01-01", seed: int = 0, spin_up_days: int = 150
-) -> xr.Dataset:
-    """The weather that `simulate` writes, in memory and without the states of the model."""
-    times = _times(years, start, spin_up_days)
-    model = QuasiGeostrophic(Parameters())
-    blocks = _run(model, times, seed=seed, spin_up_days=spin_up_days, progress=None)
-    fields = [diagnose(model, states) for _, states in blocks]
-    whole = {name: np.concatenate([block[name] for block in fields]) for name in CHANNELS}
-    return (
-        labelled(whole, {"time": _time(times)})
-        .assign(static_fields())
-        .assign_attrs(_attributes(seed))
-    )
-
-
 def predictability(
     store: Path,
     *,

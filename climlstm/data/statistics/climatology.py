@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from climlstm.data.cube.cube import CubePlan, dataset_of
 from climlstm.data.statistics.compute import digest_of
-from climlstm.data.store.parts import Part, make_parts
+from climlstm.data.store.parts import Part
 from climlstm.data.store.prefetch import jobs_of, read_jobs
 from climlstm.data.store.remote import Cache
+from climlstm.data.store.stored_part import make_parts
 from climlstm.errors import DataError
 from climlstm.files import lock, write_whole
 

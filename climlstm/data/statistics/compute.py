@@ -20,9 +20,9 @@ from climlstm.data.cube.cube import CubePlan, dataset_of
 from climlstm.data.cube.recipes import Field
 from climlstm.data.statistics.statistics import FORMAT, MissingValues, Period, Statistics
 from climlstm.data.statistics.summary import ChannelSummary, unpack
-from climlstm.data.store.parts import make_parts
 from climlstm.data.store.prefetch import Job, jobs_of, read_jobs
 from climlstm.data.store.remote import Cache
+from climlstm.data.store.stored_part import make_parts
 from climlstm.errors import DataError
 from climlstm.files import lock, write_text
 from climlstm.grid import cell_area_weights

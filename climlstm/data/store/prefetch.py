@@ -14,10 +14,9 @@ from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
 from climlstm.data.cube.cube import explain_read_errors
-from climlstm.data.store.parts import Part
+from climlstm.data.store.parts import Part, Steps
 from climlstm.data.store.remote import REQUESTS
 from climlstm.data.store.stored import Fetched
-from climlstm.data.store.stored_part import Steps
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""Channels decoded straight from the chunks of a Zarr store."""
+"""Parts of a cube that are decoded straight from the chunks of a Zarr store."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from climlstm.data.cube.cube import CubePlan
 from climlstm.data.cube.recipes import Field, Recipe
 from climlstm.data.store.memory import Scratch
+from climlstm.data.store.parts import LazyPart, Part, Steps
 from climlstm.data.store.remote import Cache
 from climlstm.data.store.stored import Fetched, Span, Spans, StoredArray, find_stored
-
-Steps = NDArray[np.int64]
-"""Positions on the time axis of a cube, or of a source."""
 
 UNIT_BYTES = 1 << 21
 """Bytes that one task decodes, about: small enough for the processor's cache, large enough for
@@ -23,6 +22,38 @@ Dask."""
 
 MAX_SHARD_BYTES = 1 << 23
 """Size up to which a shard is decoded as a whole by one task."""
+
+
+def make_parts(
+    cube: CubePlan | xr.Dataset, channels: Sequence[str], cache: Cache | None = None
+) -> tuple[Part, ...]:
+    """The parts of a cube: straight from the Zarr store where that is possible, else by Dask.
+
+    cube: its plan; a dataset without one is computed by Dask.
+    cache: for objects of a remote store.
+    """
+    if not isinstance(cube, CubePlan):
+        return tuple(LazyPart.of(cube, channels, (i,)) for i in range(len(channels)))
+    recipes = {recipe.channel.name: recipe for recipe in cube.recipes}
+    scratch = Scratch()
+    return tuple(
+        _stored_part(cube, [recipes[channels[i]] for i in together], together, scratch, cache)
+        or LazyPart.of(cube.cube, channels, together)
+        for together in _sharing_variables([recipes[name] for name in channels])
+    )
+
+
+def _sharing_variables(recipes: Sequence[Recipe]) -> list[tuple[int, ...]]:
+    """Positions of recipes, put together such that no variable is needed in two places."""
+    found: list[tuple[set[str], list[int]]] = []
+    for position, recipe in enumerate(recipes):
+        variables, members = {f.variable for f in recipe.fields}, [position]
+        for other in [each for each in found if each[0] & variables]:
+            found.remove(other)
+            variables |= other[0]
+            members += other[1]
+        found.append((variables, members))
+    return sorted(tuple(sorted(members)) for _, members in found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,12 +154,9 @@ def _within(runs: Sequence[Span], wanted: Steps) -> slice | Steps:
 
 
 @dataclass(frozen=True, eq=False)
-class StoredPart:
+class StoredPart(Part):
     """Channels decoded from the chunks of a Zarr store into memory that is used again."""
 
-    channels: tuple[int, ...]
-    units: Steps
-    chunks: Steps
     plan: CubePlan
     recipes: tuple[Recipe, ...]
     variables: tuple[StoredVariable, ...]
@@ -144,10 +172,6 @@ class StoredPart:
     @property
     def is_remote(self) -> bool:
         return any(one.stored.is_remote for one in self.variables)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(recipe.channel.name for recipe in self.recipes)
 
     def decoded(self, steps: Steps) -> tuple[int, int]:
         each = [one.decoded(self.plan.times.indices[steps]) for one in self.variables]
@@ -174,7 +198,7 @@ class StoredPart:
             one.stored.reader.close()
 
 
-def stored_part(
+def _stored_part(
     plan: CubePlan,
     recipes: Sequence[Recipe],
     channels: tuple[int, ...],
@@ -204,6 +228,7 @@ def stored_part(
 
     return StoredPart(
         channels=channels,
+        names=tuple(recipe.channel.name for recipe in recipes),
         units=times // _unit_steps(chunk, shard, sum(one.step_bytes for one in variables)),
         chunks=times // chunk,
         plan=plan,

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from climlstm.data.cube.cube import CubePlan, dataset_of
 from climlstm.data.cube.forcing import forcing_channels, forcing_fields
-from climlstm.data.store.parts import Part, make_parts
+from climlstm.data.store.parts import Part, Steps
 from climlstm.data.store.passes import normalise
 from climlstm.data.store.prefetch import Job, read_jobs
 from climlstm.data.store.remote import Cache
-from climlstm.data.store.stored_part import Steps
+from climlstm.data.store.stored_part import make_parts
 from climlstm.errors import DataError
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from climlstm.data.store.stored_part import Steps
+from climlstm.data.store.parts import Steps
 from climlstm.data.windows.starts import Starts
 
 

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from climlstm.data.cube.cube import CubePlan
 from climlstm.data.store.memory import BufferPool, memory_budget
+from climlstm.data.store.parts import Steps
 from climlstm.data.store.remote import Cache
-from climlstm.data.store.stored_part import Steps
 from climlstm.data.windows.blocks import BlockReader, KeptBlocks, KnownBlock, Scaling
 from climlstm.data.windows.layout import BlockLayout, lay_out
 from climlstm.data.windows.starts import Starts
