@@ -258,13 +258,3 @@ def test_another_array_under_the_same_keys_is_not_confused(store, tmp_path):
     arrays = [zarr.open_array(store, path=name, mode="r") for name in DATA.state]
     assert cache.shelf(arrays[0]).folder != cache.shelf(arrays[1]).folder
     assert cache.shelf(arrays[0]).folder == cache.shelf(arrays[0]).folder
-
-
-def test_private_names_are_where_they_were():
-    """A release of zarr or zarrs that moves one is named here, by the error."""
-    from climlstm.data.store import internals
-
-    assert internals.zarr_loop().is_running()
-    assert callable(internals.sync)
-    assert hasattr(internals.default_buffer_prototype(), "buffer")
-    assert all(map(callable, internals.zarrs_pipeline()))

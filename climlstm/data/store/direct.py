@@ -11,10 +11,11 @@ from typing import Any
 
 import zarr
 from zarr.abc.store import Store
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
 from zarr.storage import FsspecStore
 
 from climlstm.config.secrets import redact
-from climlstm.data.store.internals import default_buffer_prototype, sync
 
 logger = logging.getLogger(__name__)
 

@@ -21,11 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import zarr
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import _get_loop
 from zarr.storage import LocalStore, MemoryStore, ObjectStore, ZipStore
 
 from climlstm.config.secrets import redact
 from climlstm.data.store.direct import direct_store
-from climlstm.data.store.internals import default_buffer_prototype, zarr_loop
 from climlstm.errors import DataError
 from climlstm.files import claim_folder, lock, write_whole
 
@@ -83,7 +84,7 @@ class Mirror:
                     new.append(key)
             arrivals = [self._arrivals[key] for key in keys]
         if new:  # in the loop that the store belongs to, which no thread waits for
-            fetching = asyncio.run_coroutine_threadsafe(self._fetch_all(new), zarr_loop())
+            fetching = asyncio.run_coroutine_threadsafe(self._fetch_all(new), _get_loop())
             self._fetching.add(fetching)
             fetching.add_done_callback(self._fetching.discard)
         return arrivals

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from climlstm.data.sources.origin import origin_of
-from climlstm.data.store.internals import zarrs_pipeline
 from climlstm.data.store.remote import Cache, Mirror, is_remote
 
 logger = logging.getLogger(__name__)
@@ -158,9 +157,11 @@ class ZarrsReader(ChunkReader):
     name = "zarrs"
 
     def __init__(self, array: zarr.Array, store: LocalStore, prefix: str):
+        from zarrs._internal import ChunkItem, CodecPipelineImpl
+
         super().__init__(array)
-        pipeline, self._item = zarrs_pipeline()
-        self._pipeline = pipeline(
+        self._item = ChunkItem
+        self._pipeline = CodecPipelineImpl(
             json.dumps(array.metadata.to_dict()),
             store_config=store,
             validate_checksums=True,
