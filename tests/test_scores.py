@@ -9,7 +9,7 @@ import xarray as xr
 
 from climlstm import plugins
 from climlstm.errors import DataError, PluginError
-from climlstm.evaluation.bootstrap import Bootstrap, block_length
+from climlstm.evaluation.bootstrap import Bootstrap, block_lengths
 from climlstm.evaluation.evaluate import Evaluation
 from climlstm.evaluation.regions import region_weights
 from climlstm.evaluation.scores import (
@@ -297,9 +297,6 @@ def autoregressive(number, r, *, groups=1, seed=0):
     return np.array(series)
 
 
-LEAD = np.array([6], "m8[h]")
-
-
 def test_interval_of_independent_cases_is_that_of_the_normal_distribution():
     cases = autoregressive(400, 0.0)
     low, high = Bootstrap(resamples=4000).interval([cases], np.asarray, block=1)
@@ -313,21 +310,78 @@ def test_intervals_cover_the_truth_as_often_as_they_say_though_cases_are_correla
     covered = {"single": 0, "blocks": 0}
     for seed in range(200):
         cases = autoregressive(120, 0.6, seed=seed)
-        for name, block in (("single", 1), ("blocks", block_length(cases, LEAD))):
+        for name, block in (("single", 1), ("blocks", block_lengths(cases)[0])):
             low, high = Bootstrap(resamples=200).interval([cases], np.asarray, block=block)
             covered[name] += bool(low[0] <= 0 <= high[0])
     assert covered["single"] / 200 < 0.75
     assert 0.86 < covered["blocks"] / 200 < 0.97
 
 
-def test_block_length_follows_the_autocorrelation():
-    leads = np.repeat(np.array([6, 120], "m8[h]"), 50)
+def test_block_lengths_follow_the_autocorrelation_of_each_group():
     white = autoregressive(200, 0.0, groups=100)
-    red = np.concatenate([white[:, :50], autoregressive(200, 0.8, groups=50, seed=1)], axis=1)
-    assert block_length(white, leads) == 1
-    length = block_length(red, leads)  # r is about 0.78 at the longer lead
-    exponent = 2 / 3 * (1 - 0.22 / 1.78)
+    red = autoregressive(200, 0.8, groups=50, seed=1)
+    lengths = block_lengths(np.concatenate([white, red], axis=1))
+    assert np.median(lengths[:100]) == 1
+    exponent = 2 / 3 * (1 - 0.22 / 1.78)  # r is about 0.78
+    length = np.median(lengths[100:])
     assert length == pytest.approx((200 - length + 1) ** exponent, abs=2)
+    assert block_lengths(red)[7] == block_lengths(red[:, [7]])[0]
+
+
+def scored(cases, evaluator=RMSE(), regions=("global", "tropics"), leads=slice(None)):  # noqa: B008
+    tables = []
+    for day, (forecast, truth) in enumerate(cases):
+        init = np.datetime64("2020-01-01") + day
+        forecast, truth = (fields(v, init=init).isel(lead_time=leads) for v in (forecast, truth))
+        if forecast.sizes["lead_time"]:
+            tables.append(evaluator.score(forecast, truth, weight=weight_of(truth, regions)))
+    table = evaluator.summarise(pd.concat(tables, ignore_index=True))
+    table = table.astype({"region": str})
+    return table.set_index(["region", "lead_time"])[["value", "ci_low", "ci_high", "n"]]
+
+
+def smooth_errors(days=60, leads=4):
+    """Errors that last for days in the tropics, and change daily elsewhere; the last ones end."""
+    slow, fast = (autoregressive(days, r, groups=leads, seed=5)[:, :, None] for r in (0.9, 0.0))
+    for day in range(days):
+        rows = np.stack([fast[day], 5 * slow[day], fast[day]], axis=1)
+        error = np.broadcast_to(rows, (leads, 3, 4)).copy()
+        kept = min(leads, days - day)
+        yield error[:kept], np.zeros((kept, 3, 4))
+
+
+@pytest.mark.parametrize(
+    "alone",
+    [
+        {"regions": ("global",)},
+        {"regions": ("tropics",)},
+        {"leads": slice(0, 1)},
+        {"leads": slice(3, None)},
+    ],
+    ids=str,
+)
+def test_an_interval_does_not_depend_on_what_else_is_scored(alone):
+    cases = list(smooth_errors())
+    together, apart = scored(cases), scored(cases, **alone)
+    assert together["ci_low"].notna().any()
+    assert together.loc["tropics", "n"].nunique() == 4
+    pd.testing.assert_frame_equal(apart, together.loc[apart.index], rtol=1e-12)
+
+
+def test_enormous_errors_are_shown_and_not_left_out():
+    """1e30 K squared is too large for float32; a statistic that is infinite stays infinite."""
+    forecast = rows(1e30, 0, 0)
+    assert value(score(RMSE(), [(forecast, ZERO)])) == pytest.approx(5e29)  # a quarter of the area
+    assert value(score(ACC(), [(forecast, forecast)], climatology=ZERO)) == pytest.approx(1)
+    tables = []
+    for day, error in ((0, np.inf), (1, 1.0)):
+        own = fields(rows(error, 1, 1), init=np.datetime64("2020-01-01") + day)
+        weight = weight_of(own, ["global", "tropics"])
+        tables.append(MAE().score(own, fields(ZERO), weight=weight))
+    found = MAE().summarise(pd.concat(tables)).set_index("region")
+    assert found["value"].to_dict() == {"global": np.inf, "tropics": 1}
+    assert found["n"].tolist() == [2, 2]
+    assert found["ci_low"].isna().all()
 
 
 def test_paired_intervals_are_narrower():

@@ -3,8 +3,9 @@
 Scores of neighbouring initialisations resemble one another: they are forecasts of nearly the same
 weather. Resampling them singly would make intervals too narrow, so blocks are drawn (Künsch 1989),
 from a record closed to a circle, so that its ends count as much as its middle (Politis and
-Romano 1992). Measured on autoregressive series of 25 to 300 cases with r up to 0.8, intervals of
-95 % cover the mean in 89 to 95 % of series; with single cases it would be 46 to 95 %.
+Romano 1992). Measured on 400 autoregressive series each, intervals of 95 % cover the mean in 94 to
+96 % of series without autocorrelation, and with r = 0.3, 0.6, 0.8 in 88, 82, 67 % of series of 25
+cases, 92, 91, 89 % of 120 and 91, 95, 92 % of 300: short records know little of themselves.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from scipy import stats
 
 Real = NDArray[np.floating]
+Ints = NDArray[np.int64]
 
 FEWEST = 5
 """Blocks or groups without which there is no interval: resampling cannot know the spread."""
@@ -39,7 +41,7 @@ class Resampling:
     seed: NonNegativeInt = 0
 
     def counts(self, number: int, block: int = 1) -> Real:
-        """How often each resample (rows) holds each of a number of cases (columns)."""
+        """Number of times that each resample (rows) holds each case (columns)."""
         return _counts(number, block, self.resamples, self.seed).astype("float64")
 
     def bounds(self, samples: Real, tail: float | None = None) -> Real:
@@ -90,7 +92,27 @@ class Bootstrap(Resampling):
     """Intervals of scores over initialisations, drawn in blocks."""
 
     block: PositiveInt | None = None
-    """Initialisations in one block; None: chosen from the autocorrelation (`block_length`)."""
+    """Initialisations in one block; None: chosen from the autocorrelation (`block_lengths`)."""
+
+    def intervals(self, cases: list[Real], finish: Callable[..., Real]) -> tuple[Real, Real, Ints]:
+        """Lower and upper bounds (G,) of scores, and the initialisations in a block of each.
+
+        cases: as in `interval`, NaN in all arrays alike. The interval of a score depends on nothing
+        but its own cases, whatever else is scored with it.
+        """
+        low, high = np.full((2, cases[0].shape[1]), np.nan)
+        blocks = np.ones(low.size, dtype="int64")
+        there, alike = np.unique(~np.isnan(cases[0]), axis=1, return_inverse=True)
+        for number, rows in enumerate(there.T):
+            groups = np.flatnonzero(alike == number)
+            own = [case[np.ix_(rows, groups)] for case in cases]
+            blocks[groups] = self.block or block_lengths(own[0])
+            for block in np.unique(blocks[groups]):
+                chosen = blocks[groups] == block
+                low[groups[chosen]], high[groups[chosen]] = self.interval(
+                    [case[:, chosen] for case in own], finish, block=int(block)
+                )
+        return low, high, blocks
 
     def interval(
         self, cases: list[Real], finish: Callable[..., Real], *, block: int
@@ -122,8 +144,9 @@ class Bootstrap(Resampling):
 @lru_cache(maxsize=16)
 def _counts(number: int, block: int, resamples: int, seed: int) -> NDArray[np.uint16]:
     starts = np.random.default_rng(seed).integers(number, size=(resamples, -(-number // block)))
-    drawn = (starts[:, :, None] + np.arange(block)).reshape(resamples, -1) % number
-    drawn = drawn[:, :number] + number * np.arange(resamples)[:, None]
+    drawn = (starts[:, :, None] + np.arange(block)).reshape(resamples, -1)[:, :number]
+    drawn = np.where(drawn < number, drawn, drawn - number)  # round the circle; % is slow
+    drawn += number * np.arange(resamples)[:, None]
     counts = np.bincount(drawn.ravel(), minlength=resamples * number)
     return counts.reshape(resamples, number).astype("uint16")
 
@@ -135,28 +158,20 @@ def _grouped(values: pd.Series, groups: pd.Series) -> tuple[Real, NDArray[np.int
     return values[known].to_numpy(dtype="float64"), codes, len(unique)
 
 
-def block_length(cases: Real, leads: NDArray[np.timedelta64]) -> int:
-    """Initialisations in a block, for scores (N, G) whose groups have the lead times (G,).
+def block_lengths(cases: Real) -> Ints:
+    """Initialisations in a block (G,), for each group of scores (N, G) without NaN.
 
-    From the lag-1 autocorrelation r at the lead time where it is greatest, by Wilks (1997,
-    J. Climate 10, 65-82): L = (N - L + 1)^(2/3 (1 - N'/N)), with N'/N = (1 - r)/(1 + r).
+    From the lag-1 autocorrelation r by Wilks (1997, J. Climate 10, 65-82):
+    L = (N - L + 1)^(2/3 (1 - N'/N)), with N'/N = (1 - r)/(1 + r).
     """
-    number = len(cases)
-    lag_one = _lag_one_autocorrelation(cases)
-    with_value = np.unique(leads[np.isfinite(lag_one)])
-    r = max((np.nanmean(lag_one[leads == lead]) for lead in with_value), default=0)
-    exponent = 2 / 3 * (1 - (1 - max(r, 0.0)) / (1 + max(r, 0.0)))
-    length = 1
-    while length + 1 <= (number - length) ** exponent:
-        length += 1
-    return length
-
-
-def _lag_one_autocorrelation(cases: Real) -> Real:
-    anomalies = np.nan_to_num(cases - mean_over_cases(cases))
+    anomalies = cases - mean_over_cases(cases)
     variance = (anomalies**2).sum(axis=0)
     covariance = (anomalies[1:] * anomalies[:-1]).sum(axis=0)
-    return np.divide(covariance, variance, out=np.full_like(variance, np.nan), where=variance > 0)
+    r = np.divide(covariance, variance, out=np.zeros_like(variance), where=variance > 0).clip(0)
+    exponent = 2 / 3 * (1 - (1 - r) / (1 + r))
+    possible = np.arange(2, len(cases) + 1)[:, None]
+    longer = possible <= (len(cases) - possible + 1.0) ** exponent
+    return np.asarray(1 + np.logical_and.accumulate(longer).sum(axis=0))
 
 
 def mean_over_cases(cases: Real) -> Real:
@@ -166,7 +181,7 @@ def mean_over_cases(cases: Real) -> Real:
 
 def _means(counts: Real, cases: Real) -> Real:
     """Weighted means (…, G) over those cases that are there; NaN where none is."""
-    there = np.isfinite(cases)
+    there = ~np.isnan(cases)
     if there.all():
         return counts @ cases / counts.sum(axis=1, keepdims=True)
     total = counts @ there.astype("float64")

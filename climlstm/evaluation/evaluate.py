@@ -154,6 +154,8 @@ def _summarise(
     for name, evaluator in evaluators.items():
         by_model = {m: cases[name][cases[name]["model"] == m] for m in models}
         by_model = {m: rows.drop(columns="model") for m, rows in by_model.items() if len(rows)}
+        if forecast not in by_model:
+            logger.warning("The evaluator '%s' has nothing to say of '%s'.", name, forecast)
         parts = [evaluator.summarise(rows).assign(model=m) for m, rows in by_model.items()]
         if hasattr(evaluator, "write") and forecast in by_model:
             writers[name] = partial(evaluator.write, by_model[forecast])
@@ -166,7 +168,7 @@ def _summarise(
             scores += parts
         else:
             tables[name] = pd.concat(parts, ignore_index=True)
-    blocks = sorted({part.attrs["block"] for part in scores if "block" in part.attrs})
+    blocks = sorted({length for part in scores for length in part.attrs.get("blocks", ())})
     if blocks:
         logger.info(
             "Confidence intervals: circular block bootstrap, blocks of %d to %d initialisations.",

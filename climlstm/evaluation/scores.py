@@ -24,7 +24,7 @@ from climlstm.evaluation.statistic import (
     GridScore,
     area_mean,
     case_table,
-    ensemble_mean,
+    mean_of_members,
     members_of,
     ratio,
 )
@@ -109,7 +109,7 @@ class SpreadSkill(GridScore):
         if number == 1:
             return []
         spread = members.var(axis=0, ddof=1, dtype="float64") * (number + 1) / number
-        return [mean(spread), mean((ensemble_mean(members) - truth) ** 2)]
+        return [mean(spread), mean((mean_of_members(members) - truth) ** 2)]
 
     def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
         spread = self.rows("spread", [scores], np.sqrt, columns=["variance"])

@@ -34,10 +34,10 @@ class PowerSpectrum:
     requires: ClassVar[tuple[str, ...]] = ()
 
     latitudes: tuple[float, float] = (30.0, 60.0)
-    """Distance of the rows from the equator, degrees; on both hemispheres. All rows of a region
-    that has none of them."""
+    """Distance of the rows from the equator, degrees, on both hemispheres; a region that has no
+    such rows is looked at whole."""
     lead_times: tuple[str, ...] = ("6h", "1d", "3d", "5d", "10d")
-    """Those to look at; the first one, where the forecast has none of them."""
+    """Lead times to look at; the first one, where the forecast has none of these."""
 
     def score(self, forecast: xr.Dataset, truth: xr.Dataset) -> pd.DataFrame:
         """Mean power over the rows of one forecast, in bands of wavenumbers."""

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from climlstm.evaluation.bootstrap import Bootstrap, Real, block_length, mean_over_cases
+from climlstm.evaluation.bootstrap import Bootstrap, Real, mean_over_cases
 
 KEYS = ["variable", "lead_time", "region"]
 """Columns that identify a score of one model."""
@@ -42,7 +42,7 @@ class GridScore:
 
     requires: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ("weight",)
-    """With "climatology", `statistic` gets the climatology of the channel as a third argument."""
+    """Inputs besides forecast and truth; a climatology is the third argument of `statistic`."""
     metric: ClassVar[str]
     """Name of the score in the table."""
     columns: ClassVar[tuple[str, ...]] = ("mean",)
@@ -81,10 +81,14 @@ class GridScore:
         mean = functools.partial(area_mean, weight=weight)
         found = {}
         for channel, members, observed in members_of(forecast, truth):
-            fields = [members if self.of_members else ensemble_mean(members), observed]
+            fields = [members if self.of_members else mean_of_members(members), observed]
             if climatology is not None:
                 fields.append(climatology.variables[channel].values)
-            means = self.area_means(mean, *fields)
+            try:
+                with np.errstate(over="raise"):
+                    means = self.area_means(mean, *fields)
+            except FloatingPointError:  # squares of wild values, too large for float32
+                means = self.area_means(mean, *(field.astype("float64") for field in fields))
             if means:
                 found[channel] = dict(zip(self.columns, means, strict=True))
         return case_table(forecast, weight, found) if found else pd.DataFrame()
@@ -109,21 +113,21 @@ class GridScore:
         cases = [_cases(t, column) for t in tables for column in columns or self.columns]
         groups = cases[0].columns
         values = [case.reindex(index=cases[0].index, columns=groups).to_numpy() for case in cases]
-        there = np.logical_and.reduce([np.isfinite(case) for case in values])
+        there = np.logical_and.reduce([~np.isnan(case) for case in values])
         values = [np.where(there, case, np.nan) for case in values]
-        leads = groups.get_level_values("lead_time").values
-        block = self.bootstrap.block or block_length(values[0], leads)
-        low, high = self.bootstrap.interval(values, finish, block=block)
+        with np.errstate(invalid="ignore", over="ignore"):  # a case may be infinite
+            low, high, blocks = self.bootstrap.intervals(values, finish)
+            value = finish(*(mean_over_cases(case) for case in values))
         table = groups.to_frame(index=False).assign(
             metric=metric,
-            value=finish(*(mean_over_cases(case) for case in values)),
+            value=value,
             ci_low=low,
             ci_high=high,
             n=there.sum(axis=0),
         )
         units = units or self.units
         table = table if units is None else table.assign(units=units)
-        table.attrs["block"] = block
+        table.attrs["blocks"] = sorted(set(blocks.tolist()))
         return table[table["value"].notna()]
 
 
@@ -149,7 +153,7 @@ def members_of(forecast: xr.Dataset, truth: xr.Dataset) -> Iterator[tuple[str, R
         yield str(name), members, truth.variables[name].values
 
 
-def ensemble_mean(members: Real) -> Real:
+def mean_of_members(members: Real) -> Real:
     """Mean (L, H, W) of members (M, L, H, W), in float64; a single one as it is."""
     return members[0] if len(members) == 1 else members.mean(axis=0, dtype="float64")
 
@@ -165,7 +169,11 @@ def area_mean(values: Real, weight: xr.DataArray) -> Real:
     seen = ~np.isnan(flat[0])
     if not seen.all():
         flat, shares = flat[:, seen], shares[seen]
-    return ratio(flat @ shares, shares.sum(axis=0))
+    if np.isfinite(flat).all():
+        sums = flat @ shares
+    else:  # 0 times infinity would be NaN in regions that the cell lies outside of
+        sums = np.stack([flat[:, share > 0] @ share[share > 0] for share in shares.T], axis=1)
+    return ratio(sums, shares.sum(axis=0))
 
 
 def ratio(numerator: Real, denominator: Real) -> Real:

@@ -26,7 +26,7 @@ DEFINITIONS = {
     "spread": "root of the mean ensemble variance, times (M + 1) / M for M members",
     "spread_skill": "spread over the RMSE of the ensemble mean",
 }
-"""What the numbers are, to be said beside them; those of WeatherBench 2 where it has them."""
+"""Definitions of metrics, to be shown beside the numbers; WeatherBench 2's where it has them."""
 
 GROUP = ["variable", "level", "region", "model"]
 
@@ -43,7 +43,7 @@ class Evaluation:
     tables: dict[str, pd.DataFrame]
     """Summaries of the other evaluators, by their names: columns of their own, and `model`."""
     cases: dict[str, pd.DataFrame]
-    """What each evaluator, by its name, gave for each `model` and `init_time`."""
+    """Tables of single initialisations, by evaluator, with columns `model` and `init_time`."""
     writers: dict[str, Write] = field(default_factory=dict)
     """Further files, such as tracks, by the evaluators that have them."""
 
@@ -191,7 +191,10 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     try:
         scores = pd.read_csv(path, dtype={"level": "Float64", "n": "Int64"})
     except FileNotFoundError:
-        raise DataError(f"There are no scores at '{path}'. Make them with 'evaluate'.") from None
+        raise DataError(
+            f"There are no scores at '{path}'. Make them: climlstm evaluate STORE --out "
+            f"'{path.parent}'."
+        ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"The scores '{path}' cannot be read: {error}.") from error
     missing = [name for name in SCORE_COLUMNS if name not in scores]
