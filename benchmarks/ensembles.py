@@ -40,7 +40,7 @@ NOISE = [
 ]
 """Two members of half as many windows: a step costs as much as one without noise."""
 PERTURBATION = 0.25
-"""Of the initial states, as a share of the climatological standard deviation."""
+"""Amplitude for initial states, as a share of the climatological standard deviation."""
 METRICS = {"spread_skill": "spread over error", "crps": "fair CRPS", "rmse": "RMSE of the mean"}
 
 

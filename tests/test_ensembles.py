@@ -1,6 +1,7 @@
 """Ensembles from end to end: noise, perturbations, training by CRPS, stores and scores."""
 
 import dataclasses
+import re
 from datetime import timedelta
 from functools import partial
 
@@ -301,7 +302,13 @@ def test_a_network_without_noise_has_perturbed_initial_states(trained, tmp_path)
     assert 0.03 * climate < first < 0.15 * climate
 
 
-def test_members_that_would_be_alike_are_refused(trained):
+def config_with(trained, **forecast):
+    config = trained.config
+    changed = config.model_copy(update={"forecast": config.forecast.model_copy(update=forecast)})
+    return type(trained)(trained.checkpoint, changed, trained.provenance)
+
+
+def test_members_that_would_be_alike_are_refused(trained, tmp_path):
     from climlstm.model.saving import load_forecaster
 
     forecaster, _ = load_forecaster(trained.checkpoint)
@@ -309,6 +316,12 @@ def test_members_that_would_be_alike_are_refused(trained):
     inits = cube["time"].values[80:81]
     with pytest.raises(ConfigError, match="2 members would be alike"):
         next(forecast(forecaster, cube, init_times=inits, steps=1, ensemble=Ensemble(2)))
+    still = config_with(trained, perturbation=0.0, members=2)
+    with pytest.raises(ConfigError, match="--perturbation") as error:
+        forecast_run(still, tmp_path / "f.zarr", init_times=inits, steps=1)
+    advice = float(re.search(r"\(perturbation=(.*)\)", str(error.value))[1])
+    forecast_run(still, tmp_path / "f.zarr", init_times=inits, steps=1, perturbation=advice)
+    assert float(open_forecasts(tmp_path / "f.zarr")["msl"].std("realization").mean()) > 10
     states = partial(histories, forecaster.spec, cube)
     drawn = Perturbations(0.0001, cube["time"].values[1:], states)
     one, single = (

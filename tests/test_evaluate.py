@@ -1,8 +1,10 @@
 """Forecasts against a cube, with numbers that follow from how the two were made."""
 
 import errno
+import importlib
 import logging
 import os
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +17,7 @@ import xarray as xr
 from climlstm.data.statistics.climatology import climatology as make_climatology
 from climlstm.errors import DataError, PluginError
 from climlstm.evaluation.evaluate import evaluate
-from climlstm.evaluation.scores import ACC, MAE, RMSE, Bias
+from climlstm.evaluation.scores import ACC, MAE, RMSE, Bias, SpreadSkill
 from climlstm.evaluation.tables import (
     SCORE_COLUMNS,
     read_scores,
@@ -182,6 +184,48 @@ def test_nan_in_a_forecast_is_an_error_with_its_place(cube):
         run(forecast, cube)
     assert "lead_time 0 days 18:00:00" in str(e.value)
     assert "latitude 60, longitude 300 (1 such" in str(e.value)
+
+
+def test_advice_about_nan_leads_to_scores(cube):
+    """Each piece is tried as it stands in the message."""
+    forecast, gap = make_forecast(cube), cube.load().copy(deep=True)
+    gap["t2m"][8, 2, 3] = np.nan
+    with pytest.raises(DataError) as error:
+        run(forecast, gap)
+    unusable = re.search(r"unusable=(\[.*?\])", str(error.value))[1]
+    scores = run(forecast, gap, evaluators=BIAS, unusable=eval(unusable, {"np": np})).scores
+    assert sorted(set(scores["n"])) == [4, 5]
+    never = gap.where(gap["t2m"].notnull().all("time"))
+    for name in never:
+        never[name].attrs = {"units": UNITS[name]}
+    observed = eval(re.search(r"observed=(\S+)\.$", str(error.value))[1], {"cube": never})
+    assert pick(run(forecast, never, evaluators=BIAS, observed=observed).scores, "bias") == [0] * 5
+    forecast["t2m"][2, 3] = np.nan
+    with pytest.raises(DataError) as error:
+        run(forecast, cube)
+    advice = re.findall(r"forecasts\.(?:drop_)?sel\(.*?\)+(?=[,.])", str(error.value))
+    shorter = [eval(each, {"forecasts": forecast, "np": np}) for each in advice]
+    assert [dict(each.sizes)["init_time"] for each in shorter] == [4, 5]
+    assert [pick(run(each, cube, evaluators=BIAS).scores, "bias") for each in shorter] == [
+        [0] * 5,
+        [0] * 3,
+    ]
+
+
+def test_the_climatology_that_is_asked_for_can_be_made(cube):
+    forecast = make_forecast(cube)
+    with pytest.raises(DataError) as error:
+        run(forecast, cube, evaluators={"acc": ACC()})
+    module, name = re.search(r"with (climlstm\S*)\.(\w+),", str(error.value)).groups()
+    make = getattr(importlib.import_module(module), name)
+    normal = make(cube, (TIMES[0], TIMES[-1]), channels=list(UNITS))
+    scores = run(forecast, cube, evaluators={"acc": ACC()}, climatology=normal).scores
+    np.testing.assert_allclose(pick(scores, "acc"), 1, atol=1e-6)
+
+
+def test_an_evaluator_without_scores_is_told(cube, caplog):
+    run(make_forecast(cube), cube, evaluators=BIAS | {"spread": SpreadSkill()})
+    assert "The evaluator 'spread' has nothing to say of 'forecast'" in caplog.text
 
 
 def test_nan_where_there_is_no_truth_is_none_of_our_business(cube):

@@ -1,11 +1,15 @@
 """Forecast stores: right values, other people's layout, and interruptions."""
 
+import re
+
 import numpy as np
 import pytest
 import xarray as xr
 
-from climlstm import forecasting
+from climlstm import forecasting, plugins
 from climlstm.errors import DataError
+from climlstm.evaluation.cases import orient
+from climlstm.evaluation.evaluate import evaluate
 from climlstm.forecasting import open_forecasts, write_forecasts
 from climlstm.forecasting import store as forecast_store
 from climlstm.model.saving import load_forecaster
@@ -87,9 +91,11 @@ def test_an_existing_store_is_not_overwritten(trained, store):
 
 
 def test_an_initial_time_without_history_is_named(trained, tmp_path):
-    with pytest.raises(DataError, match="no data at 2000-12-31T18"):
+    with pytest.raises(DataError, match="no data at 2000-12-31T18") as error:
         forecast_run(trained, tmp_path / "f.zarr", init_times=parse_times(["2001-01-01T00"]))
     assert not (tmp_path / "f.zarr").exists()
+    possible = re.search(r"nearest possible start is (\S+)\.$", str(error.value))[1]
+    assert forecast_run(trained, tmp_path / "f.zarr", init_times=parse_times([possible])) == 1
 
 
 @pytest.mark.parametrize(
@@ -112,6 +118,110 @@ def test_a_cube_that_does_not_fit_is_refused(trained, tmp_path, change, says):
             steps=2,
             provenance=provenance,
         )
+
+
+def foreign(tmp_path, member=None, leads=None, **attrs):
+    """A store of another model: four starts, leads of 6 to 24 h, the truth plus 1 K a day."""
+    times = np.datetime64("2020-01-01", "ns") + np.arange(4) * np.timedelta64(1, "D")
+    days = np.arange(1, 5) / 4
+    shape = (4, *([3] if member else []), 4, 2, 3)
+    values = np.broadcast_to(280 + days[:, None, None], shape).astype("f4")
+    dims = ("time", *([member] if member else []), "prediction_timedelta", "latitude", "longitude")
+    leads = HOURS * np.timedelta64(1, "h") if leads is None else leads
+    dataset = xr.Dataset(
+        {"2m_temperature": (dims, values, {"units": "K"})},
+        {
+            "time": times,
+            "prediction_timedelta": ("prediction_timedelta", leads, attrs),
+            "latitude": [30.0, -30.0],
+            "longitude": [0.0, 120.0, 240.0],
+        },
+    )
+    dataset.to_zarr(tmp_path / "foreign.zarr", zarr_format=2)
+    return tmp_path / "foreign.zarr"
+
+
+HOURS = np.arange(6, 25, 6)
+
+
+@pytest.mark.parametrize(
+    ("leads", "attrs"),
+    [
+        (HOURS * np.timedelta64(1, "h"), {}),
+        (HOURS, {}),
+        (HOURS.astype("f4"), {}),
+        (HOURS, {"units": "hours"}),
+        (HOURS, {"units": "h"}),
+        (HOURS * 60, {"units": "min"}),
+        (HOURS * 3600, {"units": "seconds"}),
+        (HOURS / 24, {"units": "d"}),
+    ],
+)
+def test_lead_times_of_other_models_are_durations(tmp_path, leads, attrs):
+    opened = open_forecasts(foreign(tmp_path, leads=leads, **attrs))
+    assert (opened["lead_time"].values == HOURS * np.timedelta64(1, "h")).all()
+
+
+def test_hours_without_a_unit_are_told(tmp_path, caplog):
+    open_forecasts(foreign(tmp_path, leads=HOURS))
+    assert "lead times have no unit; they are taken for hours, 6, 12, 18 ... 24" in caplog.text
+
+
+def test_lead_times_that_cannot_be_hours_are_refused_and_the_advice_works(tmp_path):
+    store = foreign(tmp_path, leads=HOURS * 3_600_000)
+    with pytest.raises(DataError, match=r"numbers without a unit, .*expected durations") as refused:
+        open_forecasts(store)
+    advice = re.search(r"forecasts\.assign_coords\(.*\)\)", str(refused.value))[0]
+    forecasts = xr.open_zarr(store)
+    anew = eval(advice.replace("'m'", "'ms'"), {"forecasts": forecasts, "np": np})
+    anew.to_zarr(tmp_path / "anew.zarr", zarr_format=2)
+    assert open_forecasts(tmp_path / "anew.zarr")["lead_time"].values[0] == np.timedelta64(6, "h")
+    with pytest.raises(DataError, match="of the unit 'metres'"):
+        open_forecasts(foreign(tmp_path / "other", leads=HOURS, units="metres"))
+
+
+@pytest.mark.parametrize("name", ["number", "sample", "member", "ensemble_member", "realization"])
+def test_members_of_other_models_are_recognised(tmp_path, name):
+    opened = open_forecasts(foreign(tmp_path, member=name))
+    assert set(opened["t2m"].dims) == {
+        "init_time", "realization", "lead_time", "latitude", "longitude",
+    }  # fmt: skip
+    times = np.datetime64("2020-01-01", "ns") + np.arange(20) * np.timedelta64(6, "h")
+    cube = opened["t2m"].isel(init_time=0, lead_time=0, realization=0, drop=True)
+    cube = (xr.zeros_like(cube) + 280).expand_dims(time=times).to_dataset()
+    cube["t2m"].attrs["units"] = "K"
+    evaluators = {name: plugins.create("evaluators", name, {}) for name in ("rmse", "crps")}
+    for forecasts in (opened, opened.rename(realization=name) if name != "realization" else opened):
+        scores = evaluate(
+            forecasts, cube, evaluators=evaluators, climatology=None, baselines=()
+        ).scores
+        crps = scores[scores["metric"] == "crps"]["value"].tolist()
+        assert crps == pytest.approx([0.25, 0.5, 0.75, 1.0])  # three members alike
+
+
+def test_a_dimension_that_is_not_known_is_refused_and_the_advice_works(tmp_path):
+    forecasts = open_forecasts(foreign(tmp_path, member="scenario"))
+    with pytest.raises(DataError, match=r"the dimension 'scenario' \(3\) is not known") as refused:
+        orient(forecasts)
+    for advice in re.findall(r"forecast\.\w+\(.*?\)", str(refused.value)):
+        assert {"init_time", "lead_time"} <= set(orient(eval(advice, {"forecast": forecasts})).dims)
+    assert orient(forecasts.isel(scenario=[0]))["t2m"].ndim == 4
+
+
+def test_starts_whose_leads_end_after_the_data_are_told_and_can_be_left_out(
+    trained, tmp_path, caplog
+):
+    """The data end at 2001-03-31T18: with four leads of 6 h, 2001-03-31 is a start too many."""
+    end = open_cube(trained.config.data)["time"].values[-1]
+    inits = np.array([end - np.timedelta64(24, "h"), end - np.timedelta64(18, "h"), end])
+    given = {"init_times": inits, "steps": 4}
+    assert forecast_run(trained, tmp_path / "all.zarr", **given) == 3
+    assert f"2 of 3 initialisations, the first at {inits[1]}" in caplog.text
+    option = re.search(r"\((\w+)=True\)", caplog.text)[1]
+    assert forecast_run(trained, tmp_path / "some.zarr", **given, **{option: True}) == 1
+    assert open_forecasts(tmp_path / "some.zarr").init_time.values.tolist() == [inits[0].item()]
+    with pytest.raises(DataError, match="None of the 1 initialisations"):
+        forecast_run(trained, tmp_path / "none.zarr", init_times=inits[2:], verifiable=True)
 
 
 def test_what_is_no_forecast_is_refused(weather, tmp_path):

@@ -36,11 +36,18 @@ def forecast(
     steps: Annotated[int | None, typer.Option(help="Lead steps.", min=1)] = None,
     members: Annotated[int | None, typer.Option(help="Members of an ensemble.", min=1)] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of the members' noise and perturbations.", min=0)
+        int | None, typer.Option(help="Seed of the members' noise and perturbations.", min=0)
+    ] = None,
+    perturbation: Annotated[
+        float | None,
+        typer.Option(help="Spread of initial states, as a share of the climate's.", min=0),
     ] = None,
     catalog: Catalog = None,
     source: Source = None,
     gpu: Annotated[bool, typer.Option(help="Compute on the GPU.")] = False,
+    verifiable: Annotated[
+        bool, typer.Option("--verifiable", help="Leave out starts whose leads end after the data.")
+    ] = False,
     address: ClusterAddress = None,
 ) -> None:
     """Forecast into one Zarr store in WeatherBench's layout."""
@@ -56,7 +63,9 @@ def forecast(
             steps=steps,
             members=members,
             seed=seed,
+            perturbation=perturbation,
             gpu=gpu,
+            verifiable=verifiable,
             address=address,
             progress=lambda done: status.update(f"forecasting: {done} initialisations"),
         )

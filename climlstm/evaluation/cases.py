@@ -28,7 +28,7 @@ FIELD = ("latitude", "longitude")
 COORDINATES = ("init_time", "lead_time", "valid_time", *FIELD)
 
 PAST = np.timedelta64(24, "h")
-"""How far back an evaluator sees that asks for the past: motion, tendencies, not a history."""
+"""Span of the past that evaluators may ask for: enough for motion and tendencies."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +36,21 @@ class Case:
     """All that concerns one initialisation: fields (lead_time, latitude, longitude)."""
 
     forecasts: dict[str, xr.Dataset]
-    """By model, baselines included; an ensemble has `realization` as its first dimension."""
+    """Fields by model, baselines included; an ensemble has `realization` as first dimension."""
     truth: xr.Dataset
     climatology: xr.Dataset | None
     past: xr.Dataset | None
-    """Truth of the day up to init_time, where there is any, as lead times up to zero."""
+    """Truth of the day up to init_time, as lead times up to zero; none, where there is none."""
     share: float
-    """Of all initialisations, those read when this one is."""
+    """Share of the initialisations that have been read with this one."""
 
 
 def orient(forecast: xr.Dataset) -> xr.Dataset:
     """Forecasts in order of init_time, latitude north to south, longitude eastward.
 
-    Raises DataError where dimensions are missing, doubled or of the wrong kind.
+    Raises DataError where dimensions are missing, doubled, unknown or of the wrong kind.
     """
+    forecast = axes.rename_dims(forecast, ["realization"])
     for name, kind in (("init_time", np.datetime64), ("lead_time", np.timedelta64)):
         if name not in forecast.dims or not np.issubdtype(forecast[name].dtype, kind):
             found = f"is {forecast[name].dtype}" if name in forecast.coords else "is missing"
@@ -68,7 +69,17 @@ def orient(forecast: xr.Dataset) -> xr.Dataset:
             f"{', '.join(f'{n} {a.dims}' for n, a in forecast.items()) or 'no variables'}."
         )
     order = ("init_time", "realization", "lead_time", *FIELD)
-    chosen = forecast[fields].reset_coords(drop=True).transpose(*order, missing_dims="ignore")
+    chosen = forecast[fields]
+    chosen = chosen.squeeze([d for d, n in chosen.sizes.items() if n == 1 and d not in order])
+    unknown = [str(dim) for dim in chosen.dims if dim not in order]
+    if unknown:
+        raise DataError(
+            f"forecast: the dimension '{unknown[0]}' ({chosen.sizes[unknown[0]]}) is not known; "
+            f"expected {', '.join(order)}. If these are members of an ensemble, "
+            f"forecast.rename({unknown[0]}='realization'); otherwise choose one with "
+            f"forecast.isel({unknown[0]}=0)."
+        )
+    chosen = chosen.reset_coords(drop=True).transpose(*order, missing_dims="ignore")
     chosen = chosen.assign_coords(
         init_time=chosen.init_time.astype("datetime64[us]"),
         lead_time=chosen.lead_time.astype("timedelta64[us]"),
@@ -112,7 +123,7 @@ def _positions(
 
 @dataclass(frozen=True)
 class Reference:
-    """What forecasts are compared with, on their grid."""
+    """Truth, climatology and baselines to compare forecasts with, on the grid of the forecasts."""
 
     truth: xr.Dataset
     """(time, latitude, longitude)."""
@@ -255,10 +266,22 @@ def _first_missing(what: str, array: xr.DataArray, missing: xr.Variable) -> str:
     point = array.isel(first)
     known = [name for name in ("time", *COORDINATES) if name in point.coords]
     place = ", ".join(f"{name} {_text(point[name].values)}" for name in known)
+    if "time" in array.dims:
+        time = np.datetime_as_string(point["time"].values, unit="s")
+        advice = (
+            f"Leave the time out with unusable=[np.datetime64('{time}')]; or, where cells are "
+            "never observed, say so with observed=cube.isel(time=0).notnull()."
+        )
+    else:
+        advice = (
+            "The forecast went wrong. Score it without such starts, "
+            f"forecasts.drop_sel(init_time='{_text(point['init_time'].values)}'), or up to shorter "
+            f"lead times, forecasts.sel(lead_time=forecasts.lead_time < "
+            f"np.timedelta64({point['lead_time'].values.astype('m8[m]').astype(int)}, 'm'))."
+        )
     return (
         f"{what}: '{array.name}' is {float(point)} at {place} ({int(missing.sum())} such values). "
-        "Scores would be wrong. Repair the data; or, where a cell is always missing, say so in "
-        "`observed`, and where a time cannot be used, in `unusable`."
+        f"Scores would be wrong. {advice}"
     )
 
 

@@ -1,7 +1,14 @@
 """Forecasts: made from a forecaster and a cube, written and read in WeatherBench's layout."""
 
 from climlstm.forecasting.ensemble import Ensemble, Perturbations, Times
-from climlstm.forecasting.forecast import check, forecast, histories, possible_inits, rollout
+from climlstm.forecasting.forecast import (
+    check,
+    forecast,
+    histories,
+    possible_inits,
+    rollout,
+    with_truth,
+)
 from climlstm.forecasting.store import (
     ensemble_mean,
     from_weatherbench,
@@ -23,5 +30,6 @@ __all__ = [
     "possible_inits",
     "rollout",
     "to_weatherbench",
+    "with_truth",
     "write_forecasts",
 ]

@@ -1,5 +1,4 @@
-"""What makes the members of an ensemble differ: noise that the network was trained with, and
-initial states that are perturbed.
+"""Ensembles: members differ by noise that the network was trained with, or by perturbed states.
 
 The perturbation of a member is the difference of two states of the training period over the square
 root of 2, times an amplitude: a random draw from the climate with that fraction of its standard
@@ -31,17 +30,17 @@ APART = 10 * DAY
 
 @dataclass(frozen=True)
 class Perturbations:
-    """Where the perturbations of initial states come from, and how large they are."""
+    """Source and size of the perturbations of initial states."""
 
     amplitude: float
     """Share of the climatological standard deviation."""
     times: Times
-    """Of the training period, at which states may be drawn."""
+    """Times of the training period at which states may be drawn."""
     states: Callable[[Times], NDArray[np.float32]]
     """The known states (B, T, C, H, W), in physical units, that end at B of the times."""
 
     def draw(self, seed: int, init_times: Times, members: NDArray[np.int_]) -> NDArray[np.float32]:
-        """What is added to the known states of B pairs of initialisation and member."""
+        """Perturbations (B, T, C, H, W) of known states, for B pairs of start and member."""
         pairs = [
             self._pair(np.random.default_rng(pair_seed((seed,), init_time, int(member))), init_time)
             for init_time, member in zip(init_times, members, strict=True)
@@ -62,8 +61,8 @@ class Perturbations:
             raise DataError(
                 f"Members that start at {init_time} are perturbed by differences of states of that "
                 f"hour and season (within {SEASON_DAYS:g} days) ten days apart, but the training "
-                f"period has {alike.size} of them, none so far apart. Set forecast.perturbation=0 "
-                "and train with model.noise, or train on a longer period."
+                f"period has {alike.size} of them, none so far apart. Train on a longer period, or "
+                "train with model.noise and forecast with --perturbation 0 (perturbation=0)."
             )
         first = generator.choice(partnered)
         return first, generator.choice(alike[np.abs(alike - first) >= APART])
@@ -71,7 +70,7 @@ class Perturbations:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """How many members, and how they differ. The same seed gives the same members."""
+    """Number of members, and how they differ. The same seed gives the same members."""
 
     members: int
     seed: int = 0
@@ -79,7 +78,7 @@ class Ensemble:
 
     @property
     def description(self) -> dict[str, Any] | None:
-        """What a store says of how its members were made, and by which a request is known again."""
+        """Attributes that tell how members were made, kept in the store; None for a single one."""
         if self.members == 1:
             return None
         amplitude = 0.0 if self.perturbations is None else self.perturbations.amplitude
@@ -90,13 +89,13 @@ class Ensemble:
         if self.members > 1 and self.perturbations is None and not spec.noise:
             raise ConfigError(
                 f"{self.members} members would be alike: the network was trained without noise, "
-                "and initial states are not perturbed. Set forecast.perturbation above 0, or train "
-                "with model.noise."
+                "and initial states are not perturbed. Forecast with --perturbation 0.1 "
+                "(perturbation=0.1), or train with model.noise."
             )
 
 
 def _is_alike(times: Times, init_time: np.datetime64) -> NDArray[np.bool_]:
-    """Which times are of the same hour of the day and season as another."""
+    """Mask of the times that share the hour of the day and the season of another time."""
     days = np.abs(times - init_time) / DAY % YEAR_DAYS
     in_season = np.minimum(days, YEAR_DAYS - days) <= SEASON_DAYS
     return in_season & ((times - init_time) % DAY == np.timedelta64(0))

@@ -1,5 +1,6 @@
-"""From a trained forecaster and a cube to forecasts in physical units."""
+"""Forecasts in physical units, from a trained forecaster and a cube."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
@@ -18,6 +19,8 @@ from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.model.noise import draw_noise
 from climlstm.plugins.channels import channel
 
+logger = logging.getLogger(__name__)
+
 INIT_DIMS = ("init_time", "realization")
 
 
@@ -34,7 +37,7 @@ def forecast(
 
     cube: any that has the forecaster's channels, grid and step up to each initialisation.
     steps: lead steps.
-    batch_size: initialisations a time; of so many members at most, one after another.
+    batch_size: initialisations in one dataset, and members that the network computes together.
     ensemble: with several members there is a dimension `realization`, after `init_time`.
     Raises DataError where the cube does not fit, or an initialisation lacks its history,
     ConfigError where all members would be alike.
@@ -62,7 +65,7 @@ def _members(
     members: NDArray[np.int_],
     ensemble: Ensemble,
 ) -> Tensor:
-    """Some members of each forecast, (B, M, L, C, H, W), in main memory."""
+    """Members of each forecast, (B, M, L, C, H, W), in main memory."""
     device = forecaster.normaliser.mean.device
     starts, numbers = np.repeat(inits, members.size), np.tile(members, inits.size)
     states, fields = (np.repeat(a, members.size, axis=0) for a in (known, forcing))
@@ -100,7 +103,7 @@ def possible_inits(
     every: timedelta,
     unusable: Iterable[np.datetime64] = (),
 ) -> Times:
-    """Times in a period, `every` so often from its first, whose history the cube holds.
+    """Times in a period, at intervals of `every` from the first, whose history the cube holds.
 
     unusable: times that no history may contain.
     """
@@ -116,6 +119,37 @@ def possible_inits(
             f"to {times[-1]}."
         )
     return inits[(inits - inits[0]) % np.timedelta64(every) == np.timedelta64(0)]
+
+
+def with_truth(cube: xr.Dataset, spec: Spec, init_times: Times, steps: int, *, only: bool) -> Times:
+    """The initialisations, with a word about those whose lead times are not all in the cube.
+
+    only: leave these out, since tools that score forecasts may ask for the truth of all leads.
+    Raises DataError where none is left.
+    """
+    leads = np.arange(1, steps + 1) * np.timedelta64(spec.step)
+    times = cube["time"].values
+    whole = np.isin(init_times[:, None] + leads, times).all(axis=1)
+    if only and not whole.any():
+        raise DataError(
+            f"None of the {len(init_times)} initialisations from {init_times[0]} has all its "
+            f"{steps} lead steps in the data, which end at {times[-1]}. Choose earlier ones or "
+            "fewer steps, or forecast without --verifiable (verifiable=False)."
+        )
+    if not whole.all():
+        logger.warning(
+            "%d of %d initialisations, the first at %s, have lead times that are not in the data, "
+            "which end at %s: %s",
+            (~whole).sum(),
+            whole.size,
+            init_times[~whole][0],
+            times[-1],
+            "left out."
+            if only
+            else "other tools may refuse to score them. Leave them out with --verifiable "
+            "(verifiable=True).",
+        )
+    return init_times[whole] if only else init_times
 
 
 def check(spec: Spec, cube: xr.Dataset) -> None:
@@ -151,9 +185,14 @@ def histories(spec: Spec, cube: xr.Dataset, inits: Times) -> NDArray[np.float32]
     needed, place = np.unique(wanted, return_inverse=True)
     absent = needed[~np.isin(needed, cube["time"].values)]
     if absent.size:
+        init = inits[(wanted == absent[0]).any(axis=1)][0]
+        times = cube["time"].values
+        starts = valid_starts(times, length=spec.history, step=np.timedelta64(spec.step))
+        possible = times[starts + spec.history - 1]
+        nearest = possible[np.abs(possible - init).argmin()] if possible.size else "not there"
         raise DataError(
-            f"The cube has no data at {absent[0]}, which the forecast from "
-            f"{inits[(wanted == absent[0]).any(axis=1)][0]} starts from. Choose other times."
+            f"The cube has no data at {absent[0]}, which the forecast from {init} starts from. The "
+            f"nearest possible start is {nearest}."
         )
     states = cube[list(spec.channels)].sel(time=needed).to_dataarray("channel")
     values = states.transpose("time", "channel", "latitude", "longitude").values

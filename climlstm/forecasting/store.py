@@ -1,4 +1,4 @@
-"""Forecasts as a Zarr store that other people's tools read.
+"""Forecast stores: Zarr in the layout of WeatherBench, which other tools read.
 
 In memory a forecast has the dimensions (init_time, lead_time, latitude, longitude) and our short
 names. On disk it has WeatherBench's layout (Rasp et al. 2024, doi:10.1029/2023MS004019): dimensions
@@ -23,10 +23,12 @@ import torch
 import xarray as xr
 
 from climlstm import plugins
+from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError, OutputError, PluginError
 from climlstm.files import write_whole, writing
 from climlstm.forecasting.ensemble import Ensemble, Times
 from climlstm.forecasting.forecast import forecast, labelled
+from climlstm.grid import axes
 from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.plugins.channels import installed_channel
 from climlstm.version import __version__
@@ -40,6 +42,9 @@ PLACE = "climlstm_variable"
 
 ALONE = ("time", "realization", "level")
 """Dimensions along which each place has chunks of its own."""
+
+LONGEST_HOURS = 366 * 24
+"""Greatest lead time that a number without a unit can be, in hours."""
 
 REQUEST = ".request.json"
 DONE = ".done"
@@ -152,12 +157,49 @@ def open_forecasts(store: str | Path) -> xr.Dataset:
         stored = xr.open_zarr(place, decode_timedelta=True)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{store} cannot be opened as Zarr: {error}.") from error
-    if "prediction_timedelta" not in stored.dims:
+    stored = axes.rename_dims(stored, ["realization", "level", "lead_time"])
+    stored = (
+        stored.rename(lead_time="prediction_timedelta") if "lead_time" in stored.dims else stored
+    )
+    if not {"time", "prediction_timedelta"} <= set(stored.dims):
         raise DataError(
             f"{store} is no forecast: its dimensions are {', '.join(map(str, stored.dims))}, "
-            "without 'prediction_timedelta'."
+            "but forecasts have 'time' (of the start) and 'prediction_timedelta'."
         )
-    return from_weatherbench(stored)
+    return from_weatherbench(with_durations(stored, str(store)))
+
+
+def with_durations(stored: xr.Dataset, store: str) -> xr.Dataset:
+    """The same forecasts with lead times as timedelta64; numbers without units are hours.
+
+    Raises DataError for numbers that cannot be hours.
+    """
+    leads = stored["prediction_timedelta"]
+    if leads.dtype.kind == "m":
+        return stored
+    units = leads.attrs.get("units")
+    try:
+        hour = conversion(units, "h").scale if units else 1.0
+        hours = leads.values.astype("float64") * hour
+        if units is None and not 0 <= hours.min() <= hours.max() <= LONGEST_HOURS:
+            raise ValueError
+    except (DataError, ValueError) as error:
+        unit = f"of the unit '{units}'" if units else "without a unit"
+        raise DataError(
+            f"{store}: the lead times 'prediction_timedelta' are numbers {unit}, "
+            f"{axes.some(leads.values)}; expected durations, or hours up to {LONGEST_HOURS}. Write "
+            "the store anew with durations; of minutes, say, they are made by "
+            "forecasts.assign_coords(prediction_timedelta=forecasts.prediction_timedelta * "
+            "np.timedelta64(1, 'm'))."
+        ) from error
+    if units is None:
+        logger.warning(
+            "%s: lead times have no unit; they are taken for hours, %s",
+            store,
+            axes.some(leads.values),
+        )
+    durations = np.round(hours * 3600).astype("int64").astype("timedelta64[s]")
+    return stored.assign_coords(prediction_timedelta=durations.astype("timedelta64[ns]"))
 
 
 def ensemble_mean(forecasts: xr.Dataset) -> xr.Dataset:
@@ -279,7 +321,7 @@ def _write_batch(
 
 
 def _write_region(part: Path, forecasts: xr.Dataset, init_times: Times) -> None:
-    """Some initialisations, each in chunks of its own."""
+    """Write some initialisations, each in chunks of its own."""
     for init in forecasts["init_time"].values:
         position = int(np.flatnonzero(init_times == init)[0])
         one = to_weatherbench(forecasts.sel(init_time=[init]))
@@ -290,7 +332,7 @@ def _write_region(part: Path, forecasts: xr.Dataset, init_times: Times) -> None:
 
 
 def _note(part: Path, inits: Times) -> None:
-    """That initialisations are there; one process only notes, whoever writes them."""
+    """Record initialisations as written; called in one process, whichever writes them."""
     with (part / DONE).open("a", encoding="utf-8") as file:
         file.writelines(f"{init}\n" for init in inits)
 

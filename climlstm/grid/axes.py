@@ -1,6 +1,6 @@
 """Coordinates of any dataset: which they are, by CF attributes or common names, and their order."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,7 +21,10 @@ NAMES: dict[str, tuple[str, ...]] = {
     "time": ("valid_time", "time", "date", "datetime"),
     "init_time": ("init_time", "forecast_reference_time", "initial_time"),
     "lead_time": ("lead_time", "prediction_timedelta", "step", "forecast_period"),
-    "realization": ("realization", "number", "member", "ensemble"),
+    "realization": (
+        *("realization", "realisation", "number", "sample", "member", "ensemble_member"),
+        *("ensemble", "ens", "member_id"),
+    ),
     "level": (
         "level",
         "lev",
@@ -91,6 +94,15 @@ def find_horizontal(data: xr.Dataset | xr.DataArray, kind: str) -> xr.DataArray:
                 )
             return coordinate
     raise DataError(not_found(data, kind))
+
+
+def rename_dims(data: Data, kinds: Iterable[str]) -> Data:
+    """The same data with our names for dimensions of some kinds, where they have other names."""
+    for kind in kinds:
+        found = [name for name in candidates(data, kind) if name in data.dims]
+        if found and kind not in found:
+            data = data.drop_vars(kind, errors="ignore").rename({found[0]: kind})
+    return data
 
 
 def _check_geographic(data: xr.Dataset | xr.DataArray, coordinate: xr.DataArray, kind: str) -> None:

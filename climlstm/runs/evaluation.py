@@ -2,8 +2,9 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
 import xarray as xr
 
 from climlstm import plugins
@@ -36,6 +37,7 @@ def evaluate_run(
     address: str | None = None,
     progress: Callable[[float], None] | None = None,
     normal: xr.Dataset | None = None,
+    unusable: Iterable[np.datetime64] = (),
 ) -> Evaluation:
     """Score forecasts of a store beside persistence and the climatology of their training period.
 
@@ -47,6 +49,7 @@ def evaluate_run(
     address: of a Ray cluster over which the initialisations are spread; None: this process.
     progress: is told the share of initialisations that have been scored.
     normal: a climatology, if not that of the training period; as `climatology` gives it.
+    unusable: times at which the truth has missing values, besides those known from training.
     Raises DataError where scores would say nothing of skill (see `audit_scoring`), unless allowed.
     """
     config = config_of(forecasts)
@@ -63,7 +66,7 @@ def evaluate_run(
             climatology=trained_on.climatology if normal is None else normal,
             regions=regions or config.evaluation.regions,
             observed=trained_on.observed,
-            unusable=trained_on.statistics.unusable,
+            unusable=[*trained_on.statistics.unusable, *unusable],
             baselines=baselines,
             model=model or config.model.name,
             progress=progress,

@@ -18,6 +18,7 @@ from climlstm.forecasting import (
     Times,
     histories,
     possible_inits,
+    with_truth,
     write_forecasts,
 )
 from climlstm.model.forecaster import Spec
@@ -40,23 +41,26 @@ def forecast_run(
     every: timedelta | None = None,
     members: int | None = None,
     seed: int | None = None,
+    perturbation: float | None = None,
     gpu: bool = False,
     address: str | None = None,
+    verifiable: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> int:
     """Forecast into a new store `out`, and return how many initialisations there are.
 
     data: where initial states come from, if not from the data that it was trained on.
     init_times: by default the test period, `every` so often.
-    steps, every, members, seed: by default as the run file has them.
+    steps, every, members, seed, perturbation: by default as the run file has them.
     address: of a Ray cluster over which the initialisations are spread; None: this process.
+    verifiable: leave out initialisations whose lead times are not all in the data.
     """
     import torch
 
     if gpu and address is None:
         check_gpus(1, "--gpu was given", "Leave it out")
     config = trained.config
-    asked = {"members": members, "seed": seed}
+    asked = {"members": members, "seed": seed, "perturbation": perturbation}
     chosen = config.forecast.model_copy(update={k: v for k, v in asked.items() if v is not None})
     device = torch.device("cuda" if gpu else "cpu")
     forecaster, provenance = load_forecaster(trained.checkpoint)
@@ -68,6 +72,8 @@ def forecast_run(
             period=config.data.periods.spans["test"],
             every=every or config.forecast.every,
         )
+    steps = steps or config.forecast.steps
+    init_times = with_truth(cube, forecaster.spec, init_times, steps, only=verifiable)
     digest = read_json(trained.checkpoint / "forecaster.json")["sha256"]
     with (
         lock(out, f"The forecast {out} is being written"),
@@ -83,7 +89,7 @@ def forecast_run(
             load_forecaster(trained.checkpoint, precision=precision)[0],
             cube,
             init_times=init_times,
-            steps=steps or config.forecast.steps,
+            steps=steps,
             provenance=provenance | {"checkpoint": str(trained.checkpoint), "digest": digest},
             batch_size=config.forecast.batch_size,
             ensemble=_ensemble(config, forecaster.spec, chosen),
