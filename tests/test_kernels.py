@@ -392,3 +392,14 @@ def test_coefficients_of_tanh_are_those_that_their_script_derives():
         text = (kernels / source).read_text(encoding="utf-8")
         for value in (*p[1:], *q[1:]):
             assert f"{value:.9g}" in text, (source, value)
+
+
+def test_private_names_of_torch_that_make_the_time_loop_fast_and_lean_are_still_there():
+    """Without them the loop is slower or needs more memory; this says which release lost them."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this PyTorch has no oneDNN")
+    release = f"PyTorch {torch.__version__}"
+    for dtype in (torch.float32, torch.bfloat16):
+        assert convolution._adds_on_cpu(dtype), f"no convolution that adds in place in {release}"
+    known = hasattr(torch._C._autograd, "_get_current_graph_task_keep_graph")
+    assert known, f"{release} does not tell whether a graph is kept"
