@@ -282,18 +282,11 @@ def _difference(wanted: pd.DataFrame, found: pd.DataFrame) -> str:
     """How two tables differ by more than rounding, whatever the order of their rows."""
     if len(wanted) != len(found) or set(wanted.columns) != set(found.columns):
         return f"{len(found)} rows of {list(found)} instead of {len(wanted)} of {list(wanted)}"
-    wanted, found = _in_order(wanted), _in_order(found)
-    for name in wanted.columns:
-        left, right = wanted[name].to_numpy(), found[name].to_numpy()
-        if pd.api.types.is_float_dtype(wanted[name]):
-            away = np.abs(left - pd.to_numeric(right))
-            if name in {"lon", "longitude"}:
-                away = np.minimum(away, np.abs(away - 360))
-            bad = (away > 1e-7 + 1e-5 * np.abs(left)) | (np.isnan(left) != pd.isna(right))
-        else:
-            bad = left.astype(str) != right.astype(str)
-        if bad.any():
-            return f"'{name}' is {right[bad][0]} instead of {left[bad][0]}"
+    given = {"check_dtype": False, "check_like": True, "rtol": 1e-5, "atol": 1e-7}
+    try:
+        pd.testing.assert_frame_equal(_in_order(wanted), _in_order(found), **given)
+    except AssertionError as error:
+        return " ".join(str(error).split())
     return ""
 
 
@@ -301,6 +294,8 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     """Rows sorted by their texts, then by their numbers; without places in a grid, which depend on
     the order of its rows and columns."""
     table = table.drop(columns=["i", "j"], errors="ignore")
+    turned = [name for name in ("lon", "longitude") if name in table]
+    table = table.assign(**table[turned] % 360)
     floats = [name for name in table if pd.api.types.is_float_dtype(table[name])]
     texts = [name for name in table if name not in floats]
     keys = table.assign(**table[texts].astype(str), **table[floats].round(4))
