@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "climlstm"
 
 FRAGMENT = re.compile(
-    r"\s*(Of|As|What|While|Which|That|Until|So|To|Than|By|Like|And|But|Or|For (?!each))\b"
+    r"\s*(Of|As|What|While|Which|That|Until|So|To|Than|By|Like|And|But|Or|For (?!each|experts))\b"
 )
 """How a docstring must not begin, since it then hangs on the name above it."""
 

@@ -59,12 +59,12 @@ def _is_fill(stored: NDArray, fill: float) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class CubeCells:
-    """Which cells of a source's grid make a cube's: rows north to south, columns eastward."""
+    """Cells of a source's grid that make up a cube: rows north to south, columns eastward."""
 
     rows: Selection
     columns: Selection
     coarsen: int = 1
-    """Means over so many cells in each direction."""
+    """Number of cells in each direction that are averaged into one."""
 
     def take(self, values: NDArray) -> NDArray:
         """The cells in their order, from (..., row_range, column_range); a view if possible."""
