@@ -1,6 +1,5 @@
 """Runs as jobs: what is packed for a cluster, and what a user hears where none answers."""
 
-import asyncio
 import re
 import types
 import zipfile
@@ -101,13 +100,11 @@ class Head:
         self.answers = list(answers)
         self.said = []
         monkeypatch.setattr(jobs, "SECONDS_BETWEEN_LOOKS", 0)
-        monkeypatch.setattr(jobs, "_follow", self.follow)
         monkeypatch.setattr(jobs, "_client", lambda address: self)
         monkeypatch.setattr(jobs, "_reach", lambda address: None)
 
-    async def follow(self, address, job, say, shown):
-        if self.answers[0] == "knows nothing":  # it refuses to show the log of such a job
-            raise jobs.aiohttp.ClientError("404")
+    def get_job_logs(self, job):
+        return ""
 
     def get_version(self):
         if self.answers[0] == "silent":
@@ -149,34 +146,18 @@ def test_a_head_that_does_not_come_back_is_not_waited_for_without_end(monkeypatc
         Head(monkeypatch, *["silent"] * 3).end(seconds=0)
 
 
-def in_jupyter(call):
-    """Its result in a thread whose event loop runs, as in a notebook's cell."""
+def test_a_log_that_broke_off_goes_on_where_it_was(monkeypatch):
+    """The server sends it from its beginning each time."""
+    head = Head(monkeypatch, "RUNNING", "RUNNING", "RUNNING", "SUCCEEDED")
+    logs = iter(["first ", ConnectionError(), "first line\n", "first line\nsecond line\n"])
 
-    async def cell():
-        return call()
+    def log(job):
+        found = next(logs)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
-    return asyncio.run(cell())
-
-
-@pytest.mark.parametrize("place", [lambda call: call(), in_jupyter], ids=["script", "jupyter"])
-def test_a_log_that_broke_off_goes_on_where_it_was(monkeypatch, place):
-    """The server sends it from its beginning each time, in pieces of its own."""
-    pieces = iter([["first ", "line\n", ConnectionError()], ["first line\nsec", "ond line\n"]])
-
-    async def log(job):
-        for piece in next(pieces):
-            if isinstance(piece, Exception):
-                raise piece
-            yield piece
-
-    head = Head(monkeypatch, "RUNNING", "SUCCEEDED")
-    monkeypatch.undo()
-    for name, value in {
-        "SECONDS_BETWEEN_LOOKS": 0,
-        "_client": lambda address: head,
-        "_reach": lambda address: None,
-    }.items():
-        monkeypatch.setattr(jobs, name, value)
-    head.tail_job_logs = log
-    assert place(head.end) is None
-    assert "".join(head.said) == "first line\nsecond line\n"
+    head.get_job_logs = log
+    assert head.end() is None
+    said = [text for text in head.said if "no longer answers" not in text]
+    assert "".join(said) == "first line\nsecond line\n"

@@ -1,29 +1,24 @@
 """Runs as jobs of a Ray cluster: shipped, followed, and submitted anew where machines are lost.
 
-A job's driver runs on the head and is lost with it. Whoever submitted the job then waits for the
-head to answer again and submits it once more under the same run name; it goes on from the last
-checkpoint.
+A job's driver runs on the head and is lost with it. The command that submitted the job then waits
+for the head to answer again and submits the run once more; it goes on from its last checkpoint.
 """
 
-import asyncio
 import logging
 import re
 import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from climlstm.config import Config, dump_config
 from climlstm.errors import ConfigError, TrainingError, missing_extra
 
 try:
-    import aiohttp
     import requests
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobStatus, JobSubmissionClient
@@ -34,30 +29,23 @@ RUN_FILE = "run.yaml"
 COMMAND = f"python -m climlstm train {RUN_FILE} --address auto --resume"
 
 SECONDS_BETWEEN_LOOKS = 2.0
+SHARE_OF_TIME = 0.05
+"""Most of the time that fetching the log, which comes whole each time, may take."""
 WAIT_FOR_HEAD_S = 600.0
-"""How long a head that no longer answers may take to come back."""
+"""Timeout for a head that no longer answers to come back."""
+REACH_S = 10.0
+"""Timeout for an answer of the head."""
 
 MENDABLE = 1
-"""Exit status of a driver that tried and found something to put right: trying again is vain."""
+"""Exit status of a driver that found something for the user to put right: no try would mend it."""
 
-SILENCE_S = 20.0
-"""After which it is asked whether the head is still there."""
-REACH_S = 10.0
-"""After which a head that does not answer counts as gone."""
-
-LOST = (
-    ConnectionError,
-    requests.ConnectionError,
-    requests.Timeout,
-    aiohttp.ClientError,
-    TimeoutError,
-)
-"""What Ray's client raises where the head does not answer."""
+LOST = (ConnectionError, requests.ConnectionError, requests.Timeout, TimeoutError)
+"""Errors of Ray's client where the head does not answer."""
 
 logger = logging.getLogger(__name__)
 
-for _talkative in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
-    logging.getLogger(_talkative).setLevel(logging.WARNING)  # of packages, and of sockets
+for _noisy in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+    logging.getLogger(_noisy).setLevel(logging.WARNING)  # they tell of packages and sockets
 
 
 @dataclass(frozen=True)
@@ -86,7 +74,7 @@ def submit_run(
     address: of the dashboard, http://HEAD:8265.
     ship: wheels and folders of Python code (plugins) for driver and workers.
     retries: new submissions after the driver or the head was lost.
-    say: is given the log, piece by piece, and what else is to be known.
+    say: called with pieces of the log and of messages.
     Raises ConfigError where nothing answers at the address or the cluster refuses the job,
     TrainingError where the job fails.
     """
@@ -127,7 +115,7 @@ def start_job(config: Config, *, address: str, ship: Sequence[Path] = ()) -> str
 
 
 def pack(config: Config, folder: Path, ship: Sequence[Path]) -> None:
-    """Lay out what a job's working directory shall hold: run file, catalog, code.
+    """Fill a job's working directory: run file, catalog, code.
 
     Paths of the run keep their meaning here, so that data and checkpoints on a disk that all
     hosts share are found. A local catalog is packed, so that it need not lie on such a disk,
@@ -173,13 +161,13 @@ def list_jobs(address: str) -> list[Job]:
 
 
 def job_log(address: str, job: str) -> str:
-    """What a job has written so far. Raises ConfigError where the cluster knows no such job."""
+    """The log of a job so far. Raises ConfigError where the cluster knows no such job."""
     with _answering(address):
         return _client(address).get_job_logs(job)
 
 
 def stop_job(address: str, job: str) -> bool:
-    """Whether the job was running. Raises ConfigError where the cluster knows no such job."""
+    """Stop a job; whether it was running. Raises ConfigError where the cluster knows no such job."""
     with _answering(address):
         return _client(address).stop_job(job)
 
@@ -193,20 +181,12 @@ def _follow_to_the_end(
     Raises TrainingError where trying again is not worth it, or the head does not come back.
     """
     shown = 0
-
-    def tell(text: str) -> None:
-        nonlocal shown
-        shown += len(text)
-        say(text)
-
     while True:
-        try:
-            _await(_follow(address, job, tell, shown))
-        except (*LOST, RuntimeError) as error:  # by which nobody knows yet what is the matter
-            logger.info("the log of %s broke off: %s", job, error)
+        began = time.monotonic()
         try:
             _reach(address)
             details = _client(address).get_job_info(job)
+            log = _client(address).get_job_logs(job)
         except LOST as error:
             say(f"The head at {address} no longer answers ({_root(error)}). Waiting for it.\n")
             _wait_for_head(address, wait_for_head_s)
@@ -217,6 +197,9 @@ def _follow_to_the_end(
             logger.info("the head does not say how %s stands: %s", job, error)
             time.sleep(SECONDS_BETWEEN_LOOKS)
             continue
+        if len(log) > shown:
+            say(log[shown:])
+            shown = len(log)
         if details.status == JobStatus.SUCCEEDED:
             return None
         if details.status == JobStatus.STOPPED:
@@ -225,37 +208,7 @@ def _follow_to_the_end(
             if details.driver_exit_code == MENDABLE:
                 raise TrainingError(f"The job {job} failed; its log above says why.")
             return f"The driver of job {job} was lost ({_first_line(details.message)})"
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-
-
-def _await(work: Coroutine[Any, Any, None]) -> None:
-    """Run it to its end; in Jupyter, where this thread has a loop that runs, in a thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        asyncio.run(work)
-        return
-    thread = ThreadPoolExecutor(1)
-    try:
-        thread.submit(asyncio.run, work).result()
-    finally:
-        thread.shutdown(wait=False)  # an interrupted cell ends; the log is read on unheard
-
-
-async def _follow(address: str, job: str, tell: Callable[[str], None], shown: int) -> None:
-    """Pass on the log after its first `shown` characters.
-
-    A host that is switched off says nothing, so that a long silence ends it, too.
-    """
-    _reach(address)
-    seen = 0
-    log = aiter(_client(address).tail_job_logs(job))
-    with suppress(StopAsyncIteration, TimeoutError):
-        while True:
-            text = await asyncio.wait_for(anext(log), SILENCE_S)
-            seen += len(text)
-            if seen > shown:
-                tell(text[-min(seen - shown, len(text)) :])
+        time.sleep(max(SECONDS_BETWEEN_LOOKS, (time.monotonic() - began) / SHARE_OF_TIME))
 
 
 def _reach(address: str) -> None:
@@ -287,7 +240,7 @@ def _client(address: str) -> JobSubmissionClient:
 
 @contextmanager
 def _answering(address: str) -> Iterator[None]:
-    """Turns what Ray's client raises into a ConfigError that says what to do."""
+    """Turns errors of Ray's client into a ConfigError that says what to do."""
     if not re.match(r"https?://[^/]+", address):
         raise ConfigError(
             f"--address {address}: expected that of the dashboard, such as http://HEAD:8265."
@@ -319,7 +272,7 @@ def _has_data_beside(catalog: Path) -> bool:
 
 
 def _root(error: BaseException) -> str:
-    """What was at first the matter; the clients of HTTP wrap it in words of their own."""
+    """Message of the first cause, which the clients of HTTP wrap in words of their own."""
     while inner := error.__cause__ or error.__context__:
         error = inner
     return str(error) or type(error).__name__
