@@ -190,7 +190,7 @@ def test_hosts_without_the_plugins_of_a_run_are_named_before_it_starts(
         with ray.init(address=cluster.address):
             for joined_later in (False, True):
                 if joined_later:  # when the driver had asked all that were there
-                    monkeypatch.setattr(training, "check_hosts", lambda used: None)
+                    monkeypatch.setattr(training.cluster, "check_hosts", lambda used: None)
                 with pytest.raises(PluginError, match="Not every host") as refused:
                     train_on_ray(config)
                 lines = [line for line in str(refused.value).splitlines() if line.startswith("- ")]

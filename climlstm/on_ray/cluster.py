@@ -84,7 +84,7 @@ def _session(shown: str | None, **settings: Any) -> Iterator[list[Host]]:
         if shown is None:
             raise ConfigError(
                 f"Ray cannot be started on this machine: {error}. Try again when it is less busy, "
-                "or train in this process with --plain."
+                "or do without: 'climlstm train RUN_FILE --plain'."
             ) from error
         if not isinstance(error, ConnectionError | RuntimeError | ValueError):
             raise

@@ -167,7 +167,7 @@ def job_log(address: str, job: str) -> str:
 
 
 def stop_job(address: str, job: str) -> bool:
-    """Stop a job; whether it was running. Raises ConfigError where the cluster knows no such job."""
+    """Stop a job; whether it was running. Raises ConfigError for a job that nobody knows."""
     with _answering(address):
         return _client(address).stop_job(job)
 

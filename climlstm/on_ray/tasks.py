@@ -1,7 +1,7 @@
 """Work spread over a Ray cluster, behind Python's own `concurrent.futures.Executor`.
 
-Forecasts, scores, preparation and statistics are thousands of pieces that know nothing of each
-other. They ask for an Executor, and so know nothing of Ray; tests hand them a pool of processes.
+Forecasts, scores, preparation and statistics are thousands of independent pieces. They take an
+Executor and know nothing of Ray; tests give them a pool of processes.
 
 Why Ray tasks, and not Dask's distributed or Ray's Dask scheduler on the same nodes: see
 cluster/README.md, with the overhead of each as benchmarks/tasks.py measures it.
@@ -21,7 +21,7 @@ RETRIES = 5
 
 @contextmanager
 def tasks(address: str | None, *, gpu: bool = False) -> Iterator["RayExecutor"]:
-    """An executor on a cluster; what is not finished at the end of the block is cancelled.
+    """An executor on a cluster; calls that run or wait at the end of the block are cancelled.
 
     address: of a running cluster ('auto', or 'host:port'); None: a local Ray, for this block only.
     gpu: each task has a GPU instead of a CPU.
@@ -41,8 +41,8 @@ def tasks(address: str | None, *, gpu: bool = False) -> Iterator["RayExecutor"]:
 class RayExecutor(Executor):
     """Runs each call as a Ray task of its own; calls that are lost are made again.
 
-    What is called must therefore bear being called twice. It is stored once for all calls in a
-    row: bind what they share with functools.partial, and it travels once to each host.
+    A function must therefore bear being called twice with the same arguments. It is stored once
+    for all its calls in a row: what they share, bound by functools.partial, travels once to a host.
     """
 
     def __init__(self, *, gpu: bool = False, workers: int = 1) -> None:
@@ -94,5 +94,6 @@ def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 def _lost(error: BaseException) -> ClusterError:
     return ClusterError(
         f"A piece of the work was lost {RETRIES + 1} times: {error} What was finished before is "
-        "kept: the same command goes on. If a host ran out of memory, let each piece be smaller."
+        "kept: the same command goes on. If a host ran out of memory while forecasting, lower "
+        "forecast.batch_size."
     )

@@ -17,21 +17,8 @@ import yaml
 
 from climlstm import errors
 from climlstm.config import Config, dump_config, parse_config, used_plugins
-from climlstm.errors import (
-    ClimLSTMError,
-    DataError,
-    StorageError,
-    TrainingError,
-    missing_extra,
-)
-from climlstm.on_ray.cluster import (
-    Host,
-    check_hosts,
-    check_room,
-    connected,
-    differences,
-    refuse_if,
-)
+from climlstm.errors import ClimLSTMError, DataError, StorageError, TrainingError, missing_extra
+from climlstm.on_ray import cluster
 from climlstm.on_ray.metrics import gauges
 from climlstm.on_ray.private import expire_claims, is_host_going
 from climlstm.on_ray.stopping import pending, received, run_until_stopped
@@ -85,10 +72,10 @@ def train_on_ray(
     `cluster.max_failures`.
     """
     gpus = _range(config)[0] if config.cluster.gpu else 0
-    with opened_run(config) as storage, connected(address, gpus=gpus) as hosts:
+    with opened_run(config) as storage, cluster.connected(address, gpus=gpus) as hosts:
         scaling = _scaling(config, hosts, may_grow=address is not None)
         if address is not None or len(hosts) > 1:
-            check_hosts(used_plugins(config))
+            cluster.check_hosts(used_plugins(config))
         interval_s = 5.0 if isinstance(storage, ObjectStorage) else 0.5
         with following(storage.journal, observe or (lambda record: None), interval_s=interval_s):
             _fit_to_the_end(config, scaling, storage)
@@ -224,9 +211,9 @@ def _check_alike(used: Sequence[Plugin], *, gpu: bool) -> None:
     A host may have joined after the driver has asked all others.
     """
     with workers(gpu=gpu) as group:
-        brought = group.exchange((socket.gethostname(), differences(used)))
+        brought = group.exchange((socket.gethostname(), cluster.differences(used)))
     wrong = [f"{host}: {message}" for host, found in brought for message in found]
-    refuse_if(list(dict.fromkeys(wrong)))  # once for each host
+    cluster.refuse_if(list(dict.fromkeys(wrong)))  # once for each host
 
 
 def _refusal(error: ClimLSTMError) -> dict[str, str]:
@@ -239,14 +226,16 @@ def _range(config: Config) -> tuple[int, int]:
     return (wanted, wanted) if isinstance(wanted, int) else wanted
 
 
-def _scaling(config: Config, hosts: Sequence[Host], *, may_grow: bool) -> ray.train.ScalingConfig:
+def _scaling(
+    config: Config, hosts: Sequence[cluster.Host], *, may_grow: bool
+) -> ray.train.ScalingConfig:
     """Workers, each with its GPU or its share of the CPUs.
 
     may_grow: whether hosts may join, so that workers for which there is no room yet can wait.
     Raises ConfigError where there is no room.
     """
     gpu, (fewest, most) = config.cluster.gpu, _range(config)
-    check_room(
+    cluster.check_room(
         hosts,
         {"GPU" if gpu else "CPU": 1},
         fewest,
