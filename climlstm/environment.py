@@ -28,7 +28,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def environment() -> dict[str, Any]:
+def recorded_environment() -> dict[str, Any]:
     """Plain JSON: `versions`, `system`, `hardware`, and `git` for climlstm and the working folder.
 
     Names of users and hosts, and variables of the environment, are left out.

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from climlstm.audit import leaks
 from climlstm.cli import app
-from climlstm.environment import environment, git_state
+from climlstm.environment import git_state, recorded_environment
 from climlstm.errors import CheckpointError, DataError
 from climlstm.forecasting import open_forecasts
 from climlstm.model.saving import load_forecaster, read_json
@@ -166,7 +166,7 @@ def test_environment_and_plugins_are_stored_with_the_run(trained):
     assert stored["versions"]["torch"] == torch.__version__
     assert stored["hardware"]["cores"] >= 1
     assert stored["hardware"]["memory_gib"] > 0
-    assert stored == json.loads(json.dumps(environment())) | {"git": stored["git"]}
+    assert stored == json.loads(json.dumps(recorded_environment())) | {"git": stored["git"]}
     found = {(p["kind"], p["name"]): p for p in trained.provenance["plugins"]}
     assert {("models", "convlstm"), ("losses", "mse"), ("evaluators", "acc")} <= found.keys()
     assert {("variables", "t"), ("variables", "land_mask")} <= found.keys()

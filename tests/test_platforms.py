@@ -6,7 +6,7 @@ import sys
 
 import psutil
 
-from climlstm.environment import environment, usable_cores
+from climlstm.environment import recorded_environment, usable_cores
 
 ELSEWHERE = """
 import io, os, pkgutil, importlib
@@ -31,9 +31,9 @@ for module in pkgutil.walk_packages(climlstm.__path__, "climlstm."):
 
 io.open = without_proc
 from climlstm.data.store.memory import free_memory
-from climlstm.environment import environment, usable_cores
+from climlstm.environment import recorded_environment, usable_cores
 assert usable_cores() == os.cpu_count()
-assert environment()["hardware"]["cores"] == os.cpu_count()
+assert recorded_environment()["hardware"]["cores"] == os.cpu_count()
 assert free_memory() > 0
 print("fine")
 """
@@ -52,4 +52,4 @@ def test_cores_are_those_that_this_process_may_use(monkeypatch):
         assert usable_cores() == len(psutil.Process().cpu_affinity())
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert usable_cores() == os.cpu_count()
-    assert environment()["hardware"]["cores"] == os.cpu_count()
+    assert recorded_environment()["hardware"]["cores"] == os.cpu_count()

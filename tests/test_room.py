@@ -81,9 +81,9 @@ def tune(config):
 
 
 def spread(config):
-    from climlstm.on_ray.tasks import tasks
+    from climlstm.on_ray.tasks import ray_executor
 
-    with tasks(None, gpu=config.cluster.gpu):
+    with ray_executor(None, gpu=config.cluster.gpu):
         pass
 
 

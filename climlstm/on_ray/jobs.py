@@ -49,7 +49,7 @@ for _noisy in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modu
 
 
 @dataclass(frozen=True)
-class Job:
+class RayJob:
     """A job as `climlstm jobs list` shows it."""
 
     id: str
@@ -143,12 +143,12 @@ def pack(config: Config, folder: Path, ship: Sequence[Path]) -> None:
             )
 
 
-def list_jobs(address: str) -> list[Job]:
+def list_jobs(address: str) -> list[RayJob]:
     """All jobs that the cluster remembers, oldest first."""
     with _answering(address):
         details = _client(address).list_jobs()
     jobs = [
-        Job(
+        RayJob(
             id=d.submission_id or d.job_id or "",
             run=(d.metadata or {}).get("run", ""),
             status=str(d.status),

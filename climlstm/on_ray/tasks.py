@@ -20,7 +20,7 @@ RETRIES = 5
 
 
 @contextmanager
-def tasks(address: str | None, *, gpu: bool = False) -> Iterator["RayExecutor"]:
+def ray_executor(address: str | None, *, gpu: bool = False) -> Iterator["RayExecutor"]:
     """An executor on a cluster; calls that run or wait at the end of the block are cancelled.
 
     address: of a running cluster ('auto', or 'host:port'); None: a local Ray, for this block only.

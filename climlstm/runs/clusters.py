@@ -14,9 +14,9 @@ def spread_over(address: str | None, *, gpu: bool = False) -> Iterator[Executor 
     if address is None:
         yield None
         return
-    from climlstm.on_ray.tasks import tasks
+    from climlstm.on_ray.tasks import ray_executor
 
-    with tasks(address, gpu=gpu) as executor:
+    with ray_executor(address, gpu=gpu) as executor:
         yield executor
 
 

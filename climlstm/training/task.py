@@ -19,7 +19,7 @@ from climlstm.data.statistics.climatology import climatology_at, period_of
 from climlstm.data.statistics.statistics import Statistics
 from climlstm.data.windows.plan import WindowPlan, in_order, share
 from climlstm.data.windows.stream import Window, WindowStream
-from climlstm.environment import environment, versions
+from climlstm.environment import recorded_environment, versions
 from climlstm.grid import cell_area_weights
 from climlstm.training.lineage import Parent
 from climlstm.training.parallel import Workers
@@ -154,7 +154,7 @@ def _provenance(
         ),
         "audit": found.to_dict(),
         "versions": versions(),
-        "environment": environment(),
+        "environment": recorded_environment(),
         "plugins": [asdict(plugin) for plugin in used_plugins(config)],
     } | ({} if parent is None else {"lineage": parent.lineage})
 
