@@ -28,9 +28,10 @@ from rich.console import Console
 from rich.table import Table
 from skill import NETWORKS, prepare, read_table, working_folder, write_table
 
+from climlstm import runs
 from climlstm.config import PluginChoice, load_config
 from climlstm.forecasting import open_forecasts
-from climlstm.runs import Trained, evaluate_run, find_trained, forecast_run, train_run
+from climlstm.runs import Trained, find_trained
 
 LEADS = [pd.Timedelta(days=d) for d in range(1, 8)]
 NETWORK = NETWORKS["ConvLSTM, deep"]
@@ -79,7 +80,7 @@ def trained(folder: Path, name: str, settings: list[str]) -> Trained:
     """A network, trained in this process; where it was before, as it is."""
     config = load_config(folder / "run.yaml", [f"name={name}", *NETWORK, *settings])
     began = time.process_time()
-    checkpoint = train_run(config, resume=True, under_ray=False)
+    checkpoint = runs.train(config, resume=True, under_ray=False)
     print(f"{name}: {time.process_time() - began:.0f} CPU s of training", flush=True)
     return find_trained(checkpoint)
 
@@ -97,11 +98,11 @@ def scored(
     config = network.config.model_copy(update={"forecast": forecast})
     store = folder / f"{name}.zarr"
     shutil.rmtree(store, ignore_errors=True)  # of a benchmark that was stopped
-    forecast_run(
+    runs.forecast(
         Trained(network.checkpoint, config, network.provenance), store, members=members, steps=28
     )
     evaluators = [PluginChoice(name=metric) for metric in ("rmse", "crps", "spread_skill")]
-    found = evaluate_run(open_forecasts(store), model=name, baselines=(), evaluators=evaluators)
+    found = runs.evaluate(open_forecasts(store), model=name, baselines=(), evaluators=evaluators)
     shutil.rmtree(store)
     print(f"{name}: forecast and scored", flush=True)
     return write_table(found.scores[found.scores["lead_time"].isin(LEADS)], kept)

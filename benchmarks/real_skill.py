@@ -22,9 +22,10 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from climlstm import runs
 from climlstm.config import PluginChoice, load_config
 from climlstm.forecasting import open_forecasts
-from climlstm.runs import evaluate_run, find_trained, forecast_run, train_run
+from climlstm.runs import find_trained
 
 EXAMPLES = Path(__file__).parents[1] / "catalogs" / "examples"
 SETS = {
@@ -75,11 +76,11 @@ def measure(folder: Path, name: str, network: str, seed: int) -> pd.DataFrame:
     settings += NETWORKS[network]
     config = load_config(EXAMPLES / f"{name}.yaml", settings)
     used = time.process_time()
-    trained = find_trained(train_run(config, under_ray=False))
+    trained = find_trained(runs.train(config, under_ray=False))
     print(f"{run}: {time.process_time() - used:.0f} CPU s of training", flush=True)
-    forecast_run(trained, folder / f"{run}.zarr")
+    runs.forecast(trained, folder / f"{run}.zarr")
     forecasts = open_forecasts(folder / f"{run}.zarr")
-    scores = evaluate_run(forecasts, model=network, evaluators=[PluginChoice(name="rmse")]).scores
+    scores = runs.evaluate(forecasts, model=network, evaluators=[PluginChoice(name="rmse")]).scores
     chosen = scores[(scores["metric"] == "rmse") & (scores["region"] == "global")]
     level = chosen["level"].map(lambda value: "" if pd.isna(value) else f"{value:g}")
     hours = (chosen["lead_time"] / pd.Timedelta("1h")).round().astype(int)

@@ -160,7 +160,7 @@ import json, sys, time
 import torch
 import torch.distributed as dist
 from climlstm.config import load_config
-from climlstm.training.loop import train
+from climlstm.training.loop import run_training
 
 torch.set_num_threads(1)
 what, *arguments = sys.argv[1:]
@@ -182,7 +182,7 @@ if what == "all-reduce":
 else:
     path, *runs = arguments
     for run in runs:
-        train(load_config(path, run.split(" ")))
+        run_training(load_config(path, run.split(" ")))
 if what != "alone":
     dist.destroy_process_group()
 """

@@ -45,6 +45,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from climlstm import runs
 from climlstm.config import PluginChoice, load_config
 from climlstm.demo import CATALOG, INITIAL_ERROR, PERFECT, run_text
 from climlstm.evaluation.evaluate import Evaluation
@@ -53,8 +54,8 @@ from climlstm.forecasting import open_forecasts
 from climlstm.model.convlstm import ConvLSTM, Stack, State
 from climlstm.model.network import GridNetwork
 from climlstm.model.padding import Geometry, interior
-from climlstm.model.saving import load_forecaster
-from climlstm.runs import evaluate_run, find_trained, forecast_run, train_run
+from climlstm.model.saving import read_forecaster
+from climlstm.runs import find_trained
 from climlstm.simulation.simulate import predictability, simulate
 
 LEADS = [pd.Timedelta(hours=h) for h in (12, 24, 48, 72, 120, 168, 336)]
@@ -233,7 +234,7 @@ def measure(
     config = load_config(folder / "run.yaml", [f"name={name}", f"training.seed={seed}", *settings])
     clock: dict[str, float] = {}
     trained = find_trained(
-        train_run(
+        runs.train(
             config,
             overwrite=True,  # of a benchmark that was stopped
             under_ray=False,
@@ -241,14 +242,14 @@ def measure(
         )
     )
     used = clock["end"] - clock["start"]
-    forecaster, _ = load_forecaster(trained.checkpoint)
+    forecaster, _ = read_forecaster(trained.checkpoint)
     size = sum(p.numel() for p in forecaster.network.parameters())
     print(f"{network}, seed {seed}: {size:,} weights, {used:.0f} CPU s of training", flush=True)
     store = folder / f"{name}.zarr"
     shutil.rmtree(store, ignore_errors=True)
-    forecast_run(trained, store, steps=4 * days)
+    runs.forecast(trained, store, steps=4 * days)
     measure_references(store, kept.with_name(REFERENCES))
-    evaluation = evaluate_run(
+    evaluation = runs.evaluate(
         open_forecasts(store), model=network, baselines=(), evaluators=EVALUATORS
     )
     shutil.rmtree(store)
@@ -271,8 +272,8 @@ def measure_references(store: Path, kept: Path) -> None:
         steps=forecasts.sizes["lead_time"],
         amplitude=INITIAL_ERROR,
     ).assign_attrs(forecasts.attrs)
-    limit = evaluate_run(perfect, model=PERFECT, baselines=(), evaluators=EVALUATORS)
-    beside = tidy(evaluate_run(forecasts, evaluators=EVALUATORS))
+    limit = runs.evaluate(perfect, model=PERFECT, baselines=(), evaluators=EVALUATORS)
+    beside = tidy(runs.evaluate(forecasts, evaluators=EVALUATORS))
     tables = [beside[beside["model"].isin(("persistence", "climatology"))], tidy(limit)]
     write_table(pd.concat(tables).assign(seed=0), kept)
 

@@ -20,10 +20,11 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from climlstm import runs
 from climlstm.config import PluginChoice, load_config
 from climlstm.demo import CATALOG, run_text
 from climlstm.forecasting import open_forecasts
-from climlstm.runs import evaluate_run, find_trained, forecast_run, train_run
+from climlstm.runs import find_trained
 from climlstm.simulation.simulate import simulate
 
 LOSSES = {
@@ -73,12 +74,12 @@ def measure(folder: Path, *, years: int, epochs: int, width: int, console: Conso
         settings = [f"name=loss-{number}", f"training.loss={loss}", f"model.options={options}"]
         config = load_config(folder / "run.yaml", [*settings, f"training.epochs={epochs}"])
         began = time.monotonic()
-        trained = find_trained(train_run(config, under_ray=False))
+        trained = find_trained(runs.train(config, under_ray=False))
         console.print(f"{label}: trained in {time.monotonic() - began:.0f} s")
         store = folder / f"{number}.zarr"
-        forecast_run(trained, store)
+        runs.forecast(trained, store)
         spectra = PluginChoice(name="power_spectrum", options={"lead_times": LEADS})
-        found = evaluate_run(
+        found = runs.evaluate(
             open_forecasts(store),
             evaluators=[spectra, PluginChoice(name="rmse")],
             baselines=(),

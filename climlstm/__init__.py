@@ -1,25 +1,52 @@
 """Distributed weather and climate forecasting with ConvLSTM networks.
 
-Names are resolved when asked for, so that importing climlstm loads neither torch, Ray nor cartopy.
-Datasets have the accessor `dataset.climlstm`.
+Names are imported when they are asked for, so that importing climlstm loads neither torch, Ray nor
+cartopy. Datasets have the accessor `dataset.climlstm`.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from climlstm.notebook.accessor import register
 from climlstm.version import __version__ as __version__
 
+if TYPE_CHECKING:
+    from climlstm.config import load_config as load_config
+    from climlstm.data.cube.cube import build_cube as build_cube
+    from climlstm.data.inspect import inspect as inspect
+    from climlstm.data.sources.catalog import list_sources as list_sources
+    from climlstm.data.sources.catalog import open_source as open_source
+    from climlstm.forecasting import open_forecasts as open_forecasts
+    from climlstm.plugins import Evaluator as Evaluator
+    from climlstm.plugins import Loss as Loss
+    from climlstm.plugins import Style as Style
+    from climlstm.plugins import Variable as Variable
+    from climlstm.runs import evaluate as evaluate
+    from climlstm.runs import forecast as forecast
+    from climlstm.runs import load_forecaster as load_forecaster
+    from climlstm.runs import open_cube as open_cube
+    from climlstm.runs import prepare as prepare
+    from climlstm.runs import train as train
+    from climlstm.simulation.simulate import simulate as simulate
+
 _HOMES = {
     "load_config": "climlstm.config",
+    "build_cube": "climlstm.data.cube.cube",
+    "inspect": "climlstm.data.inspect",
     "list_sources": "climlstm.data.sources.catalog",
     "open_source": "climlstm.data.sources.catalog",
-    "build_cube": "climlstm.data.cube.cube",
-    "simulate": "climlstm.simulation.simulate",
-    "train": "climlstm.training.loop",
-    "forecast": "climlstm.forecasting",
     "open_forecasts": "climlstm.forecasting",
-    "evaluate": "climlstm.evaluation.evaluate",
+    "Evaluator": "climlstm.plugins",
+    "Loss": "climlstm.plugins",
+    "Style": "climlstm.plugins",
+    "Variable": "climlstm.plugins",
+    "evaluate": "climlstm.runs",
+    "forecast": "climlstm.runs",
+    "load_forecaster": "climlstm.runs",
+    "open_cube": "climlstm.runs",
+    "prepare": "climlstm.runs",
+    "train": "climlstm.runs",
+    "simulate": "climlstm.simulation.simulate",
 }
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604 (names that __getattr__ resolves)
@@ -29,6 +56,10 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'climlstm' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
 
 
 register()

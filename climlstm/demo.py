@@ -26,7 +26,7 @@ from climlstm.forecasting import open_forecasts
 from climlstm.grid import wrap_longitude
 from climlstm.plots import plot_forecast, plot_scores, plot_tracks, save
 from climlstm.plugins import create, load
-from climlstm.runs import evaluate_run, find_trained, forecast_run, open_cube, train_run
+from climlstm.runs import evaluate, find_trained, forecast, open_cube, train
 from climlstm.simulation.simulate import predictability, simulate
 from climlstm.training.progress import Display
 
@@ -38,7 +38,7 @@ TRACKED = pd.Timedelta("72h")
 AROUND = 60.0
 """Degrees of longitude that it shows on either side of the deepest low."""
 INITIAL_ERROR = 0.01
-"""Of the perfect model's reruns, as a share of the climatological standard deviation."""
+"""Initial error of the perfect model's reruns, in climatological standard deviations."""
 
 CATALOG = """\
 # An Intake catalog with one source: the weather that `climlstm demo` simulated.
@@ -91,13 +91,12 @@ def run_demo(
         with _step(console, f"simulating {years + 1} years of weather"):
             simulate(store, years=years + 1, start=f"{START}-01-01")
     with _step(console, "training"), Display(console) as display:
-        checkpoint = train_run(config, resume=True, observe=display)
-    trained = find_trained(checkpoint)
+        trained = find_trained(train(config, resume=True, observe=display))
     forecasts = directory / "forecasts.zarr"
     with _step(console, "forecasting the test period"):
         _replace_older(forecasts, trained.checkpoint)
         if not forecasts.exists():
-            forecast_run(trained, forecasts)
+            forecast(trained, forecasts)
     with _step(console, "scoring"):
         evaluation = _evaluate(open_forecasts(forecasts), store, config, evaluators)
         write_scores(evaluation, directory / "scores")
@@ -143,7 +142,7 @@ def _evaluate(
 ) -> Evaluation:
     """Scores of the forecasts, of the baselines, and of the model that made the weather itself."""
     chosen = [*config.evaluation.evaluators, *evaluators]
-    evaluation = evaluate_run(forecasts, evaluators=chosen, model=OURS)
+    evaluation = evaluate(forecasts, evaluators=chosen, model=OURS)
     inits = forecasts["init_time"].values[::3]
     perfect = predictability(
         store,
@@ -151,7 +150,7 @@ def _evaluate(
         steps=forecasts.sizes["lead_time"],
         amplitude=INITIAL_ERROR,
     )
-    limit = evaluate_run(perfect.assign_attrs(forecasts.attrs), model=PERFECT, baselines=())
+    limit = evaluate(perfect.assign_attrs(forecasts.attrs), model=PERFECT, baselines=())
     return replace(evaluation, scores=pd.concat([evaluation.scores, limit.scores]))
 
 
@@ -237,7 +236,7 @@ def _draw_tracks(
 
 
 def _passes(tracks: pd.DataFrame, longitude: float, south: float, north: float) -> pd.Series:
-    """Which rows belong to tracks that have a point within the map around a longitude."""
+    """True for the rows of tracks that have a point within the map around a longitude."""
     away = np.abs(wrap_longitude(tracks["lon"].to_numpy() - longitude))
     inside = (away < AROUND) & tracks["lat"].between(south, north)
     keys = [tracks["track_id"], tracks["init_time"].fillna(pd.Timestamp(0)), tracks["member"]]
@@ -256,7 +255,7 @@ def _stormiest(truth: xr.Dataset, forecasts: xr.Dataset) -> np.datetime64:
 
 @contextmanager
 def _step(console: Console, what: str) -> Iterator[None]:
-    console.print(f"[bold]{what}[/]")
+    console.print(what, style="bold")
     began = time.monotonic()
     yield
     console.print(f"  {what}: {time.monotonic() - began:.0f} s")

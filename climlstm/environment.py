@@ -1,11 +1,15 @@
 """Versions, hardware and the state of the code that a run has; and whether it has enough."""
 
 import functools
+import importlib
+import importlib.util
 import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psutil
@@ -109,3 +113,30 @@ def _gpus() -> list[str]:
     import torch
 
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
+def import_pyproj() -> ModuleType:
+    """The module pyproj; its libproj calls its own functions and no other library's.
+
+    The wheels of eccodes load a second libproj, and findlibs opens it for all libraries that come
+    later (RTLD_GLOBAL). A pyproj imported after that would call into the wrong one, and crash at
+    import or at the end of the process (eccodes 2.50 with eckitlib 2.5, pyproj 3.7). Looking into
+    its own library first (RTLD_DEEPBIND, on Linux) is right in either order.
+    Raises ImportError where pyproj is not installed.
+    """
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(flags | getattr(os, "RTLD_DEEPBIND", 0))
+    try:
+        return importlib.import_module("pyproj")
+    finally:
+        sys.setdlopenflags(flags)
+
+
+def import_pyproj_before_eccodes() -> None:
+    """Import pyproj where eccodes is installed too, before xarray loads the plugins it finds.
+
+    Whatever engine is named, xarray imports all of them when it opens its first dataset: cfgrib's
+    with eccodes, and those of others (MetPy) with pyproj.
+    """
+    if importlib.util.find_spec("gribapi") and importlib.util.find_spec("pyproj"):
+        import_pyproj()

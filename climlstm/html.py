@@ -19,7 +19,7 @@ display:inline-block;padding:0 .6em;border-radius:.8em;font-size:.9em;font-weigh
 .climlstm .warning{background:#8f6410}.climlstm .note{background:#4a6a86}
 .climlstm .name{font-size:1.1em;font-weight:600}
 """
-"""Of the pieces below. Text has the colour of the page, so that it suits light and dark ones."""
+"""CSS of the pieces below. Text has the colour of the page, light or dark."""
 
 
 class Markup(str):
@@ -27,7 +27,7 @@ class Markup(str):
 
 
 def fragment(*pieces: str) -> str:
-    """What a cell of a notebook shows: the pieces with the style that they need."""
+    """HTML for a cell of a notebook: the pieces with the style that they need."""
     return f'<style>{STYLE}</style><div class="climlstm">{"".join(pieces)}</div>'
 
 
@@ -42,7 +42,7 @@ def badge(word: str, kind: str) -> Markup:
 
 
 def quiet(value: Any) -> Markup:
-    """Something of less weight."""
+    """Text with less contrast."""
     return Markup(f'<span class="quiet">{text(value)}</span>')
 
 
@@ -75,12 +75,12 @@ def table(
 
 
 def facts(pairs: Iterable[tuple[Any, Any]]) -> Markup:
-    """What something is: names on the left, values on the right."""
+    """A table of facts: names on the left, values on the right."""
     rows = "".join(f"<tr><th>{text(name)}</th><td>{text(value)}</td></tr>" for name, value in pairs)
     return Markup(f"<table><tbody>{rows}</tbody></table>")
 
 
 def details(summary: Any, *pieces: str, opened: bool = False) -> Markup:
-    """Something that opens when it is asked for, or is open from the first."""
+    """A section that unfolds on a click. opened: whether it is unfolded from the start."""
     tag = "details open" if opened else "details"
     return Markup(f"<{tag}><summary>{text(summary)}</summary>{''.join(pieces)}</details>")

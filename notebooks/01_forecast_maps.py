@@ -21,14 +21,10 @@
 # %%
 from pathlib import Path
 
-import numpy as np
 from IPython.display import Image
 
 import climlstm
 from climlstm import plots
-from climlstm.config import load_config
-from climlstm.model.saving import load_forecaster
-from climlstm.runs import find_trained, open_cube
 
 demo = next(folder for folder in (Path("demo"), Path("../demo")) if folder.is_dir())
 
@@ -43,8 +39,8 @@ demo = next(folder for folder in (Path("demo"), Path("../demo")) if folder.is_di
 print(source.name, "·", source.description)
 
 # %%
-config = load_config(demo / "run.yaml")
-cube = open_cube(config.data)
+config = climlstm.load_config(demo / "run.yaml")
+cube = climlstm.open_cube(config.data)
 cube
 
 # %% [markdown]
@@ -53,8 +49,7 @@ cube
 # Network, normalisation and grid in one, as the training left them.
 
 # %%
-trained = find_trained(demo / "runs" / "demo")
-forecaster, provenance = load_forecaster(trained.checkpoint)
+forecaster = climlstm.load_forecaster(demo / "runs" / "demo")
 forecaster
 
 # %% [markdown]
@@ -66,7 +61,7 @@ forecaster
 start, stop = config.data.periods.bounds("test")
 times = cube["time"].sel(time=slice(start, stop)).values
 init_time = times[times.size // 2]
-[forecast] = climlstm.forecast(forecaster, cube, init_times=np.array([init_time]), steps=20)
+forecast = climlstm.forecast(demo / "runs" / "demo", init_times=[init_time], steps=20)
 forecast
 
 # %% [markdown]

@@ -29,16 +29,13 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from climlstm.config import load_config
-from climlstm.forecasting import open_forecasts
+import climlstm
 from climlstm.grid import cell_area_weights
-from climlstm.plugins import Style, Variable
-from climlstm.runs import evaluate_run, find_trained, forecast_run, open_cube, train_run
 from climlstm.training.progress import Display
 
 demo = next(folder for folder in (Path("demo"), Path("../demo")) if folder.is_dir()).resolve()
 scratch = Path(tempfile.mkdtemp(prefix="climlstm-notebook-"))
-periods = load_config(demo / "run.yaml").data.periods
+periods = climlstm.load_config(demo / "run.yaml").data.periods
 
 # %% [markdown]
 # ## A variable
@@ -46,13 +43,13 @@ periods = load_config(demo / "run.yaml").data.periods
 # What follows from others is derived, lazily, in SI units. The style is how people like to see it.
 
 # %%
-WIND_POWER = Variable(
+WIND_POWER = climlstm.Variable(
     name="wp10",
     long_name="Wind power density at 10 m",
     units="W m-2",
     inputs=("u10", "v10"),
     derive=lambda ds: 0.5 * 1.225 * np.hypot(ds["u10"], ds["v10"]) ** 3,  # kg m-3, sea level
-    style=Style(colormap="YlGnBu", limits=(0, 3000)),
+    style=climlstm.Style(colormap="YlGnBu", limits=(0, 3000)),
 )
 
 # %% [markdown]
@@ -111,7 +108,7 @@ class GaleHits:
 # are enough to see that they work.
 
 # %%
-config = load_config(
+config = climlstm.load_config(
     demo / "run.yaml",
     ["training.epochs=1", "training.horizon=1", "model.options={hidden: [8]}"],
     values={
@@ -128,22 +125,21 @@ config
 
 # %%
 with Display() as display:
-    checkpoint = train_run(config, under_ray=False, observe=display)
+    checkpoint = climlstm.train(config, under_ray=False, observe=display)
 
 # %% [markdown]
 # The derived variable is a channel like any other, and the evaluator's scores stand beside those of
 # persistence:
 
 # %%
-cube = open_cube(config.data)
+cube = climlstm.open_cube(config.data)
 init_times = cube["time"].sel(time=slice(periods.test[0], None)).values[4:40:12]
-forecast_run(find_trained(checkpoint), scratch / "forecasts.zarr", init_times=init_times)
-forecasts = open_forecasts(scratch / "forecasts.zarr")
+forecasts = climlstm.forecast(checkpoint, scratch / "forecasts.zarr", init_times=init_times)
 wind_power = config.data.state[2]  # a variable without a package is named by its place
 forecasts.climlstm.plot_forecast(wind_power, truth=cube, lead_time="6h")
 
 # %%
-found = evaluate_run(forecasts, baselines=("persistence",))
+found = climlstm.evaluate(forecasts, baselines=("persistence",))
 hits = found.scores.pivot_table(values="value", index="lead_time", columns="model")
 hits
 

@@ -29,7 +29,7 @@ import pandas as pd
 import ray
 from IPython.display import clear_output, display
 
-from climlstm.config import load_config
+import climlstm
 from climlstm.on_ray.jobs import job_log, list_jobs, start_job
 from climlstm.runs import find_trained
 from climlstm.training.progress import describe, read_journal
@@ -51,9 +51,9 @@ address
 
 # %%
 storage = Path(tempfile.mkdtemp(prefix="climlstm-notebook-"))
-first = load_config(demo / "run.yaml").data.periods.train[0]
+first = climlstm.load_config(demo / "run.yaml").data.periods.train[0]
 last = first + pd.Timedelta(days=30)
-config = load_config(
+config = climlstm.load_config(
     demo / "run.yaml",
     ["training.epochs=2", "training.horizon=1", "cluster.workers=2", "model.options={hidden: [8]}"],
     values={

@@ -119,26 +119,28 @@ def small_run_of_module(weather, tmp_path_factory) -> Callable[..., Config]:
 @pytest.fixture(scope="session")
 def trained(weather, tmp_path_factory):
     """The small run, trained in this process."""
-    from climlstm.runs import find_trained, train_run
+    from climlstm import runs
+    from climlstm.runs import find_trained
 
     config = load_config(
         _write_run(weather, tmp_path_factory.mktemp("trained")),
         ["training.epochs=2", "training.learning_rate=0.01"],
     )
-    return find_trained(train_run(config, under_ray=False))
+    return find_trained(runs.train(config, under_ray=False))
 
 
 @pytest.fixture(scope="session")
 def noisy(weather, tmp_path_factory):
     """The small run as an ensemble, conditioned on noise and trained by CRPS."""
-    from climlstm.runs import find_trained, train_run
+    from climlstm import runs
+    from climlstm.runs import find_trained
 
     ensemble = ["model.noise=1", "training.members=2", "training.loss.name=crps"]
     config = load_config(
         _write_run(weather, tmp_path_factory.mktemp("noisy")),
         [*ensemble, "training.learning_rate=0.01"],
     )
-    return find_trained(train_run(config, under_ray=False))
+    return find_trained(runs.train(config, under_ray=False))
 
 
 @pytest.fixture

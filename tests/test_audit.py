@@ -11,6 +11,7 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
+from climlstm import runs
 from climlstm.audit import audit as audits
 from climlstm.audit import chunking, sampling
 from climlstm.cli import app
@@ -19,14 +20,7 @@ from climlstm.data.statistics.climatology import climatology
 from climlstm.errors import DataError
 from climlstm.forecasting import open_forecasts
 from climlstm.grid.axes import Selection
-from climlstm.runs import (
-    audit_scoring,
-    check_run,
-    evaluate_run,
-    forecast_run,
-    open_cube,
-    parse_times,
-)
+from climlstm.runs import audit_scoring, check_run, open_cube, parse_times
 from tests.small_audits import make_config, make_source, rules
 
 
@@ -134,26 +128,26 @@ def test_checkpoint_and_forecast_carry_the_verdict(trained, tmp_path):
     assert recorded["digest"] == check_run(trained.config).digest
     assert trained.provenance["seen"]["train"] == ["2001-01-01 00:00:00", "2001-02-15 18:00:00"]
     assert trained.provenance["seen"]["valid"][0] >= "2001-02-16"
-    forecast_run(trained, tmp_path / "f.zarr", init_times=parse_times(["2001-03-12"]))
+    runs.forecast(trained, tmp_path / "f.zarr", init_times=parse_times(["2001-03-12"]))
     attributes = open_forecasts(tmp_path / "f.zarr").attrs
     assert json.loads(attributes["climlstm_provenance"])["audit"] == recorded
 
 
 def test_scores_on_trained_times_are_refused_unless_allowed(trained, tmp_path, caplog):
     store = tmp_path / "seen.zarr"
-    forecast_run(trained, store, init_times=parse_times(["2001-01-10", "2001-01-20"]), steps=2)
+    runs.forecast(trained, store, init_times=parse_times(["2001-01-10", "2001-01-20"]), steps=2)
     forecasts = open_forecasts(store)
     with pytest.raises(DataError, match=r"(?s)trained on .*4 of 4 valid times.*--allow-seen"):
-        evaluate_run(forecasts)
-    assert len(evaluate_run(forecasts, allow_seen=True).scores)
+        runs.evaluate(forecasts)
+    assert len(runs.evaluate(forecasts, allow_seen=True).scores)
     assert "says nothing of skill" in caplog.text
     test_period = tmp_path / "unseen.zarr"
-    forecast_run(trained, test_period, init_times=parse_times(["2001-03-12"]), steps=2)
-    assert len(evaluate_run(open_forecasts(test_period)).scores)
+    runs.forecast(trained, test_period, init_times=parse_times(["2001-03-12"]), steps=2)
+    assert len(runs.evaluate(open_forecasts(test_period)).scores)
 
 
 def test_training_refuses_what_the_audit_finds(weather, small_run, tmp_path):
-    from climlstm.training.loop import train
+    from climlstm.training.loop import run_training
 
     stored = xr.open_zarr(weather / "atmosphere.zarr", decode_timedelta=False).load()
     name = next(n for n, v in stored.items() if v.attrs.get("units") == "Pa")
@@ -165,26 +159,26 @@ def test_training_refuses_what_the_audit_finds(weather, small_run, tmp_path):
     (tmp_path / "spoilt.yaml").write_text(catalog)
     config = small_run(f"data.catalog={tmp_path}/spoilt.yaml")
     with pytest.raises(DataError, match=r"units-contradict-values"):
-        train(config)
+        run_training(config)
 
 
 def test_a_climatology_of_the_scored_period_is_caught_when_forecasts_are_scored(trained, tmp_path):
-    forecast_run(trained, tmp_path / "f.zarr", init_times=parse_times(["2001-03-12"]), steps=2)
+    runs.forecast(trained, tmp_path / "f.zarr", init_times=parse_times(["2001-03-12"]), steps=2)
     forecasts = open_forecasts(tmp_path / "f.zarr")
     cube, state = open_cube(trained.config.data), trained.config.data.state
     bounds = trained.config.data.periods.bounds
     leaky = climatology(cube, bounds("test"), channels=state)
     with pytest.raises(DataError, match="climatology that scores compare with was taken from the"):
-        evaluate_run(forecasts, normal=leaky)
+        runs.evaluate(forecasts, climatology=leaky)
     assert rules(audit_scoring(forecasts, leaky).findings) == {"climatology-of-scored-times"}
     clean = climatology(cube, bounds("train"), channels=state)
-    assert len(evaluate_run(forecasts, normal=clean).scores)
+    assert len(runs.evaluate(forecasts, climatology=clean).scores)
     assert audit_scoring(forecasts, clean).passed
     assert audit_scoring(forecasts).digest == trained.provenance["audit"]["digest"]
 
 
 def test_the_verdict_goes_with_the_scores(trained, tmp_path):
-    forecast_run(trained, tmp_path / "f.zarr", init_times=parse_times(["2001-03-12"]), steps=2)
+    runs.forecast(trained, tmp_path / "f.zarr", init_times=parse_times(["2001-03-12"]), steps=2)
     arguments = ["evaluate", str(tmp_path / "f.zarr"), "--out", str(tmp_path / "scores")]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output

@@ -2,12 +2,10 @@
 
 import functools
 import http.server
-import os
 import re
 import subprocess
 import sys
 import threading
-from importlib.util import find_spec
 from pathlib import Path
 
 import dask
@@ -207,18 +205,3 @@ def test_listing_needs_neither_intake_nor_data():
         "assert not {'intake', 'gcsfs', 'eccodes', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_grib_and_maps_live_in_one_process(real_data):
-    """eccodes and pyproj bring two builds of PROJ; in the wrong order they crash the process."""
-    if find_spec("cfgrib") is None or find_spec("cartopy") is None:
-        pytest.skip("needs climlstm[grib,plot]")
-    code = f"""
-from climlstm.data.sources.catalog import open_source
-open_source({str(CATALOGS / "examples/real.yaml")!r}, "era5_t2m_uk_2019_03").load()
-import cartopy.crs
-cartopy.crs.Robinson().transform_point(0, 50, cartopy.crs.PlateCarree())
-"""
-    environment = os.environ | {"CLIMLSTM_REAL_DATA": str(real_data)}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
-    assert not list((real_data / "era5_t2m_uk_2019_03").glob("*.idx"))

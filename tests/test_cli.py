@@ -2,16 +2,20 @@
 
 import json
 import re
-import subprocess
+import shlex
 import sys
 from types import SimpleNamespace
 
 import pytest
 import typer
 
-from climlstm import cli
+from climlstm import cli, runs
 from climlstm.cli import group
+from climlstm.data.sources import catalog
+from climlstm.data.sources.catalog import SourceInfo
+from climlstm.data.sources.declarations import Metadata
 from climlstm.plugins.discovery import Plugin
+from climlstm.runs.forecasting import other_data
 
 
 @pytest.fixture
@@ -72,12 +76,6 @@ def test_commands_that_cannot_be_used_say_why_and_spoil_no_help(climlstm, monkey
     assert "Train the forecaster" in climlstm("train", "--help")[1]
 
 
-def test_importing_climlstm_loads_no_heavy_library():
-    code = "import sys, climlstm; print([m for m in ('torch', 'ray', 'cartopy', 'intake', 'xarray') if m in sys.modules])"  # noqa: E501
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[]"
-
-
 def test_sources_are_listed(climlstm, weather):
     status, out, _ = climlstm("sources", weather / "catalog.yaml")
     assert status == 0
@@ -118,7 +116,7 @@ def test_check_says_what_reading_costs(climlstm, run_file):
 
 def test_a_prepared_store_is_trained_from(climlstm, run_file, tmp_path):
     """As the command itself says; the store is half as fine, so that options have to change."""
-    out = tmp_path / "prepared" / "coarse.zarr"
+    out = tmp_path / "prepared [1], it's: #2" / "coarse.zarr"
     arguments = ("prepare", run_file, "--out", out, "--set", "data.coarsen=2")
     status, said, _ = climlstm(*arguments, "--estimate")
     assert status == 0
@@ -127,7 +125,7 @@ def test_a_prepared_store_is_trained_from(climlstm, run_file, tmp_path):
     status, said, complaint = climlstm(*arguments)
     assert status == 0, complaint
     assert "preparing: 10 of 10 pieces" in said
-    command = said.strip().splitlines()[-1].split()
+    command = shlex.split(said.strip().splitlines()[-1])
     assert command[:2] == ["climlstm", "train"]
     status, said, complaint = climlstm(*command[1:], "--plain", "--set", "training.epochs=1")
     assert status == 0, complaint
@@ -195,3 +193,26 @@ def test_a_full_disk_ends_with_a_message_and_leaves_no_store(
     assert status == 1
     assert "No space left on device" in err
     assert not (tmp_path / "f.zarr").exists()
+
+
+def test_scores_are_written_into_a_folder_not_a_file(climlstm, trained, tmp_path):
+    store = tmp_path / "f.zarr"
+    runs.forecast(trained, store, init_times=["2001-03-12"])
+    status, _, err = climlstm("evaluate", store, "--out", tmp_path / "s.nc")
+    assert status == 1
+    assert "s.nc' looks like a file" in err
+    assert not (tmp_path / "s.nc").exists()
+
+
+def test_brackets_are_printed_as_they_are(climlstm, tmp_path, monkeypatch):
+    """An install hint, '[grib]', is no style of the terminal."""
+    source = SourceInfo("gribs", "", "grib", (), Metadata(), "pip install 'climlstm[grib]'")
+    monkeypatch.setattr(catalog, "list_sources", lambda _: [source])
+    assert "'climlstm[grib]'" in climlstm("sources", "catalog.yaml")[1]
+
+
+def test_another_source_is_not_given_the_parameters_of_the_runs_own(small_run):
+    data = small_run("data.parameters={year: 2001}").data
+    assert other_data(data, None, None) is data
+    assert other_data(data, None, "another").parameters == {}
+    assert other_data(data, None, "another", {"month": 3}).parameters == {"month": 3}

@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 from typer.testing import CliRunner
 
+from climlstm import runs
 from climlstm.cli.commands import app
 from climlstm.config import load_config
 from climlstm.data.windows.stream import Window
@@ -19,14 +20,14 @@ from climlstm.forecasting import (
     Ensemble,
     Perturbations,
     ensemble_mean,
-    forecast,
+    forecast_batches,
     histories,
     open_forecasts,
 )
 from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.model.losses import CRPS
 from climlstm.model.noise import draw_noise
-from climlstm.runs import evaluate_run, evaluators_of, forecast_run, open_cube
+from climlstm.runs import evaluators_of, open_cube
 from climlstm.training.members import predict
 
 torch.set_num_threads(1)
@@ -190,7 +191,7 @@ def test_noise_members_and_loss_go_together(run_file, settings, says):
 @pytest.fixture(scope="module")
 def store(noisy, tmp_path_factory):
     store = tmp_path_factory.mktemp("ensemble") / "forecasts.zarr"
-    forecast_run(noisy, store, members=3, seed=5)
+    runs.forecast(noisy, store, members=3, seed=5)
     return store
 
 
@@ -211,12 +212,12 @@ def test_members_are_a_dimension_of_the_store(store, noisy):
 
 def test_the_same_seed_gives_the_same_members_however_they_are_computed(store, noisy):
     forecasts = open_forecasts(store)
-    from climlstm.model.saving import load_forecaster
+    from climlstm.model.saving import read_forecaster
 
-    forecaster, _ = load_forecaster(noisy.checkpoint)
+    forecaster, _ = read_forecaster(noisy.checkpoint)
     inits = forecasts["init_time"].values[2:4]
     again, other = (
-        next(forecast(
+        next(forecast_batches(
             forecaster, open_cube(noisy.config.data), init_times=inits, steps=4, batch_size=2,
             ensemble=Ensemble(3, seed),
         ))
@@ -228,7 +229,7 @@ def test_the_same_seed_gives_the_same_members_however_they_are_computed(store, n
 
 
 def test_an_ensemble_has_the_scores_of_one(store):
-    evaluation = evaluate_run(open_forecasts(store))
+    evaluation = runs.evaluate(open_forecasts(store))
     own = evaluation.scores[evaluation.scores["model"] == "convlstm"]
     assert {"rmse", "acc", "crps", "spread", "spread_skill"} <= set(own["metric"])
     crps, mae = (own[(own["metric"] == metric)]["value"].to_numpy() for metric in ("crps", "mae"))
@@ -250,8 +251,8 @@ def test_reports_and_maps_show_the_mean_of_an_ensemble(store, noisy, tmp_path):
     assert mean["z500"].attrs == forecasts["z500"].attrs
     np.testing.assert_allclose(mean["msl"], forecasts["msl"].mean("realization"), rtol=1e-6)
     config = noisy.config
-    chosen = with_spectra(evaluators_of(config, forecasts))
-    evaluation = evaluate_run(forecasts, evaluators=chosen)
+    chosen = with_spectra(evaluators_of(config.evaluation, forecasts))
+    evaluation = runs.evaluate(forecasts, evaluators=chosen)
     page = write_report(
         tmp_path / "report.html", forecasts, evaluation, open_cube(config.data),
         config=config, evaluators=chosen,
@@ -295,7 +296,7 @@ def _plotted(store, picture, *options):
 
 def test_a_network_without_noise_has_perturbed_initial_states(trained, tmp_path):
     inits = np.array(["2001-03-12", "2001-03-14"], "datetime64[ns]")
-    forecast_run(trained, tmp_path / "f.zarr", members=3, steps=2, init_times=inits)
+    runs.forecast(trained, tmp_path / "f.zarr", members=3, steps=2, init_times=inits)
     spread = open_forecasts(tmp_path / "f.zarr")["z500"].std("realization")
     climate = open_cube(trained.config.data)["z500"].std("time").mean()
     first = spread.isel(lead_time=0).mean()
@@ -309,23 +310,23 @@ def config_with(trained, **forecast):
 
 
 def test_members_that_would_be_alike_are_refused(trained, tmp_path):
-    from climlstm.model.saving import load_forecaster
+    from climlstm.model.saving import read_forecaster
 
-    forecaster, _ = load_forecaster(trained.checkpoint)
+    forecaster, _ = read_forecaster(trained.checkpoint)
     cube = open_cube(trained.config.data)
     inits = cube["time"].values[80:81]
     with pytest.raises(ConfigError, match="2 members would be alike"):
-        next(forecast(forecaster, cube, init_times=inits, steps=1, ensemble=Ensemble(2)))
+        next(forecast_batches(forecaster, cube, init_times=inits, steps=1, ensemble=Ensemble(2)))
     still = config_with(trained, perturbation=0.0, members=2)
     with pytest.raises(ConfigError, match="--perturbation") as error:
-        forecast_run(still, tmp_path / "f.zarr", init_times=inits, steps=1)
+        runs.forecast(still, tmp_path / "f.zarr", init_times=inits, steps=1)
     advice = float(re.search(r"\(perturbation=(.*)\)", str(error.value))[1])
-    forecast_run(still, tmp_path / "f.zarr", init_times=inits, steps=1, perturbation=advice)
+    runs.forecast(still, tmp_path / "f.zarr", init_times=inits, steps=1, perturbation=advice)
     assert float(open_forecasts(tmp_path / "f.zarr")["msl"].std("realization").mean()) > 10
     states = partial(histories, forecaster.spec, cube)
     drawn = Perturbations(0.0001, cube["time"].values[1:], states)
     one, single = (
-        next(forecast(forecaster, cube, init_times=inits, steps=1, ensemble=ensemble))
+        next(forecast_batches(forecaster, cube, init_times=inits, steps=1, ensemble=ensemble))
         for ensemble in (Ensemble(2, 0, drawn), Ensemble(1))
     )
     xr.testing.assert_allclose(one.isel(realization=1, drop=True), single, rtol=1e-3, atol=2)

@@ -20,9 +20,9 @@ pytest.importorskip("s3fs", reason="needs climlstm[cloud]")
 from climlstm.data.run_data import RunData
 from climlstm.data.windows.blocks import BlockReader, Scaling
 from climlstm.errors import ClimLSTMError, DataError
-from climlstm.model.saving import load_forecaster
+from climlstm.model.saving import read_forecaster
 from climlstm.training import checkpoint
-from climlstm.training.loop import prepare_training, train
+from climlstm.training.loop import prepare_training, run_training
 from climlstm.training.storage import FolderStorage, run_folder
 
 Fault = Callable[[str], str | None]
@@ -160,12 +160,12 @@ def remote_run(store, small_run, tmp_path):
 
 
 def weights(config):
-    return load_forecaster(checkpoint.latest_checkpoint(run_folder(config)))[0].state_dict()
+    return read_forecaster(checkpoint.latest_checkpoint(run_folder(config)))[0].state_dict()
 
 
 def test_a_store_that_fails_now_and_then_changes_nothing(store, remote_run, small_run, capsys):
     local = small_run("name=local", *SETTINGS)
-    train(local)
+    run_training(local)
     config = remote_run("name=remote")
     with prepare_training(config, FolderStorage(run_folder(config))) as training:
         store.fault = sometimes(0.1, "503", "500", "drop", "cut", "slow")
@@ -233,9 +233,9 @@ def test_a_store_that_fails_for_good_ends_the_run_with_a_checkpoint(
     assert checkpoint.read_standing(latest).position.step >= 10
 
     store.fault = lambda key: None  # mended: it goes on as if nothing had been
-    train(config, resume_from=latest)
+    run_training(config, resume_from=latest)
     unbroken = remote_run("name=unbroken")
-    train(unbroken)
+    run_training(unbroken)
     for name, tensor in weights(config).items():
         assert torch.equal(tensor, weights(unbroken)[name]), name
 
@@ -245,5 +245,5 @@ def test_a_store_that_is_down_from_the_start_is_one_clear_error(store, remote_ru
     config = remote_run()
     store.fault = lambda key: "500"
     with pytest.raises(ClimLSTMError, match=r"cannot be (opened|read)"):
-        train(config)
+        run_training(config)
     assert not list(run_folder(config).glob("*"))

@@ -10,9 +10,10 @@ from threading import Timer
 
 import pytest
 
+from climlstm import runs
 from climlstm.errors import BusyError, OutputError
 from climlstm.files import delete_whole, lock, write_text, write_whole, writing
-from climlstm.runs import forecast_run, parse_times, train_run
+from climlstm.runs import parse_times
 from climlstm.training.storage import run_folder
 
 HOLD = """
@@ -80,11 +81,11 @@ def test_a_second_run_forecast_or_cube_in_one_place_is_refused(small_run, traine
     began = time.monotonic()
     for options in ({}, {"resume": True}, {"overwrite": True}):
         with pytest.raises(BusyError, match="The run 'small' is being trained by another process"):
-            train_run(config, under_ray=False, **options)
+            runs.train(config, under_ray=False, **options)
     assert not list(run_folder(config).glob("*"))
     hold(tmp_path / "f.zarr")
     with pytest.raises(BusyError, match=r"forecast .*f\.zarr is being written"):
-        forecast_run(trained, tmp_path / "f.zarr", init_times=parse_times(["2001-03-12"]))
+        runs.forecast(trained, tmp_path / "f.zarr", init_times=parse_times(["2001-03-12"]))
     assert time.monotonic() - began < 20
 
 
@@ -170,7 +171,7 @@ def test_something_else_in_the_place_of_an_unfinished_forecast_is_not_deleted(tr
         part = out.with_name("f.zarr.part")
         make(part)
         with pytest.raises(OutputError, match=r"f\.zarr\.part' is in the way.*another --out"):
-            forecast_run(trained, out, init_times=inits, steps=1)
+            runs.forecast(trained, out, init_times=inits, steps=1)
         assert part.exists()
         assert [p.name for p in out.parent.iterdir()] == ["f.zarr.part"]
 
@@ -181,6 +182,6 @@ def test_the_beginning_of_another_forecast_gives_way_with_a_word(trained, tmp_pa
     part.mkdir()
     (part / ".request.json").write_text("{}")
     (part / ".done").write_text("2001-03-10T00:00:00\n")
-    forecast_run(trained, out, init_times=parse_times(["2001-03-12"]), steps=1)
+    runs.forecast(trained, out, init_times=parse_times(["2001-03-12"]), steps=1)
     assert "it holds 1 starts of another forecast" in caplog.text
     assert [p.name for p in tmp_path.iterdir()] == ["f.zarr"]

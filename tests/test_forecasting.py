@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from climlstm import forecasting, plugins
+from climlstm import forecasting, plugins, runs
 from climlstm.errors import DataError
 from climlstm.evaluation.cases import orient
 from climlstm.evaluation.evaluate import evaluate
 from climlstm.forecasting import open_forecasts, write_forecasts
 from climlstm.forecasting import store as forecast_store
-from climlstm.model.saving import load_forecaster
-from climlstm.runs import forecast_run, open_cube, parse_times
+from climlstm.model.saving import read_forecaster
+from climlstm.runs import open_cube, parse_times
 
 
 @pytest.fixture(scope="module")
 def store(trained, tmp_path_factory):
     store = tmp_path_factory.mktemp("forecasts") / "forecasts.zarr"
-    forecast_run(trained, store)
+    runs.forecast(trained, store)
     return store
 
 
@@ -47,10 +47,10 @@ def test_opened_again_the_channels_are_those_that_were_forecast(store, trained):
 
 def test_a_forecast_is_what_the_network_says_of_the_cubes_states(store, trained):
     forecasts = open_forecasts(store)
-    forecaster, _ = load_forecaster(trained.checkpoint)
+    forecaster, _ = read_forecaster(trained.checkpoint)
     cube = open_cube(trained.config.data)
     init = forecasts["init_time"].values[3]
-    [one] = forecasting.forecast(forecaster, cube, init_times=np.array([init]), steps=4)
+    [one] = forecasting.forecast_batches(forecaster, cube, init_times=np.array([init]), steps=4)
     xr.testing.assert_allclose(
         one.isel(init_time=0), forecasts.sel(init_time=init), rtol=1e-4, atol=1e-3
     )
@@ -75,27 +75,27 @@ def test_an_interrupted_forecast_goes_on_where_it_was(trained, tmp_path, monkeyp
     )
     trained_small = type(trained)(trained.checkpoint, small, trained.provenance)
     with pytest.raises(KeyboardInterrupt):
-        forecast_run(trained_small, out)
+        runs.forecast(trained_small, out)
     assert not out.exists()
     with pytest.raises(DataError, match="8 initialisations have been written"):
         open_forecasts(out)
     monkeypatch.setattr(forecast_store, "_write_region", write)
-    forecast_run(trained_small, out)
+    runs.forecast(trained_small, out)
     xr.testing.assert_allclose(open_forecasts(out), open_forecasts(store), rtol=1e-4, atol=1e-3)
     assert not list(out.glob(".*json")) or not (out / ".request.json").exists()
 
 
 def test_an_existing_store_is_not_overwritten(trained, store):
     with pytest.raises(DataError, match="exists already"):
-        forecast_run(trained, store)
+        runs.forecast(trained, store)
 
 
 def test_an_initial_time_without_history_is_named(trained, tmp_path):
     with pytest.raises(DataError, match="no data at 2000-12-31T18") as error:
-        forecast_run(trained, tmp_path / "f.zarr", init_times=parse_times(["2001-01-01T00"]))
+        runs.forecast(trained, tmp_path / "f.zarr", init_times=parse_times(["2001-01-01T00"]))
     assert not (tmp_path / "f.zarr").exists()
     possible = re.search(r"nearest possible start is (\S+)\.$", str(error.value))[1]
-    assert forecast_run(trained, tmp_path / "f.zarr", init_times=parse_times([possible])) == 1
+    assert runs.forecast(trained, tmp_path / "f.zarr", init_times=parse_times([possible])) == 1
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_an_initial_time_without_history_is_named(trained, tmp_path):
     ],
 )
 def test_a_cube_that_does_not_fit_is_refused(trained, tmp_path, change, says):
-    forecaster, provenance = load_forecaster(trained.checkpoint)
+    forecaster, provenance = read_forecaster(trained.checkpoint)
     with pytest.raises(DataError, match=says):
         write_forecasts(
             tmp_path / "f.zarr",
@@ -215,13 +215,13 @@ def test_starts_whose_leads_end_after_the_data_are_told_and_can_be_left_out(
     end = open_cube(trained.config.data)["time"].values[-1]
     inits = np.array([end - np.timedelta64(24, "h"), end - np.timedelta64(18, "h"), end])
     given = {"init_times": inits, "steps": 4}
-    assert forecast_run(trained, tmp_path / "all.zarr", **given) == 3
+    assert runs.forecast(trained, tmp_path / "all.zarr", **given) == 3
     assert f"2 of 3 initialisations, the first at {inits[1]}" in caplog.text
     option = re.search(r"\((\w+)=True\)", caplog.text)[1]
-    assert forecast_run(trained, tmp_path / "some.zarr", **given, **{option: True}) == 1
+    assert runs.forecast(trained, tmp_path / "some.zarr", **given, **{option: True}) == 1
     assert open_forecasts(tmp_path / "some.zarr").init_time.values.tolist() == [inits[0].item()]
     with pytest.raises(DataError, match="None of the 1 initialisations"):
-        forecast_run(trained, tmp_path / "none.zarr", init_times=inits[2:], verifiable=True)
+        runs.forecast(trained, tmp_path / "none.zarr", init_times=inits[2:], verifiable=True)
 
 
 def test_what_is_no_forecast_is_refused(weather, tmp_path):

@@ -14,18 +14,12 @@ import sys
 import pytest
 import xarray as xr
 
+from climlstm import runs
 from climlstm.errors import ClimLSTMError, StorageError
 from climlstm.forecasting import open_forecasts
-from climlstm.runs import (
-    find_trained,
-    forecast_run,
-    parse_times,
-    plan_preparation,
-    prepare_run,
-    train_run,
-)
+from climlstm.runs import find_trained, parse_times
 from climlstm.training import checkpoint
-from climlstm.training.loop import train
+from climlstm.training.loop import run_training
 from climlstm.training.storage import run_folder
 
 INITS = parse_times(["2001-03-12", "2001-03-13", "2001-03-14"])
@@ -53,17 +47,17 @@ def sizes(*bytes_):
 @pytest.mark.parametrize("size", sizes(20_000, 0, 1_000))
 def test_a_checkpoint_that_does_not_fit_leaves_the_one_before_it(small_run, size):
     config = small_run("training.epochs=1", "cluster.timeout=1s")
-    first = train_run(config, under_ray=False)
+    first = runs.train(config, under_ray=False)
     longer = small_run("training.epochs=2", "cluster.timeout=1s")
     told = r"File too large|could not be kept"
     with Full(size), pytest.raises(OSError, match=told) as error:
-        train(longer, resume_from=first)
+        run_training(longer, resume_from=first)
     if size > 1_000:  # smaller ones do not even hold the records
         assert isinstance(error.value, StorageError)
     run = run_folder(config)
     assert checkpoint.list_checkpoints(run) == [first]
     assert sorted(p.name for p in run.iterdir()) == ["metrics.jsonl", first.name]
-    train(longer, resume_from=first)  # there is room again
+    run_training(longer, resume_from=first)  # there is room again
     assert checkpoint.read_standing(checkpoint.latest_checkpoint(run)).position.step == 44
 
 
@@ -71,12 +65,12 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_before_it(small_run, size
 def test_a_forecast_that_does_not_fit_is_not_there_and_goes_on(trained, tmp_path, size):
     out = tmp_path / "f.zarr"
     with Full(size), pytest.raises((OSError, ClimLSTMError)):
-        forecast_run(trained, out, init_times=INITS, steps=2)
+        runs.forecast(trained, out, init_times=INITS, steps=2)
     assert not out.exists()
     with pytest.raises(ClimLSTMError):
         open_forecasts(out)
-    forecast_run(trained, out, init_times=INITS, steps=2)
-    forecast_run(trained, tmp_path / "whole.zarr", init_times=INITS, steps=2)
+    runs.forecast(trained, out, init_times=INITS, steps=2)
+    runs.forecast(trained, tmp_path / "whole.zarr", init_times=INITS, steps=2)
     xr.testing.assert_identical(
         open_forecasts(out).load(), open_forecasts(tmp_path / "whole.zarr").load()
     )
@@ -86,9 +80,9 @@ def test_a_forecast_that_does_not_fit_is_not_there_and_goes_on(trained, tmp_path
 def test_a_cube_that_does_not_fit_is_not_there_and_goes_on(small_run, tmp_path, size):
     config, out = small_run(), tmp_path / "cube.zarr"
     with Full(size), pytest.raises((OSError, ClimLSTMError)):
-        prepare_run(config, plan_preparation(config, out), out)
+        runs.prepare(config, out)
     assert not out.exists()
-    prepare_run(config, plan_preparation(config, out), out)
+    runs.prepare(config, out)
     prepared = xr.open_zarr(out)
     assert prepared.sizes["time"] > 300
     assert prepared.notnull().all().to_array().all()
@@ -116,13 +110,13 @@ told = {}
 settings = [f"cluster.storage={disk}/runs", "cluster.timeout=2s", "training.epochs="]
 once = load_config(run_file, [*settings[:2], "training.epochs=1"])
 twice = load_config(run_file, [*settings[:2], "training.epochs=2"])
-best = train_run(once, under_ray=False)
+best = runs.train(once, under_ray=False)
 trained = find_trained(best)
 plan = plan_preparation(once, disk / "cube.zarr")
 works = {
-    "checkpoint": lambda: train_run(twice, under_ray=False, resume=True),
-    "forecast": lambda: forecast_run(trained, disk / "f.zarr", steps=40),
-    "cube": lambda: prepare_run(once, plan, disk / "cube.zarr"),
+    "checkpoint": lambda: runs.train(twice, under_ray=False, resume=True),
+    "forecast": lambda: runs.forecast(trained, disk / "f.zarr", steps=40),
+    "cube": lambda: runs.prepare(once, disk / "cube.zarr"),
 }
 for what, work in works.items():
     leave(100_000)

@@ -19,10 +19,10 @@ from climlstm.data.cube.cube import plan_cube
 from climlstm.data.statistics.compute import compute_statistics
 from climlstm.data.windows.starts import valid_starts
 from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError, DataError
-from climlstm.model.saving import digest, load_forecaster
+from climlstm.model.saving import digest, read_forecaster
 from climlstm.runs import check_run, find_trained, open_cube
 from climlstm.training import checkpoint
-from climlstm.training.loop import train
+from climlstm.training.loop import run_training
 
 RUN = {
     "name": "small",
@@ -166,7 +166,7 @@ def chunks_of(store):
 
 def test_a_clean_store_trains(tmp_path):
     config, _ = run_on(tmp_path, make_source())
-    train(config)
+    run_training(config)
     assert checkpoint.latest_checkpoint(tmp_path / "runs" / "small")
 
 
@@ -185,7 +185,7 @@ def test_missing_chunks_become_gaps(tmp_path):
     assert (
         starts.min() == 8 or not np.intersect1d(starts[:, None] + np.arange(3), np.arange(8)).size
     )
-    train(config)
+    run_training(config)
 
 
 def test_truncated_and_flipped_bytes_are_noticed(tmp_path):
@@ -205,10 +205,10 @@ def test_truncated_and_flipped_bytes_are_noticed(tmp_path):
     for spoilt in (whole[: len(whole) // 2], bytes(flipped), b""):
         chunk.write_bytes(spoilt)
         with pytest.raises(DataError, match="'t2m' cannot be read"):
-            train(config)
+            run_training(config)
         assert checkpoint.latest_checkpoint(tmp_path / "runs" / "small") is None
     chunk.write_bytes(whole)
-    train(config)
+    run_training(config)
 
 
 @pytest.mark.parametrize(
@@ -224,14 +224,14 @@ def test_chunk_sizes_that_lie(tmp_path, shape):
     content["chunk_grid"]["configuration"]["chunk_shape"] = shape
     path.write_text(json.dumps(content))
     with pytest.raises(ClimLSTMError, match=r"cannot be (read|opened)"):
-        train(config)
+        run_training(config)
     assert not check_run(config).passed
 
 
 @pytest.mark.slow
 def test_a_chunk_for_every_value(tmp_path):
     config, _ = run_on(tmp_path, make_source(), chunks=(1, 1, 1))
-    train(config)
+    run_training(config)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -245,7 +245,7 @@ def test_values_that_are_no_numbers_leave_their_steps_out(tmp_path, value):
     )
     assert np.isfinite([statistics.mean, statistics.std, statistics.tendency_std]).all()
     assert list(statistics.unusable) == [source["time"].values[10]]
-    train(config)
+    run_training(config)
 
 
 def test_one_time_step_and_none(tmp_path):
@@ -261,7 +261,7 @@ def test_one_time_step_and_none(tmp_path):
                 array = zarr.open_group(store, mode="r+")[name]
                 array.resize((0, *array.shape[1:]))
         with pytest.raises(DataError, match=says):
-            train(config)
+            run_training(config)
         assert not check_run(config).passed
 
 
@@ -386,7 +386,7 @@ def test_tensors_that_lie_are_refused(copy, part, content):
     describe(copy, lambda c: None, part)
     if part == "forecaster":
         with pytest.raises(CheckpointError):
-            load_forecaster(copy)
+            read_forecaster(copy)
     elif content == header(2):  # no tensors at all: a file as it should be, of another network
         assert checkpoint.read_training(copy)[1] == {}
     else:
@@ -400,12 +400,12 @@ def test_pickles_are_not_opened(copy, tmp_path):
         (copy / f"{part}.safetensors").write_bytes(pickle.dumps(Flag(flag)))
         describe(copy, lambda c: None, part)
     with pytest.raises(CheckpointError, match="cannot be read"):
-        load_forecaster(copy)
+        read_forecaster(copy)
     with pytest.raises(CheckpointError, match="cannot be read"):
         checkpoint.read_training(copy)
     (copy / "forecaster.json").write_bytes(pickle.dumps(Flag(flag)))
     with pytest.raises(CheckpointError, match="damaged"):
-        load_forecaster(copy)
+        read_forecaster(copy)
     assert not flag.exists()
 
 
@@ -417,7 +417,7 @@ def test_descriptions_that_are_none(copy, text):
     for name in ("forecaster.json", "training.json"):
         (copy / name).write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(CheckpointError):
-        load_forecaster(copy)
+        read_forecaster(copy)
     with pytest.raises(CheckpointError):
         checkpoint.read_training(copy)
     with pytest.raises(CheckpointError):
@@ -428,7 +428,7 @@ def test_a_description_too_large_to_be_ours(copy):
     with (copy / "forecaster.json").open("wb") as file:
         file.truncate(70 * 2**20)
     with pytest.raises(CheckpointError, match="larger than 64 MiB"):
-        load_forecaster(copy)
+        read_forecaster(copy)
 
 
 @pytest.mark.parametrize("key", ["spec", "plugin", "provenance", "sha256", "format"])
@@ -438,7 +438,7 @@ def test_descriptions_with_anything_in_the_place_of_anything(copy, key, value):
     if key == "plugin":  # only named where the network is not installed
         describe(copy, lambda c: c["spec"].update(network="not-installed"))
     with pytest.raises(CheckpointError):
-        find_trained(copy) if key == "provenance" else load_forecaster(copy)
+        find_trained(copy) if key == "provenance" else read_forecaster(copy)
 
 
 @pytest.mark.parametrize(
@@ -464,7 +464,7 @@ def test_descriptions_with_anything_in_the_place_of_anything(copy, key, value):
 def test_specs_that_do_not_fit(copy, spec):
     describe(copy, lambda c: c["spec"].update(spec))
     with pytest.raises(ClimLSTMError):
-        load_forecaster(copy)
+        read_forecaster(copy)
 
 
 @pytest.mark.parametrize("name", ["../escape", "/tmp/escape", "a/b", "", ".."])

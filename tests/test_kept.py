@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from climlstm import runs
 from climlstm.config import load_config
 from climlstm.evaluation.tables import write_scores
 from climlstm.forecasting import open_forecasts
-from climlstm.runs import evaluate_run, find_trained, forecast_run, train_run
+from climlstm.runs import find_trained
 
 EARLIER = Path(__file__).parent / "kept" / "earlier.zip"
 MIDDLE, LAST = "step-000000013", "step-000000026"
@@ -30,7 +31,7 @@ def earlier(tmp_path, monkeypatch) -> Path:
 def test_a_resumed_run_ends_with_the_same_weights(earlier):
     unbroken = load_file(earlier / "runs" / "kept" / LAST / "forecaster.safetensors")
     (earlier / "runs" / "kept" / LAST).rename(earlier / "unbroken")
-    train_run(load_config("run.yaml"), resume=True, under_ray=False)
+    runs.train(load_config("run.yaml"), resume=True, under_ray=False)
     resumed = load_file(earlier / "runs" / "kept" / LAST / "forecaster.safetensors")
     assert resumed.keys() == unbroken.keys()
     for name, tensor in unbroken.items():  # bit for bit on one machine; others round differently
@@ -40,7 +41,8 @@ def test_a_resumed_run_ends_with_the_same_weights(earlier):
 def test_a_checkpoint_forecasts_as_before(earlier):
     before = open_forecasts("forecasts.zarr").load()
     config = load_config("run.yaml")
-    forecast_run(find_trained(earlier / "runs" / "kept"), Path("again.zarr"), data=config.data)
+    catalog = config.data.catalog
+    runs.forecast(find_trained(earlier / "runs" / "kept"), "again.zarr", catalog=catalog)
     again = open_forecasts("again.zarr")
     assert list(again) == list(before)
     for name in before:
@@ -52,7 +54,7 @@ def test_forecasts_score_as_before(earlier):
     (earlier / "runs").rename(earlier / "elsewhere")  # scoring needs no checkpoint
     forecasts = open_forecasts("forecasts.zarr")
     moved = forecasts.attrs["climlstm_provenance"].replace("/tmp/climlstm-kept", str(earlier))
-    found = evaluate_run(forecasts.assign_attrs(climlstm_provenance=moved))
+    found = runs.evaluate(forecasts.assign_attrs(climlstm_provenance=moved))
     before = pd.read_csv("scores.csv", dtype={"level": object})
     [path, *_] = write_scores(found, "again")
     again = pd.read_csv(path, dtype={"level": object})

@@ -10,15 +10,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from climlstm import runs
 from climlstm.audit import leaks
 from climlstm.cli import app
 from climlstm.environment import git_state, recorded_environment
 from climlstm.errors import CheckpointError, DataError
 from climlstm.forecasting import open_forecasts
-from climlstm.model.saving import load_forecaster, read_json
-from climlstm.runs import evaluate_run, find_trained, forecast_run, parse_times, train_run
+from climlstm.model.saving import read_forecaster, read_json
+from climlstm.runs import find_trained, parse_times
 from climlstm.training import checkpoint
-from climlstm.training.loop import train
+from climlstm.training.loop import run_training
 from climlstm.training.progress import JOURNAL, read_journal
 from climlstm.training.storage import run_folder
 
@@ -34,7 +35,7 @@ def fine_tuned(trained, small_run_of_module):
     config = small_run_of_module(
         "name=child", "training.epochs=1", *LATER, f"training.start_from={trained.checkpoint}"
     )
-    return find_trained(train_run(config, under_ray=False))
+    return find_trained(runs.train(config, under_ray=False))
 
 
 def test_a_run_starts_from_the_weights_of_another(trained, small_run):
@@ -46,8 +47,8 @@ def test_a_run_starts_from_the_weights_of_another(trained, small_run):
         "training.epochs=1",
         *LATER,
     )
-    child, _ = load_forecaster(train_run(config, under_ray=False))
-    parent, _ = load_forecaster(trained.checkpoint)
+    child, _ = read_forecaster(runs.train(config, under_ray=False))
+    parent, _ = read_forecaster(trained.checkpoint)
     for name, tensor in child.state_dict().items():
         torch.testing.assert_close(tensor, parent.state_dict()[name], rtol=1e-5, atol=1e-6)
     assert torch.equal(child.normaliser.mean, parent.normaliser.mean)
@@ -55,7 +56,7 @@ def test_a_run_starts_from_the_weights_of_another(trained, small_run):
 
 def test_fine_tuning_starts_where_the_parent_stands(fine_tuned, trained, small_run):
     anew = small_run("name=anew", "training.epochs=1", *LATER)
-    train(anew)
+    run_training(anew)
     losses = []
     for folder in (fine_tuned.checkpoint.parent, run_folder(anew)):
         records = read_journal(folder / JOURNAL)
@@ -87,13 +88,13 @@ def test_the_lineage_is_recorded(fine_tuned, trained):
 def test_a_grandchild_knows_all_its_ancestors_also_after_resuming(fine_tuned, small_run, trained):
     settings = [f"training.start_from={fine_tuned.checkpoint}", "training.epochs=2", *LATER]
     config = small_run("name=grandchild", *settings)
-    train(config)
+    run_training(config)
     first, last = checkpoint.list_checkpoints(run_folder(config))[::1][-2:]
-    expected, _ = load_forecaster(last)
+    expected, _ = read_forecaster(last)
     moved = config.model_copy(update={"name": "resumed"})
-    train(moved, resume_from=first)
+    run_training(moved, resume_from=first)
     found = find_trained(checkpoint.latest_checkpoint(run_folder(moved)))
-    resumed, _ = load_forecaster(found.checkpoint)
+    resumed, _ = read_forecaster(found.checkpoint)
     assert [entry["run"] for entry in found.provenance["lineage"]] == ["child", "small"]
     for name, tensor in resumed.state_dict().items():
         assert torch.equal(tensor, expected.state_dict()[name]), name
@@ -101,12 +102,12 @@ def test_a_grandchild_knows_all_its_ancestors_also_after_resuming(fine_tuned, sm
 
 def test_what_the_parent_saw_counts_as_seen(fine_tuned, trained, tmp_path):
     store = tmp_path / "f.zarr"
-    forecast_run(fine_tuned, store, init_times=parse_times(["2001-01-10"]), steps=2)
+    runs.forecast(fine_tuned, store, init_times=parse_times(["2001-01-10"]), steps=2)
     with pytest.raises(DataError, match=r"'small' \(\w{12}\), from which .* started, has seen"):
-        evaluate_run(open_forecasts(store))
+        runs.evaluate(open_forecasts(store))
     unseen = tmp_path / "unseen.zarr"
-    forecast_run(fine_tuned, unseen, init_times=parse_times(["2001-03-20"]), steps=2)
-    assert len(evaluate_run(open_forecasts(unseen)).scores)
+    runs.forecast(fine_tuned, unseen, init_times=parse_times(["2001-03-20"]), steps=2)
+    assert len(runs.evaluate(open_forecasts(unseen)).scores)
 
 
 def test_the_audit_warns_of_periods_that_the_parent_saw(fine_tuned, trained):
@@ -140,7 +141,7 @@ def test_a_lineage_that_does_not_say_what_was_seen_is_refused():
 def test_a_parent_that_does_not_fit_is_refused(trained, small_run, setting, says):
     config = small_run(f"training.start_from={trained.checkpoint}", setting)
     with pytest.raises(CheckpointError, match=f"cannot start from .*{says}"):
-        train(config)
+        run_training(config)
 
 
 def test_weights_of_another_shape_are_refused_before_anything_is_copied(trained, small_run):
@@ -150,7 +151,7 @@ def test_weights_of_another_shape_are_refused_before_anything_is_copied(trained,
     from climlstm.model.saving import digest
 
     config = small_run("training.epochs=1")
-    latest = train_run(config, under_ray=False)
+    latest = runs.train(config, under_ray=False)
     tensors = load_file(latest / "training.safetensors")
     name = next(n for n in tensors if n.startswith("weight.") and tensors[n].dim() > 1)
     save_file(tensors | {name: torch.ones(1)}, latest / "training.safetensors")
@@ -158,7 +159,7 @@ def test_weights_of_another_shape_are_refused_before_anything_is_copied(trained,
     content["sha256"] = digest(latest / "training.safetensors")
     (latest / "training.json").write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match=r"has the shape \(1,\), expected \("):
-        train(config, resume_from=latest)
+        run_training(config, resume_from=latest)
 
 
 def test_environment_and_plugins_are_stored_with_the_run(trained):
@@ -219,11 +220,11 @@ def test_what_plugins_are_missing_is_said_with_how_to_install_each(trained, tmp_
 
 def test_forecasts_say_which_plugins_are_missing(trained, tmp_path):
     store = tmp_path / "f.zarr"
-    forecast_run(trained, store, init_times=parse_times(["2001-03-12"]), steps=1)
+    runs.forecast(trained, store, init_times=parse_times(["2001-03-12"]), steps=1)
     forecasts = open_forecasts(store)
     provenance = json.loads(forecasts.attrs["climlstm_provenance"])
     assert provenance["plugins"] == trained.provenance["plugins"]
     provenance["plugins"][0] |= {"name": "gone", "distribution": "gone", "version": "3"}
     forecasts.attrs["climlstm_provenance"] = json.dumps(provenance)
     with pytest.raises(DataError, match=r"pip install 'gone==3'"):
-        evaluate_run(forecasts)
+        runs.evaluate(forecasts)

@@ -182,11 +182,11 @@ def test_without_a_name_the_first_variable_is_drawn(forecast):
 
 
 def test_forecasts_of_climlstm_are_scored_and_reported_at_a_word(trained, tmp_path):
+    from climlstm import runs
     from climlstm.forecasting import open_forecasts
-    from climlstm.runs import forecast_run
 
     inits = pd.date_range("2001-03-12", periods=2, freq="2D").to_numpy()
-    forecast_run(trained, tmp_path / "f.zarr", init_times=inits, steps=2)
+    runs.forecast(trained, tmp_path / "f.zarr", init_times=inits, steps=2)
     forecasts = open_forecasts(tmp_path / "f.zarr")[["msl"]]
     found = forecasts.climlstm.verify()
     assert set(found.scores["model"]) == {"convlstm", "persistence", "climatology"}

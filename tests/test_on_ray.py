@@ -12,11 +12,11 @@ import torch
 
 pytest.importorskip("ray", reason="needs climlstm[ray]")
 
+from climlstm import runs
 from climlstm.errors import ConfigError, DataError, PluginError, TrainingError
-from climlstm.model.saving import load_forecaster
+from climlstm.model.saving import read_forecaster
 from climlstm.on_ray import training
 from climlstm.on_ray.training import cpu_share, train_on_ray
-from climlstm.runs import train_run
 from climlstm.training.progress import JOURNAL, read_journal
 from climlstm.training.storage import run_folder
 
@@ -47,7 +47,7 @@ def left_behind():
 def test_two_ray_workers_train_like_one_process_and_leave_nothing_behind(small_run):
     before = left_behind()
     alone = small_run("name=alone")
-    train_run(alone, under_ray=False)
+    runs.train(alone, under_ray=False)
 
     together = small_run("name=together", "cluster.workers=2")
     seen, addresses = [], set()
@@ -56,15 +56,15 @@ def test_two_ray_workers_train_like_one_process_and_leave_nothing_behind(small_r
         seen.append(record)
         addresses.update(listening())
 
-    best = train_run(together, observe=observe)
+    best = runs.train(together, observe=observe)
     assert len(addresses) >= 1
     assert all(ipaddress.ip_address(a.removeprefix("::ffff:")).is_loopback for a in addresses)
     assert losses(together) == pytest.approx(losses(alone), rel=1e-4)
     assert seen[0]["event"] == "start"
     assert seen[0]["workers"] == 2
     assert seen[-1]["event"] == "end"
-    first, _ = load_forecaster(best)
-    second, _ = load_forecaster(run_folder(alone) / best.name)
+    first, _ = read_forecaster(best)
+    second, _ = read_forecaster(run_folder(alone) / best.name)
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-4)
     assert left_behind() == before
@@ -77,9 +77,9 @@ def test_four_ray_workers_train_like_one_process(small_run):
     import ray
 
     alone, together = small_run("name=alone"), small_run("name=together", "cluster.workers=4")
-    train_run(alone, under_ray=False)
+    runs.train(alone, under_ray=False)
     with ray.init(num_cpus=4, include_dashboard=False):
-        train_run(together)
+        runs.train(together)
     assert losses(together) == pytest.approx(losses(alone), rel=1e-4)
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from climlstm.config import OuterConfig
-from climlstm.model.saving import load_forecaster
+from climlstm.model.saving import read_forecaster
 from climlstm.training import checkpoint
-from climlstm.training.loop import train
+from climlstm.training.loop import run_training
 from climlstm.training.outer import OuterOptimiser
 from climlstm.training.parallel import Workers
 from climlstm.training.progress import JOURNAL, read_journal
@@ -28,14 +28,14 @@ def losses(config):
 
 def weights(config):
     latest = checkpoint.latest_checkpoint(run_folder(config))
-    forecaster, _ = load_forecaster(latest)
+    forecaster, _ = read_forecaster(latest)
     return dict(forecaster.named_parameters())
 
 
 def state(config):
     """All that a run would go on from."""
     latest = checkpoint.latest_checkpoint(run_folder(config))
-    forecaster, _ = load_forecaster(latest)
+    forecaster, _ = read_forecaster(latest)
     _, tensors = checkpoint.read_training(latest)
     return {**forecaster.state_dict(), **tensors}
 
@@ -52,7 +52,7 @@ import torch
 from climlstm.config import load_config
 from climlstm.errors import TrainingError
 from climlstm.training import agreement, checkpoint, loop
-from climlstm.training.loop import train
+from climlstm.training.loop import run_training
 from climlstm.training.storage import run_folder
 
 class Killed(Exception):
@@ -75,7 +75,7 @@ for run in runs:
     if mark == "diverging":
         agreement.SECONDS_BETWEEN_MEETINGS = 0
     try:
-        train(config, report=report, resume_from=resume_from)
+        run_training(config, report=report, resume_from=resume_from)
     except Killed:
         pass
     except TrainingError as error:
@@ -130,7 +130,7 @@ def assert_trained_alike(config, other):
 @pytest.mark.timeout(280)
 def test_one_two_and_four_workers_train_alike(small_run, run_file):
     alone, *together = (small_run(f"name=of-{n}") for n in (1, 2, 4))
-    train(alone)
+    run_training(alone)
     for n, config in zip((2, 4), together, strict=True):
         train_together(run_file, n, f"plain name=of-{n}")
         assert_trained_alike(alone, config)
@@ -138,8 +138,8 @@ def test_one_two_and_four_workers_train_alike(small_run, run_file):
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(small_run):
     whole, parts = small_run("name=whole"), small_run("name=parts", "training.micro_batch=3")
-    train(whole)
-    train(parts)
+    run_training(whole)
+    run_training(parts)
     assert_trained_alike(whole, parts)
 
 
@@ -150,7 +150,7 @@ OUTER = "training.outer.every=5 training.learning_rate=0.01 training.validate_ev
 def test_two_workers_with_every_option(small_run, run_file):
     """One start of the processes for several short trainings, since imports take longest."""
     alone = small_run("name=alone", "training.learning_rate=0.01")
-    train(alone)
+    run_training(alone)
     outputs = train_together(
         run_file,
         2,
@@ -193,14 +193,14 @@ class Killed(Exception):
 def test_one_worker_with_an_outer_optimiser_resumes_exactly_within_a_round(small_run):
     settings = OUTER.split()
     unbroken, broken = small_run("name=unbroken", *settings), small_run("name=broken", *settings)
-    train(unbroken)
+    run_training(unbroken)
 
     def killing(metrics):
         raise Killed
 
     with pytest.raises(Killed):
-        train(broken, report=killing)
-    train(broken, resume_from=checkpoint.latest_checkpoint(run_folder(broken)))
+        run_training(broken, report=killing)
+    run_training(broken, resume_from=checkpoint.latest_checkpoint(run_folder(broken)))
     assert_same(state(unbroken), state(broken))
 
 
@@ -240,9 +240,9 @@ def test_meetings_divide_an_epoch_evenly(every, batches, meetings):
 
 def test_a_run_may_go_on_with_an_outer_optimiser_and_without(small_run):
     first = small_run("training.epochs=1")
-    train(first)
+    run_training(first)
     for settings in (["training.outer.every=5"], []):
         latest = checkpoint.latest_checkpoint(run_folder(first))
         epochs = checkpoint.read_standing(latest).position.epoch + 1
-        train(small_run(f"training.epochs={epochs}", *settings), resume_from=latest)
+        run_training(small_run(f"training.epochs={epochs}", *settings), resume_from=latest)
     assert len(losses(first)) == 3

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from climlstm import runs
 from climlstm.config import load_config
 from climlstm.data.cube.cube import plan_cube
 from climlstm.data.sources.catalog import open_source
@@ -14,8 +15,8 @@ from climlstm.forecasting import open_forecasts
 from climlstm.forecasting.store import from_weatherbench, to_weatherbench
 from climlstm.grid import grid_of
 from climlstm.model.padding import Geometry
-from climlstm.model.saving import load_forecaster
-from climlstm.runs import check_run, evaluate_run, find_trained, forecast_run, train_run
+from climlstm.model.saving import read_forecaster
+from climlstm.runs import check_run, find_trained
 
 EXAMPLE = Path(__file__).parents[1] / "catalogs" / "examples" / "film"
 
@@ -27,14 +28,14 @@ def catalog() -> str:
 def test_film_is_forecast_and_scored(film):
     run = load_config(film / "run.yaml")
     assert {finding.name for finding in check_run(run).findings} <= {"reading"}
-    train_run(run, under_ray=False)
+    runs.train(run, under_ray=False)
     trained = find_trained(film / "runs" / "film")
-    geometry = load_forecaster(trained.checkpoint)[0].spec.geometry
+    geometry = read_forecaster(trained.checkpoint)[0].spec.geometry
     assert geometry == Geometry(12, 120, sign=(1,))
-    forecast_run(trained, film / "forecasts.zarr")
+    runs.forecast(trained, film / "forecasts.zarr")
     forecasts = open_forecasts(film / "forecasts.zarr")
     assert list(forecasts.data_vars) == ["film_variables:BRIGHTNESS"]
-    scores = evaluate_run(forecasts).scores
+    scores = runs.evaluate(forecasts).scores
     rmse = scores[(scores.metric == "rmse") & (scores.lead_time == scores.lead_time.min())]
     value = rmse.set_index("model").value
     assert 0 < value["convlstm"] < value["persistence"]

@@ -12,14 +12,14 @@ import tomllib
 
 import pytest
 
-from climlstm import plugins
+from climlstm import plugins, runs
 from climlstm.config import dump_config, load_config, parse_config, used_plugins
 from climlstm.errors import ConfigError, PluginError
 from climlstm.evaluation.scores import RMSE
 from climlstm.forecasting import open_forecasts
 from climlstm.plugins import scaffold
 from climlstm.plugins.channels import channel
-from climlstm.runs import evaluate_run, find_trained, forecast_run, train_run
+from climlstm.runs import find_trained
 
 
 @pytest.fixture
@@ -367,6 +367,13 @@ def test_one_name_of_two_variables_is_settled_by_the_distribution(install):
     assert channel("first_module:SKT").variable.units == "K"
 
 
+def test_a_name_with_digits_at_its_end_is_not_cut_in_errors(install):
+    install("mine", "from climlstm.plugins import Variable\nPM10 = Variable('pm10', '', 'm')", "")
+    assert channel("mine_module:PM10").level is None
+    with pytest.raises(PluginError, match="variable 'mine_module:PM25' "):
+        channel("mine_module:PM25")
+
+
 def test_an_object_that_python_has_at_hand_goes_into_the_run_itself(install, tmp_path):
     module = LOSS + (
         "\nfrom climlstm.plugins import Variable\n"
@@ -536,16 +543,16 @@ def test_a_run_of_foreign_plugins_goes_the_whole_way(install, small_run):
         "evaluation.evaluators=[{name: 'mine_module:Root'}]",
         "data.static=[]",
     )
-    trained = find_trained(train_run(run, under_ray=False))
+    trained = find_trained(runs.train(run, under_ray=False))
     store = pathlib.Path(run.cluster.storage) / "forecasts.zarr"
-    forecast_run(trained, store)
+    runs.forecast(trained, store)
     forecasts = open_forecasts(store)
     assert set(forecasts.data_vars) == set(channels)
     assert forecasts["mine_module:GUST"].attrs["units"] == "m s-1"
-    scores = evaluate_run(forecasts, baselines=()).scores
+    scores = runs.evaluate(forecasts, baselines=()).scores
     assert set(scores["variable"]) == {"msl", "gust", "z"}
     passed = plugins.load("evaluators", "mine_module:Root")()
-    again = evaluate_run(forecasts, evaluators=[passed], baselines=()).scores
+    again = runs.evaluate(forecasts, evaluators=[passed], baselines=()).scores
     assert again["value"].equals(scores["value"])
 
 

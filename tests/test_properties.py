@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from climlstm.config import Config, dump_config, load_config, parse_config
 from climlstm.config.secrets import redact
 from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError
-from climlstm.model.saving import load_forecaster
+from climlstm.model.saving import read_forecaster
 from climlstm.training import checkpoint
 from climlstm.training.progress import parse_journal
 
@@ -150,7 +150,7 @@ def test_a_checkpoint_with_any_damage_is_noticed_or_harmless(spoilt, part, where
         with pytest.raises(CheckpointError):
             checkpoint.check(folder)
         assert checkpoint.latest_checkpoint(folder.parent) is None
-    for read in (load_forecaster, checkpoint.read_training):
+    for read in (read_forecaster, checkpoint.read_training):
         with suppress(ClimLSTMError):
             read(folder)
 
@@ -161,7 +161,7 @@ def test_any_description_is_refused(spoilt, content):
     folder, _ = spoilt
     for name in ("forecaster.json", "training.json"):
         (folder / name).write_text(json.dumps(content))
-    for read in (load_forecaster, checkpoint.read_training, checkpoint.check):
+    for read in (read_forecaster, checkpoint.read_training, checkpoint.check):
         with pytest.raises(CheckpointError):
             read(folder)
 

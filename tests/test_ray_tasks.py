@@ -19,6 +19,7 @@ pytest.importorskip("ray", reason="needs climlstm[ray]")
 
 import ray
 
+from climlstm import runs
 from climlstm.data.prepare import prepare
 from climlstm.data.statistics import compute as computing
 from climlstm.data.statistics.compute import STATISTICS
@@ -27,7 +28,7 @@ from climlstm.errors import ClusterError, DataError
 from climlstm.forecasting import open_forecasts
 from climlstm.on_ray import tasks
 from climlstm.on_ray.tasks import RayExecutor
-from climlstm.runs import evaluate_run, forecast_run, plan_preparation
+from climlstm.runs import plan_preparation
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not see tests
 
@@ -148,9 +149,9 @@ def test_forecasts_and_scores_of_killed_processes_are_those_of_one(trained, tmp_
     trained = type(trained)(
         trained.checkpoint, config.model_copy(update={"forecast": forecast}), trained.provenance
     )
-    number = forecast_run(trained, tmp_path / "one.zarr")
+    number = runs.forecast(trained, tmp_path / "one.zarr")
     seen = []
-    forecast_run(trained, tmp_path / "many.zarr", address="auto", progress=seen.append)
+    runs.forecast(trained, tmp_path / "many.zarr", address="auto", progress=seen.append)
     assert deadly.number == 1 + math.ceil(number / 5)  # who chose the precision, and the batches
     assert len(list(deadly.folder.iterdir())) == 2
     assert seen[-1] == number
@@ -160,8 +161,8 @@ def test_forecasts_and_scores_of_killed_processes_are_those_of_one(trained, tmp_
 
     progress = []
     evaluators = [type(c)(name=c.name) for c in config.evaluation.evaluators]
-    alone = evaluate_run(one, evaluators=evaluators)
-    spread = evaluate_run(many, evaluators=evaluators, address="auto", progress=progress.append)
+    alone = runs.evaluate(one, evaluators=evaluators)
+    spread = runs.evaluate(many, evaluators=evaluators, address="auto", progress=progress.append)
     assert len(list(deadly.folder.iterdir())) == 3
     assert progress[-1] == 1
     pd.testing.assert_frame_equal(alone.scores, spread.scores, check_exact=True)

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from climlstm import runs
 from climlstm.config import load_config
 from climlstm.data.sources.catalog import open_source
 from climlstm.forecasting import open_forecasts
 from climlstm.plots import plot_forecast, save
-from climlstm.runs import evaluate_run, find_trained, forecast_run, open_cube, train_run
+from climlstm.runs import find_trained, open_cube
 
 EXAMPLES = Path(__file__).parents[1] / "catalogs" / "examples"
 
@@ -21,10 +22,10 @@ def run_through(name, folder, *settings):
         EXAMPLES / f"{name}.yaml",
         [f"cluster.storage={folder}/runs", "training.threads=1", *settings],
     )
-    trained = find_trained(train_run(config, under_ray=False))
-    forecast_run(trained, folder / "forecasts.zarr")
+    trained = find_trained(runs.train(config, under_ray=False))
+    runs.forecast(trained, folder / "forecasts.zarr")
     forecasts = open_forecasts(folder / "forecasts.zarr")
-    return forecasts, evaluate_run(forecasts).scores, open_cube(config.data)
+    return forecasts, runs.evaluate(forecasts).scores, open_cube(config.data)
 
 
 def value(scores, metric, variable, model, lead):

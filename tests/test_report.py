@@ -10,14 +10,14 @@ import pytest
 
 pytest.importorskip("cartopy")
 
-from climlstm import plots
+from climlstm import plots, runs
 from climlstm.config import PluginChoice
 from climlstm.errors import DataError
 from climlstm.forecasting import open_forecasts
 from climlstm.html import Markup, details, facts, table
 from climlstm.report import sections, with_spectra, write_report
 from climlstm.report.verdict import best_known
-from climlstm.runs import evaluate_run, forecast_run, open_cube
+from climlstm.runs import open_cube
 
 EVALUATORS = with_spectra([PluginChoice(name="rmse"), PluginChoice(name="acc")])
 
@@ -26,13 +26,13 @@ EVALUATORS = with_spectra([PluginChoice(name="rmse"), PluginChoice(name="acc")])
 def forecasts(trained, tmp_path_factory):
     store = tmp_path_factory.mktemp("report") / "forecasts.zarr"
     inits = pd.date_range("2001-03-12", periods=5, freq="2D").to_numpy()
-    forecast_run(trained, store, init_times=inits, steps=8)
+    runs.forecast(trained, store, init_times=inits, steps=8)
     return open_forecasts(store)[["msl", "t850"]]
 
 
 @pytest.fixture(scope="module")
 def evaluation(forecasts):
-    return evaluate_run(forecasts, evaluators=EVALUATORS)
+    return runs.evaluate(forecasts, evaluators=EVALUATORS)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_storm_tracks_where_an_evaluator_tracks(forecasts, trained):
     pytest.importorskip("climlstm_storms")
     storms = [PluginChoice(name="storms")]
     few = forecasts.isel(init_time=[0, 1])
-    found = evaluate_run(few, evaluators=storms, baselines=())
+    found = runs.evaluate(few, evaluators=storms, baselines=())
     truth = open_cube(trained.config.data)
     typical, worst = best_known(found, few, "convlstm")
     assert (worst, typical.init_time) == (None, few["init_time"].values[1])
@@ -182,10 +182,10 @@ def test_what_comes_from_outside_is_escaped():
 
 
 def test_notebooks_show_config_forecaster_audit_and_scores(trained, evaluation):
-    from climlstm.model.saving import load_forecaster
+    from climlstm.model.saving import read_forecaster
     from climlstm.runs import check_run
 
-    forecaster, _ = load_forecaster(trained.checkpoint)
+    forecaster, _ = read_forecaster(trained.checkpoint)
     audit = check_run(trained.config)
     number = sum(weights.numel() for weights in forecaster.network.parameters())
     for thing, words in (

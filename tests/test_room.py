@@ -15,9 +15,10 @@ import psutil
 import pytest
 import torch
 
+from climlstm import runs
 from climlstm.environment import check_gpus
 from climlstm.errors import ConfigError
-from climlstm.runs import forecast_run, parse_times, train_run
+from climlstm.runs import parse_times
 from climlstm.training.storage import run_folder
 
 NO_GPU = r"which takes 1 GPU on this machine, but PyTorch .* finds none\. {}, or use a machine"
@@ -31,8 +32,8 @@ def without_gpus(monkeypatch):
 def test_a_plain_training_on_a_gpu_that_is_not_there(small_run):
     told = "cluster.gpu is true, " + NO_GPU.format("Set cluster.gpu=false")
     with pytest.raises(ConfigError, match=told):
-        train_run(small_run("cluster.gpu=true"), under_ray=False)
-    train_run(small_run("cluster.gpu=false", "training.epochs=1"), under_ray=False)  # as advised
+        runs.train(small_run("cluster.gpu=true"), under_ray=False)
+    runs.train(small_run("cluster.gpu=false", "training.epochs=1"), under_ray=False)  # as advised
 
 
 def test_more_workers_of_torchrun_than_gpus(small_run, monkeypatch):
@@ -41,12 +42,14 @@ def test_more_workers_of_torchrun_than_gpus(small_run, monkeypatch):
         monkeypatch.setenv(name, "4")
     told = "takes 4 GPUs on this machine, but PyTorch .* finds 1 of them.*, or use fewer workers"
     with pytest.raises(ConfigError, match=told):
-        train_run(small_run("cluster.gpu=true"), under_ray=False)
+        runs.train(small_run("cluster.gpu=true"), under_ray=False)
 
 
 def test_a_forecast_on_a_gpu_that_is_not_there(trained, tmp_path):
     with pytest.raises(ConfigError, match="--gpu was given, " + NO_GPU.format("Leave it out")):
-        forecast_run(trained, tmp_path / "f.zarr", init_times=parse_times(["2001-03-12"]), gpu=True)
+        runs.forecast(
+            trained, tmp_path / "f.zarr", init_times=parse_times(["2001-03-12"]), gpu=True
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -149,7 +152,7 @@ def test_a_run_that_waits_for_a_cluster_says_so_and_ends_on_sigterm(run_file, sm
         said = waiting.communicate(timeout=30)[0]
         assert waiting.returncode == 128 + signal.SIGTERM, said
         assert "Traceback" not in said
-        train_run(small_run("training.epochs=1"), address=cluster.address)  # nothing is in the way
+        runs.train(small_run("training.epochs=1"), address=cluster.address)  # nothing is in the way
         assert list(run_folder(small_run()).glob("step-*"))
     finally:
         cluster.shutdown()

@@ -4,12 +4,13 @@ import logging
 
 import pytest
 
+from climlstm import runs
 from climlstm.cli.commands import Discreet
 from climlstm.config import load_config
 from climlstm.config.secrets import redact, secret_in
 from climlstm.data.sources.catalog import open_source
 from climlstm.errors import CatalogError, ConfigError
-from climlstm.runs import find_trained, forecast_run, parse_times, train_run
+from climlstm.runs import find_trained, parse_times
 
 SECRET = "hunter2-tr0ub4dor"
 
@@ -88,8 +89,8 @@ def test_a_secret_of_a_catalog_reaches_nothing_that_a_run_leaves(
 ):
     caplog.set_level(logging.DEBUG, "climlstm")
     config = small_run(f"data.catalog={secret_catalog}", "training.epochs=1")
-    trained = find_trained(train_run(config, under_ray=False))
-    forecast_run(trained, tmp_path / "f.zarr", init_times=parse_times(["2001-03-12"]), steps=1)
+    trained = find_trained(runs.train(config, under_ray=False))
+    runs.forecast(trained, tmp_path / "f.zarr", init_times=parse_times(["2001-03-12"]), steps=1)
     left = [p for p in tmp_path.rglob("*") if p.is_file() and p != secret_catalog]
     assert len(left) > 20
     for path in left:

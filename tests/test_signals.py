@@ -14,9 +14,10 @@ from multiprocessing import get_context
 
 import pytest
 
+from climlstm import runs
 from climlstm.errors import DataError
 from climlstm.forecasting import open_forecasts
-from climlstm.runs import forecast_run, parse_times
+from climlstm.runs import parse_times
 from climlstm.training import checkpoint
 from climlstm.training.progress import JOURNAL, read_journal
 
@@ -134,7 +135,7 @@ def test_a_forecast_stops_and_goes_on(trained, trained_copy, tmp_path, number):
     with pytest.raises(DataError, match=r"not complete|no forecast store"):
         open_forecasts(out)
     times = parse_times([f"2001-03-{day}" for day in range(12, 30)])
-    forecast_run(trained, out, init_times=times, steps=2)
+    runs.forecast(trained, out, init_times=times, steps=2)
     assert open_forecasts(out).notnull().all().to_array().all()
 
 
@@ -142,7 +143,7 @@ def test_a_forecast_stops_and_goes_on(trained, trained_copy, tmp_path, number):
 @pytest.mark.parametrize("number", BOTH)
 def test_an_evaluation_stops_and_leaves_no_scores(trained, trained_copy, tmp_path, number):
     out = tmp_path / "f.zarr"
-    forecast_run(trained, out, init_times=parse_times(["2001-03-12", "2001-03-13"]), steps=2)
+    runs.forecast(trained, out, init_times=parse_times(["2001-03-12", "2001-03-13"]), steps=2)
     stage = ("climlstm.evaluation.evaluate", "read_cases", 60.0)
     status, seconds = stopped_at(["evaluate", out, "--out", tmp_path / "scores"], stage, number)
     print(f"\nevaluate, {number.name}: status {status} after {seconds:.1f} s")

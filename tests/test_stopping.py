@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from climlstm.errors import DataError
-from climlstm.model.saving import load_forecaster
+from climlstm.model.saving import read_forecaster
 from climlstm.training import agreement, checkpoint, keeping, loop
-from climlstm.training.loop import STOPPED, prepare_training, train
+from climlstm.training.loop import STOPPED, prepare_training, run_training
 from climlstm.training.progress import JOURNAL, following, read_journal
 from climlstm.training.storage import FolderStorage, run_folder
 
@@ -21,7 +21,7 @@ def state(config):
     """All tensors of the latest checkpoint, and the validation losses so far."""
     run = run_folder(config)
     latest = checkpoint.latest_checkpoint(run)
-    forecaster, _ = load_forecaster(latest)
+    forecaster, _ = read_forecaster(latest)
     losses = [r["valid_loss"] for r in read_journal(run / JOURNAL) if r["event"] == "valid"]
     return {**forecaster.state_dict(), **checkpoint.read_training(latest)[1]}, losses
 
@@ -39,12 +39,12 @@ def prepared(config):
 @pytest.fixture(scope="module")
 def unbroken(small_run_of_module):
     config = small_run_of_module("name=unbroken", *SETTINGS)
-    train(config)
+    run_training(config)
     return state(config)
 
 
 def assert_goes_on_exactly(config, unbroken):
-    train(config, resume_from=checkpoint.latest_checkpoint(run_folder(config)))
+    run_training(config, resume_from=checkpoint.latest_checkpoint(run_folder(config)))
     tensors, losses = state(config)
     assert losses == unbroken[1]
     assert tensors.keys() == unbroken[0].keys()
@@ -135,7 +135,7 @@ def test_a_clock_that_jumps_changes_nothing(small_run, unbroken, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(time, "time", lambda: now() + next(jumps))
         with following(FolderStorage(run_folder(config)).journal, seen.append, interval_s=0.02):
-            train(config)
+            run_training(config)
     assert seen == read_journal(run_folder(config) / JOURNAL)  # each once, in order
     tensors, losses = state(config)
     assert losses == unbroken[1]

@@ -8,10 +8,11 @@ from threading import Event
 
 import pytest
 
+from climlstm import runs
 from climlstm.errors import CheckpointError, ConfigError, StorageError
-from climlstm.runs import find_trained, train_run
+from climlstm.runs import find_trained
 from climlstm.training import checkpoint, storage
-from climlstm.training.loop import train
+from climlstm.training.loop import run_training
 from climlstm.training.progress import JOURNAL, read_journal
 from climlstm.training.storage import ObjectStorage, opened_run, retry, run_folder
 
@@ -56,7 +57,7 @@ def test_training_outlasts_a_disk_that_is_full_for_a_while(small_run, monkeypatc
     failing = Failing(checkpoint.write_training, times=2)
     monkeypatch.setattr(checkpoint, "write_training", failing)
     config = small_run(*SETTINGS)
-    train(config)
+    run_training(config)
     assert "step-000000011 cannot be kept" in caplog.text
     assert len(checkpoint.list_checkpoints(run_folder(config))) == 2
     assert not list(run_folder(config).glob(".*"))
@@ -72,7 +73,7 @@ def test_a_disk_that_stays_full_ends_the_training_with_the_last_good_checkpoint(
         monkeypatch.setattr(checkpoint, "write_training", Failing(None, times=9**9))
 
     with pytest.raises(StorageError, match=r"step-000000022 could not be kept.*No space left") as e:
-        train(config, report=full)
+        run_training(config, report=full)
     assert f"The last good checkpoint is {kept}. Mend the storage" in str(e.value)
 
 
@@ -80,7 +81,7 @@ def test_what_a_killed_worker_left_half_written_is_cleared_away(small_run):
     config = small_run(*SETTINGS)
     left = run_folder(config) / ".writing-abc" / "checkpoint"
     left.mkdir(parents=True)
-    train(config)
+    run_training(config)
     assert not left.parent.exists()
 
 
@@ -135,7 +136,7 @@ IN_S3 = "cluster.storage=s3://climate/runs"
 
 def test_a_run_in_s3_resumes_to_the_same_weights_as_one_on_disk(s3, small_run):
     on_disk = small_run("name=disk", *SETTINGS, "training.epochs=2")
-    train(on_disk)
+    run_training(on_disk)
 
     class Killed(Exception):
         pass
@@ -145,11 +146,11 @@ def test_a_run_in_s3_resumes_to_the_same_weights_as_one_on_disk(s3, small_run):
 
     config = small_run(IN_S3, *SETTINGS, "training.epochs=2")
     with pytest.raises(Killed):
-        train(config, report=killing)
+        run_training(config, report=killing)
     with opened_run(config) as run:
         assert run.names() == ["step-000000011"]
         assert next(r["event"] for r in run.journal()) == "start"
-    best = train_run(config, under_ray=False, resume=True)
+    best = runs.train(config, under_ray=False, resume=True)
     with opened_run(config) as run:
         latest = run.latest()
         assert latest.name == "step-000000044"
@@ -162,12 +163,12 @@ def test_a_run_in_s3_resumes_to_the_same_weights_as_one_on_disk(s3, small_run):
     assert find_trained("s3://climate/runs/small").checkpoint.name == best[-14:]
     assert find_trained(f"{best}/").checkpoint == find_trained(best).checkpoint
     with pytest.raises(ConfigError, match="s3://climate/runs/small/step-000000044"):
-        train_run(config, under_ray=False)
+        runs.train(config, under_ray=False)
 
 
 def test_a_checkpoint_that_is_not_whole_in_s3_does_not_count(s3, small_run):
     config = small_run(IN_S3, *SETTINGS)
-    train(config)
+    run_training(config)
     s3.files.rm("climate/runs/small/step-000000022/training.json")
     with opened_run(config) as run:
         assert run.latest().name == "step-000000011"
@@ -192,7 +193,7 @@ def test_training_outlasts_a_store_that_is_away_for_a_while(s3, small_run, caplo
     missed = BackWhenMissed()
     storage.logger.addHandler(missed)
     try:
-        train(config, report=lambda metrics: s3.stop() if metrics["step"] == 11 else None)
+        run_training(config, report=lambda metrics: s3.stop() if metrics["step"] == 11 else None)
     finally:
         storage.logger.removeHandler(missed)
     assert "step-000000022 cannot be kept in s3://climate/runs/small" in caplog.text
@@ -205,7 +206,7 @@ def test_a_store_that_stays_away_ends_the_training_with_the_last_good_checkpoint
     config = small_run(IN_S3, *SETTINGS, "cluster.timeout=1s")
 
     with pytest.raises(StorageError) as caught:
-        train(config, report=lambda metrics: s3.stop())
+        run_training(config, report=lambda metrics: s3.stop())
     s3.start()
     assert "The last good checkpoint is s3://climate/runs/small/step-000000011." in str(
         caught.value
@@ -214,10 +215,10 @@ def test_a_store_that_stays_away_ends_the_training_with_the_last_good_checkpoint
 
 def test_a_place_that_cannot_be_had_is_refused_before_anything_starts(s3, small_run, tmp_path):
     with pytest.raises(ConfigError, match="s3://nobody/runs/small cannot be"):
-        train_run(small_run("cluster.storage=s3://nobody/runs"), under_ray=False)
+        runs.train(small_run("cluster.storage=s3://nobody/runs"), under_ray=False)
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="file/small cannot be written"):
-        train_run(small_run(f"cluster.storage={tmp_path}/file"), under_ray=False)
+        runs.train(small_run(f"cluster.storage={tmp_path}/file"), under_ray=False)
     with pytest.raises(ConfigError, match="cannot be opened"):
         ObjectStorage("nothing://bucket/run", None)
 
@@ -228,10 +229,10 @@ def test_ray_workers_keep_their_run_in_s3(s3, small_run):
     pytest.importorskip("ray", reason="needs climlstm[ray]")
     config = small_run(IN_S3, *SETTINGS, "cluster.workers=2")
     seen = []
-    train_run(config, observe=seen.append)
+    runs.train(config, observe=seen.append)
     assert [r["event"] for r in seen if r["event"] != "train"] == ["start", "valid", "valid", "end"]
     on_disk = small_run("name=disk", *SETTINGS)
-    train(on_disk)
+    run_training(on_disk)
     with opened_run(config) as run:
         found = [r["valid_loss"] for r in run.journal() if r["event"] == "valid"]
     records = read_journal(run_folder(on_disk) / JOURNAL)

@@ -5,9 +5,9 @@ import urllib.request
 
 import pytest
 
-from climlstm.runs import train_run
+from climlstm import runs
 from climlstm.training import checkpoint
-from climlstm.training.loop import train
+from climlstm.training.loop import run_training
 from climlstm.training.progress import JOURNAL, read_journal
 from climlstm.training.storage import run_folder
 from climlstm.training.tracking import scalars
@@ -25,8 +25,8 @@ def train_with_a_break(small_run, *overrides):
 
     config = small_run("training.validate_every=8", *overrides)
     with pytest.raises(Killed):
-        train(config, report=killing)
-    train(config, resume_from=checkpoint.latest_checkpoint(run_folder(config)))
+        run_training(config, report=killing)
+    run_training(config, resume_from=checkpoint.latest_checkpoint(run_folder(config)))
     return config, read_journal(run_folder(config) / JOURNAL)
 
 
@@ -75,7 +75,7 @@ def test_mlflow_has_one_run_with_the_run_file_and_the_curves(small_run, tmp_path
 def test_rays_own_metrics_have_the_numbers_of_a_run(small_run):
     ray = pytest.importorskip("ray", reason="needs climlstm[ray]")
     with ray.init(num_cpus=2, include_dashboard=False):
-        train_run(small_run("training.epochs=1"))
+        runs.train(small_run("training.epochs=1"))
         port = ray.nodes()[0]["MetricsExportPort"]
         until = time.monotonic() + 60
         text = ""

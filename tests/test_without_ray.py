@@ -23,12 +23,13 @@ sys.meta_path.insert(0, Missing())
 WHOLE_WAY = """
 from climlstm.config import load_config
 from climlstm.forecasting import open_forecasts
-from climlstm.runs import evaluate_run, find_trained, forecast_run, train_run
+from climlstm import runs
+from climlstm.runs import find_trained
 from pathlib import Path
 
-trained = find_trained(train_run(load_config("run.yaml"), under_ray=False))
-forecast_run(trained, Path("f.zarr"))
-print(len(evaluate_run(open_forecasts("f.zarr")).scores))
+trained = find_trained(runs.train(load_config("run.yaml"), under_ray=False))
+runs.forecast(trained, Path("f.zarr"))
+print(len(runs.evaluate(open_forecasts("f.zarr")).scores))
 assert "ray" not in sys.modules
 """
 

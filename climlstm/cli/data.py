@@ -5,29 +5,28 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from climlstm.cli.arguments import ClusterAddress, Overrides, RunFile
-from climlstm.cli.printing import console, print_audit, progress_bar
+from climlstm.cli.printing import console, print_audit, print_command, print_table, progress_bar
 
 
 def sources(
     catalog: Annotated[str, typer.Argument(help="An Intake catalog: path or URL.")],
 ) -> None:
-    """What a catalog offers."""
+    """List the sources of a catalog."""
     from climlstm.data.sources.catalog import list_sources
 
-    table = Table("source", "what", "grid", "span", "licence", box=None, pad_edge=False)
-    for source in list_sources(catalog):
-        known = source.metadata
-        table.add_row(
+    rows = [
+        (
             source.name,
             source.problem or source.description,
-            known.grid or "",
-            known.span or "",
-            known.licence or "",
+            source.metadata.grid or "",
+            source.metadata.span or "",
+            source.metadata.licence or "",
         )
-    console.print(table)
+        for source in list_sources(catalog)
+    ]
+    print_table(("source", "what", "grid", "span", "licence"), rows, numbers_from=5)
 
 
 def check(
@@ -69,24 +68,21 @@ def prepare(
     Worth it where 'check' says that reading is slow: remote stores, small regions of large grids,
     GRIB and NetCDF. Workers of a cluster must see the store under the same name.
     """
+    from climlstm import runs
     from climlstm.config import load_config
-    from climlstm.data.estimate import estimate as estimate_cost
-    from climlstm.runs import plan_preparation, prepare_run, scheduler_of
+    from climlstm.runs import estimate_preparation
+
+    def announce(expected: object) -> None:
+        console.print(f"{out}: {expected}")
 
     config = load_config(run_file, set_)
-    plan = plan_preparation(config, out)
-    with console.status("looking at the source"):
-        expected = estimate_cost(plan)
-    console.print(f"{out}: {expected}", highlight=False, soft_wrap=True)
     if estimate:
+        announce(estimate_preparation(config, out))
         return
-    with (
-        progress_bar("preparing") as progress,
-        scheduler_of(ray=address, dask=dask) as scheduler,
-    ):
-        catalog, changed = prepare_run(
-            config, plan, out, expected=expected, scheduler=scheduler, progress=progress
+    with progress_bar("preparing") as progress:
+        prepared = runs.prepare(
+            config, out, ray=address, dask=dask, announce=announce, progress=progress
         )
-    options = " ".join(f"--set {change}" for change in changed)
-    console.print(f"wrote {out} and its catalog {catalog}; train from it with", soft_wrap=True)
-    console.print(f"  climlstm train {run_file} {options}", highlight=False, soft_wrap=True)
+    console.print(f"wrote {out} and its catalog {prepared.catalog}; train from it with")
+    options = [word for change in prepared.overrides for word in ("--set", change)]
+    print_command("climlstm", "train", str(run_file), *options)

@@ -1,6 +1,5 @@
 """Commands on what was trained: forecast, evaluate, plot; and the demo, which does it all."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -51,15 +50,15 @@ def forecast(
     address: ClusterAddress = None,
 ) -> None:
     """Forecast into one Zarr store in WeatherBench's layout."""
-    from climlstm.runs import find_trained, forecast_run, other_data, parse_times
+    from climlstm import runs
 
-    trained = find_trained(place)
     with console.status("forecasting") as status:
-        number = forecast_run(
-            trained,
+        forecasts = runs.forecast(
+            place,
             out,
-            data=other_data(trained.config.data, catalog=catalog, source=source),
-            init_times=parse_times(init) if init else None,
+            catalog=catalog,
+            source=source,
+            init_times=init or None,
             steps=steps,
             members=members,
             seed=seed,
@@ -69,7 +68,7 @@ def forecast(
             address=address,
             progress=lambda done: status.update(f"forecasting: {done} initialisations"),
         )
-    console.print(f"{number} forecasts in {out}", soft_wrap=True)
+    console.print(f"{forecasts.sizes['init_time']} forecasts in {out}")
 
 
 def evaluate(
@@ -96,63 +95,26 @@ def evaluate(
     address: ClusterAddress = None,
 ) -> None:
     """Score forecasts beside persistence and climatology."""
-    from climlstm.config import PluginChoice
-    from climlstm.evaluation.tables import write_scores
-    from climlstm.forecasting import open_forecasts
-    from climlstm.runs import (
-        audit_scoring,
-        config_of,
-        evaluate_run,
-        evaluators_of,
-        open_cube,
-        other_data,
-    )
+    from climlstm import runs
 
-    forecasts = open_forecasts(store)
-    config = config_of(forecasts)
-    data = other_data(config.data, catalog=catalog, source=source)
-    chosen = [PluginChoice.parse(text) for text in evaluator] or evaluators_of(config, forecasts)
-    if report is not None:
-        from climlstm.report import with_spectra, write_report
-
-        chosen = with_spectra(chosen)
     with console.status("scoring") as status:
-        evaluation = evaluate_run(
-            forecasts,
-            data=data,
-            evaluators=chosen,
-            regions=region or None,
+        evaluation = runs.evaluate(
+            store,
+            catalog=catalog,
+            source=source,
+            evaluators=evaluator,
+            regions=region,
             allow_seen=allow_seen,
+            out=out,
+            report=report,
             address=address,
             progress=lambda share: status.update(f"scoring: {share:.0%}"),
         )
     print_scores(evaluation.scores)
-    print_audit(audit := audit_scoring(forecasts))
-    if out is not None:
-        paths = [*write_scores(evaluation, out), *_draw_curves(evaluation, out)]
-        verdict = out / "audit.json"
-        verdict.write_text(json.dumps(audit.to_dict(), indent=1), encoding="utf-8")
-        for path in [*paths, verdict]:
-            console.print(f"wrote {path}", soft_wrap=True)
-    if report is not None:
-        with console.status("drawing the report"):
-            truth = open_cube(data or config.data)
-            write_report(report, forecasts, evaluation, truth, config=config, evaluators=chosen)
-        console.print(f"wrote {report}", soft_wrap=True)
-
-
-def _draw_curves(evaluation: Any, out: Path) -> list[Path]:
-    from climlstm.plots import plot_ranks, plot_scores, save
-
-    scores, paths = evaluation.scores, []
-    for metric in ("rmse", "acc", "crps", "spread_skill"):
-        if (scores["metric"] == metric).any():
-            paths.append(out / f"{metric}.png")
-            save(plot_scores(scores, metric=metric), paths[-1])
-    if "rank_histogram" in evaluation.tables:
-        paths.append(out / "rank_histogram.png")
-        save(plot_ranks(evaluation.tables["rank_histogram"]), paths[-1])
-    return paths
+    if evaluation.audit is not None:
+        print_audit(evaluation.audit)
+    for path in evaluation.written:
+        console.print(f"wrote {path}")
 
 
 def plot(
@@ -199,4 +161,4 @@ def plot(
         limits = {"levels": level or None, "above": above, "below": below}
         figure = plot_ensemble(forecasts, variable, ensemble, **options, **limits)
     save(figure, out)
-    console.print(f"wrote {out}", soft_wrap=True)
+    console.print(f"wrote {out}")

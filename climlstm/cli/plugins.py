@@ -3,15 +3,14 @@
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
-from climlstm.cli.printing import console
+from climlstm.cli.printing import console, print_command, print_table
 from climlstm.errors import PluginError, nearest
 
 if TYPE_CHECKING:  # imported when a command needs it, so that 'climlstm --help' stays quick
@@ -32,7 +31,7 @@ def list_plugins(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     load: Annotated[bool, typer.Option("--load", help="Import each, to be sure it works.")] = False,
 ) -> None:
-    """All installed plugins, built-in ones too, and whether they can be used."""
+    """List all installed plugins, built-in ones too, and whether they can be used."""
     from climlstm.plugins import SINGULAR
 
     kinds: list[Kind | Literal["commands"]] = [*SINGULAR, "commands"]
@@ -52,12 +51,16 @@ def list_plugins(
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table("kind", "name", "distribution", "version", "state", box=None, pad_edge=False)
-    for row in rows:
-        good = row["state"] in ("ok", "found")
-        text = row["state"] if good else f"[red]{row['state']}[/]: {escape(row['reason'])}"
-        table.add_row(row["kind"], row["name"], row["distribution"], row["version"], text)
-    console.print(table)
+    heading = ("kind", "name", "distribution", "version", "state")
+    lines = [[*(row[column] for column in heading[:4]), _coloured(row)] for row in rows]
+    print_table(heading, lines, numbers_from=5)
+
+
+def _coloured(row: Mapping[str, str]) -> Text:
+    good = row["state"] in ("ok", "found")
+    return (
+        Text(row["state"]) if good else Text.assemble((row["state"], "red"), f": {row['reason']}")
+    )
 
 
 def _states(
@@ -72,17 +75,16 @@ def _states(
 
 @app.command()
 def show(name: Name, kind: KindOption = None) -> None:
-    """What a plugin is, which options it has, and where it comes from."""
+    """Show what a plugin is, which options it has, and where it comes from."""
     from climlstm import plugins
 
     for where, full, of_kind in _meant(name, kind):
         loaded = plugins.load(of_kind, full)
-        console.print(f"[bold]{plugins.SINGULAR[of_kind]} {escape(name)}[/]  {escape(where)}")
+        console.print(Text.assemble((f"{plugins.SINGULAR[of_kind]} {name}", "bold"), f"  {where}"))
         if isinstance(loaded, plugins.Variable):
-            console.print(_described(loaded), highlight=False)
+            console.print(_described(loaded))
             continue
-        text = textwrap.indent(escape(inspect.getdoc(loaded) or "(no text)"), "  ")
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(textwrap.indent(inspect.getdoc(loaded) or "(no text)", "  "))
         _print_options(getattr(loaded, "Options", loaded))
 
 
@@ -97,16 +99,23 @@ def _described(variable: "Variable") -> str:
     }
     text = "\n".join(f"{what}: {fact}" for what, fact in facts.items() if fact)
     doc = inspect.getdoc(variable.derive) if variable.derive else None
-    return textwrap.indent(escape(f"{text}\n\n{doc}" if doc else text), "  ")
+    return textwrap.indent(f"{text}\n\n{doc}" if doc else text, "  ")
 
 
 def _print_options(schema: Any) -> None:
     """Name, type and default of each option of a dataclass or pydantic model."""
-    table = Table("option", "type", "default", box=None, pad_edge=False)
-    for option in inspect.signature(schema).parameters.values():
-        default = "required" if option.default is option.empty else repr(option.default)
-        table.add_row(option.name, escape(_type_name(option.annotation)), escape(default))
-    console.print(table if table.row_count else "[dim]  no options[/]")
+    rows = [
+        (
+            option.name,
+            _type_name(option.annotation),
+            "required" if option.default is option.empty else repr(option.default),
+        )
+        for option in inspect.signature(schema).parameters.values()
+    ]
+    if rows:
+        print_table(("option", "type", "default"), rows, numbers_from=3)
+    else:
+        console.print("  no options", style="dim")
 
 
 def _type_name(annotation: Any) -> str:
@@ -145,20 +154,18 @@ def check(
         list[str], typer.Option("--set", metavar="OPTION=VALUE", help="An option of the plugin.")
     ] = [],  # noqa: B006
 ) -> None:
-    """Whether a plugin keeps what climlstm asks of its kind, check by check."""
+    """Test whether a plugin keeps what climlstm asks of its kind."""
     from climlstm import testing
     from climlstm.plugins import SINGULAR
 
     failures = 0
     for where, full, of_kind in _meant(name, kind):
-        console.print(f"[bold]{SINGULAR[of_kind]} {escape(name)}[/]  {escape(where)}")
+        console.print(Text.assemble((f"{SINGULAR[of_kind]} {name}", "bold"), f"  {where}"))
         for outcome in testing.check(of_kind, full, _options(set_)):
             colour = {"passed": "green", "failed": "red", "skipped": "yellow"}[outcome.state]
             what = outcome.name.removeprefix("test_").replace("_", " ")
-            line = f"  [{colour}]{outcome.state:8}[/]{escape(what)}"
-            if outcome.reason:
-                line += f": {escape(outcome.reason)}"
-            console.print(line, highlight=False, soft_wrap=True)
+            reason = f": {outcome.reason}" if outcome.reason else ""
+            console.print(Text.assemble((f"  {outcome.state:8}", colour), what, reason))
             failures += outcome.state == "failed"
     if failures:
         raise PluginError(
@@ -168,7 +175,7 @@ def check(
 
 
 def _options(settings: list[str]) -> dict[str, Any]:
-    """`power=1.5` and the like; values are YAML, as in a run file."""
+    """Options from texts such as `power=1.5`; values are YAML, as in a run file."""
     import yaml
 
     options = {}
@@ -186,14 +193,14 @@ def new(
     name: Annotated[str, typer.Argument(help="What run files will call it.")],
     parent: Annotated[Path, typer.Option("--in", help="Folder to put the project in.")] = Path(),
 ) -> None:
-    """A ready project for a plugin: package, README and tests that pass."""
+    """Write a project for a plugin: package, README and tests that pass."""
     from climlstm.plugins.scaffold import kind_of, new_project
 
     folder = new_project(kind_of(kind), name, parent)
-    console.print(f"wrote {escape(str(folder))}; then:", soft_wrap=True)
-    console.print(f"  pip install -e {escape(str(folder))}", soft_wrap=True)
-    console.print(f"  climlstm plugins check {name}")
-    console.print(f"  pytest {escape(str(folder))}", soft_wrap=True)
+    console.print(f"wrote {folder}; then:")
+    print_command("pip", "install", "-e", str(folder))
+    print_command("climlstm", "plugins", "check", name)
+    print_command("pytest", str(folder))
 
 
 def _meant(name: str, kind: str | None) -> list[tuple[str, str, "Kind"]]:

@@ -1,15 +1,23 @@
-"""What commands print: tables, findings, progress."""
+"""Output of commands: tables, findings, progress."""
 
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-console = Console()
-complaints = Console(stderr=True)
+console = Console(markup=False, highlight=False, soft_wrap=True)
+"""Standard output. Text is printed as it is, brackets too: '[grib]' is no style of rich."""
+complaints = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+"""Standard error."""
+
+
+def print_command(*words: str) -> None:
+    """A command as a shell takes it: words with blanks or brackets in quotes."""
+    console.print(f"  {shlex.join(words)}")
 
 
 def print_audit(found: Any) -> None:
@@ -18,18 +26,13 @@ def print_audit(found: Any) -> None:
     for severity, colour in colours.items():
         for finding in found.findings:
             if finding.severity == severity:
-                console.print(
-                    f"[bold {colour}]{severity}[/] {escape(str(finding))}",
-                    highlight=False,
-                    soft_wrap=True,
-                )
+                console.print(Text.assemble((severity, f"bold {colour}"), f" {finding}"))
     verdict = "passed" if found.passed else "failed"
     errors, findings = len(found.errors), len(found.findings)
     console.print(
         f"{verdict}: {errors} error{'s' * (errors != 1)}, {findings} finding"
         f"{'s' * (findings != 1)}; {found.steps_read} steps read "
-        f"({found.bytes_read / 2**20:.1f} MiB decoded), data {(found.digest or 'unknown')[:12]}",
-        soft_wrap=True,
+        f"({found.bytes_read / 2**20:.1f} MiB decoded), data {(found.digest or 'unknown')[:12]}"
     )
 
 
@@ -38,25 +41,34 @@ def print_scores(scores: Any) -> None:
     from climlstm.evaluation.tables import DEFINITIONS, score_table
 
     for metric in dict.fromkeys(scores["metric"]):
-        console.print(DEFINITIONS.get(metric, ""), style="dim", highlight=False)
+        console.print(DEFINITIONS.get(metric, ""), style="dim")
         for region in dict.fromkeys(scores[scores["metric"] == metric]["region"]):
             heading, rows = score_table(scores, metric, region=region)
             print_table(heading, rows, title=f"{metric}, {region}")
 
 
-def print_table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, title: str) -> None:
-    """Texts in columns, numbers to the right."""
+def print_table(
+    heading: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    title: str | None = None,
+    numbers_from: int = 2,
+) -> None:
+    """Print rows of texts, plain or styled, in columns.
+
+    numbers_from: the first column that is aligned to the right.
+    """
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for number, text in enumerate(heading):
-        table.add_column(text, justify="left" if number < 2 else "right")
+        table.add_column(text, justify="left" if number < numbers_from else "right")
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    console.print(table, soft_wrap=False)
 
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Any]:
-    """A bar on a terminal, lines elsewhere, for whatever reports (done, all)."""
+    """Yields a function of (done, all) that shows a bar on a terminal, and lines elsewhere."""
     from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 
     columns = [*Progress.get_default_columns()[:-1], TimeElapsedColumn(), TimeRemainingColumn()]
@@ -69,6 +81,6 @@ def progress_bar(what: str) -> Iterator[Any]:
             bar.update(task, completed=done, total=total)
             if not console.is_terminal and (tenth := 10 * done // max(total, 1)) > said:
                 said = tenth
-                console.print(f"{what}: {done} of {total} pieces", highlight=False)
+                console.print(f"{what}: {done} of {total} pieces")
 
         yield show

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from rich.markup import escape
+from rich.text import Text
 
 from climlstm.cli.commands import app
 from climlstm.cli.printing import complaints
 from climlstm.errors import ClimLSTMError, Stopped
 
 SECONDS_TO_UNWIND = 8.0
-"""For threads that read or write when a command is interrupted."""
+"""Time for threads to end that read or write when a command is interrupted."""
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
 
 @contextmanager
 def _interrupted_by_signals() -> Iterator[list[int]]:
-    """SIGTERM interrupts as SIGINT does, and a command that then hangs is ended; yields which came.
+    """Yields the signals that came: SIGTERM and SIGINT interrupt, and end a command that hangs.
 
     Training has handlers of its own, to save its state first.
     """
@@ -65,11 +65,11 @@ def _interrupted_by_signals() -> Iterator[list[int]]:
 
 
 def _end(caught: Sequence[int], message: str) -> NoReturn:
-    """The status of a process ended by a signal, so that no script goes on as if all were done.
+    """End with the status of a process ended by a signal, so that no script goes on after it.
 
-    Nobody waits for its threads. A training that has saved its state gives 143 for either signal.
+    Threads are not waited for. A training that has saved its state gives 143 for either signal.
     """
-    complaints.print(message, highlight=False, soft_wrap=True)
+    complaints.print(message)
     sys.stdout.flush()
     os._exit(128 + (caught[0] if caught else signal.SIGTERM))
 
@@ -77,7 +77,5 @@ def _end(caught: Sequence[int], message: str) -> NoReturn:
 def _complain(message: str) -> None:
     from climlstm.config.secrets import redact
 
-    complaints.print(
-        f"[bold red]Error:[/] {escape(redact(message))}", highlight=False, soft_wrap=True
-    )
+    complaints.print(Text.assemble(("Error:", "bold red"), f" {redact(message)}"))
     sys.exit(1)

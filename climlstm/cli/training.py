@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from climlstm.cli.arguments import ClusterAddress, DashboardAddress, Overrides, RunFile
-from climlstm.cli.printing import console, print_table
+from climlstm.cli.printing import console, print_command, print_table
 
 JobId = Annotated[str, typer.Argument(help="The id that submit printed.", show_default=False)]
 
@@ -32,17 +31,18 @@ def train(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Train the forecaster that a run file describes."""
+    from climlstm import runs
     from climlstm.config import load_config
-    from climlstm.runs import train_run
+    from climlstm.config.plain_yaml import one_line
     from climlstm.training.progress import Display
 
     overrides = [*set_, *([f"cluster.workers={workers}"] if workers else [])]
     if from_ is not None:
         start = from_ if "://" in from_ else Path(from_).resolve()
-        overrides.append(f"training.start_from='{start}'")
+        overrides.append(f"training.start_from={one_line(str(start))}")
     config = load_config(run_file, overrides)
     with Display(console) as display:
-        checkpoint = train_run(
+        checkpoint = runs.train(
             config,
             resume=resume,
             overwrite=overwrite,
@@ -51,7 +51,7 @@ def train(
             observe=display,
         )
     if os.environ.get("RANK", "0") == "0":  # of torchrun's processes one tells
-        console.print(f"best checkpoint: {checkpoint}", soft_wrap=True)
+        console.print(f"best checkpoint: {checkpoint}")
 
 
 def tune(
@@ -70,13 +70,14 @@ def tune(
         config,
         resume=resume,
         address=address,
-        say=lambda line: console.print(line, highlight=False, soft_wrap=True),
+        say=console.print,
     )
     rows = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row] for row in sweep.rows()]
     print_table(list(sweep.trials.columns), rows, title="trials, the best first")
     for path in [*write_sweep(sweep), *_draw_sweep(sweep)]:
-        console.print(f"wrote {path}", soft_wrap=True)
-    console.print(f"train the best with: climlstm train {sweep.best}", soft_wrap=True)
+        console.print(f"wrote {path}")
+    console.print("train the best with")
+    print_command("climlstm", "train", str(sweep.best))
 
 
 def _draw_sweep(sweep: Any) -> list[Path]:
@@ -109,30 +110,29 @@ def submit(
     try:
         submit_run(config, address=address, ship=ship, retries=retries, say=_say)
     except KeyboardInterrupt:
-        console.print(
-            f"The job runs on; see 'climlstm jobs list --address {address}'.", soft_wrap=True
-        )
+        console.print("The job runs on; see")
+        print_command("climlstm", "jobs", "list", "--address", address)
 
 
 def _say(text: str) -> None:
-    """The log of a job as it is."""
+    """Print text of a log as it is."""
     console.out(text, end="", highlight=False)
 
 
 def jobs_list(address: DashboardAddress) -> None:
-    """What runs, ran and waits."""
+    """List jobs that run, wait or have ended."""
     from climlstm.on_ray.jobs import list_jobs
 
-    table = Table("job", "run", "status", "started", "message", box=None, pad_edge=False)
+    rows = []
     for job in list_jobs(address):
         started = f"{datetime.fromtimestamp(job.started):%Y-%m-%d %H:%M}" if job.started else ""
         message = next(iter(job.message.splitlines()), "")
-        table.add_row(job.id, job.run, job.status, started, message)
-    console.print(table)
+        rows.append((job.id, job.run, job.status, started, message))
+    print_table(("job", "run", "status", "started", "message"), rows, numbers_from=5)
 
 
 def jobs_logs(job: JobId, address: DashboardAddress) -> None:
-    """What a job has written."""
+    """Print the log of a job."""
     from climlstm.on_ray.jobs import job_log
 
     _say(job_log(address, job))

@@ -2,7 +2,7 @@
 
 from climlstm.config.checks import used_plugins
 from climlstm.config.choices import PluginChoice, chosen_evaluators
-from climlstm.config.run_file import load_config, parse_config
+from climlstm.config.run_file import as_config, load_config, parse_config
 from climlstm.config.sections import (
     CacheConfig,
     ClusterConfig,
@@ -13,8 +13,8 @@ from climlstm.config.sections import (
     ModelConfig,
     OuterConfig,
     Periods,
-    Range,
     Region,
+    SearchRange,
     TrainingConfig,
     TuneConfig,
     dump_config,
@@ -39,11 +39,12 @@ __all__ = [
     "OuterConfig",
     "Periods",
     "PluginChoice",
-    "Range",
     "Region",
+    "SearchRange",
     "Section",
     "TrainingConfig",
     "TuneConfig",
+    "as_config",
     "chosen_evaluators",
     "dump_config",
     "format_duration",

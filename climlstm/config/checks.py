@@ -1,4 +1,4 @@
-"""What a run file names must be installed, and fit together."""
+"""Checks that the plugins of a run file are installed, and that its keys fit together."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -39,7 +39,7 @@ def _choices(config: Config) -> list[Choice]:
 
 
 def check_plugins(config: Config) -> list[str]:
-    """What is wrong with the plugins that a run names, and with their options."""
+    """Messages about plugins that a run names and that are missing, or have wrong options."""
     wrong = []
     for place, kind, name, options in _choices(config):
         try:
@@ -61,7 +61,7 @@ def check_plugins(config: Config) -> list[str]:
 
 
 def check_ensemble(config: Config, where: str) -> None:
-    """Noise, members and a loss that compares them: all of it or nothing."""
+    """Raises ConfigError unless noise, members and an ensemble loss are all set, or none."""
     noise, members, loss = config.model.noise, config.training.members, config.training.loss.name
     if (noise > 0) != (members > 1):
         consequence = (

@@ -37,7 +37,7 @@ class PluginChoice(Section):
 
     @classmethod
     def parse(cls, text: str) -> "PluginChoice":
-        """What a command line says: a name, or '{name: storms, options: {preset: tropical}}'.
+        """The choice in a text: a name, or '{name: storms, options: {preset: tropical}}'.
 
         Raises ConfigError where it is neither.
         """

@@ -31,6 +31,11 @@ def load_config(
     values: overrides as Python has them, {"training.epochs": 2}; an object that is to be a plugin
         stands for itself, {"training.loss": Mine(power=3)}.
     Raises ConfigError with the file, the key, the value, and what was expected.
+
+    >>> import climlstm
+    >>> config = climlstm.load_config("run.yaml", ["training.epochs=1"])
+    >>> config.training.epochs, config.data.state
+    (1, ('t850', 'msl', 'u10', 'v10', 'z500'))
     """
     path = Path(path)
     content = _read_yaml(path)
@@ -44,6 +49,11 @@ def load_config(
     for location in LOCATIONS:
         config = _located(config, location.split("."), folder)
     return config
+
+
+def as_config(run: Config | str | Path) -> Config:
+    """The run itself, or the one that a file describes."""
+    return run if isinstance(run, Config) else load_config(run)
 
 
 def parse_config(content: Mapping[str, Any], *, where: str, stored: bool = False) -> Config:

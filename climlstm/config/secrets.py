@@ -13,7 +13,7 @@ HIDDEN = "***"
 _SECRET = re.compile(
     r"(?i)secret|token|passw|credential|signature|^sig$|api_?key|access_?key|private_?key|authorization"
 )
-"""What names of keys contain whose values are nobody's business."""
+"""Parts of names of keys whose values are secret."""
 
 _USER = re.compile(r"(?<=://)[^/\s@'\"]+@")
 _QUERY = re.compile(r"([?&;]([\w.-]+)=)[^&\s'\"<>)\],]+")
@@ -31,7 +31,7 @@ def redact(text: str) -> str:
 
 
 def secret_in_url(url: str) -> str | None:
-    """What in a URL is a secret ('a password', the name of a key), or None."""
+    """The secret in a URL ('a user or password', the name of a key), or None."""
     parts = urlsplit(url)
     if "@" in parts.netloc:
         return "a user or password before '@'"

@@ -1,6 +1,5 @@
 """The sections of a run file: every key, with what it means and its default."""
 
-import re
 from datetime import timedelta
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -8,7 +7,6 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 import yaml
 from pydantic import (
-    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -19,8 +17,9 @@ from pydantic import (
 
 from climlstm import html
 from climlstm.config.choices import PluginChoice, PluginName, chosen_evaluators
+from climlstm.config.plain_yaml import one_line
 from climlstm.config.secrets import secret_in
-from climlstm.config.values import Duration, Moment, Section, Size, period_bounds
+from climlstm.config.values import Duration, Moment, Section, Size, Workers, period_bounds
 
 
 class Periods(Section):
@@ -79,7 +78,7 @@ class CacheConfig(Section):
     folder: str
     """On a local disk, the same path on each machine; workers and runs may share it."""
     size: Size = 20 * 2**30
-    """What it holds at most; what was not used for the longest time goes first."""
+    """Largest size; objects that were not used for the longest time are deleted first."""
 
 
 _NO_SECRETS = (
@@ -89,33 +88,33 @@ _NO_SECRETS = (
 
 
 class DataConfig(Section):
-    """What is forecast, from which data, over which periods."""
+    """The data of a run: which channels, from which source, over which periods."""
 
     catalog: str
     """An Intake catalog: path or URL."""
     source: str
-    """The entry in it."""
+    """Name of the entry in the catalog."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Values for the parameters of the entry."""
     state: Annotated[tuple[PluginName, ...], Field(min_length=1)]
     """Channels that are forecast: `t2m`, `msl`, `z500`."""
     forcing: tuple[Literal["cos_zenith", "season", "day"], ...] = ()
-    """What follows from time and place alone."""
+    """Inputs that follow from time and place alone."""
     static: tuple[str, ...] = ()
-    """What never changes: `orography`, `land_mask`."""
+    """Inputs that never change: `orography`, `land_mask`."""
     region: Region | None = None
     """Part of the globe; everything that the source has, if left out."""
     coarsen: PositiveInt = 1
-    """Mean over so many cells in each direction, by whole cells."""
+    """Average over coarsen × coarsen cells."""
     step: Duration
     """Time step of the forecast; a multiple of the source's."""
     periods: Periods
     memory: Size | None = None
-    """Budget for blocks and batches in memory, such as '4GiB', which the workers of a machine
-    share. It also decides how much is shuffled; if left out, 2 GiB (more for large grids) do that,
-    and 0.4 of the memory that is free may be filled."""
+    """Budget for blocks and batches in memory, such as '4GiB', shared by the workers of a machine.
+    It also sets the size of the shuffle buffer. If left out, the buffer is that of 2 GiB (more for
+    large grids), and blocks may fill 0.4 of the free memory."""
     cache: CacheConfig | None = None
-    """Keeps what was fetched from a remote store; without, it is fetched anew in each epoch."""
+    """Keeps what was fetched from a remote store; without it, each epoch fetches anew."""
 
     @model_validator(mode="after")
     def _without_secrets(self) -> "DataConfig":
@@ -141,23 +140,23 @@ class ModelConfig(Section):
     history: Annotated[int, Field(ge=1)] = 2
     """Known steps before a forecast."""
     noise: NonNegativeInt = 0
-    """Fields of white noise that enter each transition, so that the network forecasts ensembles;
-    then `training.members` is 2 or more, and the loss one of ensembles, such as `crps`."""
+    """Fields of white noise that enter each transition, so that the network forecasts ensembles.
+    It needs `training.members` of 2 or more and a loss of ensembles, such as `crps`."""
     options: dict[str, Any] = Field(default_factory=dict)
 
 
 class OuterConfig(Section):
-    """Workers that learn alone for many steps, and meet in between (Douillard et al. 2023,
-    arXiv:2311.08105): for links too slow to exchange gradients at each step."""
+    """Local steps of each worker between exchanges (Douillard et al. 2023, arXiv:2311.08105), for
+    links too slow to exchange gradients at each step."""
 
     every: PositiveInt = 100
-    """At most so many local steps between two meetings; an epoch is divided evenly, and ends with
-    one. What is validated and kept for forecasts is from the last meeting."""
+    """Largest number of local steps between two exchanges; an epoch is divided evenly and ends with
+    one. Weights of the last exchange are validated and kept."""
     learning_rate: PositiveFloat = 0.7
-    """Of the outer optimiser, gradient descent with Nesterov's momentum."""
+    """Learning rate of the outer optimiser, gradient descent with Nesterov's momentum."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """The paper's 0.9 pays where there are very many meetings; with a few dozen it overshoots
-    (benchmarks/scaling_link.py)."""
+    """Momentum of the outer optimiser. The paper's 0.9 is better with very many exchanges; with a
+    few dozen it overshoots (benchmarks/scaling_link.py)."""
 
 
 class TrainingConfig(Section):
@@ -213,11 +212,11 @@ class TrainingConfig(Section):
     checkpoint_minutes: PositiveFloat = 10.0
     """Minutes without a checkpoint after which one is written; each validation writes one too."""
     keep: PositiveInt = 2
-    """Checkpoints kept: the best by validation loss, and the latest besides."""
+    """Checkpoints kept, the best by validation loss; the latest one is kept as well."""
     track: tuple[Literal["tensorboard", "mlflow"], ...] = ()
     """Tools that get losses, skill and speed, besides `metrics.jsonl`."""
     threads: PositiveInt | None = None
-    """CPU threads of one worker; None: its share of the machine."""
+    """Expert. CPU threads of one worker; None: its share of the machine."""
 
 
 class ForecastConfig(Section):
@@ -226,16 +225,16 @@ class ForecastConfig(Section):
     steps: PositiveInt = 20
     """Lead steps."""
     every: Duration = timedelta(hours=24)
-    """Between initialisations."""
+    """Time between initialisations."""
     batch_size: PositiveInt = 16
-    """Forecasts computed together; of an ensemble, each member counts."""
+    """Forecasts computed together; each member of an ensemble counts."""
     members: PositiveInt = 1
-    """Of the ensemble; 1: a single forecast."""
+    """Members of the ensemble; 1: a single forecast."""
     perturbation: NonNegativeFloat | None = None
-    """Of the initial states of members, as a share of the climatological standard deviation; None:
-    0.1, but nothing for a network with noise."""
+    """Amplitude added to the initial states of members, in climatological standard deviations;
+    None: 0.1, but 0 for a network with noise."""
     seed: NonNegativeInt = 0
-    """Of noise and perturbations."""
+    """Seed of noise and perturbations."""
 
 
 class EvaluationConfig(Section):
@@ -256,25 +255,12 @@ class EvaluationConfig(Section):
         return self
 
 
-def _parse_workers(value: object) -> int | tuple[int, int]:
-    numbers = [int(n) for n in re.findall(r"-?\d+", str(value))]
-    if str(value) == str(numbers[0] if len(numbers) == 1 else numbers) or value == tuple(numbers):
-        if len(numbers) == 1 and numbers[0] >= 1:
-            return numbers[0]
-        if len(numbers) == 2 and 1 <= numbers[0] <= numbers[1]:
-            return numbers[0], numbers[1]
-    raise ValueError("expected a number of at least 1, or a range such as [2, 8]")
-
-
-Workers = Annotated[int | tuple[int, int], BeforeValidator(_parse_workers)]
-
-
 class ClusterConfig(Section):
-    """Where the run runs and where it keeps what it makes."""
+    """Workers of the training, and where runs are stored."""
 
     workers: Workers = 1
-    """Training processes, one a GPU or a share of the CPUs; [2, 8]: as many as there is room for,
-    fewer when a host is lost, more when one joins."""
+    """Training processes, each with a GPU or a share of the CPUs; [2, 8]: as many as fit, fewer
+    when a host is lost, more when one joins."""
     gpu: bool = False
     storage: str = "runs"
     """Folder (or s3://, gs:// URL) for runs; each has a folder of its own name in it."""
@@ -291,7 +277,7 @@ class ClusterConfig(Section):
         return self
 
 
-class Range(Section):
+class SearchRange(Section):
     """Numbers between two ends, included; whole numbers, where both ends are."""
 
     low: int | float
@@ -299,7 +285,7 @@ class Range(Section):
     scale: Literal["linear", "log"] = "linear"
 
     @model_validator(mode="after")
-    def _ordered(self) -> "Range":
+    def _ordered(self) -> "SearchRange":
         if not self.low < self.high:
             raise ValueError(f"low ({self.low}) must be less than high ({self.high})")
         if self.scale == "log" and self.low <= 0:
@@ -311,13 +297,14 @@ class TuneConfig(Section):
     """A sweep over other keys of the run file, by `climlstm tune`."""
 
     keys: Annotated[
-        dict[str, Annotated[tuple[Any, ...], Field(min_length=1)] | Range], Field(min_length=1)
+        dict[str, Annotated[tuple[Any, ...], Field(min_length=1)] | SearchRange],
+        Field(min_length=1),
     ]
-    """What to try of each key: a list of values, or `{low: 1.0e-4, high: 1.0e-2, scale: log}`."""
+    """Values to try for each key: a list, or `{low: 1.0e-4, high: 1.0e-2, scale: log}`."""
     trials: PositiveInt = 20
-    """At most; where there are only lists with fewer combinations, each is tried once."""
+    """Largest number of trials; lists with fewer combinations are tried once each."""
     grace: PositiveInt = 1
-    """Validations that every trial may have before it can be stopped."""
+    """Validations of a trial before it can be stopped."""
     reduction: Annotated[float, Field(gt=1)] = 3.0
     """Keep the best 1/reduction of the trials at each rung."""
     concurrent: PositiveInt | None = None
@@ -325,10 +312,10 @@ class TuneConfig(Section):
 
 
 class Config(Section):
-    """A run: what its sections say."""
+    """A run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    """Names the folder of the run."""
+    """Name of the run and of its folder."""
     data: DataConfig
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
@@ -338,10 +325,10 @@ class Config(Section):
     tune: TuneConfig | None = None
 
     def _repr_html_(self) -> str:
-        """What was set, section by section, for notebooks; defaults in a box that opens."""
+        """HTML of the keys that were set, section by section; defaults can be unfolded."""
         chosen = self.model_dump(mode="json", exclude_unset=True)
         sections = [
-            html.table((name, ""), [(key, _in_line(value)) for key, value in content.items()])
+            html.table((name, ""), [(key, one_line(value)) for key, value in content.items()])
             for name, content in chosen.items()
             if isinstance(content, dict)
         ]
@@ -350,12 +337,6 @@ class Config(Section):
             *sections,
             html.details("complete, with defaults", f"<pre>{html.text(dump_config(self))}</pre>"),
         )
-
-
-def _in_line(value: Any) -> str:
-    """A value of the run file as it can be written there, in one line."""
-    written = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000)
-    return written.removesuffix("...\n").strip()
 
 
 def dump_config(config: Config) -> str:

@@ -93,3 +93,16 @@ def period_bounds(
     if not isinstance(stop, datetime):
         stop = datetime.combine(stop, time.max)
     return pd.Timestamp(start), pd.Timestamp(stop)
+
+
+def _parse_workers(value: object) -> int | tuple[int, int]:
+    numbers = [int(n) for n in re.findall(r"-?\d+", str(value))]
+    if str(value) == str(numbers[0] if len(numbers) == 1 else numbers) or value == tuple(numbers):
+        if len(numbers) == 1 and numbers[0] >= 1:
+            return numbers[0]
+        if len(numbers) == 2 and 1 <= numbers[0] <= numbers[1]:
+            return numbers[0], numbers[1]
+    raise ValueError("expected a number of at least 1, or a range such as [2, 8]")
+
+
+Workers = Annotated[int | tuple[int, int], BeforeValidator(_parse_workers)]

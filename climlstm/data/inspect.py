@@ -26,7 +26,7 @@ COLUMNS = ("variable", "units", "dimensions", "type", "chunks", "missing")
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known of a source from its metadata and coordinates; it shows itself as tables."""
+    """Facts about a source from its metadata and coordinates; shown as tables."""
 
     name: str
     times: str
@@ -62,7 +62,7 @@ class Inspection:
 
 
 def inspect(source: str | Path | xr.Dataset) -> Inspection:
-    """What a source holds and which channels it can give; only coordinates are read.
+    """Describe what a source holds and which channels it can give; only coordinates are read.
 
     source: 'catalog.yaml:NAME', the path or URL of a Zarr store, NetCDF or GRIB file, or an open
         dataset.
@@ -71,7 +71,7 @@ def inspect(source: str | Path | xr.Dataset) -> Inspection:
     >>> import climlstm
     >>> found = climlstm.inspect("catalog.yaml:atmosphere")
     >>> found.times
-    '2001-01-01T00:00 to 2001-02-09T18:00, 160 times, every 6h'
+    '2001-01-01T00:00 to 2001-04-10T18:00, 400 times, every 6h'
     >>> "msl" in found.channels
     True
     """

@@ -3,7 +3,7 @@
 from climlstm.forecasting.ensemble import Ensemble, Perturbations, Times
 from climlstm.forecasting.forecast import (
     check,
-    forecast,
+    forecast_batches,
     histories,
     possible_inits,
     rollout,
@@ -23,7 +23,7 @@ __all__ = [
     "Times",
     "check",
     "ensemble_mean",
-    "forecast",
+    "forecast_batches",
     "from_weatherbench",
     "histories",
     "open_forecasts",

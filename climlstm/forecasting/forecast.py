@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 INIT_DIMS = ("init_time", "realization")
 
 
-def forecast(
+def forecast_batches(
     forecaster: Forecaster,
     cube: xr.Dataset,
     *,

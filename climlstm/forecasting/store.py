@@ -27,7 +27,7 @@ from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError, OutputError, PluginError
 from climlstm.files import write_whole, writing
 from climlstm.forecasting.ensemble import Ensemble, Times
-from climlstm.forecasting.forecast import forecast, labelled
+from climlstm.forecasting.forecast import forecast_batches, labelled
 from climlstm.grid import axes
 from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.plugins.channels import installed_channel
@@ -81,7 +81,7 @@ def write_forecasts(
 
     Until then it grows in `STORE.part`, one region an initialisation; the same call after an
     interruption goes on there.
-    batch_size, ensemble: as in `forecast`.
+    batch_size, ensemble: as in `forecast_batches`.
     progress: gets the number of initialisations that have been written, of all.
     executor: forecasts a batch with each call, in any order, on hosts that see the store and the
         cube's source under the same names; None: this process.
@@ -143,6 +143,11 @@ def open_forecasts(store: str | Path) -> xr.Dataset:
     """A forecast store as it is in memory: (init_time, lead_time, latitude, longitude), lazy.
 
     Raises DataError where there is none, or it is not a forecast.
+
+    >>> import climlstm
+    >>> forecasts = climlstm.open_forecasts("small.zarr")
+    >>> forecasts["msl"].dims
+    ('init_time', 'lead_time', 'latitude', 'longitude')
     """
     part = Path(f"{store}.part")
     if "://" not in str(store) and not Path(store).exists():
@@ -314,7 +319,7 @@ def _write_batch(
     **options: Any,
 ) -> Times:
     """Forecast from a batch of the initial times into a store; returns the batch."""
-    [forecasts] = forecast(forecaster.to(device), cube, init_times=batch, **options)
+    [forecasts] = forecast_batches(forecaster.to(device), cube, init_times=batch, **options)
     with writing(part):
         _write_region(part, forecasts, init_times)
     return batch

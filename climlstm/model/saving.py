@@ -46,7 +46,7 @@ def save_forecaster(
     write_json(directory / "forecaster.json", description)
 
 
-def load_forecaster(
+def read_forecaster(
     directory: Path, *, precision: torch.dtype = torch.float32
 ) -> tuple[Forecaster, dict[str, Any]]:
     """The forecaster in a folder, ready to forecast, and its provenance.

@@ -1,7 +1,7 @@
 """`dataset.climlstm` from `import climlstm` on, although neither package loads the other for it.
 
-xarray takes half a second to import, which `climlstm --help` should not; so where xarray is not
-loaded yet, the accessor waits for it. `climlstm/notebook/views.py` has what the accessor does.
+`climlstm --help` takes 0.35 s of CPU and importing xarray 0.54 s more, so where xarray is not
+loaded yet, the accessor is registered right after it. `views.py` has what the accessor does.
 """
 
 import importlib
@@ -22,12 +22,13 @@ def register() -> None:
 
 
 def _register(xarray: ModuleType) -> None:
+    importlib.import_module("climlstm.environment").import_pyproj_before_eccodes()
     if "climlstm" not in vars(xarray.Dataset):
         xarray.register_dataset_accessor("climlstm")(_accessor)
 
 
 def _accessor(dataset: Any) -> Any:
-    """What `dataset.climlstm` is; made when it is first asked for."""
+    """The accessor of a dataset, made when `dataset.climlstm` is first asked for."""
     return importlib.import_module("climlstm.notebook.views").Accessor(dataset)
 
 

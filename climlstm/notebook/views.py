@@ -26,7 +26,7 @@ STRIP_LEADS = 4
 
 
 class Accessor:
-    """What can be done with a dataset of forecasts, or of weather, at a word.
+    """Maps, animations, tracks, scores and reports of a dataset of forecasts or weather.
 
     Options are those of the functions of the same name in `climlstm.plots`.
     """
@@ -88,14 +88,14 @@ class Accessor:
         return open_cube(config_of(self._dataset).data)
 
     def verify(self, **options: Any) -> "Evaluation":
-        """Scores beside persistence and climatology; options as of `evaluate_run`.
+        """Scores beside persistence and climatology; options of `climlstm.evaluate`.
 
         It shows itself as tables; `.scores` is the table to go on with.
         Raises DataError where the forecasts were not made by climlstm.
         """
-        from climlstm.runs import evaluate_run
+        from climlstm.runs import evaluate
 
-        return evaluate_run(self._dataset, **options)
+        return evaluate(self._dataset, **options)
 
     def report(
         self, path: str | Path, *, evaluators: Sequence[str] = (), model: str | None = None
@@ -106,22 +106,8 @@ class Accessor:
         model: what the forecasts are called; by default the name of their network.
         Raises DataError where the forecasts were not made by climlstm.
         """
-        from climlstm.config import PluginChoice
-        from climlstm.report import with_spectra, write_report
-        from climlstm.runs import config_of, evaluate_run, open_cube
-
-        config = config_of(self._dataset)
-        named = [PluginChoice(name=name) for name in evaluators]
-        chosen = with_spectra(named or config.evaluation.evaluators)
-        return write_report(
-            path,
-            self._dataset,
-            evaluate_run(self._dataset, evaluators=chosen, model=model),
-            open_cube(config.data),
-            config=config,
-            evaluators=chosen,
-            model=model,
-        )
+        self.verify(report=path, evaluators=evaluators, model=model)
+        return Path(path)
 
     def tracks(
         self,

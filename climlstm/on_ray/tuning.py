@@ -17,11 +17,11 @@ from typing import Any
 
 import yaml
 
-from climlstm.config import Config, Range, TuneConfig, dump_config, parse_config
+from climlstm.config import Config, SearchRange, TuneConfig, dump_config, parse_config
 from climlstm.errors import ClimLSTMError, ConfigError, missing_extra
 from climlstm.files import write_text
 from climlstm.on_ray.cluster import check_room, connected
-from climlstm.training.loop import train
+from climlstm.training.loop import run_training
 from climlstm.training.progress import Record, following
 from climlstm.training.storage import opened_run
 from climlstm.training.tuning import (
@@ -167,9 +167,9 @@ def _resources(config: Config) -> dict[str, float]:
     return {"GPU": 1.0} if config.cluster.gpu else {"CPU": float(config.training.threads or 1)}
 
 
-def _domain(space: Range | tuple[Any, ...], *, grid: bool) -> Any:
+def _domain(space: SearchRange | tuple[Any, ...], *, grid: bool) -> Any:
     """Tune's distribution or grid for the values of a key."""
-    if not isinstance(space, Range):
+    if not isinstance(space, SearchRange):
         return tune.grid_search(list(space)) if grid else tune.choice(list(space))
     if isinstance(space.low, int) and isinstance(space.high, int):
         draw = tune.lograndint if space.scale == "log" else tune.randint
@@ -201,7 +201,7 @@ def _trial(settings: dict[str, Any]) -> None:
         report({})  # again in a resumed sweep: Tune saves only now and then
         with opened_run(config) as storage:
             latest = storage.latest()
-        train(config, resume_from=latest, report=report)
+        run_training(config, resume_from=latest, report=report)
     except ClimLSTMError as error:
         write_text(folder / FAILED, str(error))
 

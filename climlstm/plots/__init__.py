@@ -1,8 +1,10 @@
 """Maps, panels, tracks, score curves and animations. Cartopy and matplotlib stay in this room."""
 
+from climlstm.environment import import_pyproj
 from climlstm.errors import missing_extra
 
 try:
+    import_pyproj()  # before cartopy imports it
     from climlstm.plots.animation import animate
     from climlstm.plots.curves import plot_scores
     from climlstm.plots.ensembles import (
@@ -25,7 +27,13 @@ try:
     from climlstm.plots.sweep import plot_sweep
     from climlstm.plots.tracks import plot_tracks
 except ImportError as error:
-    if (error.name or "").split(".")[0] not in ("cartopy", "matplotlib", "shapely", "PIL"):
+    if (error.name or "").split(".")[0] not in (
+        "cartopy",
+        "matplotlib",
+        "pyproj",
+        "shapely",
+        "PIL",
+    ):
         raise
     raise missing_extra("Plotting", "plot", error) from error
 

@@ -1,6 +1,7 @@
 """Channels: the names by which run files, stores and the network know a variable at a level."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 from climlstm import plugins
@@ -70,14 +71,22 @@ def _variable_and_level(name: str) -> tuple[str, float | None]:
     parts = re.fullmatch(r"(\D\w*?)(\d+(?:\.\d+)?)(?:hPa)?", short)
     if parts and parts[1] in known:
         return owner + colon + parts[1], float(parts[2])
-    if colon and not known:  # of a module, then
-        try:
-            plugins.load("variables", name)
-        except PluginError:
-            if parts is not None:
-                return owner + colon + parts[1], float(parts[2])
-        return name, None
+    if colon and not known:  # the owner is a module, then
+        return _of_module(name, parts and owner + colon + parts[1], parts and float(parts[2]))
     raise _unknown(name)
+
+
+def _of_module(name: str, stem: str | None, level: float | None) -> tuple[str, float | None]:
+    """The variable of that name, or the one of its stem at a level; errors speak of the former."""
+    try:
+        plugins.load("variables", name)
+        return name, None
+    except PluginError as error:
+        if stem is not None:
+            with suppress(PluginError):
+                plugins.load("variables", stem)
+                return stem, level
+        raise error
 
 
 def _known(distribution: str) -> set[str]:

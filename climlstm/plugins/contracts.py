@@ -1,4 +1,4 @@
-"""What plugins are made of: variables, their styles, losses and evaluators."""
+"""The types that plugins are made of: variables, styles, losses and evaluators."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ API_VERSION = 1
 
 @dataclass(frozen=True)
 class Style:
-    """How people like to see a variable: display unit, colour map, colour limits in that unit."""
+    """How people like to see a variable: display unit, colour map, colour limits in that unit.
+
+    >>> import climlstm
+    >>> climlstm.Style(units="hPa", colormap="viridis", limits=(980, 1040)).units
+    'hPa'
+    """
 
     units: str | None = None
     """Display unit (pint spelling); the variable's own where None."""
@@ -31,6 +36,18 @@ class Variable:
     """A physical quantity as climlstm names and keeps it.
 
     A variable on levels gives one channel a level: `z` at 500 hPa is the channel `z500`.
+
+    >>> import climlstm
+    >>> import numpy as np
+    >>> speed = climlstm.Variable(
+    ...     name="ws10",
+    ...     long_name="10 m wind speed",
+    ...     units="m s-1",
+    ...     inputs=("u10", "v10"),
+    ...     derive=lambda ds: np.hypot(ds["u10"], ds["v10"]),
+    ... )
+    >>> float(speed.derive({"u10": 3.0, "v10": 4.0}))
+    5.0
     """
 
     name: str
@@ -46,7 +63,7 @@ class Variable:
     static: bool = False
     """Whether it never changes (orography, land mask)."""
     component: Literal["eastward", "northward"] | None = None
-    """For a vector component: it changes sign where a row is continued across a pole."""
+    """Direction of a vector component, which changes sign where a row continues across a pole."""
     inputs: tuple[str, ...] = ()
     """Variables (short names, at the same level) that `derive` needs; empty if read from files."""
     derive: Callable[[xr.Dataset], xr.DataArray] | None = None
@@ -57,14 +74,26 @@ class Variable:
 
 @runtime_checkable
 class Loss(Protocol):
-    """Scalar to be minimised. A frozen dataclass, whose fields are its options in the run file."""
+    """Scalar to be minimised. A frozen dataclass, whose fields are its options in the run file.
+
+    >>> import climlstm
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Quartic:
+    ...     power: int = 4
+    ...
+    ...     def __call__(self, prediction, target, *, weight, channels):
+    ...         return (weight * (prediction - target) ** self.power).mean()
+    >>> isinstance(Quartic(), climlstm.Loss)
+    True
+    """
 
     def __call__(self, prediction: Any, target: Any, *, weight: Any, channels: Any) -> Any:
         """prediction, target: (B, L, C, H, W), normalised; weight: (C, H, W) with mean 1."""
 
 
 NEEDS = ("weight", "climatology", "past")
-"""What an evaluator can ask for besides forecast and truth."""
+"""Inputs that an evaluator can ask for besides forecast and truth."""
 
 
 @runtime_checkable
@@ -78,6 +107,23 @@ class Evaluator(Protocol):
     up to zero): they arrive as keywords of `score`. With a method
     `compare(scores, reference)` it is also asked how a forecast does against each baseline, and
     with `write(scores, folder)`, which returns paths, for files beside the tables.
+
+    >>> import climlstm
+    >>> from dataclasses import dataclass
+    >>> from typing import ClassVar
+    >>> @dataclass(frozen=True)
+    ... class LargestError:
+    ...     requires: ClassVar[tuple[str, ...]] = ()
+    ...
+    ...     def score(self, forecast, truth):
+    ...         error = abs(forecast - truth).max(["latitude", "longitude"])
+    ...         return error.to_array("variable").to_series().rename("value").reset_index()
+    ...
+    ...     def summarise(self, scores):
+    ...         table = scores.groupby(["variable", "lead_time"], as_index=False)["value"].max()
+    ...         return table.assign(metric="largest_error")
+    >>> isinstance(LargestError(), climlstm.Evaluator)
+    True
     """
 
     requires: ClassVar[tuple[str, ...]]

@@ -1,4 +1,4 @@
-"""What is installed: plugins as the metadata of their distributions have them. Nothing is imported.
+"""Installed plugins, from the metadata of their distributions. Nothing is imported.
 
 Looking through the metadata takes 10 ms and more, and a run asks hundreds of times. So the answer
 is kept until something was installed or removed: until a folder of `sys.path`, or the list of entry
@@ -26,12 +26,12 @@ SINGULAR: dict[Kind, str] = {
     "evaluators": "evaluator",
     "models": "model",
 }
-"""What one plugin of each kind is called in messages."""
+"""Word for one plugin of each kind."""
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """What the metadata of an installed distribution say of one plugin."""
+    """A plugin as the metadata of an installed distribution describe it."""
 
     kind: Kind | Literal["commands"]
     name: str

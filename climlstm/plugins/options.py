@@ -58,7 +58,7 @@ def _adapter(schema: Any, whose: str) -> "TypeAdapter[Any]":
 
 
 def explain(error: "ValidationError", schema: Any, *, noun: str) -> str:
-    """What pydantic found wrong: for each finding the key, its value, and what was expected.
+    """Message about all that pydantic found wrong: each key, its value, what was expected.
 
     schema: the dataclass or model that was checked; wrong keys are compared with its fields.
     noun: the word for a key, such as 'option'.

@@ -53,7 +53,7 @@ def find(kind: Kind, name: str) -> Plugin:
 
 
 def identify(kind: Kind, name: str) -> Plugin:
-    """Whose plugin a name means, for the record; as `find`, and `module:attribute` besides."""
+    """The plugin that a name means, with its distribution; also for a `module:attribute`."""
     meant = _meant(kind, name)
     if meant.distribution:
         return meant
@@ -62,7 +62,7 @@ def identify(kind: Kind, name: str) -> Plugin:
 
 
 def _meant(kind: Kind, name: str) -> Plugin:
-    """As `identify`, but of a `module:attribute` it is left open which distribution has it."""
+    """The plugin that a name means; the distribution of a `module:attribute` is left empty."""
     module, _, attribute = name.partition(":")
     if attribute and _is_module(module, kind):
         return Plugin(kind, name, name, "", "")
@@ -105,7 +105,7 @@ def load_found(plugin: Plugin) -> Any:
 
 
 def missing(recorded: Iterable[Plugin]) -> list[str]:
-    """What is not installed here of plugins that are needed, and how to install it; best empty.
+    """Messages about plugins that are needed and not installed here, each with the remedy.
 
     recorded: as `identify` gave them when a checkpoint or forecast was written, or elsewhere.
     Another version than the recorded one is not missing: see `changed`.
@@ -135,7 +135,7 @@ def _missing(plugin: Plugin) -> str | None:
 
 
 def changed(recorded: Iterable[Plugin]) -> list[str]:
-    """Which plugins are installed here in another version than the recorded one."""
+    """Messages about plugins that are installed here in another version than the recorded one."""
     messages = []
     for plugin in recorded:
         for here in discover(plugin.kind):
@@ -188,7 +188,7 @@ _read_from_a_file: ContextVar[bool] = ContextVar("read_from_a_file", default=Fal
 
 @contextmanager
 def read_from_a_file() -> Iterator[None]:
-    """While names of plugins come out of a checkpoint or a forecast, which others may have made.
+    """Context in which names of plugins come from a checkpoint or forecast of somebody else.
 
     A `module:attribute` is then taken only if the module is loaded already, is of a package with
     plugins, or is named in CLIMLSTM_MODULES: a file must not make us import whatever it says.
@@ -248,7 +248,7 @@ def check_options(kind: Kind, name: str, options: Mapping[str, Any]) -> dict[str
 
 
 def complete_options(kind: Kind, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """As `check_options`, in plain data, to be written down: later defaults may be others."""
+    """All options in plain data, checked, to be kept: later versions may have other defaults."""
     loaded, checked = load(kind, name), check_options(kind, name, options)
     written = options_of(getattr(loaded, "Options", loaded)(**checked))
     return {key: written[key] for key in checked}

@@ -38,7 +38,7 @@ def write_report(
     """Write one HTML page that needs nothing but itself; the path.
 
     forecasts: of a store that climlstm wrote, with its provenance.
-    evaluation: of these forecasts by these evaluators, as from `evaluate_run`.
+    evaluation: of these forecasts by these evaluators, as from `climlstm.evaluate`.
     truth: the cube that they were scored against.
     model: what the forecasts are called in the evaluation; by default the name of the network.
     Raises DataError where the page cannot be written.

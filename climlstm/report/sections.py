@@ -18,7 +18,7 @@ from climlstm.report import page
 from climlstm.report.verdict import Chosen, favourites
 
 TABLE_LEADS = ("1D", "3D", "5D", "7D", "10D")
-"""Of the short table of scores; the others can be opened."""
+"""Lead times of the short table of scores; the others can be unfolded."""
 
 SHOWN = 6
 """Variables of which curves and spectra are shown at once."""

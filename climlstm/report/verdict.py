@@ -1,4 +1,4 @@
-"""What a report says first: the answer in a sentence and a few numbers, and the cases it shows."""
+"""The head of a report, a sentence and a few numbers; and the cases that it shows."""
 
 from dataclasses import dataclass
 from typing import Any

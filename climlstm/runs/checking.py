@@ -27,7 +27,7 @@ def check_run(config: Config) -> Audit:
 
 
 def check_reading(config: Config) -> Finding:
-    """What reading the training windows will cost; some of them are read, and a step is tried.
+    """Measure the cost of reading the training windows on a sample, beside a training step.
 
     Where the run asks for a GPU and this machine has none, the time of a step is left open.
     Raises a ClimLSTMError where source and run file do not fit.

@@ -22,7 +22,7 @@ def spread_over(address: str | None, *, gpu: bool = False) -> Iterator[Executor 
 
 @contextmanager
 def scheduler_of(*, ray: str | None, dask: str | None) -> Iterator[Any]:
-    """What `prepare_run` spreads its work by: this process, or a cluster.
+    """The scheduler that `prepare` uses: this process, or a cluster.
 
     ray: address of a running Ray cluster; dask: of a dask.distributed scheduler ('HOST:PORT').
     Raises ConfigError where none answers, MissingExtraError without the library.

@@ -1,8 +1,12 @@
-"""Score forecasts that a run has made."""
+"""Score forecasts of a run, or of any other model."""
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -10,13 +14,18 @@ import xarray as xr
 from climlstm import plugins
 from climlstm.audit.audit import Audit
 from climlstm.audit.leaks import check_scoring
-from climlstm.config import Config, DataConfig, PluginChoice, chosen_evaluators
+from climlstm.config import Config, EvaluationConfig, PluginChoice, chosen_evaluators
 from climlstm.data.run_data import RunData, open_cube
 from climlstm.data.statistics.climatology import period_of
-from climlstm.errors import DataError
-from climlstm.evaluation.evaluate import Evaluation, evaluate
+from climlstm.errors import ConfigError, DataError
+from climlstm.evaluation.evaluate import BASELINES, Evaluation
+from climlstm.evaluation.evaluate import evaluate as score
+from climlstm.evaluation.tables import write_scores
+from climlstm.files import write_text, writing
+from climlstm.forecasting import open_forecasts
 from climlstm.plugins import Evaluator
 from climlstm.runs.clusters import spread_over
+from climlstm.runs.forecasting import other_data
 from climlstm.runs.trained import config_of
 
 logger = logging.getLogger(__name__)
@@ -24,73 +33,189 @@ logger = logging.getLogger(__name__)
 OF_ENSEMBLES = ("crps", "spread_skill", "rank_histogram")
 """Evaluators of ensembles."""
 
+FILES = (".nc", ".zarr", ".csv", ".json", ".html", ".png", ".pdf", ".parquet", ".yaml")
+"""Endings of files and stores, which no folder for scores should have."""
 
-def evaluate_run(
-    forecasts: xr.Dataset,
+
+@dataclass(frozen=True)
+class RunEvaluation(Evaluation):
+    """Scores, the audit of the scoring, and the files that were written."""
+
+    audit: Audit | None = None
+    """Findings that make the scores worthless; None for forecasts of another model."""
+    written: tuple[Path, ...] = ()
+
+
+def evaluate(
+    forecasts: xr.Dataset | str | Path,
+    truth: xr.Dataset | None = None,
     *,
-    data: DataConfig | None = None,
-    evaluators: Sequence[PluginChoice | Evaluator] | None = None,
-    regions: Sequence[str] | None = None,
+    catalog: str | None = None,
+    source: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    evaluators: Iterable[PluginChoice | Evaluator | str] = (),
+    regions: Sequence[str] = (),
     model: str | None = None,
-    baselines: Sequence[str] = ("persistence", "climatology"),
+    baselines: Sequence[str] | None = None,
+    climatology: xr.Dataset | None = None,
+    unusable: Iterable[np.datetime64] = (),
     allow_seen: bool = False,
+    out: str | Path | None = None,
+    report: str | Path | None = None,
     address: str | None = None,
     progress: Callable[[float], None] | None = None,
-    normal: xr.Dataset | None = None,
-    unusable: Iterable[np.datetime64] = (),
-) -> Evaluation:
-    """Score forecasts of a store beside persistence and the climatology of their training period.
+) -> RunEvaluation:
+    """Score forecasts beside persistence and climatology.
 
-    data: the truth, if not the data that the forecaster was trained on.
+    forecasts: a forecast store or an open one; of another model than ours, `truth` is needed.
+    truth, or catalog, source, parameters: by default the data that the forecaster was trained on.
     evaluators, regions: by default as the run file has them, and for an ensemble its scores too;
-        evaluators also as objects.
-    model: what the forecasts are called; by default the name of their network.
-    allow_seen: score also what the forecaster was trained or validated on.
-    address: of a Ray cluster over which the initialisations are spread; None: this process.
-    progress: is told the share of initialisations that have been scored.
-    normal: a climatology, if not that of the training period; as `climatology` gives it.
+        evaluators by name, as in a run file, or as objects.
+    model: name of the forecasts in the tables; by default that of the network.
+    baselines: of 'persistence' and 'climatology'; by default those that can be had.
+    climatology: (hour, dayofyear, ...); by default that of the training period.
     unusable: times at which the truth has missing values, besides those known from training.
+    allow_seen: score also what the forecaster was trained or validated on.
+    out: folder for tables and curves. report: one HTML page to pass on.
+    address: of a Ray cluster over which the initialisations are spread; None: this process.
+    progress: is called with the share of initialisations that have been scored.
     Raises DataError where scores would say nothing of skill (see `audit_scoring`), unless allowed.
+
+    >>> import climlstm
+    >>> evaluation = climlstm.evaluate("small.zarr", regions=["europe"])
+    >>> sorted(evaluation.scores["model"].unique())
+    ['climatology', 'convlstm', 'persistence']
     """
-    config = config_of(forecasts)
-    _refuse_seen(audit_scoring(forecasts, normal), allow=allow_seen)
-    trained_on = RunData(config)
+    opened = open_forecasts(forecasts) if isinstance(forecasts, str | Path) else forecasts
+    _check_places(opened, out, report)
+    place = (catalog, source, parameters)
+    config, audit, known = _known(opened, truth, place, climatology, allow_seen=allow_seen)
+    asked = {"regions": tuple(regions) or None, "baselines": baselines, "model": model}
+    known |= {key: value for key, value in asked.items() if value is not None}
+    known["unusable"] = [*known.get("unusable", ()), *unusable]
+    chosen = _chosen(evaluators, config, opened, spectra=report is not None)
+    made = {c.label: plugins.create("evaluators", c.name, c.options) for c in chosen}
     with spread_over(address) as executor:
-        return evaluate(
-            forecasts,
-            open_cube(data) if data else trained_on.cube,
-            evaluators={
-                choice.label: plugins.create("evaluators", choice.name, choice.options)
-                for choice in chosen_evaluators(evaluators or evaluators_of(config, forecasts))
-            },
-            climatology=trained_on.climatology if normal is None else normal,
-            regions=regions or config.evaluation.regions,
-            observed=trained_on.observed,
-            unusable=[*trained_on.statistics.unusable, *unusable],
-            baselines=baselines,
-            model=model or config.model.name,
-            progress=progress,
-            executor=executor,
-        )
+        found = score(opened, **known, evaluators=made, progress=progress, executor=executor)
+    evaluation = RunEvaluation(**vars(found), audit=audit)
+    written = [] if out is None else _write(evaluation, Path(out))
+    if report is not None and config is not None:
+        from climlstm.report import write_report  # draws maps, which is an extra
+
+        write = partial(write_report, config=config, evaluators=chosen, model=model)
+        written.append(write(report, opened, evaluation, known["cube"]))
+    return replace(evaluation, written=tuple(written))
 
 
-def evaluators_of(config: Config, forecasts: xr.Dataset) -> list[PluginChoice]:
-    """Those of the run file, and what there is to say of an ensemble."""
-    chosen = list(config.evaluation.evaluators)
+def _known(
+    forecasts: xr.Dataset,
+    truth: xr.Dataset | None,
+    place: tuple[str | None, str | None, Mapping[str, Any] | None],
+    climatology: xr.Dataset | None,
+    *,
+    allow_seen: bool,
+) -> tuple[Config | None, Audit | None, dict[str, Any]]:
+    """The run that made the forecasts, the audit of scoring them, and arguments of `score`."""
+    if "climlstm_provenance" not in forecasts.attrs:
+        if truth is None:
+            raise DataError(
+                "The forecasts do not say which run made them (attribute climlstm_provenance). "
+                "Pass the truth to score them against: evaluate(forecasts, cube)."
+            )
+        baselines = BASELINES if climatology is not None else ("persistence",)
+        return None, None, {"cube": truth, "climatology": climatology, "baselines": baselines}
+    config = config_of(forecasts)
+    audit = audit_scoring(forecasts, climatology)
+    _refuse_seen(audit, allow=allow_seen)
+    known = RunData(config)
+    if truth is None:
+        data = other_data(config.data, *place)
+        truth = known.cube if data is config.data else open_cube(data)
+    return (
+        config,
+        audit,
+        {
+            "cube": truth,
+            "climatology": known.climatology if climatology is None else climatology,
+            "observed": known.observed,
+            "unusable": known.statistics.unusable,
+            "regions": config.evaluation.regions,
+            "model": config.model.name,
+        },
+    )
+
+
+def _chosen(
+    evaluators: Iterable[PluginChoice | Evaluator | str],
+    config: Config | None,
+    forecasts: xr.Dataset,
+    *,
+    spectra: bool,
+) -> tuple[PluginChoice, ...]:
+    named = [PluginChoice.parse(each) if isinstance(each, str) else each for each in evaluators]
+    settings = EvaluationConfig() if config is None else config.evaluation
+    chosen = chosen_evaluators(named or evaluators_of(settings, forecasts))
+    if not spectra:
+        return chosen
+    from climlstm.report import with_spectra  # draws maps, which is an extra
+
+    return tuple(with_spectra(chosen))
+
+
+def evaluators_of(settings: EvaluationConfig, forecasts: xr.Dataset) -> list[PluginChoice]:
+    """Evaluators of the run file, and those of ensembles where the forecasts are one."""
+    chosen = list(settings.evaluators)
     if forecasts.sizes.get("realization", 1) > 1:
         named = {choice.name for choice in chosen}
         chosen += [PluginChoice(name=name) for name in OF_ENSEMBLES if name not in named]
     return chosen
 
 
-def audit_scoring(forecasts: xr.Dataset, normal: xr.Dataset | None = None) -> Audit:
-    """What would make scores of forecasts worthless; its digest is that of the data trained on.
+def _check_places(forecasts: xr.Dataset, out: str | Path | None, report: str | Path | None) -> None:
+    """Raises ConfigError, before anything is scored, for places where nothing can be written."""
+    if out is not None and Path(out).suffix.lower() in FILES and not Path(out).is_dir():
+        raise ConfigError(
+            f"'{out}' looks like a file, but scores are written as several files into a folder. "
+            "Name a folder, such as 'scores'; the table is scores.csv in it."
+        )
+    if report is not None and "climlstm_provenance" not in forecasts.attrs:
+        raise ConfigError("A report tells how a run was trained, and these forecasts are of none.")
 
-    normal: the climatology to compare with; by default that of the training period.
+
+def _write(evaluation: RunEvaluation, out: Path) -> list[Path]:
+    """Write tables, curves and audit into a folder."""
+    written = [*write_scores(evaluation, out), *_draw_curves(evaluation, out)]
+    if evaluation.audit is not None:
+        written.append(out / "audit.json")
+        with writing(written[-1]):
+            write_text(written[-1], json.dumps(evaluation.audit.to_dict(), indent=1))
+    return written
+
+
+def _draw_curves(evaluation: Evaluation, out: Path) -> list[Path]:
+    from climlstm.plots import plot_ranks, plot_scores, save  # draws, which is an extra
+
+    scores, paths = evaluation.scores, []
+    for metric in ("rmse", "acc", "crps", "spread_skill"):
+        if (scores["metric"] == metric).any():
+            paths.append(out / f"{metric}.png")
+            save(plot_scores(scores, metric=metric), paths[-1])
+    if "rank_histogram" in evaluation.tables:
+        paths.append(out / "rank_histogram.png")
+        save(plot_ranks(evaluation.tables["rank_histogram"]), paths[-1])
+    return paths
+
+
+def audit_scoring(forecasts: xr.Dataset, climatology: xr.Dataset | None = None) -> Audit:
+    """Findings that make scores worthless, with the digest of the data trained on.
+
+    climatology: to compare with; by default that of the training period.
     """
     config = config_of(forecasts)
     provenance = json.loads(forecasts.attrs["climlstm_provenance"])
-    taken_from = config.data.periods.spans["train"] if normal is None else period_of(normal)
+    taken_from = (
+        config.data.periods.spans["train"] if climatology is None else period_of(climatology)
+    )
     findings = check_scoring(
         provenance,
         forecasts["init_time"].values,

@@ -1,11 +1,16 @@
 """Forecast with what a run has trained."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import torch
+import xarray as xr
 
 from climlstm.config import Config, DataConfig, ForecastConfig
 from climlstm.data.run_data import RunData, open_cube
@@ -16,27 +21,31 @@ from climlstm.forecasting import (
     Ensemble,
     Perturbations,
     Times,
+    forecast_batches,
     histories,
+    open_forecasts,
     possible_inits,
     with_truth,
     write_forecasts,
 )
 from climlstm.model.forecaster import Spec
-from climlstm.model.saving import load_forecaster, read_json
+from climlstm.model.saving import read_forecaster, read_json
 from climlstm.runs.clusters import spread_over
-from climlstm.runs.trained import Trained
+from climlstm.runs.trained import Trained, find_trained
 from climlstm.training.untrained import choose_precision
 
 PERTURBATION = 0.1
 """Amplitude for networks without noise, where the run file names none."""
 
 
-def forecast_run(
-    trained: Trained,
-    out: Path,
+def forecast(
+    trained: Trained | str | Path,
+    out: str | Path | None = None,
     *,
-    data: DataConfig | None = None,
-    init_times: Times | None = None,
+    catalog: str | None = None,
+    source: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    init_times: Iterable[Any] | None = None,
     steps: int | None = None,
     every: timedelta | None = None,
     members: int | None = None,
@@ -46,58 +55,83 @@ def forecast_run(
     address: str | None = None,
     verifiable: bool = False,
     progress: Callable[[int], None] | None = None,
-) -> int:
-    """Forecast into a new store `out`, and return how many initialisations there are.
+) -> xr.Dataset:
+    """Forecast into a new store and open it, or into memory.
 
-    data: where initial states come from, if not from the data that it was trained on.
-    init_times: by default the test period, `every` so often.
+    trained: folder or URL of a run or a checkpoint, or what `find_trained` found there.
+    out: the Zarr store to write, in WeatherBench's layout; None: this process computes all.
+    catalog, source, parameters: of the initial states, if not those of the training.
+    init_times: dates or texts such as '2020-01-31T06' (UTC); by default the test period.
     steps, every, members, seed, perturbation: by default as the run file has them.
     address: of a Ray cluster over which the initialisations are spread; None: this process.
     verifiable: leave out initialisations whose lead times are not all in the data.
-    """
-    import torch
+    progress: is called with the number of initialisations that are done.
+    Raises a ClimLSTMError where the checkpoint is damaged or the data do not fit it.
 
+    >>> import climlstm
+    >>> forecasts = climlstm.forecast("runs/small", "small.zarr", init_times=["2001-03-20"])
+    >>> forecasts["msl"].shape
+    (1, 4, 32, 64)
+    """
     if gpu and address is None:
         check_gpus(1, "--gpu was given", "Leave it out")
-    config = trained.config
-    asked = {"members": members, "seed": seed, "perturbation": perturbation}
+    found = trained if isinstance(trained, Trained) else find_trained(trained)
+    config = found.config
+    forecaster, provenance = read_forecaster(found.checkpoint)
+    cube = open_cube(other_data(config.data, catalog, source, parameters))
+    asked: dict[str, Any] = {"members": members, "seed": seed, "perturbation": perturbation}
+    asked |= {"steps": steps, "every": every}
     chosen = config.forecast.model_copy(update={k: v for k, v in asked.items() if v is not None})
-    device = torch.device("cuda" if gpu else "cpu")
-    forecaster, provenance = load_forecaster(trained.checkpoint)
-    cube = open_cube(data or config.data)
-    if init_times is None:
-        init_times = possible_inits(
-            cube,
-            forecaster.spec,
-            period=config.data.periods.spans["test"],
-            every=every or config.forecast.every,
-        )
-    steps = steps or config.forecast.steps
-    init_times = with_truth(cube, forecaster.spec, init_times, steps, only=verifiable)
-    digest = read_json(trained.checkpoint / "forecaster.json")["sha256"]
+    job = _job(config, chosen, forecaster.spec, cube, init_times, verifiable=verifiable)
+    device = "cuda" if gpu else "cpu"
     with (
-        lock(out, f"The forecast {out} is being written"),
+        nullcontext() if out is None else lock(Path(out), f"The forecast {out} is being written"),
         spread_over(address, gpu=gpu) as executor,
     ):
-        wanted = config.training.precision
-        if executor is None:
-            precision = choose_precision(wanted, device)
-        else:  # of a host that computes; this one may have no GPU
-            precision = executor.submit(choose_precision, wanted, device).result()
-        write_forecasts(
-            out,
-            load_forecaster(trained.checkpoint, precision=precision)[0],
-            cube,
-            init_times=init_times,
-            steps=steps,
-            provenance=provenance | {"checkpoint": str(trained.checkpoint), "digest": digest},
-            batch_size=config.forecast.batch_size,
-            ensemble=_ensemble(config, forecaster.spec, chosen),
-            progress=progress,
-            executor=executor,
-            device=str(device),
-        )
-    return len(init_times)
+        precision = _precision(config, device, executor)
+        forecaster, _ = read_forecaster(found.checkpoint, precision=precision)
+        if out is None:
+            return xr.concat(forecast_batches(forecaster.to(device), cube, **job), "init_time")
+        job |= {"provenance": provenance | _origin(found), "progress": progress}
+        write_forecasts(Path(out), forecaster, cube, executor=executor, device=device, **job)
+    return open_forecasts(out)
+
+
+def _job(
+    config: Config,
+    chosen: ForecastConfig,
+    spec: Spec,
+    cube: xr.Dataset,
+    init_times: Iterable[Any] | None,
+    *,
+    verifiable: bool,
+) -> dict[str, Any]:
+    """Initial times, steps, batches and members, as `forecast_batches` takes them."""
+    if init_times is None:
+        test = config.data.periods.spans["test"]
+        inits = possible_inits(cube, spec, period=test, every=chosen.every)
+    else:
+        inits = parse_times(init_times)
+    return {
+        "init_times": with_truth(cube, spec, inits, chosen.steps, only=verifiable),
+        "steps": chosen.steps,
+        "batch_size": chosen.batch_size,
+        "ensemble": _ensemble(config, spec, chosen),
+    }
+
+
+def _precision(config: Config, device: str, executor: Executor | None) -> torch.dtype:
+    """Precision on the device that computes, which this host may not have."""
+    wanted, there = config.training.precision, torch.device(device)
+    if executor is None:
+        return choose_precision(wanted, there)
+    return executor.submit(choose_precision, wanted, there).result()
+
+
+def _origin(trained: Trained) -> dict[str, str]:
+    """Place and digest of the checkpoint, for the provenance of forecasts."""
+    digest = read_json(trained.checkpoint / "forecaster.json")["sha256"]
+    return {"checkpoint": str(trained.checkpoint), "digest": digest}
 
 
 def _ensemble(config: Config, spec: Spec, wanted: ForecastConfig) -> Ensemble:
@@ -119,19 +153,27 @@ def _ensemble(config: Config, spec: Spec, wanted: ForecastConfig) -> Ensemble:
     return Ensemble(wanted.members, wanted.seed, drawn)
 
 
-def other_data(data: DataConfig, *, catalog: str | None, source: str | None) -> DataConfig | None:
-    """The same channels, region and step from another source, or None if none is named."""
-    if catalog is None and source is None:
-        return None
-    return data.model_copy(
-        update={"catalog": catalog or data.catalog, "source": source or data.source}
-    )
+def other_data(
+    data: DataConfig,
+    catalog: str | None,
+    source: str | None,
+    parameters: Mapping[str, Any] | None = None,
+) -> DataConfig:
+    """The same channels, region and step, from another source where one is named.
+
+    Parameters of the run's own source are not passed to another one.
+    """
+    if catalog is None and source is None and parameters is None:
+        return data
+    place = {"catalog": catalog or data.catalog, "source": source or data.source}
+    return data.model_copy(update=place | {"parameters": dict(parameters or {})})
 
 
-def parse_times(texts: Sequence[str]) -> Times:
+def parse_times(times: Iterable[Any]) -> Times:
     """Times such as 2020-01-31T06 as datetime64, in order. Raises ConfigError for anything else."""
+    listed = list(times)
     try:
-        times = pd.DatetimeIndex([pd.Timestamp(text) for text in texts])
+        parsed = pd.DatetimeIndex([pd.Timestamp(time) for time in listed])
     except ValueError as error:
-        raise ConfigError(f"'{texts}': expected times such as 2020-01-31T06 ({error}).") from error
-    return times.unique().sort_values().to_numpy("datetime64[ns]")
+        raise ConfigError(f"'{listed}': expected times such as 2020-01-31T06 ({error}).") from error
+    return parsed.unique().sort_values().to_numpy("datetime64[ns]")

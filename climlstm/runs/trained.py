@@ -1,4 +1,4 @@
-"""What a run has left, and the run that something comes from."""
+"""Checkpoints of a run, and the run that a checkpoint or a forecast comes from."""
 
 import json
 import logging
@@ -12,7 +12,8 @@ import xarray as xr
 from climlstm import plugins
 from climlstm.config import Config, parse_config
 from climlstm.errors import CheckpointError, DataError, PluginError
-from climlstm.model.saving import read_json
+from climlstm.model.forecaster import Forecaster
+from climlstm.model.saving import read_forecaster, read_json
 from climlstm.plugins import Plugin
 from climlstm.training.checkpoint import best_checkpoint
 from climlstm.training.storage import fetch_checkpoint
@@ -29,8 +30,22 @@ class Trained:
     provenance: dict[str, Any]
 
 
+def load_forecaster(place: str | Path) -> Forecaster:
+    """The network of a run or a checkpoint with all that it needs to forecast.
+
+    place: folder or URL; of a run the best checkpoint is taken.
+    Raises CheckpointError where it is neither, or damaged.
+
+    >>> import climlstm
+    >>> forecaster = climlstm.load_forecaster("runs/small")
+    >>> forecaster.spec.channels
+    ('t850', 'msl', 'u10', 'v10', 'z500')
+    """
+    return read_forecaster(find_trained(place).checkpoint)[0]
+
+
 def find_trained(place: str | Path) -> Trained:
-    """What lies in a folder: a checkpoint, or a run, of which the best checkpoint is taken.
+    """The checkpoint in a folder, or the best one of a run, with its run file.
 
     place: also a URL, of a run or a checkpoint in an object store.
     Raises CheckpointError where it is neither.

@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from climlstm.config import Config
+from climlstm.config import Config, as_config
 from climlstm.errors import ConfigError
 from climlstm.files import lock
-from climlstm.training.loop import train
+from climlstm.training.loop import run_training
 from climlstm.training.progress import Observe
 from climlstm.training.storage import RunStorage, best_location, opened_run
 
 
-def train_run(
-    config: Config,
+def train(
+    config: Config | str | Path,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -24,12 +24,21 @@ def train_run(
 ) -> Path | str:
     """Train, and return where the best checkpoint is: its folder or, in an object store, its URL.
 
+    config: a run, or the path of its file.
     resume: go on from the latest checkpoint of the run, if there is one.
     overwrite: replace an earlier run of the same name as soon as there is a checkpoint; a training
         that ends before leaves the earlier run as it was.
     under_ray: with the workers of the run file; otherwise in this process, or as torchrun has it.
+    address: a running Ray cluster, 'auto' or HOST:PORT; None starts Ray on this machine.
+    observe: is called with each record of progress.
     Raises ConfigError where the run has been trained before and neither is asked for.
+
+    >>> import climlstm
+    >>> checkpoint = climlstm.train("run.yaml", under_ray=False)
+    >>> checkpoint.parent.name
+    'small'
     """
+    config = as_config(config)
     with opened_run(config) as storage, _claimed(storage, config.name, overwrite=overwrite):
         kept = [] if overwrite else storage.names()
         if kept and not resume:
@@ -43,7 +52,7 @@ def train_run(
 
             train_on_ray(config, address=address, observe=observe)
         else:
-            train(config, resume_from=storage.latest() if kept else None, observe=observe)
+            run_training(config, resume_from=storage.latest() if kept else None, observe=observe)
         return best_location(storage)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from climlstm.config import Config, dump_config
 from climlstm.errors import StorageError
-from climlstm.model.saving import load_forecaster, save_forecaster
+from climlstm.model.saving import read_forecaster, save_forecaster
 from climlstm.training import checkpoint
 from climlstm.training.checkpoint import Standing
 from climlstm.training.learner import Learner
@@ -80,7 +80,7 @@ class Keeper:
         where it belongs to another network.
         """
         standing, tensors = checkpoint.read_training(directory)
-        forecaster, provenance = load_forecaster(directory)
+        forecaster, provenance = read_forecaster(directory)
         own = self.config.training.start_from is None  # else the statistics are the parent's
         require_same_data(
             directory,

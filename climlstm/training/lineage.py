@@ -18,7 +18,7 @@ from climlstm.config import Config
 from climlstm.data.statistics.statistics import Statistics
 from climlstm.errors import CheckpointError
 from climlstm.model.forecaster import Spec
-from climlstm.model.saving import load_forecaster, read_json
+from climlstm.model.saving import read_forecaster, read_json
 from climlstm.training.checkpoint import best_checkpoint
 from climlstm.training.storage import fetch_checkpoint
 
@@ -71,13 +71,13 @@ def find_parent(config: Config, resume_from: Path | None) -> Parent | None:
     if config.training.start_from is None:
         return None
     if resume_from is not None:
-        forecaster, provenance = load_forecaster(resume_from)
+        forecaster, provenance = read_forecaster(resume_from)
         lineage = list(provenance.get("lineage", []))
         return Parent(resume_from, forecaster.spec, forecaster.state_dict(), lineage)
     location = config.training.start_from
     given = fetch_checkpoint(location) if "://" in location else Path(location)
     place = given if (given / "forecaster.json").exists() else best_checkpoint(given)
-    forecaster, provenance = load_forecaster(place)
+    forecaster, provenance = read_forecaster(place)
     entry = {
         "digest": read_json(place / "forecaster.json")["sha256"],
         "checkpoint": str(place),

@@ -43,7 +43,7 @@ SECONDS_BETWEEN_RECORDS = 2.0
 STOPPED = "stopped as asked"
 
 
-def train(
+def run_training(
     config: Config,
     *,
     report: Report | None = None,

@@ -148,7 +148,7 @@ class Display:
             self._move(record)
         elif record["event"] != "train" or time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-            self.console.print(describe(record), highlight=False, soft_wrap=True)
+            self.console.print(describe(record), markup=False, highlight=False, soft_wrap=True)
 
     def _move(self, record: Record) -> None:
         if not self._bar.tasks:

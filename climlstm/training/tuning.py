@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from climlstm.config import Config, Range, TuneConfig, dump_config, parse_config
+from climlstm.config import Config, SearchRange, TuneConfig, dump_config, parse_config
 from climlstm.errors import ConfigError, TrainingError
 from climlstm.files import write_text
 from climlstm.training.progress import JOURNAL, read_journal
@@ -82,14 +82,14 @@ def space_of(config: Config) -> TuneConfig:
                 f"tune.keys: '{key}' cannot be tuned, because validation losses of its values "
                 "cannot be compared, or do not depend on it. Tune keys of 'model' and 'training'."
             )
-        for value in (space.low, space.high) if isinstance(space, Range) else space:
+        for value in (space.low, space.high) if isinstance(space, SearchRange) else space:
             with_values(config, {key: value})
     return config.tune
 
 
 def is_grid(space: TuneConfig) -> bool:
     """Whether all combinations of lists are tried, because they are no more than the trials."""
-    lists = [s for s in space.keys.values() if not isinstance(s, Range)]
+    lists = [s for s in space.keys.values() if not isinstance(s, SearchRange)]
     return len(lists) == len(space.keys) and math.prod(map(len, lists)) <= space.trials
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from climlstm import runs
 from climlstm.config import load_config
-from climlstm.runs import train_run
 from climlstm.training.progress import JOURNAL, read_journal
 from climlstm.training.storage import run_folder
 from tests.cluster.hosts import LOCAL_NETWORK, Cluster, made_cluster
@@ -128,7 +128,7 @@ def losses(records):
 def undisturbed(write_run, tmp_path_factory):
     """Validation losses of the run in one process."""
     config = load_config(write_run(tmp_path_factory.mktemp("undisturbed")), EPOCHS)
-    train_run(config, under_ray=False)
+    runs.train(config, under_ray=False)
     return losses(read_journal(run_folder(config) / JOURNAL))
 
 

@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("ray", reason="needs climlstm[ray]")
 
+from climlstm import runs
 from climlstm.config import load_config
-from climlstm.runs import train_run
 from climlstm.training.storage import run_folder
 
 SCRIPT = Path(__file__).parents[2] / "cluster" / "slurm.sh"
@@ -124,7 +124,7 @@ def test_a_run_goes_on_after_the_time_of_its_job_is_over_and_leaves_nothing(
 ):
     settings = ["training.epochs=2", "training.validate_every=11", "cluster.workers=2"]
     alone = load_config(run_file, [*settings, "name=alone"])
-    train_run(alone, under_ray=False)
+    runs.train(alone, under_ray=False)
     config = load_config(run_file, settings)
     path = f"{brake.wheel.parent / 'plugins'}:{os.environ.get('PYTHONPATH', '')}"
     monkeypatch.setenv("PYTHONPATH", path)

@@ -67,6 +67,11 @@ def open_source(catalog: str, name: str, **parameters: Any) -> xr.Dataset:
     parameters: values for those of the entry.
     Raises CatalogError, saying what to do, for a catalog, entry, parameter, driver or store that
     is missing or broken, and MissingExtraError for a library that is not installed.
+
+    >>> import climlstm
+    >>> source = climlstm.open_source("catalog.yaml", "atmosphere")
+    >>> dict(source.sizes)
+    {'latitude': 32, 'longitude': 64, 'time': 400}
     """
     return _open(catalog, read_catalog(catalog), name, parameters, opened=())
 

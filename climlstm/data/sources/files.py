@@ -19,6 +19,7 @@ import xarray as xr
 from climlstm.config.secrets import redact
 from climlstm.data.sources.fills import not_missing, without_fills
 from climlstm.data.sources.origin import with_origins
+from climlstm.environment import import_pyproj
 from climlstm.errors import CatalogError, missing_extra
 
 REQUEST_LIMITS = {
@@ -214,15 +215,9 @@ def bounded_in_time(args: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cfgrib_engine(where: str) -> Any:
-    """cfgrib's engine as a class, so that xarray imports no other one.
-
-    pyproj goes first, where it is installed: its build of PROJ and that of eccodes crash in one
-    process if they are loaded the other way round (eccodes 2.50, pyproj 3.7).
-    """
-    try:
-        importlib.import_module("pyproj")
-    except ImportError:
-        logging.getLogger(__name__).debug("pyproj is not installed, so it cannot clash")
+    """cfgrib's engine as a class, so that xarray imports no other one."""
+    with suppress(ImportError):
+        import_pyproj()
     try:
         return importlib.import_module("cfgrib.xarray_plugin").CfGribBackend
     except (ImportError, RuntimeError) as error:  # RuntimeError: no eccodes library

@@ -1,0 +1,62 @@
+"""`import climlstm`: its names, the examples in their docstrings, and what type checkers see."""
+
+import ast
+import doctest
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import climlstm
+
+FACE = [name for name in climlstm.__all__ if name != "__version__"]
+
+IN_ORDER = (
+    *("load_config", "open_source", "inspect", "prepare", "train"),
+    *("load_forecaster", "forecast", "open_forecasts", "evaluate"),
+    *("Variable", "Style", "Loss", "Evaluator"),
+)
+"""Names with an example, each of which may need the files that the ones before it wrote."""
+
+
+def test_every_name_is_there_and_listed():
+    assert set(IN_ORDER) <= set(FACE) <= set(dir(climlstm))
+    for name in FACE:
+        assert inspect.getdoc(getattr(climlstm, name)), name
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        climlstm.trian  # noqa: B018
+
+
+def test_type_checkers_see_the_names_that_are_resolved_later():
+    [block] = [
+        node for node in ast.parse(Path(climlstm.__file__).read_text()).body
+        if isinstance(node, ast.If)
+    ]  # fmt: skip
+    seen = {alias.name: node.module for node in block.body for alias in node.names}
+    assert seen == climlstm._HOMES
+    assert (Path(climlstm.__file__).parent / "py.typed").exists()
+
+
+def test_importing_climlstm_loads_no_heavy_library():
+    heavy = ("torch", "ray", "cartopy", "intake", "xarray", "pandas", "pydantic")
+    code = f"import sys, climlstm, climlstm.cli; print([m for m in {heavy} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_the_examples_in_docstrings_work(run_file, weather, monkeypatch):
+    """One after another in a folder with a catalog and a run file."""
+    folder = run_file.parent
+    (folder / "catalog.yaml").symlink_to(weather / "catalog.yaml")
+    (folder / "atmosphere.zarr").symlink_to(weather / "atmosphere.zarr")
+    run_file.write_text(run_file.read_text().replace(f"{weather}/", ""))
+    monkeypatch.chdir(folder)
+    runner, said = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE), []
+    for name in IN_ORDER:
+        text = inspect.getdoc(getattr(climlstm, name))
+        example = doctest.DocTestParser().get_doctest(text, {}, name, None, None)
+        assert example.examples, f"the docstring of climlstm.{name} has no example"
+        runner.run(example, out=said.append)
+    assert not said, "".join(said)
