@@ -16,7 +16,7 @@ from climlstm_storms.scores import summarise
 from climlstm_storms.search import detect
 from climlstm_storms.selection import RECIPES, Recipe, Selection, Threshold
 from climlstm_storms.tracker import track
-from climlstm_storms.verification import Region, Rules, Verification, verify
+from climlstm_storms.verification import Region, Rules, Verification, cases_of, verify
 from climlstm_storms.write import to_huracanpy, to_trajectories, write_tracks
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Storms",
     "Threshold",
     "Verification",
+    "cases_of",
     "detect",
     "follow",
     "link",

@@ -118,11 +118,11 @@ def atcf(path: Path) -> Raw:
         init_time=base.where(~best),
         lead_time=pd.to_timedelta(tau, unit="h").where(~best),
         time=time,
-        member=0,
     )
     parts = table["source"].astype(str).str.extract(r"^([A-Z]{2})(\d\d)$")
     ensemble = parts.groupby(0)[1].transform("nunique") > 1
-    table.loc[ensemble, "source"], table.loc[ensemble, "member"] = parts[0], parts[1]
+    table["source"] = parts[0].where(ensemble, table["source"])
+    table["member"] = parts[1].where(ensemble, "0").astype("int64")
     table = table.drop_duplicates(["track_id", "init_time", "time", "source", "member"])
     return Raw(table, "ATCF", {"wind": "kt", "slp": "hPa"}, best=bool(best.all()), one_minute=True)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from climlstm.data.sources.catalog import open_path
 from climlstm.errors import DataError
 from climlstm.evaluation.bootstrap import GroupBootstrap
 from climlstm.files import write_text, writing
@@ -17,9 +19,9 @@ from climlstm_storms.formats import read_tracks
 from climlstm_storms.persistence import baseline_scores
 from climlstm_storms.scores import summarise
 from climlstm_storms.selection import RECIPES, Preset
-from climlstm_storms.tracker import open_fields, track
+from climlstm_storms.tracker import track
 from climlstm_storms.tracks import track_keys
-from climlstm_storms.verification import Region, Rules, verify
+from climlstm_storms.verification import Region, Rules, Verification, cases_of, verify
 from climlstm_storms.write import write_tracks
 
 app = typer.Typer(
@@ -28,12 +30,14 @@ app = typer.Typer(
     help="Storm tracks: find them in fields, score them.",
 )
 
+BOOTSTRAP = GroupBootstrap()
+
 PresetOption = Annotated[Preset, typer.Option(help="Which storms.")]
 
 
 @app.command("track")
 def track_command(
-    fields: Annotated[str, typer.Argument(help="Zarr store or NetCDF file.")],
+    fields: Annotated[str, typer.Argument(help="Zarr store, NetCDF or GRIB files.")],
     out: Annotated[Path, typer.Option(help="Tracks: .csv, .nc (CF) or .dat (ATCF a-deck).")],
     preset: PresetOption = "any",
     name: Annotated[
@@ -55,7 +59,7 @@ def track_command(
         detector=replace(recipe.detector, refine=refine, closed_edges=closed_edges),
         linker=replace(recipe.linker, method=link),
     )
-    tracks = track(open_fields(fields), recipe, names=_pairs(name or []))
+    tracks = track(open_path(fields), recipe, names=_pairs(name or []))
     write_tracks(tracks, out)
     storms = track_keys(tracks).nunique()
     typer.echo(f"{storms} storms, {len(tracks)} points: {out}")
@@ -67,38 +71,77 @@ def verify_command(
     truth: Annotated[Path, typer.Option(help="True tracks: best tracks or an analysis'.")],
     out: Annotated[Path | None, typer.Option(help="Also write all scores to this CSV.")] = None,
     preset: PresetOption = "any",
+    period: Annotated[
+        tuple[datetime, datetime] | None,
+        typer.Option(help="First and last time that FORECAST covers.  [default: of its tracks]"),
+    ] = None,
+    longest_lead: Annotated[
+        float | None,
+        typer.Option(help="Hours that forecasts run.  [default: the longest lead time]"),
+    ] = None,
     max_distance: Annotated[float, typer.Option(help="Greatest distance of a match (km).")] = 300.0,
     min_overlap: Annotated[int, typer.Option(help="Common points that a match needs.")] = 2,
     latitude: Annotated[tuple[float, float], typer.Option(help="Southern and northern bound.")] = (
-        -90.0,
-        90.0,
+        *(-90.0, 90.0),
     ),
     longitude: Annotated[
         tuple[float, float], typer.Option(help="Western and eastern bound; may cross 180.")
     ] = (-180.0, 180.0),
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OURS=THEIRS", help="Column of FORECAST: slp=variable2."),
+    ] = None,
+    unit: Annotated[
+        list[str] | None, typer.Option(metavar="OURS=UNIT", help="Unit in FORECAST: wind=kt.")
+    ] = None,
 ) -> None:
     """Score storm tracks against true ones: position, intensity, detection, genesis."""
     whole = (latitude, longitude) == ((-90.0, 90.0), (-180.0, 180.0))
     region = Region("global" if whole else "selected", latitude, longitude)
     rules = Rules(max_distance, min_overlap, RECIPES[preset].selection, region)
-    true, bootstrap = read_tracks(truth), GroupBootstrap()
-    found = verify(read_tracks(forecast), true, rules)
-    tables = [
-        summarise(found, bootstrap, region.name),
-        baseline_scores(true, found, region.name, bootstrap),
-    ]
-    scores = pd.concat(tables, ignore_index=True)
+    true = read_tracks(truth)
+    tracks = read_tracks(forecast, columns=_pairs(column or []), units=_pairs(unit or []))
+    lead = None if longest_lead is None else pd.Timedelta(hours=longest_lead)
+    times = None if period is None else (pd.Timestamp(period[0]), pd.Timestamp(period[1]))
+    tables = []
+    for name in tracks["source"].unique() if len(tracks) else [str(forecast)]:
+        one = tracks[tracks["source"] == name]
+        cases = cases_of(one, true, period=times, longest_lead=lead)
+        found = verify(one, true, rules, cases=cases)
+        if found.nothing and found.alarms.empty:
+            raise DataError(f"{forecast}: {found.nothing} Truth: {truth}, preset '{preset}'.")
+        _tell_coverage(name, true, rules, cases, found)
+        scores = summarise(found, BOOTSTRAP, region.name)
+        baseline = baseline_scores(true, found, region.name, BOOTSTRAP)
+        tables.append(pd.concat([scores, baseline], ignore_index=True).assign(model=name))
+        Console().print(score_report(tables[-1], f"Storm tracks: {name}"))
     if out is not None:
         with writing(out):
-            write_text(out, scores.to_csv(index=False))
-    Console().print(score_report(scores))
+            write_text(out, pd.concat(tables).to_csv(index=False))
 
 
-def score_report(scores: pd.DataFrame) -> Table:
+def _tell_coverage(
+    name: str, true: pd.DataFrame, rules: Rules, cases: pd.DataFrame, found: Verification
+) -> None:
+    """Print which times count, and how many points of true storms lie outside them."""
+    storms = rules.selection.choose(true)
+    storms = storms[rules.region.holds(storms["lat"], storms["lon"])]
+    outside = int((~storms["time"].isin(cases["time"])).sum())
+    if outside:
+        typer.echo(
+            f"{name}: scored at its times, {cases['time'].min()} to {cases['time'].max()}; "
+            f"{outside} of {len(storms)} points of true storms are at others and do not count. If "
+            "more was searched, say so with --period or --longest-lead."
+        )
+    if found.nothing:
+        typer.echo(found.nothing)
+
+
+def score_report(scores: pd.DataFrame, title: str = "Storm tracks") -> Table:
     """The scores that one looks at first, a row for each lead time; without empty columns."""
     there = set(scores.loc[scores["value"].notna(), "metric"])
     shown = [(metric, heading) for metric, heading in REPORTED if metric in there]
-    report = Table("lead", title="Storm tracks")
+    report = Table("lead", title=title)
     for _, heading in shown:
         report.add_column(heading, justify="right")
     for lead in scores["lead_time"].drop_duplicates().sort_values(na_position="last"):
@@ -139,6 +182,6 @@ def _pairs(names: Iterable[str]) -> dict[str, str]:
     for text in names:
         ours, equals, theirs = text.partition("=")
         if not (ours and equals and theirs):
-            raise DataError(f"--name {text}: expected OURS=THEIRS, such as msl=PRMSL.")
+            raise DataError(f"'{text}': expected OURS=THEIRS, such as msl=PRMSL or wind=kt.")
         pairs[ours] = theirs
     return pairs

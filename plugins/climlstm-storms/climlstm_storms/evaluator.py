@@ -1,5 +1,6 @@
 """The evaluator `storms`: storm tracks of forecasts, scored against true ones."""
 
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -28,6 +29,8 @@ from climlstm_storms.sphere import KM_PER_DEGREE
 from climlstm_storms.tracks import NO_LEAD, NO_TIME, TRACK_TYPES, track_keys
 from climlstm_storms.verification import Region, Rules, Verification, verify
 from climlstm_storms.write import fits_atcf, write_tracks
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,10 @@ class Storms:
         if self.mode == "guided":
             known = forecast[[*CASE, "track_id"]].drop_duplicates()
             known = known.assign(storm_id=known["track_id"])
-        return verify(forecast, truth, rules, cases=_cases(scores), pairs=known)
+        found = verify(forecast, truth, rules, cases=_cases(scores), pairs=known)
+        if found.nothing:
+            log.warning("Evaluator storms: %s", found.nothing)
+        return found
 
     def _selection(self, scores: pd.DataFrame) -> Selection:
         return self._recipe.on_grid(_spacings(scores)[0]).selection

@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
 from climlstm.errors import DataError
+from climlstm_storms.mesh import TOLERANCE_DEG
 from climlstm_storms.search import SPACINGS
 from climlstm_storms.sphere import Index, Real, angle, extrapolate, unit_vectors
 from climlstm_storms.tracks import track_table
@@ -42,7 +43,7 @@ class Linker:
     method: Literal["assign", "tempest"] = "assign"
     range_deg: float = 8.0
     """Greatest move of a storm: in six hours for `assign`, between linked centres for `tempest`.
-    A centre exactly at the range is linked."""
+    A centre exactly at the range (to 1e-6 degrees) is linked, as by StitchNodes."""
     max_gap_h: float = 24.0
     """Greatest time between linked centres, in hours; steps without a centre are bridged."""
 
@@ -57,6 +58,8 @@ def link(nodes: pd.DataFrame, linker: Linker, *, source: str) -> pd.DataFrame:
     if nodes["time"].isna().any():
         raise DataError("Storm centres have no times, so they cannot be linked. Add a time axis.")
     link_steps = _assign if linker.method == "assign" else _stitch
+    if linker.method == "tempest" and {"j", "i"} <= set(nodes):
+        nodes = nodes.sort_values(["time", "j", "i"], kind="stable", ignore_index=True)
     several = nodes["member"].nunique() > 1
     rows: list[int] = []
     names: list[str] = []
@@ -155,7 +158,8 @@ def _best_pairs(
     spread = reach / DEVIATIONS
     cost = off**2 / (2 * spread**2) + 2 * np.log(hours / least)
     worst = (FARTHEST * DEVIATIONS) ** 2 / 2 + 2 * np.log(hours / least).max()
-    gain = np.where((moved <= reach) & (off <= FARTHEST * reach), worst - cost, 0.0)
+    within = (moved <= reach + TOLERANCE_DEG) & (off <= FARTHEST * reach)
+    gain = np.where(within, worst - cost, 0.0)
     for storm, number in zip(*linear_sum_assignment(gain, maximize=True), strict=True):
         if gain[storm, number] > 0:
             yield storms[storm], int(number)
@@ -166,8 +170,8 @@ def _stitch(steps: Steps, linker: Linker) -> Iterator[Storm]:
 
     Each centre is linked to the nearest of the next step if that is within range; else to the
     nearest of the step after, while the gap allows. The range does not grow with the gap. Tracks
-    are followed from the earliest centres on; each link belongs to one, so a track ends where it
-    meets another that went on before it.
+    are followed from the earliest centres on, and of one time in order of the grid, row by row;
+    each link belongs to one, so a track ends where it meets another that went on before it.
     """
     trees = [cKDTree(vectors) if len(vectors) else None for vectors in steps.vectors]
     next_place: dict[Place, Place] = {}
@@ -180,7 +184,8 @@ def _stitch(steps: Steps, linker: Linker) -> Iterator[Storm]:
                 if tree is None:
                     continue
                 nearest = int(tree.query(vector)[1])
-                if angle(vector, steps.vectors[later][nearest]) <= linker.range_deg:
+                moved = angle(vector, steps.vectors[later][nearest])
+                if moved <= linker.range_deg + TOLERANCE_DEG:
                     next_place[step, number] = (later, nearest)
                     break
     for place in sorted(next_place):

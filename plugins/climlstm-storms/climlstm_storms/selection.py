@@ -11,6 +11,7 @@ import pandas as pd
 from climlstm.errors import DataError, nearest
 from climlstm_storms.centres import Detector
 from climlstm_storms.linking import Linker
+from climlstm_storms.mesh import TOLERANCE_DEG
 from climlstm_storms.sphere import KM_PER_DEGREE, angle, unit_vectors
 from climlstm_storms.tracks import track_keys
 
@@ -50,7 +51,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Selection:
-    """Conditions on a track, as the options of StitchNodes; limits included."""
+    """Conditions on a track, as the options of StitchNodes: a track exactly at a limit meets it."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
@@ -78,13 +79,31 @@ class Selection:
         legs[last] = 0.0  # from the end of a track to the start of the next
         kept = last - first + 1 >= self.min_points
         kept &= times[last] - times[first] >= np.timedelta64(int(self.min_duration_h * 3600), "s")
-        kept &= np.add.reduceat(legs, first) >= self.min_path_deg
-        kept &= angle(vectors[first], vectors[last]) >= self.min_endpoint_deg
+        kept &= np.add.reduceat(legs, first) >= self.min_path_deg - TOLERANCE_DEG
+        kept &= angle(vectors[first], vectors[last]) >= self.min_endpoint_deg - TOLERANCE_DEG
         for number in np.flatnonzero(kept) if self.thresholds else ():
             track = tracks.iloc[order[first[number] : last[number] + 1]]
             kept[number] = all(threshold.holds(track) for threshold in self.thresholds)
         chosen = np.sort(order[np.repeat(kept, last - first + 1)])
         return tracks.iloc[chosen].reset_index(drop=True)
+
+    def unmet(self, tracks: pd.DataFrame) -> list[str]:
+        """Conditions that none of the tracks meets, each looked at by itself."""
+        alone = [
+            replace(EVERY, **{name: value})
+            for name, value in vars(self).items()
+            if name != "thresholds" and value != getattr(EVERY, name)
+        ]
+        alone += [replace(EVERY, thresholds=(threshold,)) for threshold in self.thresholds]
+        return [
+            ", ".join(f"{k}={v}" for k, v in vars(one).items() if v != getattr(EVERY, k))
+            for one in alone
+            if one.choose(tracks).empty
+        ]
+
+
+EVERY = Selection(min_points=1)
+"""The selection that every track meets."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,12 @@ ONE_MINUTE_AGENCIES = ("hurdat_atl", "hurdat_epa", "atcf", "cphc", "nhc", "jtwc"
 """Sources in IBTrACS' wmo_agency that report one-minute winds; means over two minutes (CMA), three
 (New Delhi) and ten are taken as they are, since at sea they differ by 2 % at most."""
 
+AGENCIES = (
+    *("wmo", "usa", "tokyo", "cma", "hko", "kma", "newdelhi", "reunion", "bom", "nadi"),
+    *("wellington", "ds824", "td9636", "td9635", "neumann", "mlc"),
+)
+"""Agencies whose winds and pressures are columns of IBTrACS."""
+
 ONE_MINUTE_BASINS = ("NA", "EP")
 """Basins of IBTrACS whose WMO agency reports one-minute winds."""
 
@@ -153,7 +159,8 @@ def _find_columns(table: pd.DataFrame, where: str, options: Reading) -> dict[str
             f"columns={{'{lacking[0]}': NAME}}."
         )
     for ours in [name for name in ("wind", "slp") if name not in found]:
-        others = [name for name in table if name.endswith(of_agency[ours].partition("_")[1:])]
+        ending = of_agency[ours].partition("_")[2]
+        others = [f"{a}_{ending}" for a in AGENCIES if f"{a}_{ending}" in table]
         if others:
             raise DataError(
                 f"{where}: IBTrACS has no column '{of_agency[ours]}' here, but "
@@ -203,8 +210,8 @@ def _refuse(column: pd.Series, wrong: pd.Series, problem: str, raw: Raw, where: 
         line = wrong.idxmax()
         raise DataError(
             f"{where}, {raw.place} {line}: {column.name} = {column[line]} {problem} (such rows: "
-            f"{wrong.sum()}). Correct the file, or say which columns and units it has, as in "
-            "columns={'slp': NAME}, units={'wind': 'kt'}."
+            f"{wrong.sum()}). Correct the file, or say which columns and units it has: "
+            "columns={'slp': NAME}, units={'wind': 'kt'}; storms verify --column slp=NAME."
         )
 
 
@@ -262,15 +269,13 @@ def _kept(table: pd.DataFrame, raw: Raw, where: str, only_synoptic: bool) -> pd.
     """Rows that count, in bounds; how many others there are is logged."""
     left_out = {"without a position": table["lat"].isna() | table["lon"].isna()}
     if "lead_time" in table:
-        left_out["before the initialisation, which are no forecasts"] = table[
-            "lead_time"
-        ] < pd.Timedelta(0)
+        early = table["lead_time"] < pd.Timedelta(0)
+        left_out["before the initialisation, which are no forecasts"] = early
     if "track_type" in raw.table:
         left_out["of spur tracks"] = raw.table["track_type"].astype(str).str.startswith("spur")
     if only_synoptic:
-        left_out["at other hours than 00, 06, 12, 18 UTC (kept with all_times)"] = table[
-            "time"
-        ] != table["time"].dt.floor("6h")
+        between = table["time"] != table["time"].dt.floor("6h")
+        left_out["at other hours than 00, 06, 12, 18 UTC (kept with all_times)"] = between
     keep = pd.Series(True, table.index)
     for kind, rows in left_out.items():
         if rows.any():

@@ -1,12 +1,10 @@
 """From fields to tracks in one call."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pandas as pd
 import xarray as xr
 
-from climlstm.errors import DataError
 from climlstm_storms.linking import link
 from climlstm_storms.search import detect
 from climlstm_storms.selection import Recipe
@@ -29,21 +27,3 @@ def track(
     spacing = float(nodes["spacing_deg"].max()) if len(nodes) else 0.0
     tracks = link(nodes, recipe.linker, source=source)
     return recipe.on_grid(spacing).selection.choose(tracks)
-
-
-def open_fields(path: str | Path) -> xr.Dataset:
-    """Fields from a Zarr store or a NetCDF file, lazily, in chunks of whole maps.
-
-    Raises DataError where it cannot be opened.
-    """
-    name = str(path)
-    zarr = name.rstrip("/").endswith(".zarr") or "://" in name or Path(name).is_dir()
-    try:
-        if zarr:
-            return xr.open_zarr(name)
-        return xr.open_dataset(name, engine="netcdf4", chunks={})
-    except (OSError, ValueError, KeyError) as error:
-        kind = "Zarr store" if zarr else "NetCDF file"
-        raise DataError(
-            f"'{name}' cannot be opened as a {kind}: {type(error).__name__}: {error}"
-        ) from error

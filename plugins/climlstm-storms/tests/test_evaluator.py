@@ -1,6 +1,5 @@
 """The evaluator as climlstm finds and uses it: entry point, options, parts and wholes, commands."""
 
-import json
 import subprocess
 import sys
 
@@ -8,18 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from climlstm_storms.commands import app
 from climlstm_storms.evaluator import Storms
 from climlstm_storms.formats import read_tracks
 from climlstm_storms.selection import RECIPES
 from climlstm_storms.synthetic import Low, moving_lows, true_tracks
-from climlstm_storms.tracker import open_fields, track
+from climlstm_storms.tracker import track
 from climlstm_storms.tracks import TRACK_TYPES
 from climlstm_storms.write import write_tracks
-from typer.testing import CliRunner
 
 from climlstm import plugins
-from climlstm.errors import ClimLSTMError, DataError, PluginError
+from climlstm.data.sources.catalog import open_path
+from climlstm.errors import PluginError
 from climlstm.evaluation.evaluate import evaluate
 from climlstm.evaluation.tables import write_scores
 
@@ -294,58 +292,6 @@ def test_the_runner_takes_it(forecasts, truth):
     ]
 
 
-def run(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
-
-
-def test_commands_track_and_verify(truth, tmp_path):
-    truth.chunk(time=4).to_zarr(tmp_path / "fields.zarr", zarr_format=2, consolidated=True)
-    result = run("track", tmp_path / "fields.zarr", "--out", tmp_path / "tracks.csv")
-    assert result.exit_code == 0, result.output
-    assert f"{len(LOWS)} storms" in result.output
-    write_tracks(true_tracks(LOWS, TIMES), tmp_path / "true.nc")
-    out = tmp_path / "scores.csv"
-    result = run("verify", tmp_path / "tracks.csv", "--truth", tmp_path / "true.nc", "--out", out)
-    assert result.exit_code == 0, result.output
-    table = pd.read_csv(out).set_index("metric")["value"]
-    assert table["pod_storms"] == 1
-    assert table["position_error"] < 33  # a tenth of the spacing
-    with pytest.raises(DataError, match="OURS=THEIRS"):
-        run("track", tmp_path / "fields.zarr", "--out", tmp_path / "x.csv", "--name", "msl")
-    with pytest.raises(DataError, match="cannot be opened as a NetCDF file"):
-        run("track", tmp_path / "nothing.nc", "--out", tmp_path / "x.csv")
-
-
-def test_the_command_line_has_our_commands():
-    code = "from climlstm.cli import app; from typer.testing import CliRunner; import json;"
-    code += "r = CliRunner().invoke(app, ['storms', '--help']); print(json.dumps(r.output))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120
-    )
-    assert {"track", "verify"} <= set(json.loads(done.stdout).split())
-
-
-def test_errors_are_ones_the_command_line_knows():
-    assert issubclass(DataError, ClimLSTMError)
-
-
-def test_tracks_are_the_same_from_chunks_in_any_scheduler(truth):
-    import dask
-
-    whole = track(truth, RECIPES["any"])
-    for scheduler in ("threads", "synchronous"):
-        with dask.config.set(scheduler=scheduler):
-            assert track(truth.chunk(time=3), RECIPES["any"]).equals(whole)
-
-
-@pytest.mark.slow
-def test_processes_give_the_same(truth):
-    import dask
-
-    with dask.config.set(scheduler="processes", num_workers=2):
-        assert track(truth.chunk(time=6), RECIPES["any"]).equals(track(truth, RECIPES["any"]))
-
-
 def test_a_forecast_store_of_weatherbench_is_tracked(forecasts, tmp_path):
     store = forecasts.rename(
         init_time="time",
@@ -355,7 +301,7 @@ def test_a_forecast_store_of_weatherbench_is_tracked(forecasts, tmp_path):
         v10="10m_v_component_of_wind",
     )[["mean_sea_level_pressure", "10m_u_component_of_wind", "10m_v_component_of_wind"]]
     store.to_zarr(tmp_path / "forecast.zarr", zarr_format=2, consolidated=True)
-    tracks = track(open_fields(tmp_path / "forecast.zarr"), RECIPES["any"], source="forecast")
+    tracks = track(open_path(str(tmp_path / "forecast.zarr")), RECIPES["any"], source="forecast")
     assert tracks["init_time"].nunique() == 7
     assert tracks.groupby("init_time")["track_id"].nunique().eq(len(LOWS)).all()
     write_tracks(tracks, tmp_path / "deck.dat")

