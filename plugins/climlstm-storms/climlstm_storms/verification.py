@@ -138,7 +138,7 @@ def cases_of(
     if period is not None:
         cases = cases[cases["time"].between(*period)]
     analysed = forecast[forecast["init_time"].isna()]["time"]
-    if len(made) and analysed.empty:
+    if analysed.empty and (len(made) or (truth.empty and period is None)):
         return cases
     if analysed.empty and period is None:
         raise DataError(

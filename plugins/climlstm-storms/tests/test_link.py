@@ -180,6 +180,27 @@ def test_storms_are_whole_across_greenwich_the_date_line_and_the_poles(spacing, 
     assert nearest.mean() < 0.1 * spacing * 111.195
 
 
+def gaussian(rows):
+    return np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(rows)[0]))
+
+
+@pytest.mark.parametrize("pole", [-1, 1])
+@pytest.mark.parametrize("direction", [-1, 1])
+@pytest.mark.parametrize("rows", [64, 94, 160, pytest.param(640, marks=pytest.mark.slow)])
+def test_a_low_that_crosses_a_pole_is_one_track_on_gaussian_grids(rows, direction, pole):
+    """T42, T62, N80 and N320, whose last row is 0.77 of a row short of the pole."""
+    latitude, longitude = gaussian(rows)[::direction], np.arange(2 * rows) * 180 / rows
+    low, times = Low(pole * 78, 30, 90 - pole * 90, 25), hours(*range(0, 121, 6))
+    fields = moving_lows([low], latitude, longitude, times)[["msl"]]
+    tracks = link(detect(fields, Detector()), Linker(), source="x")
+    assert tracks.groupby("track_id").size().tolist() == [len(times)]
+    truth = true_tracks([low], times)
+    distance = great_circle_km(tracks.lat, tracks.lon, truth.lat, truth.lon)
+    assert distance.mean() < 0.1 * 180 / rows * 111.195
+    short = fields.isel(latitude=slice(1, -1))  # a region that leaves out the last rows
+    assert link(detect(short, Detector()), Linker(), source="x")["track_id"].nunique() == 2
+
+
 def test_members_and_initialisations_are_linked_by_themselves():
     table = pd.concat(
         [
