@@ -15,8 +15,7 @@ from torch import Tensor
 from climlstm_spectral.waves import Spectra, total_spectra, zonal_spectra
 
 TINY = 1e-12
-"""Variance, of normalised fields, below which a wavenumber counts as empty: roots of zero have no
-gradient."""
+"""Variance of normalised fields added to each wavenumber: roots of zero have no gradient."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,9 @@ class AMSE:
     """`total`: wavenumbers of spherical harmonics, as in the paper, on global grids. `zonal`: along
     the rows, averaged over these; quicker, and all that there is on a region."""
     factor: Literal["greater", "truth"] = "greater"
-    """What decorrelation is charged with: the greater of both powers, as in the paper, or that of
-    the truth. Spectra of single fields differ by chance where few waves share a wavenumber, and the
-    greater of two then costs some amplitude; with that of the truth less is lost."""
+    """Weight of decorrelation: the greater of both powers, as in the paper, or that of the truth.
+    Spectra of single fields differ by chance where few waves share a wavenumber, and the greater
+    of two then costs some amplitude; with that of the truth less is lost."""
     blend: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of this loss; the rest is the plain weighted mean squared error."""
 
@@ -61,10 +60,7 @@ class AMSE:
             return plain + self.blend * self._adjustment(spectra).sum(dim=-1).mean()
 
     def _adjustment(self, spectra: Spectra) -> Tensor:
-        """What the adjusted error of each wavenumber has more than the squared error.
-
-        Zero at the truth, and its gradient too.
-        """
+        """Adjusted error less squared error, by wavenumber; zero at the truth, and its gradient."""
         own, true, cross = spectra
         product = ((own + TINY) * (true + TINY)).sqrt()
         charged = torch.maximum(own, true) if self.factor == "greater" else true

@@ -22,7 +22,7 @@ class Spectra(NamedTuple):
 
 
 def zonal_spectra(prediction: Tensor, target: Tensor, weight: Tensor) -> Spectra:
-    """By zonal wavenumber 0 … W // 2, as weighted means over rows.
+    """Spectra by zonal wavenumber 0 … W // 2, as weighted means over rows.
 
     They sum up over wavenumbers to the weighted mean squares and mean product of the fields. On a
     region, a wave of number 1 spans the region.
@@ -36,7 +36,7 @@ def zonal_spectra(prediction: Tensor, target: Tensor, weight: Tensor) -> Spectra
 
 
 def total_spectra(prediction: Tensor, target: Tensor, weight: Tensor) -> Spectra:
-    """By total wavenumber 0 … N of spherical harmonics, normalised to the mean over the sphere.
+    """Spectra by total wavenumber 0 … N of spherical harmonics, scaled to the mean over the sphere.
 
     A field of the first N + 1 degrees is taken apart exactly; N is what the rows and columns of the
     grid can tell apart. Each channel counts by its weight relative to area.
@@ -65,7 +65,7 @@ def _products(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _sides(waves: int, like: Tensor) -> Tensor:
-    """How often a wave of a real field counts: at negative wavenumbers, too."""
+    """Number of times that a wave of a real field counts: at negative wavenumbers, too."""
     sides = torch.full((waves,), 2.0, device=like.device, dtype=like.dtype)
     sides[0] = 1  # the mean, and below the shortest wave, stand for themselves alone
     if like.shape[-1] % 2 == 0:

@@ -49,7 +49,7 @@ class Detector:
     contour_deg: float = 5.5
     """Distance within which the contour must close."""
     merge_deg: float = 6.0
-    """Of minima this close together the lowest counts; of equal ones the northernmost."""
+    """Distance within which only the lowest minimum counts; of equal ones the northernmost."""
     warm_core: Literal["ignored", "required", "excluded"] = "ignored"
     """Whether a centre must have a warm core (tropical) or must not (extratropical)."""
     warm_core_levels: tuple[int, int] = (300, 500)
@@ -187,7 +187,7 @@ def _wide_plateaus(lowest: Flags, mesh: Mesh, width_deg: float) -> Flags:
 
 
 def _has_lower(
-    pressure: Field, minima: Flags, mesh: Mesh, radius_deg: float, row: int, column: int
+    pressure: Field, minima: Flags, mesh: Mesh, radius_deg: float, row: Any, column: Any
 ) -> bool:
     """Whether one of these minima within the radius is lower than the point."""
     disc = mesh.disc(row, radius_deg)

@@ -50,7 +50,7 @@ class Storms:
     """Metrics to show where there is room for a few."""
 
     preset: Preset = "any"
-    """Which storms: any closed low, extratropical or tropical ones (see RECIPES)."""
+    """Kind of storms: any closed low, extratropical or tropical ones (see RECIPES)."""
     recipe: Recipe | None = None
     """Detector, linker and selection in full, instead of a preset."""
     mode: Literal["free", "guided"] = "free"

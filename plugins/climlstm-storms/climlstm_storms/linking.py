@@ -36,7 +36,7 @@ HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Linker:
-    """How centres of successive times are linked."""
+    """Method and limits by which centres of successive times are linked."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 

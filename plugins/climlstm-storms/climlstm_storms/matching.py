@@ -37,7 +37,7 @@ def match(
 
 
 def common_points(forecast: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    """All forecast points beside all true points of the same time, with their distance.
+    """Each forecast point beside each true point of the same time, with their distance.
 
     Columns of the forecast, those of the truth with `true_` before them, storm_id, distance_km.
     """

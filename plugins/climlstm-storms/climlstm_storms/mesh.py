@@ -37,7 +37,7 @@ class Disc:
     centre: tuple[int, int]
     """Place of the centre within the window."""
     within: Flags
-    """Which points of the window belong to the disc."""
+    """Points of the window that belong to the disc."""
     rim: Flags
     """Points of the disc with a neighbour outside it; with open edges, also those on an edge."""
     whole_circle: bool
@@ -95,7 +95,8 @@ class Mesh:
     @property
     def spacing_deg(self) -> float:
         """Greatest distance of neighbours: between rows, or between columns in low latitude."""
-        return float(np.max(self.steps_deg(np.abs(self.latitude).min())))
+        rows, columns = self.steps_deg(np.abs(self.latitude).min())
+        return max(rows, float(columns))
 
     def steps_deg(self, latitude: ArrayLike) -> tuple[float, Real]:
         """Spacing of rows, and of columns at the given latitudes, in great-circle degrees."""
@@ -205,7 +206,7 @@ class Mesh:
         return not reached[labels[rim]].any()
 
     def _joined(self, disc: Disc, labels: NDArray[np.int32], number: int) -> Flags:
-        """Which labels are one with the centre's, across the window's seam and across a pole."""
+        """Labels that are one with the centre's, across the window's seam and across a pole."""
         pairs, width = [], labels.shape[1]
         for shift in (-1, 0, 1) if self.diagonal else (0,):
             seam = np.roll(labels[:, -1], shift)
@@ -240,7 +241,7 @@ class Mesh:
         return replace(disc, rim=within & ~self._surrounded(disc, size // 2))
 
     def _surrounded(self, disc: Disc, column: int) -> Flags:
-        """Which points of a disc about this column have no neighbour outside it."""
+        """Points of a disc about this column that have no neighbour outside it."""
         inside, width = disc.within.copy(), disc.within.shape[1]
         may_close = self.closed_edges and not self.periodic
         columns = disc.columns + column

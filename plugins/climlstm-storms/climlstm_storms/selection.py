@@ -89,21 +89,13 @@ class Selection:
 
     def unmet(self, tracks: pd.DataFrame) -> list[str]:
         """Conditions that none of the tracks meets, each looked at by itself."""
-        alone = [
-            replace(EVERY, **{name: value})
-            for name, value in vars(self).items()
-            if name != "thresholds" and value != getattr(EVERY, name)
-        ]
-        alone += [replace(EVERY, thresholds=(threshold,)) for threshold in self.thresholds]
+        alone = [(name, value) for name, value in vars(self).items() if name != "thresholds"]
+        alone += [("thresholds", (threshold,)) for threshold in self.thresholds]
         return [
-            ", ".join(f"{k}={v}" for k, v in vars(one).items() if v != getattr(EVERY, k))
-            for one in alone
-            if one.choose(tracks).empty
+            f"{name}={value}"
+            for name, value in alone
+            if Selection(**{"min_points": 1, name: value}).choose(tracks).empty
         ]
-
-
-EVERY = Selection(min_points=1)
-"""The selection that every track meets."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,4 @@
-"""The table of storm tracks, one row for each storm and time: what all else makes or reads."""
-
-from typing import Any
+"""The table of storm tracks, one row for each storm and time."""
 
 import numpy as np
 import pandas as pd
@@ -35,24 +33,14 @@ NO_TIME = np.datetime64("NaT", "ns")
 NO_LEAD = np.timedelta64("NaT", "ns")
 """The init_time and lead_time of tracks that are no forecasts."""
 
-_DEFAULTS: dict[str, Any] = {
-    "init_time": NO_TIME,
-    "lead_time": NO_LEAD,
-    "member": 0,
-    "slp": np.nan,
-    "wind": np.nan,
-    "depth": np.nan,
-    "warm_core": None,
-    "i": -1,
-    "j": -1,
-    "source": "",
-}
+_DEFAULTS = {"init_time": NO_TIME, "lead_time": NO_LEAD, "member": 0, "warm_core": None}
+_DEFAULTS |= {"slp": np.nan, "wind": np.nan, "depth": np.nan, "i": -1, "j": -1, "source": ""}
 
 
 def track_table(columns: pd.DataFrame) -> pd.DataFrame:
     """A table of tracks with all columns, in order of track and time.
 
-    columns: at least track_id, time, lat, lon; what else is known. Raises DataError without them.
+    columns: at least track_id, time, lat, lon. Raises DataError without them.
     """
     missing = [name for name in TRACK_TYPES if name not in columns and name not in _DEFAULTS]
     if missing:
@@ -76,6 +64,6 @@ def no_tracks() -> pd.DataFrame:
 
 
 def track_keys(tracks: pd.DataFrame) -> pd.Series:
-    """What tells tracks apart within a table, as text: initialisation, member and track_id."""
+    """Keys of tracks within a table, as text: initialisation, member and track_id."""
     init = tracks["init_time"].dt.strftime("%Y%m%dT%H%M").fillna("")
     return init + "-m" + tracks["member"].astype(str) + "-" + tracks["track_id"].astype(str)
