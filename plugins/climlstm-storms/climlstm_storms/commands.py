@@ -94,12 +94,15 @@ def verify_command(
     unit: Annotated[
         list[str] | None, typer.Option(metavar="OURS=UNIT", help="Unit in FORECAST: wind=kt.")
     ] = None,
+    all_times: Annotated[
+        bool, typer.Option(help="Of best tracks, not only 00, 06, 12 and 18 UTC.")
+    ] = False,
 ) -> None:
     """Score storm tracks against true ones: position, intensity, detection, genesis."""
     whole = (latitude, longitude) == ((-90.0, 90.0), (-180.0, 180.0))
     region = Region("global" if whole else "selected", latitude, longitude)
     rules = Rules(max_distance, min_overlap, RECIPES[preset].selection, region)
-    true = read_tracks(truth)
+    true = read_tracks(truth, all_times=all_times)
     tracks = read_tracks(forecast, columns=_pairs(column or []), units=_pairs(unit or []))
     lead = None if longest_lead is None else pd.Timedelta(hours=longest_lead)
     times = None if period is None else (pd.Timestamp(period[0]), pd.Timestamp(period[1]))

@@ -145,14 +145,14 @@ def _pressure(dataset: xr.Dataset) -> xr.DataArray:
         raise DataError(
             "The dataset has no sea-level pressure. It has: "
             f"{', '.join(map(str, dataset.data_vars))}. Looked for: {', '.join(NAMES['msl'])}. "
-            "Say what it is called with names={'msl': …}."
+            "Say what it is called: names={'msl': NAME}, or storms track --name msl=NAME."
         )
     pressure = dataset["msl"]
     for dim in ("latitude", "longitude"):
         if dim not in pressure.dims:
             raise DataError(
                 f"Sea-level pressure has dims {tuple(pressure.dims)}, but '{dim}' is needed. "
-                f"Say what it is called with names={{'{dim}': …}}."
+                f"Say what it is called: names={{'{dim}': NAME}}, or --name {dim}=NAME."
             )
     units = "" if pressure.attrs.get("units") else _unit_by_size(pressure)
     return _in_units(pressure, "Pa", units, "'Pa' or 'hPa'")

@@ -38,6 +38,8 @@ AGENCIES = (
 )
 """Agencies whose winds and pressures are columns of IBTrACS."""
 
+AGENCY_UNITS = {f"{a}_wind": "kt" for a in AGENCIES} | {f"{a}_pres": "hPa" for a in AGENCIES}
+
 ONE_MINUTE_BASINS = ("NA", "EP")
 """Basins of IBTrACS whose WMO agency reports one-minute winds."""
 
@@ -112,7 +114,7 @@ def standard(raw: Raw, where: str, options: Reading) -> pd.DataFrame:
     names = _find_columns(raw.table, where, options)
     table = raw.table[list(names.values())].set_axis(list(names), axis=1)
     ibtracs = "season" in raw.table and "basin" in raw.table
-    ibtracs |= names.get("wind") in ("usa_wind", "wmo_wind")
+    ibtracs |= names.get("wind") in AGENCY_UNITS
     table = _with_times(table, raw, where)
     table["track_id"] = _identities(table["track_id"])
     for name in NUMBERS:
@@ -163,8 +165,9 @@ def _find_columns(table: pd.DataFrame, where: str, options: Reading) -> dict[str
         others = [f"{a}_{ending}" for a in AGENCIES if f"{a}_{ending}" in table]
         if others:
             raise DataError(
-                f"{where}: IBTrACS has no column '{of_agency[ours]}' here, but "
-                f"{', '.join(others)}. Take another agency, or columns={{'{ours}': NAME}}."
+                f"{where}: there is no column '{of_agency[ours]}', but {', '.join(others)}. Say "
+                f"which to take: columns={{'{ours}': '{others[0]}'}}, or storms verify "
+                f"--column {ours}={others[0]}."
             )
         log.warning("%s: no column is known as '%s', so it stays unknown. %s.", where, ours, has)
     return found
@@ -223,11 +226,9 @@ def _identities(names: pd.Series) -> pd.Series:
 
 def _stated_unit(raw: Raw, name: str) -> str:
     """Unit of a column by the file, or by its name: usa_wind of IBTrACS, wind_kt, slp (hPa)."""
-    by_name = {"usa_wind": "kt", "wmo_wind": "kt", "usa_pres": "hPa", "wmo_pres": "hPa"}
     match = NAME_AND_UNIT.fullmatch(name)
-    if match:
-        by_name[name] = match[2]
-    unit = str(raw.units.get(name) or by_name.get(name, "")).strip()
+    by_name = match[2] if match else AGENCY_UNITS.get(name, "")
+    unit = str(raw.units.get(name) or by_name).strip()
     return {"mps": "m s-1", "pa": "Pa", "hpa": "hPa"}.get(unit.lower(), unit)
 
 
@@ -260,9 +261,10 @@ def _is_one_minute(raw: Raw, wind: str) -> pd.Series | bool:
     """Whether winds in knots are one-minute means, as the U.S. agencies report them."""
     if wind == "wmo_wind" and "wmo_agency" in raw.table:
         return raw.table["wmo_agency"].isin(ONE_MINUTE_AGENCIES)
-    if wind == "usa_wind" or raw.one_minute or "sshs_cat" in raw.table or "basin" not in raw.table:
+    if raw.one_minute or wind == "usa_wind" or "sshs_cat" in raw.table:
         return True
-    return raw.table["basin"].isin(ONE_MINUTE_BASINS)
+    of_basin = wind == "wmo_wind" or wind not in AGENCY_UNITS  # the basin's own agency
+    return of_basin and "basin" in raw.table and raw.table["basin"].isin(ONE_MINUTE_BASINS)
 
 
 def _kept(table: pd.DataFrame, raw: Raw, where: str, only_synoptic: bool) -> pd.DataFrame:
@@ -275,7 +277,7 @@ def _kept(table: pd.DataFrame, raw: Raw, where: str, only_synoptic: bool) -> pd.
         left_out["of spur tracks"] = raw.table["track_type"].astype(str).str.startswith("spur")
     if only_synoptic:
         between = table["time"] != table["time"].dt.floor("6h")
-        left_out["at other hours than 00, 06, 12, 18 UTC (kept with all_times)"] = between
+        left_out["at other hours than 00, 06, 12, 18 UTC (unless all_times)"] = between
     keep = pd.Series(True, table.index)
     for kind, rows in left_out.items():
         if rows.any():

@@ -175,6 +175,18 @@ def test_one_rule_for_times_between_synoptic_hours(tmp_path, caplog):
     assert len(read(tmp_path, hourly + "x,2021-08-29 13:00,29,-90,980,30\n")) == 2
 
 
+def test_the_advice_for_winds_of_another_agency_works(tmp_path):
+    names = "sid,iso_time,lat,lon,basin,tokyo_wind,wmo_wind,tokyo_pres"
+    text = f"{names}\nx,2021-07-20,24,131,WP,67,66,980"
+    with pytest.raises(DataError, match=r"no column 'usa_wind', but wmo_wind, tokyo_wind") as error:
+        read(tmp_path, text)
+    assert "columns={'wind': 'wmo_wind'}" in str(error.value)
+    for name, knots in (("wmo_wind", 66), ("tokyo_wind", 67)):
+        table = read(tmp_path, text, columns={"wind": name, "slp": "tokyo_pres"})
+        assert table["wind"][0] == pytest.approx(knots * KNOT)  # ten-minute winds
+        assert table["slp"][0] == 980
+
+
 def test_members_of_an_ensemble_are_no_techniques(tmp_path):
     line = "AL, 05, 2019090400, 03, {}, {:3d}, 280N, 790W, 85, 956, HU\n"
     text = "".join(line.format(t, h) for t in ("AP01", "AP02", "AVNO", "IV15") for h in (0, 12))
