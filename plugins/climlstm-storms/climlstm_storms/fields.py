@@ -51,6 +51,11 @@ def read_fields(
     Raises DataError where sea-level pressure or a coordinate is missing, or units are unknown.
     """
     dataset = _rename(dataset, dict(names or {}))
+    if "lead_time" in dataset.coords and dataset["lead_time"].dtype.kind in "iuf":
+        lead = dataset["lead_time"]  # not decoded: numbers of hours, where no unit is stated
+        seconds = lead.values * conversion(str(lead.attrs.get("units", "hours")), "s").scale
+        decoded = np.round(seconds * 1e9).astype("timedelta64[ns]")
+        dataset = dataset.assign_coords(lead_time=(lead.dims, decoded))
     fields = {"msl": _pressure(dataset)}
     if "u10" in dataset and "v10" in dataset:
         fields["wind"] = xr.DataArray(np.hypot(_wind(dataset["u10"]), _wind(dataset["v10"])))

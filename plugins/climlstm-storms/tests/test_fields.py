@@ -1,6 +1,7 @@
 """Fields of any dataset: names, units, order of axes, chunks, and what is said about wrong ones."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from climlstm_storms.centres import Detector
@@ -125,6 +126,17 @@ def test_units_may_be_left_out_where_they_are_plain(weather_map):
         detect(weather_map.assign(msl=weather_map.msl / 100), Detector())  # keeps the attribute Pa
     with pytest.raises(DataError, match=r"'msll'.*Did you mean 'msl'"):
         detect(weather_map, Detector(), names={"msl": "msll"})
+
+
+@pytest.mark.parametrize(("units", "per_hour"), [("hours", 1), ("seconds", 3600), (None, 1)])
+def test_lead_times_that_are_not_decoded(weather_map, units, per_hour):
+    attrs = {"units": units} if units else {}
+    leads = ("step", np.array([6, 12]) * per_hour, attrs)
+    start = np.datetime64("2020-01-01", "ns")
+    forecast = weather_map.rename(time="step").assign_coords(step=leads, time=start)
+    table = detect(forecast, Detector())
+    assert set(table["lead_time"]) == {pd.Timedelta(hours=6), pd.Timedelta(hours=12)}
+    assert (table["time"] == start + table["lead_time"]).all()
 
 
 def test_units_of_wind_are_converted(weather_map):
