@@ -31,17 +31,26 @@ def sources(
 
 def check(
     run_file: RunFile,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Read a few steps only, and fit nothing.")
+    ] = False,
+    elsewhere: Annotated[
+        bool,
+        typer.Option("--elsewhere", help="For a cluster: leave out this machine's CPUs, GPUs."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     set_: Overrides = [],  # noqa: B006
 ) -> None:
-    """Audit a run before it starts: leaks, gaps, units, cost of reading; status 1 on errors."""
+    """Audit a run before it starts: whatever train would refuse, leaks, gaps, cost of reading.
+
+    Statistics are computed and kept for the training. Status 1 on errors.
+    """
     from climlstm.config import load_config
-    from climlstm.runs import check_reading, check_run
+    from climlstm.runs import check_run
 
     config = load_config(run_file, set_)
-    found = check_run(config)
-    if found.passed:
-        found = found.having([check_reading(config)])
+    with console.status("checking"):
+        found = check_run(config, quick=quick, elsewhere=elsewhere)
     if as_json:
         console.print_json(data=found.to_dict())
     else:

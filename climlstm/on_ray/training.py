@@ -226,15 +226,12 @@ def _range(config: Config) -> tuple[int, int]:
     return (wanted, wanted) if isinstance(wanted, int) else wanted
 
 
-def _scaling(
-    config: Config, hosts: Sequence[cluster.Host], *, may_grow: bool
-) -> ray.train.ScalingConfig:
-    """Workers, each with its GPU or its share of the CPUs.
+def require_room(config: Config, hosts: Sequence[cluster.Host], *, may_grow: bool) -> None:
+    """Raises ConfigError where the hosts have no room for the workers of a run.
 
     may_grow: whether hosts may join, so that workers for which there is no room yet can wait.
-    Raises ConfigError where there is no room.
     """
-    gpu, (fewest, most) = config.cluster.gpu, _range(config)
+    gpu, (fewest, _) = config.cluster.gpu, _range(config)
     cluster.check_room(
         hosts,
         {"GPU" if gpu else "CPU": 1},
@@ -242,6 +239,14 @@ def _scaling(
         asked=f"cluster.workers is {fewest}" + (" and cluster.gpu true" if gpu else ""),
         may_grow=may_grow,
     )
+
+
+def _scaling(
+    config: Config, hosts: Sequence[cluster.Host], *, may_grow: bool
+) -> ray.train.ScalingConfig:
+    """Workers, each with its GPU or its share of the CPUs; `may_grow` as for `require_room`."""
+    require_room(config, hosts, may_grow=may_grow)
+    gpu, (_, most) = config.cluster.gpu, _range(config)
     cpus = [int(host.get("CPU", 0)) for host in hosts]
     return ray.train.ScalingConfig(
         num_workers=config.cluster.workers,  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ its checkpoint.
 """
 
 from climlstm.data.run_data import open_cube
-from climlstm.runs.checking import check_reading, check_run
+from climlstm.runs.checking import check_run
 from climlstm.runs.clusters import spread_over
 from climlstm.runs.evaluation import RunEvaluation, audit_scoring, evaluate, evaluators_of
 from climlstm.runs.forecasting import forecast, parse_times
@@ -18,7 +18,6 @@ __all__ = [
     "RunEvaluation",
     "Trained",
     "audit_scoring",
-    "check_reading",
     "check_run",
     "config_of",
     "estimate_preparation",

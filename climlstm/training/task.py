@@ -12,10 +12,11 @@ import xarray as xr
 from torch import Tensor
 
 from climlstm.audit.audit import Audit, audit, check_task, what_was_seen
+from climlstm.audit.findings import Finding
 from climlstm.audit.leaks import check_lineage
 from climlstm.config import Config, used_plugins
 from climlstm.data.run_data import RunData
-from climlstm.data.statistics.climatology import climatology_at, period_of
+from climlstm.data.statistics.climatology import check_hours, climatology_at, period_of
 from climlstm.data.statistics.statistics import Statistics
 from climlstm.data.windows.plan import WindowPlan, in_order, share
 from climlstm.data.windows.stream import Window, WindowStream
@@ -85,7 +86,9 @@ def open_task(config: Config, workers: Workers, parent: Parent | None = None) ->
     where the audit finds an error.
     """
     data = RunData(config)
-    found = audit_task(data, parent)
+    found = audit_source(data)
+    found.require(config.name)
+    found = found.having(audit_fits(data, parent))
     found.require(config.name)
     if workers.is_first:
         for finding in found.findings:
@@ -108,31 +111,36 @@ def open_task(config: Config, workers: Workers, parent: Parent | None = None) ->
         )
 
 
-def audit_task(data: RunData, parent: Parent | None = None) -> Audit:
-    """The audit of all that goes into a training: source, statistics, windows, climatology.
+def audit_source(data: RunData) -> Audit:
+    """The audit of run file and source, before anything is fitted; a few steps are read.
 
-    What is fitted is computed only where the source itself passes.
-    Raises a ClimLSTMError where source and run file, or the run and its parent, do not fit.
+    Raises a ClimLSTMError where they do not fit together.
     """
-    config = data.config
-    parameters = count_parameters(sketch_forecaster(config, data.cube))
-    found = audit(config, data.plan, parameters=parameters)
-    if not found.passed:
-        return found
-    found = found.having(
-        check_task(
-            config,
-            data.plan.times.values,
-            train=data.train_starts,
-            valid=data.valid_starts,
-            statistics=data.statistics,
-            climatology=period_of(data.climatology),
-        )
+    parameters = count_parameters(sketch_forecaster(data.config, data.cube))
+    return audit(data.config, data.plan, parameters=parameters)
+
+
+def audit_fits(data: RunData, parent: Parent | None = None) -> list[Finding]:
+    """The audit of all that is fitted and cut for a training: statistics, windows, climatology.
+
+    The training period is read as a whole, unless that was done before.
+    Raises a ClimLSTMError for data, or a parent, with which no training can start.
+    """
+    config, times = data.config, data.plan.times.values
+    leads = np.arange(config.training.horizon) + config.model.history
+    check_hours(data.climatology, times[np.unique(data.valid_starts[:, None] + leads)])
+    findings = check_task(
+        config,
+        times,
+        train=data.train_starts,
+        valid=data.valid_starts,
+        statistics=data.statistics,
+        climatology=period_of(data.climatology),
     )
     if parent is not None:
         parent.require_fit(describe(config, data.cube))
-        found = found.having(check_lineage(parent.lineage, data.periods))
-    return found
+        findings += check_lineage(parent.lineage, data.periods)
+    return findings
 
 
 def _provenance(

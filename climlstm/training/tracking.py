@@ -3,6 +3,7 @@
 `metrics.jsonl` is always written and is the truth; these are views of it.
 """
 
+import importlib
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -27,11 +28,22 @@ def trackers(config: Config, folder: Path, location: str, *, step: int) -> list[
     step: from which the run goes on; records of later steps are dropped.
     Raises MissingExtraError where such a tool is not installed.
     """
+    require_tools(config)
     makers: dict[str, Callable[[], Observe]] = {
         "tensorboard": lambda: _tensorboard(f"{location}/tensorboard", step),
         "mlflow": lambda: _mlflow(config, folder),
     }
     return [makers[name]() for name in config.training.track]
+
+
+def require_tools(config: Config) -> None:
+    """Raises MissingExtraError unless the tools that `training.track` names are installed."""
+    modules = {"tensorboard": "torch.utils.tensorboard", "mlflow": "mlflow"}
+    for tool in config.training.track:
+        try:
+            importlib.import_module(modules[tool])
+        except ImportError as error:
+            raise missing_extra(f"Writing records for {tool}", tool, error) from error
 
 
 def scalars(record: Record) -> Iterator[tuple[str, float]]:
@@ -51,10 +63,8 @@ def scalars(record: Record) -> Iterator[tuple[str, float]]:
 
 
 def _tensorboard(place: str, step: int) -> Observe:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise missing_extra("Writing TensorBoard events", "tensorboard", error) from error
+    from torch.utils.tensorboard import SummaryWriter
+
     writer = SummaryWriter(place, purge_step=step + 1 if step else None)
 
     def observe(record: Record) -> None:
@@ -73,11 +83,9 @@ def _mlflow(config: Config, folder: Path) -> Observe:
 
     MLFLOW_TRACKING_URI says where. A server that does not answer costs the curves, not the run.
     """
-    try:
-        from mlflow import MlflowClient
-        from mlflow.entities import Metric
-    except ImportError as error:
-        raise missing_extra("Writing to MLflow", "mlflow", error) from error
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
     try:
         client = MlflowClient()
         run = _mlflow_run(client, config, folder / MLFLOW_RUN)

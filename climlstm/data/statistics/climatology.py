@@ -116,19 +116,25 @@ def period_of(climatology: xr.Dataset) -> tuple[pd.Timestamp, pd.Timestamp]:
     return pd.Timestamp(start), pd.Timestamp(stop)
 
 
+def check_hours(climatology: xr.Dataset, times: NDArray[np.datetime64]) -> None:
+    """Raises DataError unless the climatology has the hours of the day of all times."""
+    hours = climatology["hour"].values
+    unknown = np.setdiff1d(pd.DatetimeIndex(times).hour, hours)
+    if unknown.size:
+        raise DataError(
+            f"The climatology of {climatology.attrs['period']} has the hours "
+            f"{', '.join(map(str, hours))} UTC, but not {', '.join(map(str, unknown))}. Make it "
+            "from data with the same time step, or choose a period that has these hours."
+        )
+
+
 def climatology_at(climatology: xr.Dataset, times: NDArray[np.datetime64]) -> xr.Dataset:
     """The climatology (time, latitude, longitude) of given times.
 
     Raises DataError for an hour of the day that it does not have.
     """
-    index = pd.DatetimeIndex(times)
-    hours = climatology["hour"].values
-    unknown = np.setdiff1d(index.hour, hours)
-    if unknown.size:
-        raise DataError(
-            f"The climatology has the hours {', '.join(map(str, hours))} UTC, but not "
-            f"{', '.join(map(str, unknown))}. Make it from data with the same time step."
-        )
+    check_hours(climatology, times)
+    index, hours = pd.DatetimeIndex(times), climatology["hour"].values
     chosen = climatology.isel(
         hour=xr.DataArray(np.searchsorted(hours, index.hour), dims="time"),
         dayofyear=xr.DataArray(index.day_of_year.to_numpy() - 1, dims="time"),
