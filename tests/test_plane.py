@@ -27,7 +27,7 @@ def catalog() -> str:
 
 def test_film_is_forecast_and_scored(film):
     run = load_config(film / "run.yaml")
-    assert {finding.name for finding in check_run(run).findings} <= {"reading"}
+    assert {finding.rule for finding in check_run(run).findings} <= {"reading"}
     runs.train(run, under_ray=False)
     trained = find_trained(film / "runs" / "film")
     geometry = read_forecaster(trained.checkpoint)[0].spec.geometry

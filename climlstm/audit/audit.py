@@ -205,10 +205,26 @@ def check_task(
     }
     chosen = (pd.Timestamp(used["valid"].min()), pd.Timestamp(used["valid"].max()))
     return [
+        *_check_changes(statistics),
         *leaks.check_windows(used, periods),
         *leaks.check_fits(fits, periods["train"]),
         *leaks.check_choice(chosen, periods),
     ]
+
+
+def _check_changes(statistics: Statistics) -> Iterator[Finding]:
+    """Channels that stay as they are: errors count in units of their changes, which are zero."""
+    still = ~(statistics.tendency_std > np.finfo("float32").eps * statistics.std)
+    for number in np.flatnonzero(still):
+        name = statistics.channels[number]
+        yield Finding(
+            "channel-without-change",
+            "error",
+            f"'{name}' does not change from step to step, so there is nothing to forecast",
+            f"channel '{name}' in the training period",
+            f"standard deviation {statistics.tendency_std[number]:.3g} of its changes",
+            "Leave it out, use it as static, or repair the source.",
+        )
 
 
 def what_was_seen(

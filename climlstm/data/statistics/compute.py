@@ -144,14 +144,13 @@ def _compute(
     ]
     area = cell_area_weights(dataset["latitude"]).values
     mean, std = np.array([summary.values.over_rows(area) for summary in found]).T
-    tendency_std = np.array([summary.changes.over_rows(area)[1] for summary in found])
-    _check(channels, mean, std, tendency_std, observed, train)
+    _check(channels, mean, std, observed, train)
     _warn_of_missing(missing, int(wanted.sum()))
     return Statistics(
         channels=channels,
         mean=mean,
         std=std,
-        tendency_std=tendency_std,
+        tendency_std=np.array([summary.changes.over_rows(area)[1] for summary in found]),
         observed=observed,
         missing=tuple(sorted(missing, key=lambda gap: (gap.time, gap.channel))),
         train=train,
@@ -164,11 +163,9 @@ def _check(
     channels: Sequence[str],
     mean: NDArray[np.float64],
     std: NDArray[np.float64],
-    tendency_std: NDArray[np.float64],
     observed: NDArray[np.bool_],
     train: Period,
 ) -> None:
-    """Raises DataError for a channel without values, without variation, or without change."""
     for i, name in enumerate(channels):
         if not observed[i].any():
             raise DataError(
@@ -179,12 +176,6 @@ def _check(
             raise DataError(
                 f"Channel '{name}' is {mean[i]:g} everywhere in the training period {train[0]} to "
                 f"{train[1]}, so it cannot be normalised. Leave it out, or use it as static."
-            )
-        if not tendency_std[i] > 0:
-            raise DataError(
-                f"Channel '{name}' does not change from step to step in the training period "
-                f"{train[0]} to {train[1]}, so there is nothing to forecast. Leave it out, use it "
-                "as static, or repair the source."
             )
 
 
