@@ -12,7 +12,7 @@ from climlstm.data.statistics.climatology import check_hours
 from climlstm.environment import usable_cores
 from climlstm.errors import ClimLSTMError, DataError
 from climlstm.runs import check_run
-from climlstm.training.loop import train
+from climlstm.training.loop import run_training as train
 
 CATALOG = "sources: {atmosphere: {driver: zarr, args: {urlpath: '{{ CATALOG_DIR }}/changed.zarr'}}}"
 

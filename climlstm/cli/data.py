@@ -45,9 +45,10 @@ def check(
 
     Statistics are computed and kept for the training. Status 1 on errors.
     """
+    from climlstm.config import load_config
     from climlstm.runs import check_run
 
-    config = climlstm.load_config(run_file, set_)
+    config = load_config(run_file, set_)
     with console.status("checking"):
         found = check_run(config, quick=quick, elsewhere=elsewhere)
     if as_json:
