@@ -166,18 +166,6 @@ def cannot_be_read(config: Config, error: ClimLSTMError) -> Finding:
     )
 
 
-def cannot_be_trained(config: Config, error: ClimLSTMError) -> Finding:
-    """The finding that stands for an error with which the training would end."""
-    return Finding(
-        "training-refuses",
-        "error",
-        str(error).rstrip("."),
-        f"run '{config.name}'",
-        type(error).__name__,
-        "Correct the run file or the source, as the message says.",
-    )
-
-
 def check_task(
     config: Config,
     times: NDArray[np.datetime64],

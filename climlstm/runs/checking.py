@@ -2,7 +2,7 @@
 
 import torch
 
-from climlstm.audit.audit import Audit, cannot_be_read, cannot_be_trained, check_source
+from climlstm.audit.audit import Audit, cannot_be_read, check_source
 from climlstm.audit.cost import reading_cost
 from climlstm.audit.findings import Finding
 from climlstm.config import Config
@@ -41,7 +41,7 @@ def check_run(config: Config, *, quick: bool = False, elsewhere: bool = False) -
         if not elsewhere:
             _require_machine(config)
     except ClimLSTMError as error:
-        return found.having([cannot_be_trained(config, error)])
+        return found.having([_refusal(config, error)])
     return found
 
 
@@ -74,3 +74,15 @@ def _require_machine(config: Config) -> None:
 def _fewest_workers(config: Config) -> int:
     workers = config.cluster.workers
     return workers if isinstance(workers, int) else workers[0]
+
+
+def _refusal(config: Config, error: ClimLSTMError) -> Finding:
+    """The finding that stands for an error with which the training would end."""
+    return Finding(
+        "training-refuses",
+        "error",
+        str(error).rstrip("."),
+        f"run '{config.name}'",
+        type(error).__name__,
+        "Correct the run file or the source, as the message says.",
+    )

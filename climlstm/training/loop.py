@@ -276,14 +276,8 @@ class Training:
             what = self._failure or self._advise(f"At step {self._step} weights are not finite")
             raise TrainingError(what)
         self.keeper.save(self.standing, self.stop)
-        standing = self.standing
-        self.report(
-            {
-                "step": standing.position.step,
-                "epoch": standing.position.epoch,
-                "valid_loss": standing.valid_loss,
-            }
-        )
+        at, loss = self.standing.position, self.standing.valid_loss
+        self.report({"step": at.step, "epoch": at.epoch, "valid_loss": loss})
         self.saved = time.monotonic()
 
     def _look_for_failure(self) -> None:
