@@ -124,6 +124,20 @@ def test_a_cluster_that_may_grow_is_waited_for_with_a_word(caplog):
     assert not caplog.text
 
 
+def test_room_that_others_have_is_waited_for_with_a_word(monkeypatch, caplog):
+    ray = pytest.importorskip("ray", reason="needs climlstm[ray]")
+    from climlstm.on_ray.cluster import warn_if_busy
+
+    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 3.0})
+    with caplog.at_level(logging.WARNING):
+        warn_if_busy({"CPU": 1}, 3)
+        assert not caplog.text
+        warn_if_busy({"CPU": 2}, 2)
+        warn_if_busy({"GPU": 1}, 2)
+    assert "4 CPUs are needed, and only 3 are free now" in caplog.text
+    assert "2 GPUs are needed, and only 0 are free now" in caplog.text
+
+
 def climlstm(*arguments):
     return subprocess.Popen(
         [sys.executable, "-m", "climlstm", *map(str, arguments)],

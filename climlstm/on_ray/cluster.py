@@ -145,6 +145,19 @@ def check_room(
         logger.warning("%s Waiting for hosts to join; Ctrl-C or SIGTERM ends it.", message)
 
 
+def warn_if_busy(each: Mapping[str, float], count: int) -> None:
+    """Say what `count` processes wait for, where others have the CPUs or GPUs that they need."""
+    free = ray.available_resources()
+    for resource, amount in each.items():
+        if free.get(resource, 0) < amount * count:
+            logger.warning(
+                "%g %ss are needed, and only %g are free now: waiting for the others to be freed",
+                amount * count,
+                resource,
+                free.get(resource, 0),
+            )
+
+
 def check_hosts(used: Sequence[Plugin]) -> None:
     """Raises PluginError unless every host of the cluster has the plugins of a run, as here.
 

@@ -74,6 +74,8 @@ def train_on_ray(
     gpus = _range(config)[0] if config.cluster.gpu else 0
     with opened_run(config) as storage, cluster.connected(address, gpus=gpus) as hosts:
         scaling = _scaling(config, hosts, may_grow=address is not None)
+        each: Any = scaling.resources_per_worker
+        cluster.warn_if_busy(each, _range(config)[0])
         if address is not None or len(hosts) > 1:
             cluster.check_hosts(used_plugins(config))
         interval_s = 5.0 if isinstance(storage, ObjectStorage) else 0.5
