@@ -1,10 +1,13 @@
 """A training that goes wrong says at which step, in which windows and channel, and how to go on."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 
 from climlstm.errors import TrainingError
+from climlstm.runs import find_trained
 from climlstm.training import learner
 from climlstm.training.diverging import StepSums, Watch
 from climlstm.training.loop import prepare_training
@@ -70,6 +73,15 @@ def nan_in_msl(prediction):
     mask = torch.zeros(prediction.shape[-3], 1, 1)
     mask[1] = float("nan")
     return prediction + mask
+
+
+def test_a_checkpoint_without_a_validation_is_not_used_without_a_word(small_run, caplog):
+    config, stop = small_run(), threading.Event()
+    stop.set()
+    with prepare_training(config, FolderStorage(run_folder(config))) as training:
+        training.run(stop)
+    find_trained(run_folder(config))
+    assert "has not been validated" in caplog.text
 
 
 @pytest.mark.parametrize(("step", "kept"), [(30, "step-000000022"), (3, None)])

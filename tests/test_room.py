@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -51,6 +52,14 @@ def test_a_forecast_on_a_gpu_that_is_not_there(trained, tmp_path):
             trained, tmp_path / "f.zarr", init_times=parse_times(["2001-03-12"]), gpu=True
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_trained_on_gpus_forecasts_where_there_is_none(trained, tmp_path):
+    cluster = trained.config.cluster.model_copy(update={"gpu": True})
+    config = trained.config.model_copy(update={"cluster": cluster})
+    inits = parse_times(["2001-03-12"])
+    found = replace(trained, config=config)
+    assert runs.forecast(found, tmp_path / "f.zarr", init_times=inits).sizes["init_time"] == 1
 
 
 def test_gpus_that_are_there_are_not_in_the_way(monkeypatch):

@@ -43,7 +43,9 @@ def forecast(
     ] = None,
     catalog: Catalog = None,
     source: Source = None,
-    gpu: Annotated[bool, typer.Option(help="Compute on the GPU.")] = False,
+    gpu: Annotated[
+        bool | None, typer.Option(help="Compute on the GPU; by default as the run was trained.")
+    ] = None,
     verifiable: Annotated[
         bool, typer.Option("--verifiable", help="Leave out starts whose leads end after the data.")
     ] = False,

@@ -51,7 +51,7 @@ def forecast(
     members: int | None = None,
     seed: int | None = None,
     perturbation: float | None = None,
-    gpu: bool = False,
+    gpu: bool | None = None,
     address: str | None = None,
     verifiable: bool = False,
     progress: Callable[[int], None] | None = None,
@@ -63,6 +63,7 @@ def forecast(
     catalog, source, parameters: of the initial states, if not those of the training.
     init_times: dates or texts such as '2020-01-31T06' (UTC); by default the test period.
     steps, every, members, seed, perturbation: by default as the run file has them.
+    gpu: None: if the run was trained on GPUs, and this machine has one.
     address: of a Ray cluster over which the initialisations are spread; None: this process.
     verifiable: leave out initialisations whose lead times are not all in the data.
     progress: is called with the number of initialisations that are done.
@@ -77,6 +78,8 @@ def forecast(
         check_gpus(1, "--gpu was given", "Leave it out")
     found = trained if isinstance(trained, Trained) else find_trained(trained)
     config = found.config
+    if gpu is None:  # on a cluster, GPUs are asked for
+        gpu = config.cluster.gpu and address is None and torch.cuda.is_available()
     forecaster, provenance = read_forecaster(found.checkpoint)
     cube = open_cube(other_data(config.data, catalog, source, parameters))
     asked: dict[str, Any] = {"members": members, "seed": seed, "perturbation": perturbation}

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,12 @@ def find_trained(place: str | Path) -> Trained:
         except PluginError as error:
             raise CheckpointError(f"{checkpoint} cannot be used here: {error}") from error
         config = parse_config(content, where=f"{checkpoint}/forecaster.json", stored=True)
+    if not math.isfinite(provenance.get("valid_loss", 0.0)):
+        logger.warning(
+            "%s has not been validated: the run ended, or failed, before its first validation, so "
+            "nobody knows how good it is. Go on with --resume, or take another run.",
+            checkpoint,
+        )
     return Trained(checkpoint, config, provenance)
 
 
