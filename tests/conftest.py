@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -174,3 +175,22 @@ def write_entry(write_catalog, tmp_path):
         )
 
     return catalog
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Install a distribution with one module and some entry points, by its metadata."""
+
+    def install(name, module, entries, version="1.0"):
+        home = tmp_path / name
+        info = home / f"{name}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(textwrap.dedent(entries))
+        (home / f"{name}_module.py").write_text(textwrap.dedent(module))
+        monkeypatch.syspath_prepend(str(home))
+        return home
+
+    yield install
+    for name in [n for n in sys.modules if n.endswith("_module")]:
+        del sys.modules[name]

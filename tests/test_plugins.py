@@ -1,14 +1,10 @@
 """The plugin door: discovery, names, options, and what is said when something is wrong."""
 
 import json
-import os
 import pathlib
 import shutil
-import subprocess
 import sys
-import textwrap
 import time
-import tomllib
 
 import pytest
 
@@ -17,39 +13,9 @@ from climlstm.config import dump_config, load_config, parse_config, used_plugins
 from climlstm.errors import ConfigError, PluginError
 from climlstm.evaluation.scores import RMSE
 from climlstm.forecasting import open_forecasts
-from climlstm.plugins import scaffold
 from climlstm.plugins.channels import channel
 from climlstm.runs import find_trained
-
-
-@pytest.fixture
-def install(tmp_path, monkeypatch):
-    """Install a distribution with one module and some entry points, by its metadata."""
-
-    def install(name, module, entries, version="1.0"):
-        home = tmp_path / name
-        info = home / f"{name}-{version}.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        (info / "entry_points.txt").write_text(textwrap.dedent(entries))
-        (home / f"{name}_module.py").write_text(textwrap.dedent(module))
-        monkeypatch.syspath_prepend(str(home))
-        return home
-
-    yield install
-    for name in [n for n in sys.modules if n.endswith("_module")]:
-        del sys.modules[name]
-
-
-LOSS = """
-from dataclasses import dataclass
-
-@dataclass(frozen=True)
-class Loss:
-    power: float = 2.0
-    def __call__(self, prediction, target, *, weight, channels):
-        return (weight * (prediction - target).abs() ** self.power).mean()
-"""
+from tests.installing import LOSS
 
 
 def test_built_in_plugins_come_through_the_same_door():
@@ -407,99 +373,6 @@ def test_an_object_that_python_has_at_hand_goes_into_the_run_itself(install, tmp
     loose = plugins.Variable("gust", "gust", "m s-1")
     with pytest.raises(PluginError, match="Assign it to a name"):
         load_config(file, values={"data.state": [loose]})
-
-
-@pytest.fixture
-def climlstm(capsys, monkeypatch):
-    """Run `climlstm plugins …` in this process: (status, what it printed, what it complained)."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments):
-        from climlstm import cli
-
-        monkeypatch.setattr(sys, "argv", ["climlstm", "plugins", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        printed = capsys.readouterr()
-        return stopped.value.code or 0, printed.out, printed.err
-
-    return run
-
-
-def test_plugins_are_listed_for_people_and_machines(climlstm, install):
-    install("broken", "raise RuntimeError('no')", "[climlstm.losses]\nbad = broken_module:Loss\n")
-    status, out, _ = climlstm("list", "--load")
-    assert status == 0
-    assert "RuntimeError: no" in out
-    status, out, _ = climlstm("list", "--json")
-    rows = {(row["kind"], row["name"]): row for row in json.loads(out)}
-    assert rows["loss", "huber"]["distribution"] == "climlstm"
-    assert rows["loss", "bad"]["state"] == "found"
-
-
-def test_show_gives_text_options_and_origin(climlstm):
-    status, out, _ = climlstm("show", "huber")
-    assert status == 0
-    for text in ("Weighted Huber loss", "climlstm.model.losses:Huber", "delta", "gt=0", "1.0"):
-        assert text in out
-    assert "derived from: u10, v10" in climlstm("show", "climlstm:ws10")[1]
-    assert "tuple[int (ge=1), ...] (min_length=1)" in climlstm("show", "convlstm")[1]
-    _, _, complaint = climlstm("show", "hubr")
-    assert "Did you mean 'huber'?" in complaint
-
-
-def test_check_runs_the_conformance_kit(climlstm, install):
-    assert climlstm("check", "huber", "--set", "delta=2")[0] == 0
-    careless = LOSS.replace("weight * ", "")
-    install("careless", careless, "[climlstm.losses]\ncareless = careless_module:Loss\n")
-    status, out, complaint = climlstm("check", "careless")
-    assert status == 1
-    assert "failed  weight is honoured" in out
-    assert "'careless' fails" in complaint
-    assert "unknown option 'detla'" in climlstm("check", "huber", "--set", "detla=2")[2]
-
-
-@pytest.mark.parametrize(
-    "kind", ["variable", "loss", "model", pytest.param("evaluator", marks=pytest.mark.slow)]
-)
-def test_a_new_project_passes_its_own_tests(climlstm, tmp_path, kind):
-    status, out, _ = climlstm("new", kind, "my_first", "--in", tmp_path)
-    assert status == 0
-    project = tmp_path / "climlstm-my-first"
-    assert str(project) in out
-    declared = tomllib.loads((project / "pyproject.toml").read_text())["project"]
-    (group,) = declared["entry-points"]
-    assert group == f"climlstm.{scaffold.kind_of(kind)}"
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(project)],
-        cwd=project,
-        env={**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stdout
-    assert "failed" not in run.stdout
-
-
-def test_a_new_project_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    (tmp_path / "climlstm-mine").mkdir()
-    with pytest.raises(PluginError, match="exists already"):
-        scaffold.new_project("losses", "mine", tmp_path)
-    assert list((tmp_path / "climlstm-mine").iterdir()) == []
-    with pytest.raises(PluginError, match="name is taken, by the loss 'mse'"):
-        scaffold.new_project("losses", "mse", tmp_path)
-    with pytest.raises(PluginError, match="'My loss' cannot be the name"):
-        scaffold.new_project("losses", "My loss", tmp_path)
-    with pytest.raises(PluginError, match="Did you mean 'loss'"):
-        scaffold.kind_of("los")
-
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(pathlib.Path, "write_text", full)
-    with pytest.raises(OSError, match="No space"):
-        scaffold.new_project("losses", "other", tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["climlstm-mine"]
 
 
 MINE = """
