@@ -1,13 +1,18 @@
 """Catalogs and entries that are wrong, or that would run code."""
 
+import gzip
 import re
+import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+import xarray as xr
 
-from climlstm.data.sources.catalog import list_sources, open_source
+from climlstm.data.sources.catalog import list_sources, open_path, open_source
 from climlstm.errors import CatalogError, MissingExtraError
+from tests.small_catalogs import weather
 
 CATALOGS = Path(__file__).parents[1] / "catalogs"
 
@@ -166,3 +171,86 @@ def test_endless_and_deep_catalogs_are_refused(write_catalog):
         list_sources(write_catalog("sources: &a {b: *a}"))
     with pytest.raises(CatalogError, match="nested too deeply"):
         list_sources(write_catalog("sources: " + "[" * 5000))
+
+
+# Catalogs that somebody else made
+
+
+def test_published_catalogs_open_without_their_plugins(write_catalog, tmp_path):
+    weather().to_zarr(tmp_path / "a.zarr", zarr_format=2)
+    weather().to_netcdf(tmp_path / "a.nc", engine="netcdf4")
+    path = write_catalog(
+        """
+        plugins: {source: [{module: intake_xarray}]}
+        sources:
+          tagged:
+            driver: zarr
+            metadata: {title: A title, tags: [air], license: CC-BY, plots: {map: {kind: mesh}}}
+            args: {urlpath: "{{ CATALOG_DIR }}/a.zarr", consolidated: true}
+          by_class:
+            driver: intake_xarray.xzarr.ZarrSource
+            args: {urlpath: "{{ CATALOG_DIR }}/a.zarr"}
+          netcdf_by_class:
+            driver: intake_xarray.netcdf.NetCDFSource
+            args:
+              urlpath: "{{ CATALOG_DIR }}/a.nc"
+              chunks: {}
+              xarray_kwargs: {decode_timedelta: false}
+          nested:
+            driver: yaml_file_cat
+            args: {path: "{{ CATALOG_DIR }}/more.yaml"}
+          near_miss:
+            driver: zarr
+            metadata: {axis: {latitude: lat}}
+            args: {urlpath: "{{ CATALOG_DIR }}/a.zarr"}
+        """
+    )
+    for name in ("tagged", "by_class", "netcdf_by_class"):
+        xr.testing.assert_equal(open_source(path, name).load(), weather())
+    problems = {info.name: info.problem for info in list_sources(path)}
+    assert f"a catalog of its own: {tmp_path}/more.yaml. Name that file" in problems["nested"]
+    assert "unknown key 'metadata.axis'. Did you mean 'axes'" in problems["near_miss"]
+
+
+# Files that are not what their names say
+
+
+def _zip(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("instant.nc", b"x" * 600)
+        archive.writestr("accum.nc", b"x" * 600)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (_zip, "a zip archive that holds instant.nc, accum.nc. Unpack it.*driver: merge"),
+        (lambda path: path.write_text("<html>Please log in</html>"), "text, such as a web page"),
+        (lambda path: path.write_bytes(path.read_bytes()[:4000]), "damaged or cut short"),
+        (lambda path: path.write_bytes(b""), "an empty file"),
+        (lambda path: path.write_bytes(b"GRIB" + b"x" * 600), "driver: grib"),
+        (lambda path: path.write_bytes(gzip.compress(path.read_bytes())), "compressed. Unpack"),
+    ],
+)
+@pytest.mark.parametrize("pattern", ["b.nc", "*.nc"])
+def test_a_file_that_is_not_what_its_name_says(write_catalog, tmp_path, make, said, pattern):
+    for name in "ab":
+        weather().to_netcdf(tmp_path / f"{name}.nc", engine="netcdf4")
+    make(tmp_path / "b.nc")
+    path = write_catalog(
+        f'sources: {{a: {{driver: netcdf, args: {{urlpath: "{{{{ CATALOG_DIR }}}}/{pattern}"}}}}}}'
+    )
+    with pytest.raises(CatalogError, match=f"b.nc' is .*{said}"):
+        open_source(path, "a")
+
+
+def test_times_in_months_are_refused_in_one_sentence(write_entry):
+    ds = weather().assign_coords(time=("time", [0, 1, 2, 3], {"units": "months since 2000-01-01"}))
+    with pytest.raises(CatalogError, match="count months or years, which are no fixed length"):
+        open_source(write_entry("{}", ds), "a")
+
+
+def test_a_zarr_store_in_a_zip_by_its_path(tmp_path):
+    weather().to_zarr(tmp_path / "a.zarr", zarr_format=2)
+    shutil.make_archive(str(tmp_path / "a [1].zarr"), "zip", tmp_path / "a.zarr")
+    xr.testing.assert_equal(open_path(str(tmp_path / "a [1].zarr.zip")).load(), weather())

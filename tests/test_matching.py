@@ -101,3 +101,23 @@ def test_units_that_do_not_fit_are_refused():
 def test_units_that_are_not_understood_are_refused():
     with pytest.raises(DataError, match="the unit 'bananas' is not understood"):
         build_cube(source(units="bananas"), data("t2m"))
+
+
+@pytest.mark.parametrize(
+    ("name", "channel", "units"),
+    [
+        ("HGT_2_ISBL", "z500", "gpm"),
+        ("HGT_P0_L100_GLL0", "z500", "gpm"),
+        ("TMP_3_ISBL", "t850", "K"),
+        ("U_GRD_P0_L100_GLL0", "u850", "m s-1"),
+        ("V_VEL_98_ISBL", "w500", "Pa s-1"),
+        ("R_H_2_ISBL", "r850", "%"),
+    ],
+)
+@pytest.mark.parametrize("level", ["lv_ISBL0", "lv_ISBL3"])
+def test_names_that_ncl_gives_to_grib(name, channel, units, level):
+    found = source(name=name, units=units, levels=[1000.0, 850.0, 500.0]).rename(level=level)
+    cube = build_cube(found, data(channel))
+    place = {level: 850 if channel.endswith("850") else 500}
+    factor = 9.80665 if channel.startswith("z") else 1
+    np.testing.assert_allclose(cube[channel], found[name].sel(place) * factor, rtol=1e-6)

@@ -1,6 +1,6 @@
 """Times of a source: which of them a cube takes."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from climlstm.audit.chunking import check_left_out
 from climlstm.data.cube.cube import build_cube
-from climlstm.data.sources.times import select_times
-from climlstm.errors import DataError
+from climlstm.data.sources.declarations import Metadata, declare
+from climlstm.data.sources.times import dates_in_numbers, select_times
+from climlstm.errors import CatalogError, DataError
 from tests.small_sources import data, source
 
 
@@ -145,3 +146,43 @@ def test_what_is_thinned_or_rounded_is_not_left_out(caplog):
     assert [finding.rule for finding in found] == ["times-rounded"]
     assert found[0].value == "47 of 47 times, by up to 0:00:02"
     assert "left out" not in caplog.text
+
+
+# Dates written as numbers
+
+
+@pytest.mark.parametrize(
+    ("form", "units"),
+    [
+        ("%Y%m%d%H", None),
+        ("%Y%m%d%H%M", "YYYYMMDDHHMM"),
+        ("%Y%m%d", "day as %Y%m%d.%f"),
+    ],
+)
+@given(start=st.dates(date(1850, 1, 1), date(2100, 1, 1)), hours=st.sampled_from([1, 3, 6, 24]))
+@settings(max_examples=20, deadline=None)
+def test_dates_written_as_numbers_are_recognised(form, units, start, hours):
+    times = pd.date_range(start, periods=30, freq=f"{hours}h")
+    numbers = times.strftime(form).astype("int64").to_numpy()
+    if form == "%Y%m%d":
+        numbers = numbers + times.hour.to_numpy() / 24
+    written = source(times=numbers)
+    written["time"].attrs = {} if units is None else {"units": units}
+    found = build_cube(declare(written, Metadata(), "a"), data("t2m", step=f"{hours}h"))
+    assert pd.DatetimeIndex(found["time"]).equals(times)
+    with pytest.raises(CatalogError, match=r"are dates, the first .* leave out 'time_units'"):
+        declare(written, Metadata(time_units="hours since 1996-01-05"), "a")
+
+
+@pytest.mark.parametrize(
+    "numbers", [np.arange(24), 20190101 + np.arange(50), np.array([20190101.25], "f4"),
+                np.array([19001301]), np.array([np.nan, 20190101])],
+)  # fmt: skip
+def test_other_numbers_are_no_dates(numbers):
+    assert dates_in_numbers(numbers) is None
+
+
+def test_an_epoch_that_leads_beyond_all_dates_is_refused():
+    far = source(times=np.arange(4) * 1e8 + 5e7)
+    with pytest.raises(CatalogError, match="the times would run from"):
+        declare(far, Metadata(time_units="hours since 1996-01-05"), "a")

@@ -36,6 +36,36 @@ def test_conversion(found, wanted, value, expected):
     assert convert.scale * value + convert.offset == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("spellings", "wanted", "value", "expected"),
+    [
+        (["Pa", "pa", "PA", "Pascal", "Pascals", "PASCALS"], "Pa", 7, 7),
+        (["hPa", "HPA", "hectopascals", "mb", "mbs", "mbar", "Millibars"], "Pa", 7, 700),
+        (["K", "k", "Kelvin", "Kelvins", "degK", "deg_K", "degrees K", "degree_Kelvin"], "K", 7, 7),
+        (["C", "degC", "deg C", "Celsius", "Celsius_scale", "degrees_celsius", "DegC"], "K", 7,
+         280.15),
+        (["m/s", "ms-1", "m s^-1", "m/sec", "meters/second", "metres per second"], "m s-1", 7, 7),
+        (["Pascal/s", "Pa/sec", "pascals s-1"], "Pa s-1", 7, 7),
+        (["kg m-2", "Kg/m^2", "kg.m-2", "KG M-2".replace("M", "m"), "kilograms/meter^2"], "kg m-2",
+         7, 7),
+        (["g/kg", "grams/kg", "gm/kg", "grams kg-1"], "kg kg-1", 7, 0.007),
+        (["gpm", "GPM", "geopotential meters", "geopotential_metre"], "m2 s-2", 1, 9.80665),
+        (["kt", "kts", "Knots"], "m s-1", 1, 1852 / 3600),
+        (["percent", "%", "PCT"], "1", 50, 0.5),
+    ],
+)  # fmt: skip
+def test_units_as_people_write_them(spellings, wanted, value, expected):
+    for spelling in spellings:
+        convert = conversion(spelling, wanted)
+        assert convert.scale * value + convert.offset == pytest.approx(expected), spelling
+
+
+@pytest.mark.parametrize(("found", "wanted"), [("M/S", "m s-1"), ("kN", "m s-1"), ("c", "K")])
+def test_what_may_mean_something_else_stays_refused(found, wanted):
+    with pytest.raises(DataError):
+        conversion(found, wanted)
+
+
 def test_height_stands_for_geopotential_only_where_that_is_meant():
     assert conversion("m", "m2 s-2", standard_name="geopotential").scale == 9.80665
     assert conversion("m2 s-2", "m", standard_name="surface_altitude").scale == pytest.approx(

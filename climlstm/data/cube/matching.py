@@ -1,5 +1,6 @@
 """Which variable and level of a source hold a channel, and what its stored values mean."""
 
+import re
 from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
@@ -24,6 +25,33 @@ SHARED_STANDARD_NAMES = {
     "relative_humidity",
 }
 """Standard names that say nothing of the height (2 m, 10 m), so they identify no variable."""
+
+NCL_NAME = re.compile(r"(?P<name>[A-Z_]+)_(?:\d+_ISBL|P\d+_L100_\w+)")
+"""Variables on pressure levels as NCL names those of GRIB files: HGT_2_ISBL, TMP_P0_L100_GLL0."""
+
+NCL_VARIABLES = {
+    "HGT": "z",
+    "GP": "z",
+    "Z": "z",
+    "TMP": "t",
+    "T": "t",
+    "U_GRD": "u",
+    "UGRD": "u",
+    "U": "u",
+    "V_GRD": "v",
+    "VGRD": "v",
+    "V": "v",
+    "V_VEL": "w",
+    "VVEL": "w",
+    "W": "w",
+    "SPF_H": "q",
+    "SPFH": "q",
+    "Q": "q",
+    "R_H": "r",
+    "RH": "r",
+    "R": "r",
+}
+"""Our names for the parameters of NCEP and ECMWF in such names."""
 
 LISTED = 40
 """Variables of a source that an error names."""
@@ -108,8 +136,9 @@ def _meaning(found: xr.DataArray, channel: Channel, asked: str) -> tuple[float, 
     except DataError as error:
         raise DataError(
             f"Channel '{asked}': the variable '{found.name}' is in '{units}', but climlstm keeps "
-            f"'{variable.name}' in '{variable.units}', and {error}. Correct the units in the "
-            "catalog, or choose another variable there."
+            f"'{variable.name}' in '{variable.units}', and {error}. Say in the catalog, under "
+            f"metadata, which unit it is, for example if it is '{variable.units}': "
+            f"'variables: {{{found.name}: {{units: {variable.units}}}}}'; or choose another one."
         ) from error
     scale = float(found.attrs.get("scale_factor", 1.0))
     offset = float(found.attrs.get("add_offset", 0.0))
@@ -184,6 +213,10 @@ def _candidates(source: xr.Dataset, channel: Channel) -> Iterator[tuple[str, boo
         found = name if name in source.data_vars else lower.get(name.lower())
         if found is not None:
             yield found, name in flat_names
+    for held in map(str, source.data_vars):
+        match = NCL_NAME.fullmatch(held)
+        if match and NCL_VARIABLES.get(match["name"]) == variable.name:
+            yield held, False
     if variable.standard_name is None:
         return
     if channel.level is None and variable.standard_name in SHARED_STANDARD_NAMES:

@@ -22,6 +22,9 @@ from climlstm.grid.axes import (
     some,
 )
 
+NCL_LEVEL = re.compile(r"lv_isbl\d*", re.IGNORECASE)
+"""Name that NCL gives to pressure levels of GRIB files; a number tells several axes apart."""
+
 MODEL_LEVELS = re.compile(r"hybrid|sigma|model|height|depth|soil", re.IGNORECASE)
 
 
@@ -85,7 +88,8 @@ def find_levels(source: xr.Dataset, name: str) -> tuple[str, NDArray[np.float64]
         if coordinate.ndim == 1 and coordinate.dims != (key,):
             continue
         standard_name = str(coordinate.attrs.get("standard_name", ""))
-        known = str(key).lower() in NAMES["level"] and not MODEL_LEVELS.search(
+        named = str(key).lower() in NAMES["level"] or NCL_LEVEL.fullmatch(str(key))
+        known = named and not MODEL_LEVELS.search(
             standard_name + str(coordinate.attrs.get("long_name", ""))
         )
         if not known and standard_name != "air_pressure":

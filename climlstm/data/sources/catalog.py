@@ -174,11 +174,13 @@ def _intake_reader(
     from intake.catalog.local import LocalCatalogEntry, UserParameter, get_dir
 
     driver = "zarr" if entry.driver == "zarr" else "netcdf"
+    args = dict(entry.args)
+    args |= args.pop("xarray_kwargs", None) or {}  # as intake-xarray's own drivers take them
     described = LocalCatalogEntry(
         name,
         entry.description,
         driver,
-        args=bounded_in_time(entry.args),
+        args=bounded_in_time(args),
         parameters=[
             UserParameter(key, **parameter.model_dump())
             for key, parameter in entry.parameters.items()

@@ -1,6 +1,7 @@
 """Declarations: facts about a source that its files leave out, under `metadata` of its entry."""
 
 import logging
+import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from pydantic import Field
 
 from climlstm.config import Section
 from climlstm.data.sources.axes import find_time
+from climlstm.data.sources.times import dates_in_numbers
 from climlstm.data.sources.units import is_time_reference
 from climlstm.errors import CatalogError, nearest
 from climlstm.grid import Plane
@@ -77,6 +79,7 @@ def declare(source: xr.Dataset, metadata: Metadata, where: str) -> xr.Dataset:
     if metadata.plane is not None:
         source = _lay_out(source, metadata.plane, where)
     source = _name_axes(source, metadata.axes, where)
+    source = _dates(source, metadata.time_units, where)
     if metadata.time_units is not None:
         source = _decode_time(source, metadata.time_units, where)
     if metadata.period is not None:
@@ -183,6 +186,26 @@ def _name_axes(source: xr.Dataset, axes: dict[Any, str], where: str) -> xr.Datas
     return source
 
 
+def _dates(source: xr.Dataset, time_units: str | None, where: str) -> xr.Dataset:
+    """The source with times that were written as numbers, such as 2019010106."""
+    for name in candidates(source, "time"):
+        if name not in source.coords or is_time_reference(str(source[name].attrs.get("units"))):
+            continue
+        dates = dates_in_numbers(source[name].values)
+        if dates is None:
+            continue
+        if time_units is not None:
+            raise CatalogError(
+                f"{where}: the numbers '{name}' are dates, the first {source[name].values[0]:.10g} "
+                f"is {dates[0]}; leave out 'time_units', they are recognised."
+            )
+        logger.info("%s: the numbers '%s' are taken for dates from %s to %s.", where, name,
+                    dates[0], dates[-1])  # fmt: skip
+        times = (source[name].dims, dates, {"standard_name": "time"})
+        source = source.assign_coords({name: times})
+    return source
+
+
 def _decode_time(source: xr.Dataset, units: str, where: str) -> xr.Dataset:
     if not is_time_reference(units):
         raise CatalogError(
@@ -203,7 +226,11 @@ def _decode_time(source: xr.Dataset, units: str, where: str) -> xr.Dataset:
         )
     counted = xr.Variable((name,), numbers.values, {"units": units})
     try:
-        times = xr.decode_cf(xr.Dataset(coords={name: counted}))[name]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", xr.SerializationWarning)  # of dates that no one has
+            times = xr.decode_cf(xr.Dataset(coords={name: counted}))[name]
+        if times.dtype.kind != "M":
+            raise ValueError(f"the times would run from {times.values[0]} to {times.values[-1]}")
     except (ValueError, OverflowError) as error:
         raise CatalogError(f"{where}: 'time_units: {units}' cannot be read: {error}") from error
     source = source.assign_coords({name: (name, times.values, {"standard_name": "time"})})

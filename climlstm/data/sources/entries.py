@@ -6,7 +6,9 @@ templates but plain ones are refused here, before Intake sees them.
 
 import importlib
 import os
+import re
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,21 @@ from climlstm.errors import CatalogError, ClimLSTMError, missing_extra, nearest
 from climlstm.plugins.options import explain
 
 DRIVERS = ("zarr", "netcdf", "grib", "merge")
+
+DRIVER_CLASSES = {
+    "intake_xarray.xzarr.ZarrSource": "zarr",
+    "intake_xarray.netcdf.NetCDFSource": "netcdf",
+}
+"""Drivers by the names of their classes, as Intake writes them; nothing is imported for it."""
+
+READ_BY_US = ("plane", "axes", "time_units", "period", "select", "combine", "variables")
+"""Keys of `metadata` that change how data are read."""
+
+NESTED = ("yaml_file_cat", "yaml_files_cat", "intake.catalog.local.YAMLFileCatalog")
+"""Drivers of entries that are catalogs themselves."""
+
+HARMLESS_PLUGINS = {"intake", "intake_xarray"}
+"""Modules that published catalogs name under `plugins`; our drivers stand for theirs."""
 
 
 class Parameter(Section):
@@ -57,12 +74,20 @@ def read_catalog(catalog: str) -> dict[str, Any]:
             f"The catalog '{catalog}' has no sources: {found} a section 'sources:' with named "
             "entries, each with 'driver' and 'args'."
         )
-    if content.get("plugins"):
+    if content.get("plugins") and not _is_harmless(content["plugins"]):
         raise CatalogError(
             f"The catalog '{catalog}' has a section 'plugins', which would import code. "
             "Remove the section; install the drivers as packages."
         )
     return {str(name): entry for name, entry in content["sources"].items()}
+
+
+def _is_harmless(plugins: Any) -> bool:
+    named = plugins.get("source") if isinstance(plugins, dict) else None
+    return isinstance(named, list) and all(
+        isinstance(each, dict) and set(each) == {"module"} and each["module"] in HARMLESS_PLUGINS
+        for each in named
+    )
 
 
 def _read_text(catalog: str) -> str:
@@ -111,6 +136,20 @@ def parse_entry(catalog: str, name: str, content: Any) -> Entry:
     where = f"Source '{name}' of the catalog '{catalog}'"
     if not isinstance(content, dict):
         raise CatalogError(f"{where} is {content!r}; expected keys such as 'driver' and 'args'.")
+    content = dict(content)
+    driver = content.get("driver")
+    if isinstance(driver, str):
+        content["driver"] = DRIVER_CLASSES.get(driver, driver)
+    if driver in NESTED:
+        args = content.get("args")
+        path = str(args.get("path") if isinstance(args, dict) else None)
+        folder = catalog.rpartition("/")[0] or "."
+        path = re.sub(r"\{\{\s*CATALOG_DIR\s*\}\}", folder.replace("\\", "/"), path)
+        raise CatalogError(
+            f"{where} is a catalog of its own: {path}. Name that file as the catalog instead."
+        )
+    if isinstance(content.get("metadata"), dict):
+        content["metadata"] = _known_metadata(content["metadata"])
     try:
         entry = Entry.model_validate(content)
     except ValidationError as error:
@@ -122,6 +161,19 @@ def parse_entry(catalog: str, name: str, content: Any) -> Entry:
         )
     _check_templates(where, entry.args, set(entry.parameters))
     return entry
+
+
+def _known_metadata(metadata: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Metadata without keys that other programs put there.
+
+    A key that nearly is one that changes how data are read stays, to be refused with a hint.
+    """
+    ours = Metadata.model_fields
+    return {
+        key: value
+        for key, value in metadata.items()
+        if key in ours or get_close_matches(str(key), READ_BY_US, n=1, cutoff=0.75)
+    }
 
 
 def _check_templates(where: str, value: Any, parameters: set[str]) -> None:

@@ -129,7 +129,12 @@ def _open_file(
 
 def _cannot_be_opened(where: str, url: str, error: Exception) -> CatalogError:
     hint = " Is it reachable from here, with these storage_options?" if "://" in url else ""
-    found = _kind_of_file(url)
+    if "months since" in str(error) or "years since" in str(error):
+        return CatalogError(
+            f"{where} cannot be opened: the times of '{redact(url)}' count months or years, which "
+            "are no fixed length of time. Write them as days or hours since a date."
+        )
+    found = None if isinstance(error, ValueError) else _kind_of_file(url)
     what = f"'{redact(url)}' is {found}" if found else f"{describe(error)} ({redact(url)})."
     return CatalogError(f"{where} cannot be opened: {what}{hint}")
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from climlstm.data.sources.axes import find_time
 from climlstm.data.sources.fills import FILL_ATTRIBUTES
 from climlstm.data.sources.origin import follow
-from climlstm.data.sources.units import conversion
+from climlstm.data.sources.units import Conversion, conversion
 from climlstm.errors import CatalogError, DataError
 from climlstm.grid.axes import candidates, find_horizontal, some
 
@@ -58,17 +58,20 @@ def join(parts: Parts, where: str, *, declared: Mapping[str, str]) -> xr.Dataset
     for indices, names in _holders(fitting, left_out).items():
         several = [fitting[index] for index in indices]
         for group in _static_or_not(several, names, time):
+            reasons = {name: _difference(several, name, declared) for name in group}
+            left_out |= {name: why for name, why in reasons.items() if why}
+            alike = [name for name in group if not reasons[name]]
             try:
-                series.append(_joined(several, group, time, declared))
+                series += [_joined(several, alike, time)] if alike else []
             except _UnfitError as reason:
-                left_out |= dict.fromkeys(group, str(reason))
+                left_out |= dict.fromkeys(alike, str(reason))
     source = _side_by_side(series, time, left_out)
     for name, why in left_out.items():
         logger.warning("%s: '%s' is left out: %s.", where, name, why)
     if source is None or not source.data_vars:
-        reasons = "; ".join(f"'{name}': {why}" for name, why in left_out.items())
+        told = "; ".join(f"'{name}': {why}" for name, why in left_out.items())
         raise CatalogError(
-            f"{where}: its parts do not fit together: {reasons or 'they hold no variables'}. "
+            f"{where}: its parts do not fit together: {told or 'they hold no variables'}. "
             "Variables of one name need names of their own ('variables' under metadata), or times "
             "that follow each other on one grid."
         )
@@ -179,23 +182,20 @@ def _static_or_not(parts: Parts, names: Sequence[str], time: str | None) -> Iter
     yield from ([name] for name in names if name not in timed)
 
 
-def _joined(
-    parts: Parts, names: list[str], time: str | None, declared: Mapping[str, str]
-) -> xr.Dataset:
+def _joined(parts: Parts, names: Sequence[str], time: str | None) -> xr.Dataset:
     """Some variables from all parts that hold them."""
-    chosen = [(label, part[names]) for label, part in parts]
-    if len(chosen) == 1:
-        return chosen[0][1]
-    chosen = [(label, _in_units(part, chosen[0], label, declared)) for label, part in chosen]
-    datasets = _alike_coordinates([part for _, part in chosen])
+    if len(parts) == 1:
+        return parts[0][1][list(names)]
+    labels = [label for label, _ in parts]
+    datasets = _alike_coordinates(_in_units(parts, names))
     if not any(time in part.dims for part in datasets):
         if all(part.equals(datasets[0]) for part in datasets):
             return datasets[0]
         dims = _differing(datasets)
         if not dims:
-            raise _UnfitError(f"it differs between {chosen[0][0]} and {chosen[1][0]}")
+            raise _UnfitError(f"it differs between {labels[0]} and {labels[1]}")
     elif time in (dims := _differing(datasets)) and len(dims) == 1:
-        _check_overlap([label for label, _ in chosen], [part[time].values for part in datasets])
+        _check_overlap(labels, [part[time].values for part in datasets])
         whole = xr.concat(
             datasets,
             dim=time,
@@ -208,7 +208,7 @@ def _joined(
         times = whole.indexes[time]
         return whole if times.is_monotonic_increasing else whole.isel({time: times.argsort()})
     if not dims:
-        raise _UnfitError(f"it is in {chosen[0][0]} and in {chosen[1][0]}, at the same times")
+        raise _UnfitError(f"it is in {labels[0]} and in {labels[1]}, at the same times")
     try:
         return xr.combine_by_coords(  # type: ignore[return-value]
             datasets, data_vars="minimal", coords="minimal", compat="override", join="exact",
@@ -259,45 +259,66 @@ def _check_overlap(labels: Sequence[str], times: Sequence[NDArray]) -> None:
         owner.update(dict.fromkeys(values.tolist(), index))
 
 
-def _in_units(
-    part: xr.Dataset, first: tuple[str, xr.Dataset], label: str, declared: Mapping[str, str]
-) -> xr.Dataset:
-    """A part with its variables in the units of the first part, and packed like those."""
-    changed = {}
-    for name, variable in part.data_vars.items():
-        ours, theirs = first[1][name].attrs, variable.attrs
+def _difference(parts: Parts, name: str, declared: Mapping[str, str]) -> str | None:
+    """Why the values of a variable do not mean the same in all parts and cannot be made to."""
+    (first, reference), *others = parts
+    ours = reference[name].attrs
+    for label, part in others:
+        theirs = part[name].attrs
         for key in ("scale_factor", "add_offset"):
             if ours.get(key) != theirs.get(key):
-                raise _UnfitError(
-                    f"'{name}' is packed with {key} {ours.get(key)} in {first[0]}, but with "
+                return (
+                    f"it is packed with {key} {ours.get(key)} in {first}, but with "
                     f"{theirs.get(key)} in {label}; leave 'mask_and_scale: false' out"
                 )
-        both = [key for key in FILL_ATTRIBUTES if key in ours and key in theirs]
-        fills = {key: np.union1d(ours[key], theirs[key]).tolist() for key in both}
-        ours.update(fills)
         found, wanted = theirs.get("units"), ours.get("units")
-        if found == wanted or (declared.get(str(name)) and None in (found, wanted)):
+        if found == wanted or (name in declared and None in (found, wanted)):
             continue
+        differ = f"it is in '{wanted}' in {first}, but in '{found}' in {label}"
         if found is None or wanted is None:
-            raise _UnfitError(
-                f"'{name}' has the units '{wanted}' in {first[0]}, but '{found}' in {label}"
-            )
+            return f"{differ}; declare the units of each in an entry of its own"
         try:
-            convert = conversion(str(found), str(wanted), standard_name=ours.get("standard_name"))
+            convert = _conversion(theirs, ours)
         except DataError as error:
-            raise _UnfitError(
-                f"'{name}' is in '{wanted}' in {first[0]}, but in '{found}' in {label}, and {error}"
-            ) from error
-        if convert.is_identity:
-            continue
-        if str(name) in declared:
-            raise _UnfitError(
-                f"'{name}' is in '{wanted}' in {first[0]}, but in '{found}' in {label}, so the "
-                f"declared units '{declared[str(name)]}' cannot hold for both; leave them out"
+            return f"{differ}, and {error}"
+        if name in declared and not convert.is_identity:
+            return (
+                f"{differ}, so the declared units '{declared[name]}' cannot hold for both; leave "
+                "them out"
             )
-        logger.info("'%s' of %s is converted from '%s' to '%s'.", name, label, found, wanted)
-        changed[name] = (variable * convert.scale + convert.offset).assign_attrs(ours)
-    return part.assign(changed)
+    return None
+
+
+def _conversion(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Conversion:
+    """How values with some attributes become values with others; None for units means the same."""
+    if found.get("units") is None or wanted.get("units") is None:
+        return Conversion()
+    return conversion(
+        str(found["units"]), str(wanted["units"]), standard_name=wanted.get("standard_name")
+    )
+
+
+def _in_units(parts: Parts, names: Sequence[str]) -> list[xr.Dataset]:
+    """Some variables of all parts, in the units of the first and with the fill values of all."""
+    first = parts[0][1]
+    attributes = {name: dict(first[name].attrs) for name in names}
+    for name, attrs in attributes.items():
+        for key in FILL_ATTRIBUTES:
+            fills = [part[name].attrs[key] for _, part in parts if key in part[name].attrs]
+            if any(not np.array_equal(fill, fills[0]) for fill in fills):
+                attrs[key] = np.unique(np.concatenate([np.atleast_1d(f) for f in fills])).tolist()
+    converted = []
+    for label, part in parts:
+        changed = {}
+        for name, attrs in attributes.items():
+            convert = _conversion(part[name].attrs, attrs)
+            changed[name] = part[name].assign_attrs(attrs)
+            if not convert.is_identity:
+                logger.info("'%s' of %s is converted to '%s'.", name, label, attrs["units"])
+                scaled = part[name] * convert.scale + convert.offset
+                changed[name] = scaled.assign_attrs(attrs)
+        converted.append(part[list(names)].assign(changed))
+    return converted
 
 
 def _side_by_side(

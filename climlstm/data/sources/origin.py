@@ -77,8 +77,8 @@ def follow(source: xr.Dataset, change: Callable[[xr.Dataset], xr.Dataset]) -> xr
     positions = {dim: f"position {i} of {KEY}" for i, dim in enumerate(source.dims)}
     tracked = {name: (dim, np.arange(source.sizes[dim])) for dim, name in positions.items()}
     changed = change(source.assign_coords(tracked))
-    kept = {dim: changed[name].variable for dim, name in positions.items()}
-    changed = changed.drop_vars(tracked)
+    kept = {dim: changed[name].variable for dim, name in positions.items() if name in changed}
+    changed = changed.drop_vars(tracked, errors="ignore")
     for variable in changed.variables.values():
         origin = variable.encoding.pop(KEY, None)
         if origin is not None and variable.chunks is not None:
@@ -96,6 +96,8 @@ def _cut(origin: Origin, kept: Mapping[Hashable, xr.Variable], lazy: str) -> Ori
     for axis, dim in enumerate(origin.dims):
         if dim is None:
             continue
+        if dim not in kept:  # its entries were combined
+            return None
         positions = kept[dim]
         values = np.atleast_1d(positions.values)
         if values.size == 0 or np.any(np.diff(values) != 1):

@@ -4,6 +4,7 @@ import logging
 from datetime import timedelta
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -133,3 +134,25 @@ def _commonest_steps(times: NDArray) -> list[str]:
         f"steps of {format_duration(steps[i].astype('timedelta64[us]').item())} ({counts[i]} times)"
         for i in order
     ]
+
+
+def dates_in_numbers(numbers: NDArray) -> NDArray[np.datetime64] | None:
+    """Dates written as numbers: YYYYMMDD, with a fraction of a day, YYYYMMDDHH or YYYYMMDDHHMM.
+
+    None for other numbers. Float32 holds no such number exactly, so it is none.
+    """
+    if numbers.ndim != 1 or not numbers.size or numbers.dtype.kind not in "iuf":
+        return None
+    if numbers.dtype.itemsize < 4 or numbers.dtype == np.float32 or not np.isfinite(numbers).all():
+        return None
+    whole = np.floor(numbers).astype("int64")
+    for digits, form in ((8, "%Y%m%d"), (10, "%Y%m%d%H"), (12, "%Y%m%d%H%M")):
+        if whole.min() < 10 ** (digits - 1) or whole.max() >= 10**digits:
+            continue
+        try:
+            dates = pd.to_datetime(whole.astype(str), format=form)
+        except ValueError:
+            return None
+        seconds = np.round((numbers - whole) * 86400.0).astype("timedelta64[s]")
+        return None if digits > 8 and seconds.any() else (dates + seconds).to_numpy()
+    return None

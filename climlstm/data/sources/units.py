@@ -15,38 +15,67 @@ WATER_DENSITY = 1000.0
 
 SPELLINGS = {
     "": "1",
-    "(0 - 1)": "1",
-    "0 - 1": "1",
-    "0-1": "1",
-    "fraction": "1",
-    "proportion": "1",
-    "dimensionless": "1",
     "C": "degC",
-    "Celsius": "degC",
-    "celsius": "degC",
-    "deg C": "degC",
-    "deg_C": "degC",
-    "degrees C": "degC",
-    "degrees_C": "degC",
-    "degree_C": "degC",
-    "degrees Celsius": "degC",
-    "degrees_Celsius": "degC",
-    "degrees_celsius": "degC",
     "F": "degF",
-    "Fahrenheit": "degF",
-    "Kelvin": "K",
-    "degrees K": "K",
-    "deg K": "K",
-    "mb": "millibar",
-    "mbs": "millibar",
-    "gpm": "geopotential_metre",
-    "gpdm": "geopotential_decametre",
-    "gpdam": "geopotential_decametre",
-    "geopotential meters": "geopotential_metre",
+    "kn": "knot",
+    "ms-1": "m s-1",
+    "ms**-1": "m s-1",
+    "ms^-1": "m s-1",
+    "m/s": "m s-1",
     "m of water equivalent": "m",
     "m of water": "m",
 }
-"""Spellings met in files that pint reads otherwise (mb: millibarn, C: coulomb) or not at all."""
+"""Whole spellings met in files that pint reads otherwise (C: coulomb, ms: millisecond) or not."""
+
+DIMENSIONLESS = re.compile(
+    r"\(?\s*0\s*(-|to)\s*1\s*\)?|fraction|proportion|dimensionless|unitless", re.I
+)
+
+DEGREES = re.compile(
+    r"(?:deg(?:rees?)?[ _.]*)?(?P<scale>celsius|centigrade|kelvins?|fahrenheit)(?:[ _]scale)?"
+    r"|deg(?:rees?)?[ _.]*(?P<letter>[ckf])\b",
+    re.I,
+)
+"""Temperatures: degK, deg_C, degrees Celsius, Celsius_scale, Kelvins."""
+
+WORDS = {
+    "pa": "Pa",
+    "pascal": "Pa",
+    "hpa": "hPa",
+    "hectopascal": "hPa",
+    "kpa": "kPa",
+    "mb": "millibar",
+    "mbs": "millibar",
+    "mbar": "millibar",
+    "millibar": "millibar",
+    "k": "K",
+    "kg": "kg",
+    "kilogram": "kg",
+    "gram": "g",
+    "gm": "g",
+    "meter": "m",
+    "metre": "m",
+    "mtr": "m",
+    "mm": "mm",
+    "millimeter": "mm",
+    "millimetre": "mm",
+    "km": "km",
+    "kilometer": "km",
+    "kilometre": "km",
+    "sec": "s",
+    "second": "s",
+    "hr": "hour",
+    "hour": "hour",
+    "knot": "knot",
+    "kt": "knot",
+    "joule": "J",
+    "percent": "percent",
+    "pct": "percent",
+    "gpm": "geopotential_metre",
+    "gpdm": "geopotential_decametre",
+    "gpdam": "geopotential_decametre",
+}
+"""Words that mean one unit only, whatever their case or plural."""
 
 EQUIVALENTS = {
     "geopotential": "geopotential",
@@ -99,8 +128,12 @@ def is_time_reference(units: str) -> bool:
 
 
 def _parse(units: str) -> Any:
-    text = SPELLINGS.get(units.strip(), units.strip())
+    text = units.strip()
+    text = SPELLINGS.get(text) or ("1" if DIMENSIONLESS.fullmatch(text) else text)
+    text = re.sub(r"(?i)geopotential[ _]?met(er|re)s?", "gpm", text)
+    text = DEGREES.sub(_degrees, text)
     text = re.sub(r"(?<=[A-Za-z])\.(?=[A-Za-z])", " ", text)  # kg.m-2
+    text = re.sub(r"[A-Za-z]+", _word, text)
     text = re.sub(r"(?<=[A-Za-z])(?<!\d[eE])(?=[-+]?\d)", "**", text)  # m s-1, as CF writes powers
     try:
         return _registry().parse_units(text)
@@ -109,6 +142,19 @@ def _parse(units: str) -> Any:
             f"the unit '{units}' is not understood ({type(error).__name__}). "
             "Expected a spelling such as 'K', 'hPa' or 'm s-1'"
         ) from error
+
+
+def _degrees(match: re.Match[str]) -> str:
+    letter = (match["scale"] or match["letter"])[0].upper()
+    return "K" if letter == "K" else "degC" if letter == "C" else "degF"
+
+
+def _word(match: re.Match[str]) -> str:
+    word = match[0]
+    if len(word) == 1 and word not in ("k", "K"):
+        return word  # m and M, s and S are different units
+    lower = word.lower()
+    return WORDS.get(lower) or WORDS.get(lower.removesuffix("s")) or word
 
 
 @functools.cache
