@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from climlstm.data.cube.cube import build_cube
 from climlstm.data.sources.catalog import open_source
-from climlstm.errors import CatalogError
+from climlstm.errors import CatalogError, DataError
 from tests.small_catalogs import weather
+from tests.small_sources import data
 
 CATALOGS = Path(__file__).parents[1] / "catalogs"
 
@@ -115,3 +117,22 @@ def test_entries_merged_into_one(write_catalog, tmp_path):
 def test_declarations_that_do_not_fit_are_refused(write_entry, metadata, message):
     with pytest.raises(CatalogError, match=re.escape(message)):
         open_source(write_entry(metadata), "a")
+
+
+def test_an_axis_without_values_is_refused(write_entry):
+    ds = weather().drop_vars(["time", "latitude"])
+    for axis, said in (("time", "its times are not known"), ("latitude", "declare 'plane:")):
+        with pytest.raises(CatalogError, match=said):
+            open_source(write_entry(f"{{axes: {{{axis}: {axis}}}}}", ds), "a")
+
+
+def test_advice_for_a_variable_that_is_not_recognised_works(write_entry):
+    """The line in the message makes the channel, in the units that the file states."""
+    ds = weather("temp").assign(temp=lambda d: d["temp"].assign_attrs(units="degC"))
+    path = Path(write_entry("{}", ds))
+    with pytest.raises(DataError) as error:
+        build_cube(open_source(str(path), "a"), data("t2m"))
+    line = re.search(r"'(variables: .*?)'", str(error.value))[1].replace("NAME", "temp")
+    path.write_text(path.read_text().replace("metadata: {}", f"metadata: {{{line}}}"))
+    cube = build_cube(open_source(str(path), "a"), data("t2m"))
+    np.testing.assert_allclose(cube["t2m"], ds["temp"] + 273.15, rtol=1e-6)

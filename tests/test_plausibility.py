@@ -1,12 +1,16 @@
 """Values that cannot be what they claim."""
 
+import re
+
 import numpy as np
 import pytest
+import yaml
 
 from climlstm.audit import audit as audits
 from climlstm.audit import plausibility
 from climlstm.data.cube.cube import plan_cube
 from climlstm.data.cube.forcing import forcing_fields
+from climlstm.data.sources.declarations import Metadata, declare
 from tests.small_audits import found, make_config, make_source
 
 
@@ -44,11 +48,57 @@ def test_heights_labelled_as_geopotential():
         assert found(source, config) == expected, units
 
 
-def test_the_standard_atmosphere():
-    """Heights of the ICAO standard atmosphere: 5574 m at 500 hPa, 1457 m at 850, 20576 m at 50."""
-    assert plausibility.standard_height(500) == pytest.approx(5574, abs=2)
-    assert plausibility.standard_height(850) == pytest.approx(1457, abs=2)
-    assert plausibility.standard_height(50) == pytest.approx(20576, abs=10)
+@pytest.mark.parametrize(
+    ("level", "lowest", "highest"),
+    [
+        (1000, -2900, 3500),  # Southern Ocean in winter; Siberian high
+        (850, 9300, 16500),
+        (500, 45500, 59000),
+        (200, 102000, 123500),
+        (50, 182000, 207000),
+        (10, 275000, 318000),  # polar night and polar summer
+    ],
+)
+def test_geopotential_as_it_is_met_on_earth(level, lowest, highest):
+    """About the 1st and 99th percentile of ERA5 over any region and season."""
+    assert plausibility.geopotential_range(level).holds(lowest, highest)
+
+
+@pytest.mark.parametrize("level", [850, 700, 500, 300, 100, 10])
+def test_heights_are_told_from_geopotentials(level):
+    expected = plausibility.geopotential_range(level)
+    middle = (expected.low + expected.high) / 2
+    assert not expected.holds(middle / 9.80665, middle / 9.80665)
+
+
+def test_deep_lows_at_1000_hpa_are_no_error():
+    values = -1500 + 700 * np.random.default_rng(1).standard_normal((380, 8, 16))
+    source = make_source(**labelled("z1000", values, "m2 s-2"))
+    assert found(source, make_config(state=["t2m", "z1000"])) == set()
+
+
+def test_values_that_are_trusted_are_left_alone():
+    """What the advice says works: declared so, the same values are no finding."""
+    values = 360 + np.random.default_rng(0).standard_normal((380, 8, 16))
+    source, config = make_source(**labelled("t2m", values, "K")), make_config()
+    [finding] = audits.audit(config, plan_cube(source, config.data)).findings
+    assert finding.severity == "warning"
+    said = yaml.safe_load(re.search(r"say so .*'variables: (.*)'", finding.fix)[1])
+    trusted = declare(source, Metadata.model_validate({"variables": said}), "source")
+    assert found(trusted) == set()
+
+
+def test_missing_values_that_may_be_values_are_told():
+    values = np.random.default_rng(0).normal(10, 5, (380, 8, 16)).round()
+    source = make_source(**labelled("t2m", np.where(values == 0, np.nan, values), "degC"))
+    source["t2m"].encoding["_FillValue"] = 0.0
+    config = make_config()
+    findings = {f.rule: f for f in audits.audit(config, plan_cube(source, config.data)).findings}
+    assert set(findings) == {"fill-may-be-a-value", "steps-incomplete"}
+    assert "0, which would be 273.15 K" in findings["fill-may-be-a-value"].value
+    assert "'variables: {t2m: {valid: [0]}}'" in findings["fill-may-be-a-value"].fix
+    source["t2m"].encoding["_FillValue"] = -999.0
+    assert found(source) == {"steps-incomplete"}
 
 
 @pytest.mark.parametrize(

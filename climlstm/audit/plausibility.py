@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from climlstm.audit.findings import Finding
 from climlstm.data.cube.cube import CubePlan
 from climlstm.data.cube.recipes import Recipe
-from climlstm.data.sources.units import STANDARD_GRAVITY, conversion
+from climlstm.data.sources.fills import stated_fills
+from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError
 
 Sample = Mapping[str, NDArray[np.float32]]
@@ -20,6 +21,15 @@ MOSTLY = 0.5
 
 SAME = 0.9999
 """Correlation from which two fields count as the same."""
+
+
+DRY_AIR = 287.05
+"""Gas constant of dry air, J kg-1 K-1."""
+
+SEA_LEVEL_HPA = (900.0, 1060.0)
+COLUMN_K = (205.0, 305.0)
+"""Extremes of the pressure at sea level (WMO archive of weather extremes, without cores of tropical
+cyclones) and of mean temperatures between the sea level and 10 hPa."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +94,55 @@ def check_values(plan: CubePlan, sample: Sample) -> Iterator[Finding]:
                 f"{int(np.isinf(values).sum())} of {values.size} sampled values",
                 "Declare the fill value in the catalog, or repair the source.",
             )
+        yield from _check_fills(plan, recipe, values, where)
+        yield from _check_steps(recipe, values, where)
         if finite.size:
             yield from _check_variation(recipe, values, finite, where)
             yield from _check_units(plan, recipe, finite, where)
+
+
+def _check_fills(plan: CubePlan, recipe: Recipe, values: NDArray, where: str) -> Iterator[Finding]:
+    """Missing values whose fill value may be a value: 0 °C, 0 mm."""
+    field, expected = recipe.fields[0], _range(recipe)
+    if np.isfinite(values).all() or recipe.channel.variable.derive is not None:
+        return
+    variable = plan.source[field.variable].variable
+    unpack, add = (
+        variable.encoding.get(key, default)
+        for key, default in (("scale_factor", 1.0), ("add_offset", 0.0))
+    )
+    for fill in stated_fills(variable):
+        value = field.scale * (unpack * fill + add) + field.offset
+        low, high = (np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (1, 0)
+        if expected is not None:
+            low, high = expected.low, expected.high
+        if low <= value <= high:
+            yield Finding(
+                "fill-may-be-a-value",
+                "warning",
+                f"Missing values of '{recipe.channel.name}' are stored as a value that is possible",
+                where,
+                f"{fill:g}, which would be {value:g} {recipe.channel.variable.units}; "
+                f"{1 - np.isfinite(values).mean():.0%} of the sampled values are missing",
+                "If they are values, say so in the catalog, under metadata: "
+                f"'variables: {{{field.variable}: {{valid: [{fill:g}]}}}}'.",
+            )
+
+
+def _check_steps(recipe: Recipe, values: NDArray, where: str) -> Iterator[Finding]:
+    """Steps that lack values which other steps have; windows go round them."""
+    missing = ~np.isfinite(values)
+    lacking = int(np.any(missing & ~missing.all(axis=0), axis=(1, 2)).sum())
+    if lacking and not recipe.channel.variable.static:
+        yield Finding(
+            "steps-incomplete",
+            "warning",
+            f"Steps of '{recipe.channel.name}' lack values that other steps have; windows go round "
+            "them",
+            where,
+            f"{lacking} of {len(values)} sampled steps",
+            "Choose periods or a region that have all values, or repair the source.",
+        )
 
 
 def _check_variation(
@@ -116,26 +172,28 @@ def _check_units(plan: CubePlan, recipe: Recipe, finite: NDArray, where: str) ->
     if expected is None:
         return
     low, high = (float(value) for value in np.percentile(finite, (1, 99)))
-    if expected.holds(low, high):
+    attrs = plan.source[recipe.fields[0].variable].attrs
+    if expected.holds(low, high) or attrs.get("trusted"):
         return
     variable = recipe.channel.variable
-    label = str(plan.source[recipe.fields[0].variable].attrs.get("units", variable.units))
+    label = str(attrs.get("units", variable.units))
     meant = None if variable.derive is not None else _meant(expected, recipe, label, low, high)
-    remedy = f"they look like {meant}: declare 'units: {meant}' for it in the catalog, under " + (
-        f"metadata: 'variables: {{{recipe.fields[0].variable}: {{units: {meant}}}}}'."
-    )
+    declare = f"in the catalog, under metadata: 'variables: {{{recipe.fields[0].variable}: "
+    right = f"If the values are right, say so {declare}{{trusted: true}}}}'."
+    width = expected.high - expected.low
+    far = low < expected.low - width or high > expected.high + width or high < expected.least
     yield Finding(
         "units-contradict-values",
-        "error",
+        "error" if meant or far else "warning",
         f"The values of '{recipe.channel.name}' cannot be in '{label}', as they are labelled",
         where,
         f"{low:g} to {high:g} {variable.units} (1st to 99th percentile), "
         f"expected {max(expected.low, expected.least):g} to {expected.high:g}"
         if expected.least < high
         else f"at most {high:g} {variable.units}, expected more than {expected.least:g}",
-        remedy[0].upper() + remedy[1:]
+        f"They look like '{meant}': declare it {declare}{{units: {meant}}}}}'. {right}"
         if meant
-        else "Correct the units in the catalog, or the source.",
+        else f"Correct the units in the catalog, or the source. {right}",
     )
 
 
@@ -162,20 +220,23 @@ def _meant(
 def _range(recipe: Recipe) -> PlausibleRange | None:
     variable, level = recipe.channel.variable, recipe.channel.level
     if variable.standard_name == "geopotential" and level is not None:
-        standard = STANDARD_GRAVITY * standard_height(level)
-        apart = 3000 + 0.25 * abs(standard)
-        return PlausibleRange(standard - apart, standard + apart, others=("geopotential_metre",))
+        return geopotential_range(level)
     return RANGES.get(variable.standard_name or "")
 
 
-def standard_height(pressure: float) -> float:
-    """Geopotential height (m) of a pressure (hPa) in the ICAO standard atmosphere (ISO 2533).
+def geopotential_range(pressure: float) -> PlausibleRange:
+    """Geopotential (m2 s-2) of a pressure (hPa) anywhere on Earth, at any time of the year.
 
-    Polytropic up to 11 km (226.32 hPa), isothermal above it.
+    Hypsometric equation (Wallace and Hobbs 2006, Atmospheric Science, eq. 3.24),
+    z = R T ln(p0 / p), between extremes of the pressure p0 at sea level and of the mean temperature
+    T of the column.
     """
-    if pressure > 226.32:
-        return 44330.8 * (1 - (pressure / 1013.25) ** 0.190263)
-    return 11000 + 6341.6 * float(np.log(226.32 / pressure))
+    bounds = [
+        DRY_AIR * temperature * np.log(p0 / pressure)
+        for p0 in SEA_LEVEL_HPA
+        for temperature in COLUMN_K
+    ]
+    return PlausibleRange(min(bounds), max(bounds), others=("geopotential_metre",))
 
 
 def check_repeats(

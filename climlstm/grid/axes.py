@@ -155,6 +155,8 @@ def not_found(data: xr.Dataset | xr.DataArray, kind: str) -> str:
         str(name) for name in data.dims if name in data.coords and data[name].dtype.kind in "iufM"
     ]
     others = [str(name) for name in data.dims if name not in numbered]
+    if isinstance(data, xr.DataArray):
+        return f"{said} Rename the one that is: .rename(NAME='{kind}')."
     if kind == "time" or numbered or len(others) < 2:
         some_of_them = f" with one of {', '.join(numbered)}" if numbered else ""
         return (

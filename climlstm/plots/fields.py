@@ -1,20 +1,11 @@
 """A field as maps want it: two dimensions, north to south and eastward, from any file."""
 
-import numpy as np
 import xarray as xr
 
 from climlstm.errors import DataError
 from climlstm.grid import is_periodic, reaches_pole
+from climlstm.grid.axes import orient
 from climlstm.plots.projections import Bounds
-
-_NAMES = {
-    "latitude": ("latitude", "lat", "nav_lat", "y"),
-    "longitude": ("longitude", "lon", "long", "nav_lon", "x"),
-}
-_UNITS = {
-    "latitude": ("degrees_north", "degree_north", "degrees_N", "degreeN"),
-    "longitude": ("degrees_east", "degree_east", "degrees_E", "degreeE"),
-}
 
 
 def as_field(field: xr.DataArray) -> xr.DataArray:
@@ -29,10 +20,12 @@ def as_field(field: xr.DataArray) -> xr.DataArray:
             f"A map needs one variable, an xarray.DataArray; this is a {type(field).__name__}. "
             "Choose one, for example dataset['t2m']."
         )
-    axes = {_axis(field, axis): axis for axis in ("latitude", "longitude")}
-    renamed = field.rename({old: new for old, new in axes.items() if old != new})
-    squeezed = renamed.squeeze(
-        [d for d in renamed.dims if renamed.sizes[d] == 1 and d not in ("latitude", "longitude")]
+    try:
+        oriented = orient(field)
+    except DataError as error:
+        raise DataError(f"'{field.name}' cannot be drawn as a map. {error}") from error
+    squeezed = oriented.squeeze(
+        [d for d in oriented.dims if oriented.sizes[d] == 1 and d not in ("latitude", "longitude")]
     )
     extra = [str(d) for d in squeezed.dims if d not in ("latitude", "longitude")]
     if extra:
@@ -41,45 +34,12 @@ def as_field(field: xr.DataArray) -> xr.DataArray:
             f"'{field.name}' has the dimensions {tuple(map(str, field.dims))}; a map shows "
             f"latitude and longitude. Select one of the others first, for example .isel({choice})."
         )
-    return _in_order(squeezed.transpose("latitude", "longitude").compute())
-
-
-def _axis(field: xr.DataArray, axis: str) -> str:
-    """The dimension that is latitude or longitude, by CF attributes or common names."""
-    for dim in map(str, field.dims):
-        attrs = field[dim].attrs if dim in field.coords else {}
-        if attrs.get("standard_name") == axis or attrs.get("units") in _UNITS[axis]:
-            return dim
-    for dim in map(str, field.dims):
-        if dim.lower() in _NAMES[axis] and dim in field.coords:
-            return dim
-    raise DataError(
-        f"'{field.name}' has no {axis} among its dimensions {tuple(map(str, field.dims))}. "
-        f"Rename the one that is: field.rename(NAME='{axis}'). Grids with two-dimensional "
-        "coordinates have to be brought onto latitudes and longitudes first."
-    )
-
-
-def _in_order(field: xr.DataArray) -> xr.DataArray:
-    for axis in ("latitude", "longitude"):
-        values = field[axis].values
-        if values.size < 2 or not np.isfinite(values).all():
+    for axis, values in squeezed.coords.items():
+        if axis in ("latitude", "longitude") and values.size < 2:
             raise DataError(
-                f"'{field.name}' has the {axis} {values}; a map needs two or more, all finite."
+                f"'{field.name}' has the {axis} {values.values}; a map needs two or more."
             )
-    field = field.assign_coords(longitude=np.unwrap(field.longitude.values, period=360.0))
-    if field.latitude[0] < field.latitude[-1]:
-        field = field.isel(latitude=slice(None, None, -1))
-    if field.longitude[0] > field.longitude[-1]:
-        field = field.isel(longitude=slice(None, None, -1))
-    for axis, sign in (("latitude", -1), ("longitude", 1)):
-        if not (np.diff(field[axis].values) * sign > 0).all():
-            raise DataError(f"'{field.name}': its {axis} neither rises nor falls throughout.")
-    if field.longitude[-1] - field.longitude[0] > 360 - 1e-3:
-        field = field.isel(
-            longitude=field.longitude.values < field.longitude.values[0] + 360 - 1e-3
-        )
-    return field
+    return squeezed.transpose("latitude", "longitude").compute()
 
 
 def bounds_of(field: xr.DataArray) -> Bounds:

@@ -11,6 +11,8 @@ from matplotlib.path import Path
 
 from climlstm.errors import DataError, nearest
 from climlstm.grid import wrap_longitude
+from climlstm.grid.regions import REGIONS as NAMED_REGIONS
+from climlstm.grid.regions import Box
 
 
 @dataclass(frozen=True)
@@ -59,25 +61,19 @@ Region: TypeAlias = str | Bounds | tuple[float, float, float, float]
 
 GLOBE = Bounds(-180, 180, -90, 90)
 
-REGIONS: dict[str, Bounds] = {
-    "global": GLOBE,
-    "northern hemisphere": Bounds(-180, 180, 0, 90),
-    "southern hemisphere": Bounds(-180, 180, -90, 0),
-    "tropics": Bounds(-180, 180, -30, 30),
-    "arctic": Bounds(-180, 180, 55, 90),
-    "antarctic": Bounds(-180, 180, -90, -50),
-    "europe": Bounds(-25, 45, 33, 73),
-    "north atlantic": Bounds(-80, 15, 20, 70),
-    "north america": Bounds(-140, -55, 15, 65),
-    "south america": Bounds(-90, -30, -57, 15),
-    "africa": Bounds(-22, 55, -37, 39),
-    "asia": Bounds(55, 150, 5, 60),
-    "australia": Bounds(108, 182, -50, 0),
-    "north pacific": Bounds(120, 240, 10, 65),
-    "south pacific": Bounds(150, 290, -65, -10),
-    "indian ocean": Bounds(30, 120, -45, 28),
+
+def _bounds(box: Box) -> Bounds:
+    width = (box.east - box.west) % 360 or 360
+    west = -180.0 if width == 360 else float(wrap_longitude(box.west))
+    return Bounds(west, west + width, box.south, box.north)
+
+
+REGIONS = {
+    name.replace("_", " "): _bounds(boxes[0])
+    for name, boxes in NAMED_REGIONS.items()
+    if len(boxes) == 1
 }
-"""Parts of the Earth that maps know by name: what is shown, not where scores are taken."""
+"""Parts of the Earth that maps know by name, those in which forecasts are scored among them."""
 
 
 def region_bounds(region: Region) -> Bounds:

@@ -169,13 +169,12 @@ def _find_variable(
                 f"The source has no channel '{asked}': '{held}' is in its files, but {reason}."
             )
     names = [str(name) for name in source.data_vars]
-    example = f"{{name: {channel.name}, units: {channel.variable.units}}}"
     needs = "" if asked == channel.name else f", which is derived from '{channel.name}'"
     raise NoChannelError(
         f"The source has no channel '{asked}'{needs}.{nearest(channel.variable.name, names)} "
         f"It has: {_listed(source, names)}. If "
         "one of them is it, say so in the catalog, under metadata: "
-        f"'variables: {{NAME: {example}}}'."
+        f"'variables: {{NAME: {{name: {channel.name}}}}}', with its 'units' if its file lacks them."
     )
 
 

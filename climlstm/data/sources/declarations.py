@@ -32,6 +32,8 @@ class VariableDeclaration(Section):
     """Pressure in hPa, for a variable at one level whose file does not say which."""
     units: str | None = None
     """Its unit; overrides the one in the file."""
+    trusted: bool = False
+    """Its values are right, though the audit would not expect them."""
     valid: tuple[float, ...] = ()
     """Stored values that the file states as missing but that are values: {valid: [0]}."""
     missing: tuple[float, ...] = ()
@@ -170,6 +172,11 @@ def _name_axes(source: xr.Dataset, axes: dict[Any, str], where: str) -> xr.Datas
                 f"{where}: 'axes' calls '{name}' its {axis}, but it has no such dimension."
                 f"{nearest(name, _names(source.dims))} It has: {_listed(source.dims)}."
             )
+        if axis == "time" and not any(each.dims == (name,) for each in source.coords.values()):
+            raise CatalogError(
+                f"{where}: 'axes' calls '{name}' its time, but this dimension has no values, so "
+                "its times are not known. Write them into the source."
+            )
         if axis in ("latitude", "longitude") and name not in source.coords:
             raise CatalogError(
                 f"{where}: 'axes' calls '{name}' its {axis}, but this dimension has no values. If "
@@ -281,6 +288,8 @@ def _describe(
             attributes["units"] = said.units
         if said.missing:
             attributes["missing"] = list(said.missing)
+        if said.trusted:
+            attributes["trusted"] = 1
         source[found] = variable.assign_attrs(attributes)
         name = said.name or found
         names[found] = name if said.level is None else f"{name}{said.level:g}"

@@ -13,29 +13,22 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from climlstm.data.sources.axes import find_time
+from climlstm.data.sources.alignment import UnfitError, align, time_dim
 from climlstm.data.sources.fills import FILL_ATTRIBUTES
 from climlstm.data.sources.origin import follow
 from climlstm.data.sources.units import Conversion, conversion
 from climlstm.errors import CatalogError, DataError
-from climlstm.grid.axes import candidates, find_horizontal, some
+from climlstm.grid.axes import some
 
 logger = logging.getLogger(__name__)
 
 LEFT_OUT = "left_out"
 """Attribute of a source that lists variables left out, each as 'name: reason'."""
 
-SAME_GRID = 0.01
-"""Part of a grid spacing by which two axes may differ and count as one."""
-
 SAME_TIME = 1e-3
 """Part of a time step by which two times may differ and count as one."""
 
 Parts = Sequence[tuple[str, xr.Dataset]]
-
-
-class _UnfitError(Exception):
-    """Why a part or variable cannot be joined."""
 
 
 def join(parts: Parts, where: str, *, declared: Mapping[str, str]) -> xr.Dataset:
@@ -46,13 +39,13 @@ def join(parts: Parts, where: str, *, declared: Mapping[str, str]) -> xr.Dataset
     """
     if len(parts) == 1:
         return parts[0][1]
-    time = _time_dim(parts[0][1])
+    time = time_dim(parts[0][1])
     left_out: dict[str, str] = {}
     fitting = []
     for label, part in parts:
         try:
-            fitting.append((label, follow(part, lambda p: _like(p, parts[0][1], time))))
-        except _UnfitError as reason:
+            fitting.append((label, follow(part, lambda p: align(p, parts[0][1], time))))
+        except UnfitError as reason:
             left_out |= {str(name): f"{label} {reason}" for name in part.data_vars}
     series = []
     for indices, names in _holders(fitting, left_out).items():
@@ -63,7 +56,7 @@ def join(parts: Parts, where: str, *, declared: Mapping[str, str]) -> xr.Dataset
             alike = [name for name in group if not reasons[name]]
             try:
                 series += [_joined(several, alike, time)] if alike else []
-            except _UnfitError as reason:
+            except UnfitError as reason:
                 left_out |= dict.fromkeys(alike, str(reason))
     source = _side_by_side(series, time, left_out)
     for name, why in left_out.items():
@@ -83,80 +76,6 @@ def left_out_of(source: xr.Dataset) -> dict[str, str]:
     """Variables that could not be joined, and why."""
     lines = source.attrs.get(LEFT_OUT, [])
     return dict(line.split(": ", 1) for line in ([lines] if isinstance(lines, str) else lines))
-
-
-def _time_dim(part: xr.Dataset) -> str | None:
-    """The dimension of time, also where its numbers are not decoded."""
-    try:
-        return str(find_time(part).dims[0])
-    except DataError:
-        names = [name for name in candidates(part, "time") if name in part.dims]
-        return names[0] if names else None
-
-
-def _like(part: xr.Dataset, first: xr.Dataset, time: str | None) -> xr.Dataset:
-    """A part with the names, order and values of the axes of the first one."""
-    if part is first:
-        return part
-    for theirs, ours in _renamings(part, first, time):
-        part = part.drop_vars(ours, errors="ignore").rename({theirs: ours})
-    longitude = _horizontal(first, "longitude")
-    for name, index in first.indexes.items():
-        if name == time or name not in part.indexes or part.indexes[name].dtype.kind not in "iuf":
-            continue
-        wanted = index.to_numpy().astype("float64")
-        order, found = _order(part[name].values, wanted, turn=name == longitude)
-        spacing = np.abs(np.diff(wanted)).min() if wanted.size > 1 else 1.0
-        if found.size == wanted.size:
-            off = np.abs(found - wanted).max()
-            if off <= SAME_GRID * spacing:
-                part = part if order is None else part.isel({name: order})
-                part = part.assign_coords({name: first[name].variable})
-            elif name in (longitude, _horizontal(first, "latitude")) and not _apart(found, wanted):
-                raise _UnfitError(
-                    f"is on another grid: '{name}' differs by up to {off:g}, with points "
-                    f"{spacing:g} apart ({some(found)}; expected {some(wanted)})"
-                )
-    return part
-
-
-def _renamings(part: xr.Dataset, first: xr.Dataset, time: str | None) -> Iterator[tuple[str, str]]:
-    """Names of axes in a part that the first part calls otherwise, with the first part's names."""
-    for kind in ("latitude", "longitude"):
-        ours, theirs = _horizontal(first, kind), _horizontal(part, kind)
-        if ours and theirs and ours != theirs and ours in first.indexes and theirs in part.indexes:
-            yield theirs, ours
-    theirs = _time_dim(part)
-    if time and theirs and theirs != time and time in first.indexes and theirs in part.indexes:
-        yield theirs, time
-
-
-def _horizontal(part: xr.Dataset, kind: str) -> str | None:
-    try:
-        return str(find_horizontal(part, kind).name)
-    except DataError:
-        return None
-
-
-def _order(
-    found: NDArray, wanted: NDArray, *, turn: bool
-) -> tuple[slice | NDArray[np.intp] | None, NDArray[np.float64]]:
-    """The order in which values run as wanted, and the values; turn: they count round a circle."""
-    found = found.astype("float64")
-    if turn and found.size == wanted.size and found.size > 1 and abs(found[0] - wanted[0]) > 1e-3:
-        half = (wanted[1] - wanted[0]) / 2
-        turned = (found - wanted.min() + abs(half)) % 360 + wanted.min() - abs(half)
-        order = np.argsort(turned)
-        order = order if half > 0 else order[::-1]
-        return order, turned[order]
-    if found.size > 1 and wanted.size > 1 and (found[0] < found[-1]) != (wanted[0] < wanted[-1]):
-        return slice(None, None, -1), found[::-1]
-    return None, found
-
-
-def _apart(found: NDArray, wanted: NDArray) -> bool:
-    """Whether two axes share no stretch, as tiles of one grid."""
-    return bool(found.min() > wanted.max() or found.max() < wanted.min())
 
 
 def _holders(parts: Parts, left_out: Mapping[str, str]) -> dict[tuple[int, ...], list[str]]:
@@ -193,7 +112,7 @@ def _joined(parts: Parts, names: Sequence[str], time: str | None) -> xr.Dataset:
             return datasets[0]
         dims = _differing(datasets)
         if not dims:
-            raise _UnfitError(f"it differs between {labels[0]} and {labels[1]}")
+            raise UnfitError(f"it differs between {labels[0]} and {labels[1]}")
     elif time in (dims := _differing(datasets)) and len(dims) == 1:
         _check_overlap(labels, [part[time].values for part in datasets])
         whole = xr.concat(
@@ -208,14 +127,14 @@ def _joined(parts: Parts, names: Sequence[str], time: str | None) -> xr.Dataset:
         times = whole.indexes[time]
         return whole if times.is_monotonic_increasing else whole.isel({time: times.argsort()})
     if not dims:
-        raise _UnfitError(f"it is in {labels[0]} and in {labels[1]}, at the same times")
+        raise UnfitError(f"it is in {labels[0]} and in {labels[1]}, at the same times")
     try:
         return xr.combine_by_coords(  # type: ignore[return-value]
             datasets, data_vars="minimal", coords="minimal", compat="override", join="exact",
             combine_attrs="override",
         )  # fmt: skip
     except ValueError as error:
-        raise _UnfitError(f"it cannot be put together along {', '.join(dims)} ({error})") from error
+        raise UnfitError(f"it cannot be put together along {', '.join(dims)} ({error})") from error
 
 
 def _differing(datasets: Sequence[xr.Dataset]) -> list[str]:
@@ -251,7 +170,7 @@ def _check_overlap(labels: Sequence[str], times: Sequence[NDArray]) -> None:
         twice = [value for value in values.tolist() if value in owner]
         if twice:
             both = np.intersect1d(values, times[owner[twice[0]]])
-            raise _UnfitError(
+            raise UnfitError(
                 f"{labels[owner[twice[0]]]} and {labels[index]} both have {both.size} times, from "
                 f"{some(both[:1])} to {some(both[-1:])}; crop one of them with 'period' under "
                 "metadata, in an entry of its own"
@@ -342,7 +261,7 @@ def _side_by_side(
                 compat="override",
                 combine_attrs="drop_conflicts",
             )
-        except (_UnfitError, ValueError) as error:
+        except (UnfitError, ValueError) as error:
             left_out |= dict.fromkeys(map(str, part.data_vars), str(error))
     return source
 
@@ -363,7 +282,7 @@ def _at_times_of(part: xr.Dataset, source: xr.Dataset, time: str | None) -> xr.D
         more = f"differ by up to {off}"
     else:
         more = f"are {found.size}, not {wanted.size}"
-    raise _UnfitError(
+    raise UnfitError(
         f"its times {more}: {some(found.to_numpy())}; those of {_names(source)} are "
         f"{some(wanted.to_numpy())}"
     )
