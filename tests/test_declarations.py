@@ -97,7 +97,7 @@ def test_entries_merged_into_one(write_catalog, tmp_path):
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ("{license: MIT}", "unknown key 'metadata.license'. Did you mean 'licence'"),
+        ("{plain: [a, b]}", "unknown key 'metadata.plain'. Did you mean 'plane'"),
         ("{variables: {t2m: {unit: K}}}", "'metadata.variables.t2m.unit'. Did you mean 'units'"),
         ("{variables: {t2n: {units: K}}}", "'t2n', which it does not have. Did you mean 't2m'"),
         ("{variables: {t2m: {name: time}}}", "the name 'time' twice"),

@@ -207,6 +207,7 @@ def test_published_catalogs_open_without_their_plugins(write_catalog, tmp_path):
     )
     for name in ("tagged", "by_class", "netcdf_by_class"):
         xr.testing.assert_equal(open_source(path, name).load(), weather())
+    assert list_sources(path)[0].metadata.licence == "CC-BY"
     problems = {info.name: info.problem for info in list_sources(path)}
     assert f"a catalog of its own: {tmp_path}/more.yaml. Name that file" in problems["nested"]
     assert "unknown key 'metadata.axis'. Did you mean 'axes'" in problems["near_miss"]

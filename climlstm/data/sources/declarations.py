@@ -172,7 +172,8 @@ def _name_axes(source: xr.Dataset, axes: dict[Any, str], where: str) -> xr.Datas
                 f"{where}: 'axes' calls '{name}' its {axis}, but it has no such dimension."
                 f"{nearest(name, _names(source.dims))} It has: {_listed(source.dims)}."
             )
-        if axis == "time" and not any(each.dims == (name,) for each in source.coords.values()):
+        dates = [c for c in source.coords.values() if c.dims == (name,) and c.dtype.kind == "M"]
+        if axis == "time" and name not in source.coords and not dates:
             raise CatalogError(
                 f"{where}: 'axes' calls '{name}' its time, but this dimension has no values, so "
                 "its times are not known. Write them into the source."

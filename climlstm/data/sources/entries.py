@@ -169,6 +169,8 @@ def _known_metadata(metadata: Mapping[Any, Any]) -> dict[Any, Any]:
     A key that nearly is one that changes how data are read stays, to be refused with a hint.
     """
     ours = Metadata.model_fields
+    if isinstance(metadata.get("license"), str):
+        metadata = {"licence": metadata["license"]} | metadata
     return {
         key: value
         for key, value in metadata.items()
