@@ -163,6 +163,7 @@ def write_entry(write_catalog, tmp_path):
     from tests.small_catalogs import weather
 
     def catalog(metadata: str, ds=None) -> str:
+        (tmp_path / "a.nc").unlink(missing_ok=True)  # an earlier one may still be open
         (weather() if ds is None else ds).to_netcdf(tmp_path / "a.nc", engine="netcdf4")
         return write_catalog(
             f"""

@@ -170,7 +170,7 @@ def _known_metadata(metadata: Mapping[Any, Any]) -> dict[Any, Any]:
     """
     ours = Metadata.model_fields
     if isinstance(metadata.get("license"), str):
-        metadata = {"licence": metadata["license"]} | metadata
+        metadata = {"licence": metadata["license"], **metadata}
     return {
         key: value
         for key, value in metadata.items()
