@@ -42,7 +42,7 @@ def build_cube(source: xr.Dataset, data: DataConfig) -> xr.Dataset:
 
 
 def plan_cube(source: xr.Dataset, data: DataConfig) -> "CubePlan":
-    """Which values of the source make up the cube, and how; see `build_cube`."""
+    """Plan of the values of a source that make up the cube; see `build_cube`."""
     axes = find_axes(source)
     cells = CubeCells(
         rows=select_latitude(axes.latitude, data.region),
@@ -79,7 +79,7 @@ def explain_read_errors(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class CubePlan:
-    """Which values of a source make up a cube, and how; nothing is read until it is asked for.
+    """Plan of the values of a source that make up a cube; nothing is read until it is asked for.
 
     `cube` reads through Dask. Whoever has stored values in memory passes them to the recipes'
     `read`, to the same effect.

@@ -1,4 +1,4 @@
-"""Which variable and level of a source hold a channel, and what its stored values mean."""
+"""Search for the variable and level of a source that hold a channel, and for their encoding."""
 
 import re
 from collections.abc import Hashable, Iterator, Sequence

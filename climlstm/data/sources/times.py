@@ -1,4 +1,4 @@
-"""Which times of a source a cube takes."""
+"""Selection of the times of a source that a cube takes."""
 
 import logging
 from datetime import timedelta
