@@ -1,9 +1,7 @@
 """Forecasts against a cube, with numbers that follow from how the two were made."""
 
-import errno
 import importlib
 import logging
-import os
 import re
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,76 +15,33 @@ import xarray as xr
 from climlstm.data.statistics.climatology import climatology as make_climatology
 from climlstm.errors import DataError, PluginError
 from climlstm.evaluation.evaluate import evaluate
-from climlstm.evaluation.scores import ACC, MAE, RMSE, Bias, SpreadSkill
-from climlstm.evaluation.tables import (
-    SCORE_COLUMNS,
-    read_scores,
-    score_table,
-    useful_lead,
-    write_scores,
+from climlstm.evaluation.scores import ACC, RMSE, Bias, SpreadSkill
+from climlstm.evaluation.tables import SCORE_COLUMNS, write_scores
+from tests.small_forecasts import (
+    ALL,
+    BIAS,
+    GRID,
+    LATITUDE,
+    LONGITUDE,
+    STEP,
+    TIMES,
+    UNITS,
+    make_cube,
+    make_forecast,
+    pick,
+    random_cube,
+    run,
 )
-
-LATITUDE = np.array([60.0, 20.0, -20.0, -60.0])
-LONGITUDE = np.arange(0.0, 360.0, 60.0)
-TIMES = pd.date_range("2020-01-01", periods=40, freq="6h")
-GRID = {"latitude": LATITUDE, "longitude": LONGITUDE}
-STEP = np.timedelta64(6, "h")
-ERRORS = {"rmse": RMSE(), "mae": MAE(), "bias": Bias()}
-ALL = ERRORS | {"acc": ACC()}
-UNITS = {"t2m": "K", "z500": "m2 s-2"}
-
-
-def make_cube(t2m, times=TIMES):
-    """A cube of one channel from values that broadcast to (time, latitude, longitude)."""
-    shape = (len(times), *(len(values) for values in GRID.values()))
-    values = np.broadcast_to(np.asarray(t2m, dtype="float32"), shape).copy()
-    dims = ("time", *GRID)
-    return xr.Dataset({"t2m": (dims, values, {"units": "K"})}, coords={"time": times, **GRID})
 
 
 @pytest.fixture
 def cube():
-    """Two channels, random, in chunks of ten steps."""
-    generator = np.random.default_rng(0)
-    shape = (len(TIMES), *(len(values) for values in GRID.values()))
-    variables = {
-        name: (("time", *GRID), generator.standard_normal(shape, dtype="float32"), {"units": unit})
-        for name, unit in UNITS.items()
-    }
-    return xr.Dataset(variables, coords={"time": TIMES, **GRID}).chunk(time=10)
+    return random_cube()
 
 
 @pytest.fixture
 def normal(cube):
     return make_climatology(cube, (TIMES[0], TIMES[-1]), channels=list(UNITS))
-
-
-def make_forecast(cube, error=0.0, *, inits=TIMES[:20:4], leads=5):
-    """The truth, where there is any, plus an error."""
-    lead_time = np.arange(1, leads + 1) * STEP
-    valid = xr.DataArray(
-        np.asarray(inits)[:, None] + lead_time,
-        dims=("init_time", "lead_time"),
-        coords={"init_time": np.asarray(inits), "lead_time": lead_time},
-    )
-    truth = cube.load().reindex(time=np.unique(valid), fill_value=0.0).sel(time=valid)
-    forecast = (truth + error).drop_vars("time")
-    for name in forecast:
-        forecast[name].attrs = {"units": UNITS[name]}
-    return forecast
-
-
-def run(forecast, cube, **keywords):
-    keywords = {"evaluators": ERRORS, "climatology": None, "baselines": ()} | keywords
-    return evaluate(forecast, cube, **keywords)
-
-
-def pick(table, metric, model="forecast", variable="t2m"):
-    """Values by lead time."""
-    chosen = table[
-        (table["metric"] == metric) & (table["model"] == model) & (table["variable"] == variable)
-    ]
-    return chosen.sort_values("lead_time")["value"].tolist()
 
 
 def test_a_perfect_forecast(cube, normal):
@@ -114,9 +69,6 @@ def test_persistence_is_the_state_at_the_initialisation():
     scores = run(make_forecast(cube, 0.5), cube, evaluators=BIAS, baselines=["persistence"]).scores
     assert pick(scores, "bias") == pytest.approx([0.5] * 5)
     assert pick(scores, "bias", "persistence") == pytest.approx([-1, -2, -3, -4, -5])
-
-
-BIAS = {"bias": Bias()}
 
 
 def test_climatology_is_taken_at_the_valid_time():
@@ -457,83 +409,3 @@ def test_an_evaluator_says_what_it_lacks(cube):
 
     with pytest.raises(PluginError, match="declares that it needs orography"):
         run(forecast, cube, evaluators={"curious": Curious()})
-
-
-# Tables
-
-
-def curve(values, metric="acc"):
-    leads = pd.to_timedelta(np.arange(1, len(values) + 1), unit="D")
-    rows = [
-        ("z", 500.0, lead, "global", metric, "forecast", v)
-        for lead, v in zip(leads, values, strict=True)
-    ]
-    table = pd.DataFrame(rows, columns=SCORE_COLUMNS[:7])
-    return table.assign(ci_low=np.nan, ci_high=np.nan, n=10, units="1")
-
-
-@pytest.mark.parametrize(
-    ("values", "days", "ended"),
-    [
-        ([0.9, 0.8, 0.5, 0.7], 2 + 2 / 3, True),  # the first time it falls below counts
-        ([0.9, 0.6, 0.4], 2, True),
-        ([0.9, 0.8], 2, False),
-        ([0.5, 0.4], 0, True),
-    ],
-)
-def test_useful_lead(values, days, ended):
-    table = useful_lead(curve(values))
-    assert table["useful_lead"].item() / pd.Timedelta("1D") == pytest.approx(days)
-    assert table["ended"].item() == ended
-
-
-def test_useful_lead_of_a_metric_that_is_not_there():
-    with pytest.raises(DataError, match=r"no metric 'acc'\. They have: rmse"):
-        useful_lead(curve([1.0], metric="rmse"))
-
-
-def test_score_table_for_the_screen():
-    acc = curve([0.91234, 0.8])
-    acc.loc[0, ["ci_low", "ci_high"]] = [0.9, 0.92]
-    other = acc.iloc[[1]].assign(model="persistence", value=0.5)
-    heading, rows = score_table(pd.concat([acc, other]), "acc")
-    assert heading == ["variable", "lead", "forecast", "persistence"]
-    assert rows == [
-        ["z500", "24h", "0.912 [0.9, 0.92]", "–"],
-        ["z500", "48h", "0.8", "0.5"],
-    ]
-    rmse = curve([54.321, 1234.5], metric="rmse").assign(units="m2 s-2")
-    assert [row[2] for row in score_table(rmse, "rmse")[1]] == ["54.3", "1234"]
-    assert score_table(rmse, "rmse")[1][0][0] == "z500 (m2 s-2)"
-    assert len(score_table(rmse, "rmse", leads=[pd.Timedelta("2D")])[1]) == 1
-
-
-def test_scores_are_read_as_they_were_written(cube, tmp_path):
-    evaluation = run(make_forecast(cube, 1.0), cube, evaluators=BIAS, baselines=["persistence"])
-    write_scores(evaluation, tmp_path / "new" / "folder")
-    assert "6h" in (tmp_path / "new" / "folder" / "scores.csv").read_text()
-    scores = read_scores(tmp_path / "new" / "folder")
-    pd.testing.assert_frame_equal(scores, evaluation.scores, check_dtype=False)
-
-
-def test_an_interrupted_write_leaves_nothing(cube, tmp_path, monkeypatch):
-    evaluation = run(make_forecast(cube), cube, evaluators=BIAS)
-    write_scores(evaluation, tmp_path)
-    before = (tmp_path / "scores.csv").read_bytes()
-
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DataError, match=r"cannot be written to .*No space left on device"):
-        write_scores(evaluation, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
-    assert (tmp_path / "scores.csv").read_bytes() == before
-
-
-def test_what_is_no_table_of_scores_is_refused(tmp_path):
-    with pytest.raises(DataError, match="There are no scores at"):
-        read_scores(tmp_path)
-    (tmp_path / "scores.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(DataError, match="it has no column variable, level"):
-        read_scores(tmp_path)

@@ -162,6 +162,15 @@ def test_lead_times_of_other_models_are_durations(tmp_path, leads, attrs):
     assert (opened["lead_time"].values == HOURS * np.timedelta64(1, "h")).all()
 
 
+def test_other_names_of_the_dimensions_are_known(tmp_path):
+    stored = xr.open_zarr(foreign(tmp_path), decode_timedelta=True)
+    renamed = stored.rename(time="forecast_reference_time", prediction_timedelta="step")
+    renamed = renamed.rename(latitude="lat", longitude="lon")
+    renamed.drop_encoding().to_zarr(tmp_path / "other.zarr", zarr_format=2)
+    wanted, found = (open_forecasts(tmp_path / f"{name}.zarr") for name in ("foreign", "other"))
+    xr.testing.assert_equal(wanted, found)
+
+
 def test_hours_without_a_unit_are_told(tmp_path, caplog):
     open_forecasts(foreign(tmp_path, leads=HOURS))
     assert "lead times have no unit; they are taken for hours, 6, 12, 18 ... 24" in caplog.text

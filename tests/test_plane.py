@@ -12,7 +12,7 @@ from climlstm.data.cube.cube import plan_cube
 from climlstm.data.sources.catalog import open_source
 from climlstm.errors import CatalogError, DataError
 from climlstm.forecasting import open_forecasts
-from climlstm.forecasting.store import from_weatherbench, to_weatherbench
+from climlstm.forecasting.weatherbench import from_weatherbench, to_weatherbench
 from climlstm.grid import grid_of
 from climlstm.model.padding import Geometry
 from climlstm.model.saving import read_forecaster

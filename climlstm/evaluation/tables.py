@@ -153,8 +153,8 @@ def _cell(cells: pd.DataFrame, model: str) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits, and never a power of ten."""
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    """Three digits, and powers of ten only where a value is out of all bounds."""
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e8 else f"{value:.3g}"
 
 
 def _hours(lead: pd.Timedelta) -> str:

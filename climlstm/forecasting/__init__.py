@@ -9,13 +9,8 @@ from climlstm.forecasting.forecast import (
     rollout,
     with_truth,
 )
-from climlstm.forecasting.store import (
-    ensemble_mean,
-    from_weatherbench,
-    open_forecasts,
-    to_weatherbench,
-    write_forecasts,
-)
+from climlstm.forecasting.store import ensemble_mean, open_forecasts, write_forecasts
+from climlstm.forecasting.weatherbench import from_weatherbench, to_weatherbench
 
 __all__ = [
     "Ensemble",
