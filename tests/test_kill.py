@@ -17,10 +17,10 @@ from multiprocessing import get_context
 import pytest
 import torch
 
-from climlstm.model.saving import read_forecaster
 from climlstm.training import checkpoint
 from climlstm.training.progress import JOURNAL, read_journal
 from climlstm.training.storage import FolderStorage, run_folder
+from tests.checkpoints import tensors_of
 
 SETTINGS = (
     "training.epochs=2",
@@ -96,11 +96,9 @@ def run(config, *, workers=1, kill_after=None, at="training", rng=random):
 def result(config):
     """Tensors of the last checkpoint, and (step, loss) of each validation."""
     folder = run_folder(config)
-    latest = checkpoint.latest_checkpoint(folder)
-    forecaster, _ = read_forecaster(latest)
     records = [r for r in read_journal(folder / JOURNAL) if r["event"] == "valid"]
     losses = [(r["step"], r["valid_loss"]) for r in records]
-    return forecaster.state_dict() | checkpoint.read_training(latest)[1], losses
+    return tensors_of(folder), losses
 
 
 def look_at(folder, seen):

@@ -17,6 +17,7 @@ from climlstm.training.outer import OuterOptimiser
 from climlstm.training.parallel import Workers
 from climlstm.training.progress import JOURNAL, read_journal
 from climlstm.training.storage import run_folder
+from tests.checkpoints import assert_same, tensors_of
 
 ONE = Workers(rank=0, world=1, device=torch.device("cpu"))
 
@@ -33,17 +34,7 @@ def weights(config):
 
 
 def state(config):
-    """All that a run would go on from."""
-    latest = checkpoint.latest_checkpoint(run_folder(config))
-    forecaster, _ = read_forecaster(latest)
-    _, tensors = checkpoint.read_training(latest)
-    return {**forecaster.state_dict(), **tensors}
-
-
-def assert_same(first, second):
-    assert first.keys() == second.keys()
-    for name in first:
-        assert torch.equal(first[name], second[name]), name
+    return tensors_of(run_folder(config))
 
 
 TRAIN = """

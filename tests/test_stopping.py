@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from climlstm.errors import DataError
-from climlstm.model.saving import read_forecaster
 from climlstm.training import agreement, checkpoint, keeping, loop
 from climlstm.training.loop import STOPPED, prepare_training, run_training
 from climlstm.training.progress import JOURNAL, following, read_journal
 from climlstm.training.storage import FolderStorage, run_folder
+from tests.checkpoints import tensors_of
 
 SETTINGS = ["training.validate_every=9", "training.epochs=2"]
 
@@ -20,10 +20,8 @@ SETTINGS = ["training.validate_every=9", "training.epochs=2"]
 def state(config):
     """All tensors of the latest checkpoint, and the validation losses so far."""
     run = run_folder(config)
-    latest = checkpoint.latest_checkpoint(run)
-    forecaster, _ = read_forecaster(latest)
     losses = [r["valid_loss"] for r in read_journal(run / JOURNAL) if r["event"] == "valid"]
-    return {**forecaster.state_dict(), **checkpoint.read_training(latest)[1]}, losses
+    return tensors_of(run), losses
 
 
 @pytest.fixture(autouse=True)

@@ -15,20 +15,7 @@ from climlstm.training import checkpoint
 from climlstm.training.loop import run_training
 from climlstm.training.progress import JOURNAL, describe, read_journal
 from climlstm.training.storage import FolderStorage, run_folder
-
-
-def weights(run):
-    """Averaged and trained weights of the latest checkpoint."""
-    latest = checkpoint.latest_checkpoint(run)
-    forecaster, _ = read_forecaster(latest)
-    _, tensors = checkpoint.read_training(latest)
-    return {**forecaster.state_dict(), **tensors}
-
-
-def assert_same(first, second):
-    assert first.keys() == second.keys()
-    for name in first:
-        assert torch.equal(first[name], second[name]), name
+from tests.checkpoints import assert_same, tensors_of
 
 
 def test_training_lowers_the_validation_loss_below_persistence(small_run):
@@ -75,7 +62,7 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(small_run, killed_
     latest = checkpoint.latest_checkpoint(run_folder(broken))
     assert checkpoint.read_standing(latest).position.batch == 7 * killed_after % 22
     run_training(broken, resume_from=latest)
-    assert_same(weights(run_folder(unbroken)), weights(run_folder(broken)))
+    assert_same(tensors_of(run_folder(unbroken)), tensors_of(run_folder(broken)))
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(small_run):
@@ -85,7 +72,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(small_run):
     ]
     for config in runs:
         run_training(config)
-    first, same, other = (weights(run_folder(config)) for config in runs)
+    first, same, other = (tensors_of(run_folder(config)) for config in runs)
     assert_same(first, same)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
