@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from climlstm import html
-from climlstm.audit import chunking, leaks, plausibility
+from climlstm.audit import chunking, leaks, plausibility, sums
 from climlstm.audit.findings import Finding, errors_of, findings_table
 from climlstm.audit.sampling import bytes_decoded, read_steps, sample_positions
 from climlstm.config import Config
@@ -130,6 +130,7 @@ def audit(config: Config, plan: CubePlan, *, parameters: int | None = None) -> A
     positions = sample_positions(plan, wanted)
     sample = read_steps(cube, positions)
     findings += plausibility.check_values(plan, sample)
+    findings += sums.check_sums(plan, config.data.step)
     findings += plausibility.check_repeats(
         sample, config.data.state, _known(config, cube, sample, positions)
     )

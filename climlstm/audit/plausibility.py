@@ -103,7 +103,7 @@ def check_values(plan: CubePlan, sample: Sample) -> Iterator[Finding]:
 
 def _check_fills(plan: CubePlan, recipe: Recipe, values: NDArray, where: str) -> Iterator[Finding]:
     """Missing values whose fill value may be a value: 0 °C, 0 mm."""
-    field, expected = recipe.fields[0], _range(recipe)
+    field, expected = recipe.fields[0], plausible_range(recipe)
     if np.isfinite(values).all() or recipe.channel.variable.derive is not None:
         return
     variable = plan.source[field.variable].variable
@@ -168,7 +168,7 @@ def _check_variation(
 
 
 def _check_units(plan: CubePlan, recipe: Recipe, finite: NDArray, where: str) -> Iterator[Finding]:
-    expected = _range(recipe)
+    expected = plausible_range(recipe)
     if expected is None:
         return
     low, high = (float(value) for value in np.percentile(finite, (1, 99)))
@@ -217,7 +217,8 @@ def _meant(
     return None
 
 
-def _range(recipe: Recipe) -> PlausibleRange | None:
+def plausible_range(recipe: Recipe) -> PlausibleRange | None:
+    """Range of a channel's percentiles on Earth, in our units; None where it is not known."""
     variable, level = recipe.channel.variable, recipe.channel.level
     if variable.standard_name == "geopotential" and level is not None:
         return geopotential_range(level)

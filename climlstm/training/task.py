@@ -12,6 +12,7 @@ import xarray as xr
 from torch import Tensor
 
 from climlstm.audit.audit import Audit, audit, check_task, what_was_seen
+from climlstm.audit.extremes import check_statistics
 from climlstm.audit.findings import Finding
 from climlstm.audit.leaks import check_lineage
 from climlstm.config import Config, used_plugins
@@ -137,6 +138,7 @@ def audit_fits(data: RunData, parent: Parent | None = None) -> list[Finding]:
         statistics=data.statistics,
         climatology=period_of(data.climatology),
     )
+    findings += check_statistics(data.plan, data.statistics)
     if parent is not None:
         parent.require_fit(describe(config, data.cube))
         findings += check_lineage(parent.lineage, data.periods)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from climlstm.config import DataConfig
 from climlstm.config.secrets import redact
+from climlstm.data.cube.accumulation import over_steps
 from climlstm.data.cube.forcing import NEEDS_PLACE
-from climlstm.data.cube.matching import make_recipe
+from climlstm.data.cube.matching import find_fields, make_recipe
 from climlstm.data.cube.recipes import Array, CubeCells, Field, Recipe
 from climlstm.data.sources.axes import Axes, find_axes, select_latitude, select_longitude
 from climlstm.data.sources.times import select_times
@@ -53,6 +54,9 @@ def plan_cube(source: xr.Dataset, data: DataConfig) -> "CubePlan":
     _check_place(axes, data)
     channels = [channel(name) for name in (*data.state, *data.static)]
     _check_kinds(channels, data)
+    fields = [f for each in channels for f in find_fields(source, axes, each)]
+    names = [field.variable for field in fields if axes.dims[0] not in dict(field.positions)]
+    source = over_steps(source, axes, data.step, names)
     return CubePlan(
         source=source,
         axes=axes,

@@ -9,7 +9,7 @@ import xarray as xr
 from climlstm import plugins
 from climlstm.data.cube.recipes import CubeCells, Field, Recipe
 from climlstm.data.sources.axes import Axes, find_levels
-from climlstm.data.sources.fills import FILL_ATTRIBUTES, numbers
+from climlstm.data.sources.fills import FILL_ATTRIBUTES, default_fills, numbers
 from climlstm.data.sources.joining import left_out_of
 from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError, nearest
@@ -112,13 +112,14 @@ def _find_field(source: xr.Dataset, axes: Axes, channel: Channel, asked: str) ->
         positions[time] = 0
     scale, offset = _meaning(found, channel, asked)
     fills = [numbers(found.attrs[key]) for key in FILL_ATTRIBUTES if key in found.attrs]
+    fills.append(default_fills(found.variable))
     return Field(
         name=variable.name,
         variable=name,
         positions=tuple(positions.items()),
         scale=scale,
         offset=offset,
-        missing=tuple(sorted({value for fill in fills for value in fill})),
+        missing=tuple(sorted({n for fill in fills for n in fill})),
     )
 
 

@@ -54,7 +54,7 @@ def _is_fill(stored: NDArray, fill: float) -> NDArray[np.bool_]:
     """Fill values are often written with fewer digits than stored: 9.9692e36."""
     if stored.dtype.kind in "iu":
         return stored == fill
-    return np.abs(stored - fill) <= 1e-5 * abs(fill)
+    return np.abs(stored - fill) <= (1e-5 if abs(fill) > 1e6 else 1e-6) * abs(fill)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ class VariableDeclaration(Section):
     """Stored values that the file states as missing but that are values: {valid: [0]}."""
     missing: tuple[float, ...] = ()
     """Values that stand for missing ones, besides those that the file states."""
+    accumulated: Literal["step", "day", "never"] | None = None
+    """Values are sums since the time before, since 00 UTC of each day, or never sums."""
 
 
 class Metadata(Section):
@@ -291,6 +293,8 @@ def _describe(
             attributes["missing"] = list(said.missing)
         if said.trusted:
             attributes["trusted"] = 1
+        if said.accumulated is not None:
+            attributes["accumulated"] = said.accumulated
         source[found] = variable.assign_attrs(attributes)
         name = said.name or found
         names[found] = name if said.level is None else f"{name}{said.level:g}"

@@ -20,6 +20,13 @@ FILL_ATTRIBUTES = (
 """Spellings under which files state the value that stands for a missing one."""
 
 
+NETCDF_FILLS = {
+    **{"i2": -32767, "u2": 65535, "i4": -2147483647, "u4": 4294967295},
+    **{"f4": 9.969209968386869e36, "f8": 9.969209968386869e36},
+}
+"""Default fill values of the netCDF library (netcdf.h), by type."""
+
+
 def numbers(attribute: Any) -> list[float]:
     """Finite numbers in an attribute, which may be one, several, text or NaN."""
     try:
@@ -33,6 +40,22 @@ def stated_fills(variable: xr.Variable) -> list[float]:
     """All values that a variable states as missing, decoded or not."""
     said = variable.encoding | variable.attrs
     return sorted({n for key in FILL_ATTRIBUTES if key in said for n in numbers(said[key])})
+
+
+def default_fills(variable: xr.Variable) -> list[float]:
+    """The value of netCDF for what was never written, as decoded, where a file states no other.
+
+    Bytes have none. Only files of netCDF know their original shape.
+    """
+    if "original_shape" not in variable.encoding or stated_fills(variable):
+        return []
+    stored = np.dtype(variable.encoding.get("dtype", variable.dtype))
+    fill = NETCDF_FILLS.get(stored.str[1:])
+    if fill is None or variable.dtype.kind not in "iuf":
+        return []
+    packing = variable.encoding
+    scale, offset = packing.get("scale_factor", 1), packing.get("add_offset", 0)
+    return [float(np.asarray(fill, variable.dtype) * scale + offset)]
 
 
 def not_missing(

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from climlstm.data.cube.cube import CubePlan, dataset_of
 from climlstm.data.cube.recipes import Field
-from climlstm.data.statistics.statistics import FORMAT, MissingValues, Period, Statistics
+from climlstm.data.statistics.extremes import ValuePlace
+from climlstm.data.statistics.statistics import (
+    FORMAT,
+    ConstantSteps,
+    ExtremeValue,
+    MissingValues,
+    Period,
+    Statistics,
+)
 from climlstm.data.statistics.summary import ChannelSummary, unpack
 from climlstm.data.store.prefetch import Job, jobs_of, read_jobs
 from climlstm.data.store.remote import Cache
@@ -83,9 +91,10 @@ def compute_statistics(
         return compute()
     kept = cache / f"statistics-{digest[:16]}.json"
     with lock(kept):
-        if kept.is_file():
+        content = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+        if "extremes" in content:  # earlier versions did not look for them
             logger.info("statistics of the training period: taken from %s", kept)
-            return Statistics.from_dict(json.loads(kept.read_text(encoding="utf-8")))
+            return Statistics.from_dict(content)
         statistics = compute()
         write_text(kept, json.dumps(statistics.to_dict()))
     return statistics
@@ -156,6 +165,26 @@ def _compute(
         train=train,
         others=tuple(others),
         digest=digest,
+        extremes=tuple(
+            ExtremeValue(name, each.value, each.count, *_where(each, dataset))
+            for name, summary in zip(channels, found, strict=True)
+            for each in (summary.extremes.least, summary.extremes.greatest)
+            if each is not None
+        ),
+        constant=tuple(
+            ConstantSteps(name, summary.extremes.constant, times[summary.extremes.first_constant])
+            for name, summary in zip(channels, found, strict=True)
+            if summary.extremes.first_constant is not None
+        ),
+    )
+
+
+def _where(place: ValuePlace, cube: xr.Dataset) -> tuple[np.datetime64, float, float]:
+    """Time, latitude and longitude of a place."""
+    return (
+        cube["time"].values[place.position],
+        float(cube["latitude"][place.row]),
+        float(cube["longitude"][place.column]),
     )
 
 

@@ -1,6 +1,6 @@
 """Statistics of a cube: what is known of each channel from the training period, as plain values."""
 
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,35 @@ class MissingValues:
         )
 
 
+@dataclass(frozen=True)
+class ExtremeValue:
+    """The least or greatest value of a channel in all periods, and where it comes first."""
+
+    channel: str
+    value: float
+    count: int
+    """Number of cells and steps with this value."""
+    time: np.datetime64
+    latitude: float
+    longitude: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.value:.7g} at {self.count} place{'s' if self.count > 1 else ''}, the first at "
+            f"{pd.Timestamp(self.time)}, latitude {self.latitude:g}, longitude {self.longitude:g}"
+        )
+
+
+@dataclass(frozen=True)
+class ConstantSteps:
+    """Steps at which a channel has the same value everywhere."""
+
+    channel: str
+    count: int
+    time: np.datetime64
+    """Time of the first."""
+
+
 @dataclass(frozen=True, eq=False)
 class Statistics:
     """Mean, standard deviations and gaps of each channel.
@@ -60,6 +89,10 @@ class Statistics:
     """Further periods whose missing values were looked for."""
     digest: str
     """Digest of everything that these numbers depend on."""
+    extremes: tuple[ExtremeValue, ...] = ()
+    """Least and greatest value of each channel; empty in statistics of earlier versions."""
+    constant: tuple[ConstantSteps, ...] = ()
+    """Channels with steps that hold one value."""
 
     @property
     def unusable(self) -> NDArray[np.datetime64]:
@@ -77,6 +110,8 @@ class Statistics:
             tendency_std=self.tendency_std[at],
             observed=self.observed[at],
             missing=tuple(gap for gap in self.missing if gap.channel in channels),
+            extremes=tuple(each for each in self.extremes if each.channel in channels),
+            constant=tuple(each for each in self.constant if each.channel in channels),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,6 +132,8 @@ class Statistics:
             "train": [str(moment) for moment in self.train],
             "others": [[str(moment) for moment in period] for period in self.others],
             "digest": self.digest,
+            "extremes": [[*astuple(e)[:3], str(e.time), *astuple(e)[4:]] for e in self.extremes],
+            "constant": [[e.channel, e.count, str(e.time)] for e in self.constant],
         }
 
     @classmethod
@@ -121,6 +158,14 @@ class Statistics:
                 train=train,
                 others=tuple(others),
                 digest=content["digest"],
+                extremes=tuple(
+                    ExtremeValue(channel, value, count, np.datetime64(time), *place)
+                    for channel, value, count, time, *place in content.get("extremes", ())
+                ),
+                constant=tuple(
+                    ConstantSteps(channel, count, np.datetime64(time))
+                    for channel, count, time in content.get("constant", ())
+                ),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(

@@ -1,16 +1,17 @@
-"""Summary of a channel over some steps: moments of values and changes, and where values lack."""
+"""Summary of a channel over some steps: moments, extremes, and where values lack."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from climlstm.data.statistics.extremes import Extremes
 from climlstm.data.statistics.moments import Moments
 
 
 @dataclass(frozen=True, eq=False)
 class ChannelSummary:
-    """Moments and missing cells of one channel over some steps."""
+    """Moments, extremes and missing cells of one channel over some steps."""
 
     values: Moments
     """Moments of the values in the training period."""
@@ -20,6 +21,8 @@ class ChannelSummary:
     """Patterns of missing cells (packed bits), and the positions in time that have them."""
     ends: tuple[tuple[np.datetime64, NDArray[np.float32]], ...]
     """First and last time in the training period and their fields, for changes across pieces."""
+    extremes: Extremes
+    """Extremes of all values, in the training period or not."""
 
     @classmethod
     def of(
@@ -46,7 +49,9 @@ class ChannelSummary:
             of_values, of_changes = of_values.merge(more_values), of_changes.merge(more_changes)
         whole = bool(chosen.all() and np.all(of_values.count == values[:, 0].size))
         ends = [(moments[i], training[i].copy()) for i in (0, -1)] if moments.size else []
-        return cls(of_values, of_changes, {} if whole else _lacking(values, positions), tuple(ends))
+        lacking = {} if whole else _lacking(values, positions)
+        extremes = Extremes.of(values, positions, finite=not lacking)
+        return cls(of_values, of_changes, lacking, tuple(ends), extremes)
 
     def update(self, later: "ChannelSummary", step: np.timedelta64) -> "ChannelSummary":
         """Summary of these steps and later ones together."""
@@ -60,7 +65,13 @@ class ChannelSummary:
             lacking[pattern] = np.concatenate([before, positions])
         both = (*self.ends[:1], *later.ends[1:]) if self.ends and later.ends else ()
         ends = both or self.ends or later.ends
-        return ChannelSummary(self.values.merge(later.values), changes, lacking, ends)
+        return ChannelSummary(
+            self.values.merge(later.values),
+            changes,
+            lacking,
+            ends,
+            self.extremes.merge(later.extremes),
+        )
 
     def never(self, inside: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
         """Cells (H, W) missing at all times of the training period.
