@@ -91,8 +91,8 @@ def _check_extreme(
         variable = recipe.fields[0].variable
         fix = (
             f"If it stands for a missing value, declare 'variables: {{{variable}: {{missing: "
-            f"[{number:.9g}]}}}}' in the catalog, under metadata; if it is right, "
-            f"'valid: [{number:.9g}]'."
+            f"[{_written(number)}]}}}}' in the catalog, under metadata; if it is right, "
+            f"'valid: [{_written(number)}]'."
         )
     yield Finding(
         "value-impossible" if wrong else "value-far-off",
@@ -103,6 +103,12 @@ def _check_extreme(
         f"{extreme} ({units})",
         fix,
     )
+
+
+def _written(number: float) -> str:
+    """A number in few digits, as YAML reads numbers: with a point before an exponent."""
+    mantissa, exponent, power = f"{float(str(np.float32(number))):.9g}".partition("e")
+    return mantissa + (".0" if exponent and "." not in mantissa else "") + exponent + power
 
 
 def _stored(recipe: Recipe, value: float) -> float | None:

@@ -23,7 +23,7 @@ def check_sums(plan: CubePlan, step: timedelta) -> Iterator[Finding]:
         for field in recipe.fields if not recipe.channel.variable.static else ():
             kept = AS_STORED.format(field.variable)
             combined = kept in plan.source
-            stored = plan.source[kept if combined else field.variable]
+            stored = plan.source[kept if combined else field.variable].rename(field.variable)
             said = time_method(stored)
             if said is None:
                 continue

@@ -236,7 +236,7 @@ def is_sum_since_midnight(values: NDArray, times: NDArray[np.datetime64]) -> boo
 
     They fall at that hour almost wherever there is something, and nowhere at any other.
     """
-    follows = np.diff(times) == np.median(np.diff(times).astype("int64")).astype("timedelta64[ns]")
+    follows = np.diff(times) == np.median(np.diff(times))
     hours = (times[1:] - times[1:].astype("datetime64[D]"))[follows]
     before, change = values[:-1][follows], np.diff(values, axis=0)[follows]
     some = before > 0.01 * np.nanmax(values)
@@ -249,7 +249,7 @@ def is_sum_since_midnight(values: NDArray, times: NDArray[np.datetime64]) -> boo
         for hour in np.unique(hours)
     }
     falls = [hour for hour, share in shares.items() if share > 0.01]
-    return len(falls) == 1 and shares[falls[0]] > 0.5
+    return len(falls) == 1 and bool(shares[falls[0]] > 0.5)
 
 
 def _shown(duration: np.timedelta64) -> str:
