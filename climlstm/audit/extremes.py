@@ -92,7 +92,7 @@ def _check_extreme(
         fix = (
             f"If it stands for a missing value, declare 'variables: {{{variable}: {{missing: "
             f"[{_written(number)}]}}}}' in the catalog, under metadata; if it is right, "
-            f"'valid: [{_written(number)}]'."
+            "'trusted: true'."
         )
     yield Finding(
         "value-impossible" if wrong else "value-far-off",
