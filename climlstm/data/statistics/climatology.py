@@ -54,7 +54,7 @@ def climatology(
         fields are mapped, so that processes of a machine share them; of several processes that
         want the same at once, one computes it.
     remote_cache: keeps objects of a remote store on disk.
-    CubeCells that are never observed stay NaN. Raises DataError where the period holds no time.
+    Cells that are never observed stay NaN. Raises DataError where the period holds no time.
     """
     dataset = dataset_of(cube)
     times = dataset["time"].values
@@ -65,9 +65,7 @@ def climatology(
             f"The period {period[0]} to {period[1]} holds none of the usable times from "
             f"{times[0]} to {times[-1]}, so it has no climatology."
         )
-    index = pd.DatetimeIndex(times)
-    hours = np.unique(index.hour[inside])
-    groups = np.searchsorted(hours, index.hour) * DAYS + index.day_of_year.to_numpy() - 1
+    hours, groups = _groups(times, inside)
     counts = np.bincount(groups[inside], minlength=hours.size * DAYS).reshape(-1, DAYS)
 
     def means() -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -93,6 +91,15 @@ def climatology(
         },
         attrs={"period": f"{period[0]} to {period[1]}", "window_days": WINDOW_DAYS},
     )
+
+
+def _groups(
+    times: NDArray[np.datetime64], inside: NDArray[np.bool_]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Hours of the day of the times inside, and for each time its group: hour, then day."""
+    index = pd.DatetimeIndex(times)
+    hours = np.unique(index.hour[inside])
+    return hours, np.searchsorted(hours, index.hour) * DAYS + index.day_of_year.to_numpy() - 1
 
 
 def _kept(
