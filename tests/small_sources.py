@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from climlstm.config import DataConfig, Periods, Region
+from climlstm.config import DataConfig, Periods, RegionConfig
 
 YEARS = [(date(year, 1, 1), date(year, 12, 31)) for year in (2000, 2001, 2002)]
 PERIODS = Periods(train=YEARS[0], valid=YEARS[1], test=YEARS[2])
@@ -14,7 +14,7 @@ PERIODS = Periods(train=YEARS[0], valid=YEARS[1], test=YEARS[2])
 
 def data(*state, step="6h", region=None, **options):
     if region is not None:
-        region = Region(latitude=region[0], longitude=region[1])
+        region = RegionConfig(latitude=region[0], longitude=region[1])
     return DataConfig(
         catalog="c", source="s", state=state, step=step, region=region, periods=PERIODS, **options
     )

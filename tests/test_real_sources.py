@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from climlstm.config import DataConfig, Periods, Region, load_config
+from climlstm.config import DataConfig, Periods, RegionConfig, load_config
 from climlstm.data.cube.cube import build_cube
 from climlstm.data.sources.catalog import open_source
 from climlstm.errors import CatalogError, DataError
@@ -96,7 +96,7 @@ def cube_of(catalog):
     def cube(name, *state, step="6h", region=None, **options):
         whole = [(date(year, 1, 1), date(year, 12, 31)) for year in (1900, 1901, 1902)]
         if region is not None:
-            region = Region(latitude=region[0], longitude=region[1])
+            region = RegionConfig(latitude=region[0], longitude=region[1])
         data = DataConfig(
             catalog=catalog,
             source=name,

@@ -7,7 +7,7 @@ import numpy as np
 from climlstm.audit.findings import Finding
 from climlstm.audit.plausibility import plausible_range
 from climlstm.data.cube.cube import CubePlan
-from climlstm.data.cube.recipes import Recipe
+from climlstm.data.cube.recipes import ChannelRecipe
 from climlstm.data.statistics.statistics import ExtremeValue, Statistics
 
 CODES = (
@@ -64,7 +64,7 @@ def check_statistics(plan: CubePlan, statistics: Statistics) -> Iterator[Finding
 
 def _check_extreme(
     plan: CubePlan,
-    recipe: Recipe,
+    recipe: ChannelRecipe,
     extreme: ExtremeValue,
     spread: tuple[float, float],
     where: str,
@@ -111,7 +111,7 @@ def _written(number: float) -> str:
     return mantissa + (".0" if exponent and "." not in mantissa else "") + exponent + power
 
 
-def _stored(recipe: Recipe, value: float) -> float | None:
+def _stored(recipe: ChannelRecipe, value: float) -> float | None:
     """A value as the source has it, in its units; None where several values make one."""
     if recipe.channel.variable.derive is not None or recipe.cells.coarsen > 1:
         return None

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from climlstm.audit.findings import Finding
 from climlstm.data.cube.cube import CubePlan
-from climlstm.data.cube.recipes import Recipe
+from climlstm.data.cube.recipes import ChannelRecipe
 from climlstm.data.sources.fills import stated_fills
 from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError
@@ -101,7 +101,9 @@ def check_values(plan: CubePlan, sample: Sample) -> Iterator[Finding]:
             yield from _check_units(plan, recipe, finite, where)
 
 
-def _check_fills(plan: CubePlan, recipe: Recipe, values: NDArray, where: str) -> Iterator[Finding]:
+def _check_fills(
+    plan: CubePlan, recipe: ChannelRecipe, values: NDArray, where: str
+) -> Iterator[Finding]:
     """Missing values whose fill value may be a value: 0 °C, 0 mm."""
     field, expected = recipe.fields[0], plausible_range(recipe)
     if np.isfinite(values).all() or recipe.channel.variable.derive is not None:
@@ -129,7 +131,7 @@ def _check_fills(plan: CubePlan, recipe: Recipe, values: NDArray, where: str) ->
             )
 
 
-def _check_steps(recipe: Recipe, values: NDArray, where: str) -> Iterator[Finding]:
+def _check_steps(recipe: ChannelRecipe, values: NDArray, where: str) -> Iterator[Finding]:
     """Steps that lack values which other steps have; windows go round them."""
     missing = ~np.isfinite(values)
     lacking = int(np.any(missing & ~missing.all(axis=0), axis=(1, 2)).sum())
@@ -146,7 +148,7 @@ def _check_steps(recipe: Recipe, values: NDArray, where: str) -> Iterator[Findin
 
 
 def _check_variation(
-    recipe: Recipe, values: NDArray, finite: NDArray, where: str
+    recipe: ChannelRecipe, values: NDArray, finite: NDArray, where: str
 ) -> Iterator[Finding]:
     name = recipe.channel.name
     if recipe.channel.variable.static or len(values) < 2:
@@ -167,7 +169,9 @@ def _check_variation(
     )
 
 
-def _check_units(plan: CubePlan, recipe: Recipe, finite: NDArray, where: str) -> Iterator[Finding]:
+def _check_units(
+    plan: CubePlan, recipe: ChannelRecipe, finite: NDArray, where: str
+) -> Iterator[Finding]:
     expected = plausible_range(recipe)
     if expected is None:
         return
@@ -198,7 +202,7 @@ def _check_units(plan: CubePlan, recipe: Recipe, finite: NDArray, where: str) ->
 
 
 def _meant(
-    expected: PlausibleRange, recipe: Recipe, label: str, low: float, high: float
+    expected: PlausibleRange, recipe: ChannelRecipe, label: str, low: float, high: float
 ) -> str | None:
     """The unit in which the stored values would be plausible."""
     ours, standard_name = recipe.channel.variable.units, recipe.channel.variable.standard_name
@@ -217,7 +221,7 @@ def _meant(
     return None
 
 
-def plausible_range(recipe: Recipe) -> PlausibleRange | None:
+def plausible_range(recipe: ChannelRecipe) -> PlausibleRange | None:
     """Range of a channel's percentiles on Earth, in our units; None where it is not known."""
     variable, level = recipe.channel.variable, recipe.channel.level
     if variable.standard_name == "geopotential" and level is not None:

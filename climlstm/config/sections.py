@@ -53,7 +53,7 @@ class Periods(Section):
         return {name: period_bounds(*span) for name, span in self}
 
 
-class Region(Section):
+class RegionConfig(Section):
     """A part of the globe, bounds included, in degrees north and east."""
 
     latitude: tuple[float, float]
@@ -62,7 +62,7 @@ class Region(Section):
     """West to east; west may be the larger number, or negative: [350, 20] crosses Greenwich."""
 
     @model_validator(mode="after")
-    def _on_the_globe(self) -> "Region":
+    def _on_the_globe(self) -> "RegionConfig":
         if not all(-90 <= value <= 90 for value in self.latitude):
             raise ValueError(f"latitude {self.latitude} is not within -90..90")
         if not all(-360 <= value <= 360 for value in self.longitude):
@@ -102,7 +102,7 @@ class DataConfig(Section):
     """Inputs that follow from time and place alone."""
     static: tuple[str, ...] = ()
     """Inputs that never change: `orography`, `land_mask`."""
-    region: Region | None = None
+    region: RegionConfig | None = None
     """Part of the globe; everything that the source has, if left out."""
     coarsen: PositiveInt = 1
     """Average over coarsen × coarsen cells."""

@@ -40,7 +40,7 @@ from climlstm.data.store.stored import write_object
 from climlstm.data.store.stored_part import make_parts
 from climlstm.errors import DataError
 from climlstm.files import write_whole, writing
-from climlstm.grid.axes import Selection
+from climlstm.grid.axes import AxisPoints
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def restrict(plan: CubePlan, data: DataConfig) -> CubePlan:
             f"The source has no time within the periods ({start} to {stop}); its times go from "
             f"{plan.times.values[0]} to {plan.times.values[-1]}. Change data.periods."
         )
-    times = Selection(plan.times.indices[inside], plan.times.values[inside])
+    times = AxisPoints(plan.times.indices[inside], plan.times.values[inside])
     return replace(plan, times=times)
 
 

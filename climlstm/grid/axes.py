@@ -48,7 +48,7 @@ SAME_DEG = 1e-5
 
 
 @dataclass(frozen=True)
-class Selection:
+class AxisPoints:
     """Points of an axis in our order: positions in the source, and their coordinates."""
 
     indices: NDArray[np.intp]
@@ -189,7 +189,7 @@ def orient(data: Data) -> Data:
     )
 
 
-def north_to_south(latitude: xr.DataArray) -> Selection:
+def north_to_south(latitude: xr.DataArray) -> AxisPoints:
     """All rows, north to south. Raises DataError for latitudes that are not monotonic."""
     values = degrees(latitude)
     order = np.arange(values.size)
@@ -204,10 +204,10 @@ def north_to_south(latitude: xr.DataArray) -> Selection:
         raise DataError(
             f"The latitudes '{latitude.name}' reach {np.abs(values).max():g}, beyond 90 degrees."
         )
-    return Selection(order, values[order])
+    return AxisPoints(order, values[order])
 
 
-def eastward(longitude: xr.DataArray) -> Selection:
+def eastward(longitude: xr.DataArray) -> AxisPoints:
     """All columns, eastward from the first one; a meridian that comes twice is taken once.
 
     Raises DataError for longitudes that do not go round the Earth in order.
@@ -223,7 +223,7 @@ def eastward(longitude: xr.DataArray) -> Selection:
             f"The longitudes '{longitude.name}' do not go round the Earth once in order: "
             f"{some(longitude.values)}. Sort them and drop doubled ones."
         )
-    return Selection(order[once], turned[once])
+    return AxisPoints(order[once], turned[once])
 
 
 def degrees(coordinate: xr.DataArray) -> Real:

@@ -72,7 +72,7 @@ class TimeMethod:
 
 
 def time_method(variable: xr.DataArray) -> TimeMethod | None:
-    """What a variable says of the interval that its values stand for; None: of single moments."""
+    """Interval for which the values of a variable stand, as it says itself; None: single moments."""
     name, said = str(variable.name).lower(), variable.attrs
     declared = said.get("accumulated")
     if declared is not None:
@@ -122,7 +122,7 @@ def over_steps(
 
 @dataclass(frozen=True, eq=False)
 class _Intervals:
-    """Which neighbours in time are put together at each time of a source."""
+    """Neighbours in time that are put together at each time of a source."""
 
     shifts: tuple[int, ...]
     """Positions before a time at which its intervals are."""

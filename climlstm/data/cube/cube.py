@@ -17,12 +17,12 @@ from climlstm.config.secrets import redact
 from climlstm.data.cube.accumulation import over_steps
 from climlstm.data.cube.forcing import NEEDS_PLACE
 from climlstm.data.cube.matching import find_fields, make_recipe
-from climlstm.data.cube.recipes import Array, CubeCells, Field, Recipe
+from climlstm.data.cube.recipes import Array, ChannelRecipe, CubeCells, Field
 from climlstm.data.sources.axes import Axes, find_axes, select_latitude, select_longitude
 from climlstm.data.sources.times import select_times
 from climlstm.errors import ClimLSTMError, DataError
 from climlstm.grid import Grid, Plane, kind_of
-from climlstm.grid.axes import Selection, as_slice
+from climlstm.grid.axes import AxisPoints, as_slice
 from climlstm.plugins.channels import Channel, channel
 
 logger = logging.getLogger(__name__)
@@ -91,9 +91,9 @@ class CubePlan:
 
     source: xr.Dataset
     axes: Axes
-    times: Selection
+    times: AxisPoints
     cells: CubeCells
-    recipes: tuple[Recipe, ...]
+    recipes: tuple[ChannelRecipe, ...]
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone: a worker that receives the plan builds the cube itself."""
@@ -120,7 +120,7 @@ class CubePlan:
             cube[recipe.channel.name] = (dims, self.lazy(recipe), _attributes(recipe.channel))
         return cube
 
-    def lazy(self, recipe: Recipe) -> da.Array:
+    def lazy(self, recipe: ChannelRecipe) -> da.Array:
         """One channel (time, latitude, longitude); static: (latitude, longitude)."""
         stored = [self.stored(field) for field in recipe.fields]
         stored = [array.rechunk(stored[0].chunks) for array in stored]
@@ -157,11 +157,11 @@ def dataset_of(cube: CubePlan | xr.Dataset) -> xr.Dataset:
     return cube.cube if isinstance(cube, CubePlan) else cube
 
 
-def _read(*stored: NDArray, recipe: Recipe) -> Array:
+def _read(*stored: NDArray, recipe: ChannelRecipe) -> Array:
     return recipe.read(stored)
 
 
-def _read_at(times: NDArray[np.datetime64], *stored: NDArray, recipe: Recipe) -> Array:
+def _read_at(times: NDArray[np.datetime64], *stored: NDArray, recipe: ChannelRecipe) -> Array:
     return recipe.read(stored, times.ravel())
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from climlstm import plugins
-from climlstm.data.cube.recipes import CubeCells, Field, Recipe
+from climlstm.data.cube.recipes import ChannelRecipe, CubeCells, Field
 from climlstm.data.sources.axes import Axes, find_levels
 from climlstm.data.sources.fills import FILL_ATTRIBUTES, default_fills, numbers
 from climlstm.data.sources.joining import left_out_of
@@ -63,12 +63,14 @@ class NoChannelError(DataError):
     """No variable of the source holds the channel."""
 
 
-def make_recipe(source: xr.Dataset, axes: Axes, cells: CubeCells, channel: Channel) -> Recipe:
+def make_recipe(
+    source: xr.Dataset, axes: Axes, cells: CubeCells, channel: Channel
+) -> ChannelRecipe:
     """The recipe of a channel; one that is derived takes its inputs at the same level.
 
     Raises DataError where the source lacks it, or has it in units that cannot be converted.
     """
-    return Recipe(channel, find_fields(source, axes, channel), cells)
+    return ChannelRecipe(channel, find_fields(source, axes, channel), cells)
 
 
 def find_fields(source: xr.Dataset, axes: Axes, channel: Channel) -> tuple[Field, ...]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from climlstm.errors import DataError
 from climlstm.grid import cell_area_weights
-from climlstm.grid.axes import Selection, as_slice
+from climlstm.grid.axes import AxisPoints, as_slice
 from climlstm.plugins.channels import Channel
 
 Array = NDArray[np.float32]
@@ -61,8 +61,8 @@ def _is_fill(stored: NDArray, fill: float) -> NDArray[np.bool_]:
 class CubeCells:
     """Cells of a source's grid that make up a cube: rows north to south, columns eastward."""
 
-    rows: Selection
-    columns: Selection
+    rows: AxisPoints
+    columns: AxisPoints
     coarsen: int = 1
     """Number of cells in each direction that are averaged into one."""
 
@@ -116,7 +116,7 @@ def _range(indices: NDArray[np.intp]) -> slice:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ChannelRecipe:
     """How one channel is made of a source's fields: cut out, converted, derived, averaged."""
 
     channel: Channel

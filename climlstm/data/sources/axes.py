@@ -8,12 +8,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from climlstm.config import Region
+from climlstm.config import RegionConfig
 from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError
 from climlstm.grid.axes import (
     NAMES,
-    Selection,
+    AxisPoints,
     candidates,
     eastward,
     find_horizontal,
@@ -106,7 +106,7 @@ def find_levels(source: xr.Dataset, name: str) -> tuple[str, NDArray[np.float64]
     return None
 
 
-def select_latitude(coordinate: xr.DataArray, region: Region | None) -> Selection:
+def select_latitude(coordinate: xr.DataArray, region: RegionConfig | None) -> AxisPoints:
     """Rows within the region, north to south.
 
     Raises DataError for latitudes that are not monotonic, and a region beyond the source's.
@@ -125,10 +125,10 @@ def select_latitude(coordinate: xr.DataArray, region: Region | None) -> Selectio
     inside = (values >= south - 1e-6) & (values <= north + 1e-6)
     if not inside.any():
         raise DataError(f"No row of the source lies within the latitudes {south:g}..{north:g}.")
-    return Selection(rows.indices[inside], values[inside])
+    return AxisPoints(rows.indices[inside], values[inside])
 
 
-def select_longitude(coordinate: xr.DataArray, region: Region | None) -> Selection:
+def select_longitude(coordinate: xr.DataArray, region: RegionConfig | None) -> AxisPoints:
     """Columns within the region, eastward and monotonic, also across Greenwich and the date line.
 
     A repeated meridian (0 and 360) is taken once. Raises DataError for uneven longitudes, and a
@@ -147,7 +147,7 @@ def select_longitude(coordinate: xr.DataArray, region: Region | None) -> Selecti
                 f"No column of the source ({span}) lies within the longitudes {start:g}.."
                 f"{stop:g}. Make the region larger, or check its bounds."
             )
-        columns = Selection(columns.indices[order], turned[order])
+        columns = AxisPoints(columns.indices[order], turned[order])
         last = min(stop, start + 360)
     chosen = columns.values
     if spacing and np.any(np.abs(np.diff(chosen) - spacing) > 0.01 * spacing + 1e-4):
@@ -161,7 +161,7 @@ def select_longitude(coordinate: xr.DataArray, region: Region | None) -> Selecti
             f"The region's longitudes {start:g}..{stop:g} go beyond the source's {span}. "
             "Make the region smaller."
         )
-    return Selection(columns.indices, np.round(chosen, 6))
+    return AxisPoints(columns.indices, np.round(chosen, 6))
 
 
 def _west_east(bounds: tuple[float, float]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from climlstm.config import format_duration
 from climlstm.errors import DataError
-from climlstm.grid.axes import Selection, readable, some
+from climlstm.grid.axes import AxisPoints, readable, some
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ NOISE = 1e-3
 """Part of the source's step by which single times may miss a full step."""
 
 
-def select_times(coordinate: xr.DataArray, step: timedelta | None) -> Selection:
+def select_times(coordinate: xr.DataArray, step: timedelta | None) -> AxisPoints:
     """Instants that lie on the grid of the step; gaps and missing steps stay gaps.
 
     The grid counts from midnight UTC where the step divides a day, else from the first time.
@@ -32,7 +32,7 @@ def select_times(coordinate: xr.DataArray, step: timedelta | None) -> Selection:
     times = coordinate.values
     _check_times(str(coordinate.name), times)
     if step is None or times.size == 1:
-        return Selection(np.arange(times.size), times)
+        return AxisPoints(np.arange(times.size), times)
     times = full_steps(times, step)
     wanted = np.timedelta64(step)
     indices = np.flatnonzero((times - _origin(times, wanted)) % wanted == np.timedelta64(0))
@@ -54,7 +54,7 @@ def select_times(coordinate: xr.DataArray, step: timedelta | None) -> Selection:
             format_duration(step),
             readable(odd[0]),
         )
-    return Selection(indices, kept)
+    return AxisPoints(indices, kept)
 
 
 def full_steps(times: NDArray[np.datetime64], step: timedelta) -> NDArray[np.datetime64]:

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from climlstm.data.cube.cube import CubePlan
-from climlstm.data.cube.recipes import Field, Recipe
+from climlstm.data.cube.recipes import ChannelRecipe, Field
 from climlstm.data.store.memory import Scratch
 from climlstm.data.store.parts import LazyPart, Part, Steps
 from climlstm.data.store.remote import Cache
@@ -43,7 +43,7 @@ def make_parts(
     )
 
 
-def _sharing_variables(recipes: Sequence[Recipe]) -> list[tuple[int, ...]]:
+def _sharing_variables(recipes: Sequence[ChannelRecipe]) -> list[tuple[int, ...]]:
     """Positions of recipes, put together such that no variable is needed in two places."""
     found: list[tuple[set[str], list[int]]] = []
     for position, recipe in enumerate(recipes):
@@ -158,7 +158,7 @@ class StoredPart(Part):
     """Channels decoded from the chunks of a Zarr store into memory that is used again."""
 
     plan: CubePlan
-    recipes: tuple[Recipe, ...]
+    recipes: tuple[ChannelRecipe, ...]
     variables: tuple[StoredVariable, ...]
     fields: tuple[tuple[tuple[int, tuple[int, ...]], ...], ...]
     """For each field of each recipe: which variable, and where on its other dimensions."""
@@ -200,7 +200,7 @@ class StoredPart(Part):
 
 def _stored_part(
     plan: CubePlan,
-    recipes: Sequence[Recipe],
+    recipes: Sequence[ChannelRecipe],
     channels: tuple[int, ...],
     scratch: Scratch,
     cache: Cache | None,
