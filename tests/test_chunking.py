@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from climlstm.audit import audit as audits
 from climlstm.audit import chunking
@@ -65,3 +66,11 @@ def test_periods_without_windows():
     assert "periods-without-data" in found(config=make_config(periods=elsewhere))
     few = make_config(periods=PERIODS | {"train": ["2001-01-01", "2001-01-02"]})
     assert found(config=few) == {"fewer-windows-than-a-batch"}
+
+
+def test_a_coordinate_with_other_chunks_stops_nothing():
+    """Coordinates besides the axes may be chunked otherwise than the fields."""
+    source = make_source()
+    hours = xr.DataArray(source["time"].dt.hour.values, dims="time").chunk(time=380)
+    height = xr.DataArray(np.ones((8, 16)), dims=("latitude", "longitude")).chunk(latitude=3)
+    assert found(source.assign_coords(hour=hours, height=height)) == set()

@@ -72,7 +72,7 @@ class TimeMethod:
 
 
 def time_method(variable: xr.DataArray) -> TimeMethod | None:
-    """Interval for which the values of a variable stand, as it says itself; None: single moments."""
+    """Interval for which values of a variable stand, as its file says; None: single moments."""
     name, said = str(variable.name).lower(), variable.attrs
     declared = said.get("accumulated")
     if declared is not None:
