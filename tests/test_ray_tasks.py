@@ -149,7 +149,7 @@ def test_forecasts_and_scores_of_killed_processes_are_those_of_one(trained, tmp_
     trained = type(trained)(
         trained.checkpoint, config.model_copy(update={"forecast": forecast}), trained.provenance
     )
-    number = runs.forecast(trained, tmp_path / "one.zarr")
+    number = runs.forecast(trained, tmp_path / "one.zarr").sizes["init_time"]
     seen = []
     runs.forecast(trained, tmp_path / "many.zarr", address="auto", progress=seen.append)
     assert deadly.number == 1 + math.ceil(number / 5)  # who chose the precision, and the batches

@@ -54,13 +54,14 @@ def plan_cube(source: xr.Dataset, data: DataConfig) -> "CubePlan":
     _check_place(axes, data)
     channels = [channel(name) for name in (*data.state, *data.static)]
     _check_kinds(channels, data)
+    times = select_times(axes.time, data.step)  # which are in order and defined from here on
     fields = [f for each in channels for f in find_fields(source, axes, each)]
     names = [field.variable for field in fields if axes.dims[0] not in dict(field.positions)]
     source = over_steps(source, axes, data.step, names)
     return CubePlan(
         source=source,
         axes=axes,
-        times=select_times(axes.time, data.step),
+        times=times,
         cells=cells,
         recipes=tuple(make_recipe(source, axes, cells, each) for each in channels),
     )
