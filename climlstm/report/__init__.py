@@ -1,14 +1,12 @@
 """A report: what was run, whether to trust it, how good it is, and how it looks, on one page."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import xarray as xr
 
 from climlstm.config import Config, PluginChoice
-from climlstm.errors import DataError
 from climlstm.evaluation.evaluate import Evaluation
 from climlstm.files import write_text, writing
 from climlstm.forecasting import ensemble_mean
@@ -68,11 +66,3 @@ def write_report(
     with writing(target):
         write_text(target, written)
     return target
-
-
-@contextmanager
-def _as_data_error(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"{target}: the report cannot be written: {error}.") from error
