@@ -14,11 +14,10 @@ from climlstm.config.sections import (
     OuterConfig,
     Periods,
     RegionConfig,
-    SearchRange,
     TrainingConfig,
-    TuneConfig,
     dump_config,
 )
+from climlstm.config.tuning import SearchRange, TuneConfig
 from climlstm.config.values import (
     Moment,
     Section,
