@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Test files side by side, one process a core and four at most: each may start a Ray cluster of its own.
+PYTEST := $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test check slow clean
 
@@ -10,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/climlstm demo demo --evaluator '{name: storms, options: {preset: extratropical}}'
 
 test: $(VENV)/.installed check
-	$(BIN)/pytest -q
+	$(PYTEST)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -20,7 +22,7 @@ check: $(VENV)/.installed
 	$(BIN)/pip check --disable-pip-version-check
 
 slow: $(VENV)/.installed
-	$(BIN)/pytest -q -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 $(VENV)/.installed: pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
