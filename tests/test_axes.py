@@ -10,6 +10,7 @@ import xarray as xr
 from climlstm.data.cube.cube import build_cube
 from climlstm.data.sources.declarations import Metadata, declare
 from climlstm.errors import CatalogError, DataError
+from climlstm.grid.axes import orient
 from tests.small_sources import data, source
 
 
@@ -269,3 +270,43 @@ def test_hole_in_longitude_is_refused():
 def test_latitudes_beyond_the_poles_are_refused():
     with pytest.raises(DataError, match="beyond 90 degrees"):
         build_cube(source(latitude=(100, 0, -100)), data("t2m"))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "attrs", "said"),
+    [
+        (np.arange(9.0), np.arange(7.0), {}, "an index"),
+        (np.arange(9.0), np.arange(7.0), {"units": "1"}, "coordinate in '1'"),
+        (np.arange(-4.0, 5), np.arange(-3.0, 4), {"units": "km"}, "coordinate in 'km'"),
+        (np.arange(-4e3, 5e3, 1e3), np.arange(-3e3, 4e3, 1e3), {}, "beyond 90 degrees"),
+        (np.arange(-300.0, 301, 75), np.arange(-3.0, 4), {}, "no degrees around the Earth"),
+    ],
+    ids=["indices", "units 1", "km", "m without units", "more than once round"],
+)
+def test_x_and_y_that_are_no_degrees_are_never_taken_for_them(x, y, attrs, said):
+    plane = xr.DataArray(np.zeros((y.size, x.size)), {"y": y, "x": x}, ("y", "x"), name="rain")
+    plane["x"].attrs.update(attrs)
+    plane["y"].attrs.update(attrs)
+    with pytest.raises(DataError, match=said):
+        orient(plane)
+
+
+def test_the_advice_for_a_field_without_coordinates_leads_to_a_right_map():
+    """Following it needs degrees, so that indices or rotated coordinates cannot slip through."""
+    field = xr.DataArray(np.zeros((3, 4)), dims=("rows", "columns"), name="t2m")
+    with pytest.raises(DataError, match=re.escape(".assign_coords(latitude=('NAME', DEGREES))")):
+        orient(field)
+    placed = field.assign_coords(
+        latitude=("rows", [10.0, 5, 0]), longitude=("columns", [0.0, 5, 10, 15])
+    )
+    assert orient(placed).dims == ("latitude", "longitude")
+    rotated = xr.DataArray(
+        np.zeros((3, 4)),
+        {"rlat": ("rlat", [0.0, 1, 2], ROTATED[0]), "rlon": ("rlon", [0.0, 1, 2, 3], ROTATED[1])},
+        ("rlat", "rlon"),
+    )
+    with pytest.raises(DataError) as refused:
+        orient(rotated)
+    assert "rename" not in str(refused.value)
+    with pytest.raises(DataError, match="grid_latitude"):
+        orient(rotated.rename(rlat="latitude", rlon="longitude"))

@@ -43,6 +43,12 @@ CF_AXES = {"time": "T"}
 ROTATED = ("rlat", "rlon")
 """Names that CORDEX gives to coordinates of a rotated pole."""
 
+ANY_PLANE = ("x", "y", "i", "j")
+"""Names that say nothing of degrees: indices and distances have them as often."""
+
+WIDEST_DEG = 370.0
+"""Longitudes spread further than this go round the Earth more than once: they are no degrees."""
+
 SAME_DEG = 1e-5
 """Degrees within which two columns are one."""
 
@@ -121,7 +127,8 @@ def _check_geographic(data: xr.Dataset | xr.DataArray, coordinate: xr.DataArray,
         (standard_name if standard_name.startswith(("grid_", "projection_")) else "")
         or next(iter(sorted(mappings)), "")
         or ("coordinate of a rotated pole" if str(coordinate.name).lower() in ROTATED else "")
-        or (f"coordinate in '{units}'" if units and not units.startswith(("deg", "°", "1")) else "")
+        or (f"coordinate in '{units}'" if units and not units.startswith(("deg", "°")) else "")
+        or ("" if units or not _is_counted(coordinate) else "coordinate without units, an index")
     )
     if found:
         dims = [_first_dim(data, each) for each in ("latitude", "longitude")]
@@ -129,6 +136,14 @@ def _check_geographic(data: xr.Dataset | xr.DataArray, coordinate: xr.DataArray,
             f"'{coordinate.name}' is no {kind} but a {found}: the rows and columns do not follow "
             f"latitudes and longitudes. {_regrid([dim for dim in dims if dim is not None])}"
         )
+
+
+def _is_counted(coordinate: xr.DataArray) -> bool:
+    """Whether a coordinate named x or y counts 0, 1, 2, ... as indices do."""
+    if str(coordinate.name).lower() not in ANY_PLANE or coordinate.size < 2:
+        return False
+    steps = np.unique(np.abs(np.diff(coordinate.values.astype("float64"))))
+    return bool(steps.size == 1 and steps[0] == 1 and coordinate.values.min() in (0, 1))
 
 
 def _first_dim(data: xr.Dataset | xr.DataArray, kind: str) -> Hashable | None:
@@ -156,7 +171,10 @@ def not_found(data: xr.Dataset | xr.DataArray, kind: str) -> str:
     ]
     others = [str(name) for name in data.dims if name not in numbered]
     if isinstance(data, xr.DataArray):
-        return f"{said} Rename the one that is: .rename(NAME='{kind}')."
+        return (
+            f"{said} Give it one in degrees, as wide as its dimension NAME: "
+            f".assign_coords({kind}=('NAME', DEGREES))."
+        )
     if kind == "time" or numbered or len(others) < 2:
         some_of_them = f" with one of {', '.join(numbered)}" if numbered else ""
         return (
@@ -213,6 +231,11 @@ def eastward(longitude: xr.DataArray) -> AxisPoints:
     Raises DataError for longitudes that do not go round the Earth in order.
     """
     values, order = degrees(longitude), np.arange(longitude.size)
+    if values.size and (np.abs(values).min() > 360 or np.ptp(values) > WIDEST_DEG):
+        raise DataError(
+            f"The longitudes '{longitude.name}' run from {values.min():g} to {values.max():g}: "
+            "those are no degrees around the Earth."
+        )
     if values.size > 1 and np.median(wrap_longitude(np.diff(values), start=-179.99)) < 0:
         order = order[::-1]
     turns = np.floor((values[order] - values[order[:1]] + SAME_DEG) / 360)
