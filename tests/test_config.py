@@ -8,11 +8,11 @@ from climlstm.config import (
     ClusterConfig,
     PluginChoice,
     dump_config,
-    format_duration,
     load_config,
     parse_config,
 )
 from climlstm.errors import ConfigError
+from climlstm.steps import format_duration
 
 RUN = """
 name: europe

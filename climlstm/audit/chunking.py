@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climlstm.audit.findings import Finding
-from climlstm.config import Config, format_duration
+from climlstm.config import Config
 from climlstm.data.cube.cube import CubePlan
 from climlstm.data.sources.times import between_steps, full_steps
 from climlstm.grid import EARTH_RADIUS_KM, has_pole_row
+from climlstm.steps import format_duration
 
 MAX_READ_AMPLIFICATION = 2.0
 """Values decoded for each one used, from which a warning is due."""

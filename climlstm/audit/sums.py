@@ -6,9 +6,9 @@ from datetime import timedelta
 import numpy as np
 
 from climlstm.audit.findings import Finding
-from climlstm.config import format_duration
 from climlstm.data.cube.accumulation import AS_STORED, is_sum_since_midnight, time_method
 from climlstm.data.cube.cube import CubePlan, explain_read_errors
+from climlstm.steps import format_duration
 
 DAYS = 4
 """Days at the beginning of a source that are looked at."""

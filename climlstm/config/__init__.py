@@ -21,7 +21,6 @@ from climlstm.config.tuning import SearchRange, TuneConfig
 from climlstm.config.values import (
     Moment,
     Section,
-    format_duration,
     format_size,
     period_bounds,
 )
@@ -46,7 +45,6 @@ __all__ = [
     "as_config",
     "chosen_evaluators",
     "dump_config",
-    "format_duration",
     "format_size",
     "load_config",
     "parse_config",

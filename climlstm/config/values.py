@@ -7,6 +7,8 @@ from typing import Annotated
 import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
+from climlstm.steps import format_duration
+
 
 class Section(BaseModel):
     """A part of the run file: frozen, unknown keys refused."""
@@ -24,14 +26,6 @@ def _parse_duration(value: object) -> timedelta:
     if parsed is None or pd.isna(parsed) or parsed <= pd.Timedelta(0):
         raise ValueError("expected a duration with its unit, such as '6h' or '1d'")
     return parsed.to_pytimedelta()
-
-
-def format_duration(value: timedelta) -> str:
-    """'6h', '30min', '1d12h': the shortest form that the run file reads back."""
-    minutes, rest = divmod(round(value.total_seconds()), 60)
-    days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
-    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
-    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0h"
 
 
 Duration = Annotated[

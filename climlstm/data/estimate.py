@@ -9,10 +9,11 @@ import numpy as np
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
-from climlstm.config import format_duration, format_size
+from climlstm.config import format_size
 from climlstm.data.cube.cube import CubePlan
 from climlstm.data.store.prefetch import jobs_of, read_jobs
 from climlstm.data.store.stored_part import make_parts
+from climlstm.steps import format_duration
 
 CHUNK_BYTES = 1 << 19
 """Decoded bytes of a chunk, about: large against the cost of a call, small against a segment."""

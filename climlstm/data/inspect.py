@@ -13,13 +13,13 @@ import pandas as pd
 import xarray as xr
 
 from climlstm import html, plugins
-from climlstm.config import format_duration
 from climlstm.data.cube.matching import FILL_ATTRIBUTES, NoChannelError, find_fields
 from climlstm.data.sources.axes import Axes, find_axes, find_levels
 from climlstm.data.sources.catalog import list_sources, open_path, open_source
 from climlstm.errors import CatalogError, ClimLSTMError
 from climlstm.plugins import Variable
 from climlstm.plugins.channels import Channel
+from climlstm.steps import format_duration
 
 COLUMNS = ("variable", "units", "dimensions", "type", "chunks", "missing")
 

@@ -9,13 +9,14 @@ import xarray as xr
 
 from climlstm import html, plots, plugins
 from climlstm.audit.findings import Finding, findings_table
-from climlstm.config import Config, PluginChoice, dump_config, format_duration
+from climlstm.config import Config, PluginChoice, dump_config
 from climlstm.evaluation.evaluate import Evaluation
 from climlstm.evaluation.tables import DEFINITIONS, score_table
 from climlstm.html import Markup
 from climlstm.plots import metric_name as _name
 from climlstm.report import page
 from climlstm.report.verdict import Chosen, favourites
+from climlstm.steps import format_duration
 
 TABLE_LEADS = ("1D", "3D", "5D", "7D", "10D")
 """Lead times of the short table of scores; the others can be unfolded."""

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from climlstm import plugins
-from climlstm.config import Config, format_duration
+from climlstm.config import Config
 from climlstm.errors import DataError, Stopped, TrainingError
+from climlstm.steps import format_duration
 from climlstm.training.agreement import Agreement, Decision
 from climlstm.training.checkpoint import Position, Standing
 from climlstm.training.keeping import Keeper

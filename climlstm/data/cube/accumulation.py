@@ -20,11 +20,11 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from climlstm.config import format_duration
 from climlstm.data.sources.axes import Axes
 from climlstm.data.sources.fills import FILL_ATTRIBUTES, stated_fills
 from climlstm.data.sources.times import full_steps, native_step
 from climlstm.errors import DataError
+from climlstm.steps import format_duration
 
 logger = logging.getLogger(__name__)
 

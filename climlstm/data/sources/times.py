@@ -8,9 +8,9 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from climlstm.config import format_duration
 from climlstm.errors import DataError
 from climlstm.grid.axes import AxisPoints, readable, some
+from climlstm.steps import format_duration
 
 logger = logging.getLogger(__name__)
 

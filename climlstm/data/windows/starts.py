@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from climlstm.config import format_duration
 from climlstm.errors import DataError
+from climlstm.steps import format_duration
 
 Starts = NDArray[np.int64]
 """Positions on the time axis of a cube at which windows begin."""
