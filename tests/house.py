@@ -28,7 +28,7 @@ FRAGMENT = re.compile(
 """How a docstring must not begin, since it then hangs on the name above it."""
 
 MODEL_MAY_IMPORT = frozenset(
-    {"errors", "plugins", "grid", "compiled", "html", "steps", "version", "model"}
+    {"advice", "errors", "plugins", "grid", "compiled", "html", "steps", "version", "model"}
 )
 """Rooms of ours that the networks know."""
 

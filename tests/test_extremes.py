@@ -1,13 +1,10 @@
 """Values that cannot be are found wherever they are, with the line of the catalog that helps."""
 
-import re
-
 import netCDF4
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +15,7 @@ from climlstm.data.sources.fills import default_fills
 from climlstm.data.statistics.compute import compute_statistics
 from climlstm.data.statistics.extremes import Extremes
 from climlstm.data.statistics.statistics import Statistics
+from tests.advice import declarations
 
 PERIODS = {
     "train": ("2020-01-01", "2020-01-20"),
@@ -61,8 +59,7 @@ def test_one_wild_value_is_found_in_any_period(step, value):
     assert (finding.rule, finding.severity) == ("value-impossible", "error")
     time = pd.Timestamp("2020-01-01") + step * pd.Timedelta("6h")
     assert f"at 1 place, the first at {time}, latitude 50, longitude 2" in finding.value
-    advice = re.search(r"'(variables: .*)' in the catalog", finding.fix)[1]
-    missing = yaml.safe_load(advice)["variables"]["t2m"]["missing"]
+    missing = declarations(finding.fix)[0]["variables"]["t2m"]["missing"]
     assert missing == [pytest.approx(value)]
     assert looked_at(source_of(values, missing=missing))[1] == []  # the advice helps
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from climlstm.advice import variable_line
 from climlstm.audit.findings import Finding
 from climlstm.audit.plausibility import plausible_range
 from climlstm.data.cube.cube import CubePlan
@@ -90,9 +91,9 @@ def _check_extreme(
     if number is not None:
         variable = recipe.fields[0].variable
         fix = (
-            f"If it stands for a missing value, declare 'variables: {{{variable}: {{missing: "
-            f"[{_written(number)}]}}}}' in the catalog, under metadata; if it is right, "
-            "'trusted: true'."
+            "If it stands for a missing value, declare it "
+            f"{variable_line(variable, missing=[_short(number)])}; if it is right, say so "
+            f"{variable_line(variable, trusted=True)}."
         )
     yield Finding(
         "value-impossible" if wrong else "value-far-off",
@@ -105,10 +106,9 @@ def _check_extreme(
     )
 
 
-def _written(number: float) -> str:
-    """A number in few digits, as YAML reads numbers: with a point before an exponent."""
-    mantissa, exponent, power = f"{float(str(np.float32(number))):.9g}".partition("e")
-    return mantissa + (".0" if exponent and "." not in mantissa else "") + exponent + power
+def _short(number: float) -> float:
+    """A number in the digits that float32 has."""
+    return float(str(np.float32(number)))
 
 
 def _stored(recipe: ChannelRecipe, value: float) -> float | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from climlstm.advice import variable_line
 from climlstm.audit.findings import Finding
 from climlstm.data.cube.cube import CubePlan
 from climlstm.data.cube.recipes import ChannelRecipe
@@ -126,8 +127,7 @@ def _check_fills(
                 where,
                 f"{fill:g}, which would be {value:g} {recipe.channel.variable.units}; "
                 f"{1 - np.isfinite(values).mean():.0%} of the sampled values are missing",
-                "If they are values, say so in the catalog, under metadata: "
-                f"'variables: {{{field.variable}: {{valid: [{fill:g}]}}}}'.",
+                f"If they are values, say so {variable_line(field.variable, valid=[float(fill)])}.",
             )
 
 
@@ -182,8 +182,8 @@ def _check_units(
     variable = recipe.channel.variable
     label = str(attrs.get("units", variable.units))
     meant = None if variable.derive is not None else _meant(expected, recipe, label, low, high)
-    declare = f"in the catalog, under metadata: 'variables: {{{recipe.fields[0].variable}: "
-    right = f"If the values are right, say so {declare}{{trusted: true}}}}'."
+    stored = recipe.fields[0].variable
+    right = f"If the values are right, say so {variable_line(stored, trusted=True)}."
     width = expected.high - expected.low
     far = low < expected.low - width or high > expected.high + width or high < expected.least
     yield Finding(
@@ -195,7 +195,7 @@ def _check_units(
         f"expected {max(expected.low, expected.least):g} to {expected.high:g}"
         if expected.least < high
         else f"at most {high:g} {variable.units}, expected more than {expected.least:g}",
-        f"They look like '{meant}': declare it {declare}{{units: {meant}}}}}'. {right}"
+        f"They look like '{meant}': declare it {variable_line(stored, units=meant)}. {right}"
         if meant
         else f"Correct the units in the catalog, or the source. {right}",
     )

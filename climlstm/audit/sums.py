@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import numpy as np
 
+from climlstm.advice import variable_line
 from climlstm.audit.findings import Finding
 from climlstm.data.cube.accumulation import AS_STORED, is_sum_since_midnight, time_method
 from climlstm.data.cube.cube import CubePlan, explain_read_errors
@@ -46,8 +47,8 @@ def check_sums(plan: CubePlan, step: timedelta) -> Iterator[Finding]:
                     f"'{recipe.channel.name}': {said.method} over {format_duration(step)}",
                     where,
                     "its values stand for shorter intervals, or for the day so far",
-                    f"If they do not, declare 'variables: {{{field.variable}: "
-                    "{accumulated: never}}' in the catalog, under metadata.",
+                    "If they do not, declare it "
+                    f"{variable_line(field.variable, accumulated='never')}.",
                 )
 
 
@@ -58,6 +59,6 @@ def _since_midnight(name: str, where: str) -> Finding:
         f"'{name}' looks like a sum since the beginning of the day, but is not declared as one",
         where,
         "it rises through each day and falls at the same hour",
-        f"Declare 'variables: {{{name}: {{accumulated: day}}}}' in the catalog, under metadata; "
-        "or 'accumulated: step', if each value is the sum since the time before.",
+        f"Declare it {variable_line(name, accumulated='day')}; or, if each value is the sum since "
+        f"the time before, {variable_line(name, accumulated='step')}.",
     )

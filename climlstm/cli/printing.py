@@ -1,6 +1,5 @@
 """Output of commands: tables, findings, progress."""
 
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from climlstm.advice import command
+
 console = Console(markup=False, highlight=False, soft_wrap=True)
 """Standard output. Text is printed as it is, brackets too: '[grib]' is no style of rich."""
 complaints = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
@@ -16,8 +17,8 @@ complaints = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_command(*words: str) -> None:
-    """A command as a shell takes it: words with blanks or brackets in quotes."""
-    console.print(f"  {shlex.join(words)}")
+    """A command on a line of its own, as a shell takes it."""
+    console.print(f"  {command(*words)}")
 
 
 def print_audit(found: Any) -> None:

@@ -32,8 +32,8 @@ def train(
 ) -> None:
     """Train the forecaster that a run file describes."""
     from climlstm import runs
+    from climlstm.advice import one_line
     from climlstm.config import load_config
-    from climlstm.config.plain_yaml import one_line
     from climlstm.training.progress import Display
 
     overrides = [*set_, *([f"cluster.workers={workers}"] if workers else [])]

@@ -62,12 +62,6 @@ def load_yaml(text: str, loader: type[yaml.SafeLoader] = PlainLoader) -> Any:
         reader.dispose()
 
 
-def one_line(value: Any) -> str:
-    """A value as YAML in one line, as a run file or `--set KEY=VALUE` takes it."""
-    written = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000)
-    return written.removesuffix("...\n").strip()
-
-
 def _count(node: yaml.Node, known: dict[int, int]) -> int:
     """Values within a node, each alias counted where it is used."""
     if isinstance(node, yaml.ScalarNode):

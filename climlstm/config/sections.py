@@ -16,8 +16,8 @@ from pydantic import (
 )
 
 from climlstm import html
+from climlstm.advice import one_line
 from climlstm.config.choices import PluginChoice, PluginName, chosen_evaluators
-from climlstm.config.plain_yaml import one_line
 from climlstm.config.secrets import secret_in
 from climlstm.config.tuning import TuneConfig
 from climlstm.config.values import Duration, Moment, Section, Size, Workers, period_bounds

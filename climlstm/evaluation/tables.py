@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from climlstm import html
+from climlstm.advice import command
 from climlstm.errors import DataError
 from climlstm.files import write_whole, writing
 from climlstm.plugins.channels import installed_channel
@@ -187,13 +188,14 @@ def write_scores(evaluation: Evaluation, directory: str | Path) -> list[Path]:
 def read_scores(path: str | Path) -> pd.DataFrame:
     """The score table of a `scores.csv`, or of the folder that holds one."""
     path = Path(path)
-    path = path / "scores.csv" if path.is_dir() else path
+    folder = path.parent if path.suffix == ".csv" and not path.is_dir() else path
+    path = path if path.is_file() else folder / "scores.csv"
     try:
         scores = pd.read_csv(path, dtype={"level": "Float64", "n": "Int64"})
     except FileNotFoundError:
         raise DataError(
-            f"There are no scores at '{path}'. Make them: climlstm evaluate STORE --out "
-            f"'{path.parent}'."
+            f"There are no scores at '{path}'. Make them with: "
+            f"{command('climlstm', 'evaluate', 'STORE', '--out', folder)}"
         ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"The scores '{path}' cannot be read: {error}.") from error

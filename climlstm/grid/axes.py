@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from climlstm.advice import catalog_line
 from climlstm.errors import DataError
 from climlstm.grid.distances import wrap_longitude
 from climlstm.grid.latlon import Real
@@ -156,20 +157,21 @@ def _regrid(dims: Sequence[Hashable]) -> str:
     said = "Regrid the data to latitudes and longitudes first"
     if len(dims) != 2:
         return said + "."
-    return (
-        f"{said}, or take them without geography, in the catalog under metadata: "
-        f"'plane: [{dims[0]}, {dims[1]}]'."
-    )
+    return f"{said}, or take them without geography, {catalog_line(plane=list(map(str, dims)))}."
 
 
 def not_found(data: xr.Dataset | xr.DataArray, kind: str) -> str:
     """Error text for an axis that is not recognised, with a declaration that would work."""
     sizes = ", ".join(f"{name} ({size})" for name, size in data.sizes.items())
     said = f"No {kind} axis is recognised among the dimensions {sizes or '(none)'}."
+    elsewhere = {name for other in NAMES if other != kind for name in candidates(data, other)}
+    with_values = [str(name) for name in data.dims if name in data.coords]
     numbered = [
-        str(name) for name in data.dims if name in data.coords and data[name].dtype.kind in "iufM"
+        name
+        for name in with_values
+        if data[name].dtype.kind in ("iufM" if kind == "time" else "iuf") and name not in elsewhere
     ]
-    others = [str(name) for name in data.dims if name not in numbered]
+    others = [str(name) for name in data.dims if name not in with_values]
     if isinstance(data, xr.DataArray):
         return (
             f"{said} Give it one in degrees, as wide as its dimension NAME: "
@@ -177,10 +179,7 @@ def not_found(data: xr.Dataset | xr.DataArray, kind: str) -> str:
         )
     if kind == "time" or numbered or len(others) < 2:
         some_of_them = f" with one of {', '.join(numbered)}" if numbered else ""
-        return (
-            f"{said} Declare it in the catalog, under metadata: "
-            f"'axes: {{{kind}: NAME}}'{some_of_them}."
-        )
+        return f"{said} Declare it {catalog_line(axes={kind: 'NAME'})}{some_of_them}."
     return f"{said} They have no coordinates. {_regrid(others[-2:])}"
 
 

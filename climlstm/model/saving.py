@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from climlstm import plugins
+from climlstm.advice import command
 from climlstm.errors import CheckpointError, PluginError
 from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.version import __version__
@@ -101,7 +102,8 @@ def _check_plugin(directory: Path, network: str, made_by: dict[str, str]) -> Non
             raise CheckpointError(f"{directory} cannot be used here: {error}") from error
         raise CheckpointError(
             f"{directory} was made with the network '{network}' of {distribution} {version}, which "
-            f"is not installed. Install it with: pip install '{distribution}=={version}'"
+            "is not installed. Install it with: "
+            + command("pip", "install", f"{distribution}=={version}")
         ) from error
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import packages_distributions, version
 from typing import Any, Literal
 
+from climlstm.advice import command
 from climlstm.errors import PluginError, nearest
 from climlstm.plugins.contracts import API_VERSION, Variable
 from climlstm.plugins.discovery import SINGULAR, Kind, Plugin, discover
@@ -115,18 +116,17 @@ def missing(recorded: Iterable[Plugin]) -> list[str]:
 
 def _missing(plugin: Plugin) -> str | None:
     module, _, attribute = plugin.name.partition(":")
+    install = command("pip", "install", f"{plugin.distribution}=={plugin.version}")
     if not (attribute and plugin.name == plugin.value):
         offered = [p for p in discover(plugin.kind) if p.name == plugin.name]
         if any(p.distribution == plugin.distribution for p in offered):
             return None
         rivals = ", ".join(f"{p.distribution} {p.version}" for p in offered)
         other = f" (another one of that name is, of {rivals})" if offered else ""
-        install = f"pip install '{plugin.distribution}=={plugin.version}'"
         return f"the {plugin} is not installed{other}. Install it with: {install}"
     if _is_module(module, plugin.kind):  # type: ignore[arg-type]
         return None
     if plugin.distribution:
-        install = f"pip install '{plugin.distribution}=={plugin.version}'"
         return f"the {plugin} is not installed. Install it with: {install}"
     return (
         f"the {plugin} is not here. Put the module '{module}' on PYTHONPATH and import it, or name "

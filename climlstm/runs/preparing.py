@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from climlstm.advice import one_line
 from climlstm.config import Config, as_config
-from climlstm.config.plain_yaml import one_line
 from climlstm.data import prepare as layout
 from climlstm.data.cube.cube import CubePlan
 from climlstm.data.estimate import Estimate, estimate

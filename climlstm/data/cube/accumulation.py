@@ -20,6 +20,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from climlstm.advice import variable_line
 from climlstm.data.sources.axes import Axes
 from climlstm.data.sources.fills import FILL_ATTRIBUTES, stated_fills
 from climlstm.data.sources.times import full_steps, native_step
@@ -142,9 +143,8 @@ class _Intervals:
             raise DataError(
                 f"'{name}' holds a {said.method} over {_shown(interval)} at every "
                 f"{_shown(native)}, which does not make steps of {format_duration(step)}. Set "
-                f"data.step to a multiple of {_shown(interval)}, or say in the catalog, under "
-                "metadata, that its values are of single moments: "
-                f"'variables: {{{name}: {{accumulated: never}}}}'."
+                f"data.step to a multiple of {_shown(interval)}; or, if its values are of single "
+                f"moments, say so {variable_line(name, accumulated='never')}."
             )
         lead = round(_label_to_end(source, axes) / native)
         apart = int(interval // native)

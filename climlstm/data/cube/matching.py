@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from climlstm import plugins
+from climlstm.advice import catalog_line, variable_line
 from climlstm.data.cube.recipes import ChannelRecipe, CubeCells, Field
 from climlstm.data.sources.axes import Axes, find_levels
 from climlstm.data.sources.fills import FILL_ATTRIBUTES, default_fills, numbers
@@ -131,17 +132,15 @@ def _meaning(found: xr.DataArray, channel: Channel, asked: str) -> tuple[float, 
     if units is None:
         raise DataError(
             f"Channel '{asked}': the variable '{found.name}' has no units, so it cannot be brought "
-            f"to '{variable.units}'. Declare them in the catalog, under metadata: "
-            f"'variables: {{{found.name}: {{units: UNIT}}}}'."
+            f"to '{variable.units}'. Declare them {variable_line(found.name, units='UNIT')}."
         )
     try:
         convert = conversion(str(units), variable.units, standard_name=variable.standard_name)
     except DataError as error:
         raise DataError(
             f"Channel '{asked}': the variable '{found.name}' is in '{units}', but climlstm keeps "
-            f"'{variable.name}' in '{variable.units}', and {error}. Say in the catalog, under "
-            f"metadata, which unit it is, for example if it is '{variable.units}': "
-            f"'variables: {{{found.name}: {{units: {variable.units}}}}}'; or choose another one."
+            f"'{variable.name}' in '{variable.units}', and {error}. Say which unit it is, for "
+            f"example {variable_line(found.name, units=variable.units)}; or choose another one."
         ) from error
     scale = float(found.attrs.get("scale_factor", 1.0))
     offset = float(found.attrs.get("add_offset", 0.0))
@@ -175,9 +174,8 @@ def _find_variable(
     needs = "" if asked == channel.name else f", which is derived from '{channel.name}'"
     raise NoChannelError(
         f"The source has no channel '{asked}'{needs}.{nearest(channel.variable.name, names)} "
-        f"It has: {_listed(source, names)}. If "
-        "one of them is it, say so in the catalog, under metadata: "
-        f"'variables: {{NAME: {{name: {channel.name}}}}}', with its 'units' if its file lacks them."
+        f"It has: {_listed(source, names)}. If one of them is it, say so "
+        f"{variable_line('NAME', name=channel.name)}, with its 'units' if its file lacks them."
     )
 
 
@@ -264,12 +262,13 @@ def _other_positions(source: xr.Dataset, axes: Axes, name: str) -> Iterator[tupl
         size = source.sizes[dim]
         if size > 1:
             what = "ensemble members" if str(dim).lower() in MEMBERS else "entries"
-            first = source[dim].values[0] if dim in source.coords else 0
+            labels = source[dim].values if dim in source.coords else np.arange(size)
+            first = labels[0].item() if labels.dtype.kind in "iufU" else str(labels[0])
             raise DataError(
                 f"The variable '{name}' has a dimension '{dim}' with {size} {what}, and a cube has "
-                "one value for each time and place. Choose one in the catalog, under metadata: "
-                f"'select: {{{dim}: {first}}}'; or, if each has only a part of the times, let them "
-                f"complete each other: 'combine: [{dim}]'."
+                "one value for each time and place. Choose one "
+                f"{catalog_line(select={str(dim): first})}; or, if each has only a part of the "
+                f"times, let them complete each other {catalog_line(combine=[str(dim)])}."
             )
         yield dim, 0
 

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from climlstm.advice import catalog_line
 from climlstm.config import RegionConfig
 from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError
@@ -70,8 +71,8 @@ def find_time(source: xr.Dataset) -> xr.DataArray:
             )
         raise DataError(
             f"The time axis '{coordinate.name}' holds numbers without an epoch "
-            f"({some(coordinate.values)}). Declare it in the catalog, under metadata: "
-            "'time_units: hours since 1996-01-05'."
+            f"({some(coordinate.values)}). Declare it "
+            f"{catalog_line(time_units='hours since 1996-01-05')}."
         )
     raise DataError(not_found(source, "time"))
 

@@ -1,0 +1,193 @@
+"""Advice is followed to its end: what a message says to add makes the source work, rightly."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from climlstm import runs
+from climlstm.advice import catalog_line, command, one_line, variable_line
+from climlstm.config.plain_yaml import TextDatesLoader, load_yaml
+from climlstm.data.run_data import open_cube
+from tests.advice import declarations
+from tests.small_audits import make_config, make_source
+
+ROUNDS = 5
+
+
+class Reader:
+    """Somebody who does what messages say and knows their data, such as {"UNIT": "K"}."""
+
+    def __init__(self, folder: Path, source: xr.Dataset, known: dict[str, str] | None = None):
+        self.catalog = folder / "catalog.yaml"
+        self.known = known or {}
+        self.metadata: dict[str, Any] = {}
+        source.to_netcdf(folder / "a.nc", engine="netcdf4")
+
+    def follow(self, severity: str = "error", *, choice: int = 0, **data: Any) -> xr.Dataset:
+        """The cube, when `climlstm check` is silent; until then each message gives a new line."""
+        config = make_config(catalog=str(self.catalog), source="a", **data)
+        for _ in range(ROUNDS):
+            self._write()
+            found = runs.check_run(config, elsewhere=True).findings
+            left = [f for f in found if f.severity in ("error", severity)]
+            said = [str(f) for f in left if declarations(str(f))]
+            if not left:
+                return open_cube(config.data)
+            assert said, str(left[0])
+            before = yaml.dump(self.metadata)
+            lines = declarations(said[0])
+            self._add(lines[min(choice, len(lines) - 1)])
+            assert yaml.dump(self.metadata) != before, f"in a circle: {said[0]}"
+        raise AssertionError(f"after {ROUNDS} lines: {said[0]}")
+
+    def _write(self) -> None:
+        args = {"urlpath": "{{ CATALOG_DIR }}/a.nc"}
+        entry = {"driver": "netcdf", "args": args, "metadata": self.metadata}
+        self.catalog.write_text(f"sources: {one_line({'a': entry})}", encoding="utf-8")
+
+    def _add(self, line: dict[str, Any]) -> None:
+        self.metadata = _merged(self.metadata, self._filled(line))
+
+    def _filled(self, line: Any) -> Any:
+        """A line with what its reader knows in place of words in capitals."""
+        if isinstance(line, dict):
+            return {self._filled(key): self._filled(value) for key, value in line.items()}
+        if isinstance(line, list):
+            return [self._filled(each) for each in line]
+        return self.known.get(line, line) if isinstance(line, str) else line
+
+
+def _merged(one: Any, two: Any) -> Any:
+    if not (isinstance(one, dict) and isinstance(two, dict)):
+        return two
+    return one | {key: _merged(one.get(key), value) for key, value in two.items()}
+
+
+def changed(name: str, change: Any, **attrs: Any) -> xr.Dataset:
+    """The small source, one of its fields changed, and its attributes replaced."""
+    source = make_source().compute()
+    return source.assign({name: change(source[name]).astype("float32").assign_attrs(attrs)})
+
+
+def with_member(labels: Any) -> xr.Dataset:
+    source = make_source().compute()
+    both = xr.concat([source, source + 1], "version").transpose("time", "version", ...)
+    both = both.assign({name: both[name].assign_attrs(source[name].attrs) for name in source})
+    return both if labels is None else both.assign_coords(version=labels)
+
+
+def halves() -> xr.Dataset:
+    """Each entry of a dimension has only a part of the times."""
+    both = with_member([1, 2])
+    first = both.time < both.time[200]
+    return both.where((both.version == 1) == first)
+
+
+def without(source: xr.Dataset, *names: str) -> xr.Dataset:
+    return source.drop_vars(names)
+
+
+TIMES = make_source().time.values
+HOURS = (TIMES - TIMES[0]) / np.timedelta64(1, "h")
+
+RAIN = np.random.default_rng(1).gamma(0.5, 1e-3, (TIMES.size, 8, 16))
+DAILY = RAIN.reshape(-1, 4, 8, 16).cumsum(axis=1).reshape(RAIN.shape)
+"""Sums since midnight, labelled at the end of each six hours; those of 00 UTC hold a whole day."""
+
+
+def rain(values: np.ndarray, **attrs: Any) -> xr.Dataset:
+    attrs = {"units": "m"} | attrs
+    return make_source().assign(tp=(("time", "latitude", "longitude"), values, attrs))
+
+
+SOURCES = {
+    "no units": (changed("t2m", lambda v: v, units=""), {"UNIT": "K"}),
+    "units of nothing": (changed("t2m", lambda v: v, units="bananas"), {}),
+    "units that lie": (changed("msl", lambda v: v / 100, units="Pa"), {}),
+    "another name": (make_source().rename(msl="NO"), {"NAME": "NO"}),
+    "members by label": (with_member([3, 7]), {}),
+    "members by name": (with_member(["a: b", "no"]), {}),
+    "members by date": (with_member(pd.to_datetime(["2001-01-01", "2002-01-01"])), {}),
+    "members by place": (with_member(None), {}),
+    "an axis of another name": (make_source().rename(latitude="nx"), {"NAME": "nx"}),
+    "times without epoch": (
+        make_source().assign_coords(time=HOURS),
+        {"hours since 1996-01-05": "hours since 2001-01-01"},
+    ),
+    "one value never written": (changed("t2m", lambda v: v.where(v.time != TIMES[7], 1e20)), {}),
+}
+"""Sources with something wrong that a line of the catalog mends, and what their reader knows."""
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_lines_of_the_catalog_lead_to_an_end(tmp_path, kind):
+    source, known = SOURCES[kind]
+    cube = Reader(tmp_path, source, known).follow()
+    expected = make_source()
+    for name in ("t2m", "msl"):
+        found = cube[name].where(np.isfinite(cube[name]), expected[name])
+        np.testing.assert_allclose(found, expected[name], rtol=1e-5)
+
+
+def test_versions_of_which_each_has_a_part_are_combined(tmp_path):
+    cube = Reader(tmp_path, halves()).follow(choice=1)
+    assert int(cube["t2m"].isnull().sum()) == 0
+
+
+def test_values_that_are_right_are_believed(tmp_path):
+    hot = changed("t2m", lambda v: v + 80, units="K")
+    cube = Reader(tmp_path, hot).follow("warning")
+    np.testing.assert_allclose(cube["t2m"], make_source()["t2m"] + 80, rtol=1e-5)
+
+
+def test_a_value_that_counts_as_missing_is_one(tmp_path):
+    celsius = changed("t2m", lambda v: (v - 273.15).round(), units="degC")
+    celsius["t2m"].encoding["_FillValue"] = 0.0
+    cube = Reader(tmp_path, celsius).follow("warning")
+    np.testing.assert_allclose(cube["t2m"], celsius["t2m"] + 273.15, rtol=1e-5)
+
+
+def test_sums_since_midnight_are_taken_apart(tmp_path):
+    times = pd.DatetimeIndex(TIMES + np.timedelta64(6, "h"))
+    source = rain(DAILY).assign_coords(time=times)
+    cube = Reader(tmp_path, source).follow(state=["t2m", "tp"])
+    assert source.tp[3, 0, 0] > RAIN[3, 0, 0]
+    np.testing.assert_allclose(cube["tp"][4:], RAIN[4:], atol=1e-7)
+
+
+def test_sums_that_are_none_are_left_alone(tmp_path):
+    source = rain(RAIN, cell_methods="time: sum (interval: 4 hours)")
+    cube = Reader(tmp_path, source).follow(state=["t2m", "tp"])
+    np.testing.assert_allclose(cube["tp"], RAIN, rtol=1e-6)
+
+
+def test_a_plane_is_declared_as_said(tmp_path):
+    bare = make_source().drop_vars(["latitude", "longitude"])
+    cube = Reader(tmp_path, bare.rename(latitude="south north", longitude="x")).follow()
+    assert cube.sizes["latitude"] == 8
+
+
+@given(st.text(min_size=1), st.text(min_size=1) | st.floats(allow_nan=False), st.text())
+def test_lines_say_what_they_are_made_of(name, value, dim):
+    """Whatever a variable or its unit is called: NO, 10u, %, °, names with quotes and colons."""
+    text = f"{name}. Declare it {variable_line(name, units=value)}; or {catalog_line(plane=[dim])}."
+    lines = [{"variables": {name: {"units": value}}}, {"plane": [dim]}]
+    assert declarations(text)[-2:] == lines
+
+
+@given(st.lists(st.text(min_size=1), min_size=1))
+def test_commands_are_what_a_shell_reads(words):
+    assert shlex.split(command(*words)) == words
+
+
+@given(st.text(min_size=1))
+def test_settings_say_what_they_are_made_of(source):
+    assert load_yaml(one_line(source), TextDatesLoader) == source
