@@ -2,35 +2,21 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-Real = NDArray[np.float64]
-Edge = Literal["ends", "point", "across"]
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """Neighbours beyond the sides of a grid.
-
-    `ends`: nothing that is known. `point`: the outermost row lies on the pole. `across`: the rows
-    stop short of the pole by less than a row and go on beyond it, half a turn away.
-    """
-
-    wraps: bool = False
-    """The last column is a neighbour of the first one."""
-    north: Edge = "ends"
-    south: Edge = "ends"
+from climlstm.grid.kind import Continuation, Coordinates, Edge, Grid, Real
 
 
 @dataclass(frozen=True, eq=False)
-class LatLon:
+class LatLon(Grid):
     """Rows of constant latitude (H), north to south, and columns of longitude (W), eastward."""
 
     kind: ClassVar[str] = "latlon"
+    dims: ClassVar[tuple[str, str]] = ("latitude", "longitude")
 
     rows: Real
     """Degrees north (H)."""
@@ -69,7 +55,17 @@ class LatLon:
             return "point"
         return "across" if reaches_pole(self.rows, pole) else "ends"
 
-    def coordinates(self) -> dict[str, tuple[str, Real, dict[str, Any]]]:
+    def take(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> "LatLon":
+        """The grid of some of its rows and columns, by their numbers."""
+        return type(self)(self.rows[rows], self.columns[columns])
+
+    def coarsened(self, factor: int) -> "LatLon":
+        """The grid of blocks of `factor` by `factor` cells, each in their middle."""
+        return type(self)(
+            *(values.reshape(-1, factor).mean(axis=1) for values in (self.rows, self.columns))
+        )
+
+    def coordinates(self) -> Coordinates:
         """The coordinates `latitude` and `longitude` as CF has them, for xr.Dataset(coords=)."""
         return {
             name: (

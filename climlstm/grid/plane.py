@@ -5,11 +5,12 @@ first ones at zero, and says what it is in the attribute `grid` of both coordina
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from climlstm.grid.latlon import Continuation, LatLon, Real
+from climlstm.grid.kind import Continuation, Coordinates, Real
+from climlstm.grid.latlon import LatLon
 
 SPACING = 0.001
 """Degrees between rows and columns. Of 1000 rows, the areas of the first and last differ by 0.02 %
@@ -32,7 +33,7 @@ class Plane(LatLon):
         """It ends on each side."""
         return Continuation()
 
-    def coordinates(self) -> dict[str, tuple[str, Real, dict[str, Any]]]:
+    def coordinates(self) -> Coordinates:
         """The coordinates of a LatLon, with the attribute that tells them apart."""
         marked = super().coordinates()
         for _, _, attributes in marked.values():
