@@ -29,6 +29,29 @@ def sources(
     print_table(("source", "what", "grid", "span", "licence"), rows, numbers_from=5)
 
 
+def inspect(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Path, pattern or URL of Zarr, NetCDF or GRIB; or catalog.yaml:NAME.",
+            show_default=False,
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Look into a source: variables, times, grid, missing values, channels it can give.
+
+    A few steps are read. Lines that begin with '!' say what has to be put right.
+    """
+    from climlstm.data.inspect import inspect as look_into
+
+    found = look_into(source)
+    if as_json:
+        console.print_json(data=found.to_dict())
+    else:
+        console.print(repr(found))
+
+
 def check(
     run_file: RunFile,
     quick: Annotated[

@@ -3,45 +3,112 @@
 It stands beside `sources`, not in it, since what channels a source can give is known to `cube`.
 """
 
+import difflib
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from climlstm import html, plugins
-from climlstm.data.cube.matching import FILL_ATTRIBUTES, NoChannelError, find_fields
-from climlstm.data.sources.axes import Axes, find_axes, find_levels
+from climlstm.advice import variable_line
+from climlstm.data.cube.matching import (
+    FILL_ATTRIBUTES,
+    SHARED_STANDARD_NAMES,
+    NoChannelError,
+    find_fields,
+    may_hold,
+)
+from climlstm.data.sources.axes import (
+    Axes,
+    find_axes,
+    find_levels,
+    find_time,
+    select_latitude,
+    select_longitude,
+)
 from climlstm.data.sources.catalog import list_sources, open_path, open_source
-from climlstm.errors import CatalogError, ClimLSTMError
+from climlstm.data.sources.files import describe
+from climlstm.data.sources.times import select_times
+from climlstm.data.sources.units import conversion
+from climlstm.data.trial import Trial, chunk_shape, read_some_steps
+from climlstm.data.words import TimeFacts, describe_grid, describe_times
+from climlstm.errors import CatalogError, ClimLSTMError, DataError
 from climlstm.plugins import Variable
 from climlstm.plugins.channels import Channel
-from climlstm.steps import format_duration
 
-COLUMNS = ("variable", "units", "dimensions", "type", "chunks", "missing")
+COLUMNS = ("variable", "units", "dimensions", "type", "chunks", "missing", "channels")
+
+LISTED_LEVELS = 6
+"""Levels of a variable that are listed one by one, at most."""
+
+GUESS_CUTOFF = 0.6
+"""Likeness of long names from which a variable is proposed for a channel of ours."""
+
+
+@dataclass(frozen=True)
+class VariableFacts:
+    """A variable of a source, as its metadata describe it."""
+
+    name: str
+    units: str | None
+    sizes: dict[str, int]
+    """Dimensions and their lengths."""
+    levels: tuple[float, ...]
+    """Pressures in hPa; empty for a variable without levels."""
+    dtype: str
+    chunks: tuple[int, ...]
+    """Chunk sizes as stored; empty for a scalar."""
+    fills: tuple[str, ...]
+    """Values that stand for missing ones, as far as the file says."""
+    missing: float | None
+    """Share of missing values at the steps that were read; None where none were."""
+    channels: tuple[str, ...]
+    """Channels of ours that it holds."""
+    could_be: str | None
+    """Variable of ours that it may be, by units and long name, if a catalog says so."""
+
+    def row(self) -> tuple[str, ...]:
+        """Texts in the order of COLUMNS."""
+        dims = " × ".join(f"{dim} {size}" for dim, size in self.sizes.items()) or "scalar"
+        if self.levels:
+            dims += f" ({', '.join(f'{level:g}' for level in self.levels)} hPa)"
+        share = f"{self.missing:.0%} missing" if self.missing else ""
+        maybe = f"could be {self.could_be}" if self.could_be else "–"
+        return (
+            self.name,
+            self.units or "not said",
+            dims,
+            self.dtype,
+            " × ".join(map(str, self.chunks)) or "whole",
+            "; ".join(text for text in (", ".join(self.fills), share) if text) or "not said",
+            _in_short(self.channels) or maybe,
+        )
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """Facts about a source from its metadata and coordinates; shown as tables."""
+    """Facts about a source from its metadata, coordinates and a few steps; shown as tables."""
 
     name: str
-    times: str
+    times: TimeFacts | str
     """First and last time, their number, the step and the gaps; or why there is no time axis."""
     grid: str
-    """Rows, columns and extent; or why the grid is not understood."""
-    variables: tuple[tuple[str, ...], ...]
-    """A row for each variable, in the order of COLUMNS."""
+    """Rows, columns, spacing and extent; or why the grid is not understood."""
+    reading: Trial | str
+    """Size, time for reading it once; or why nothing was read."""
+    variables: tuple[VariableFacts, ...]
     channels: dict[str, str]
     """Channels that a run file may name, each with the variables that it is made of."""
     problems: tuple[str, ...]
-    """Channels whose variable is there but cannot be used, each with the remedy."""
+    """What cannot be used as it is, each with the remedy."""
 
     def __repr__(self) -> str:
-        rows = [COLUMNS, *self.variables]
+        rows = [COLUMNS, *(variable.row() for variable in self.variables)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
         padded = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
                   for row in rows)  # fmt: skip
@@ -53,72 +120,142 @@ class Inspection:
         return html.fragment(
             f'<div class="name">{html.text(self.name)}</div>',
             html.facts([*self._facts().items(), *(("problem", text) for text in self.problems)]),
-            html.table(COLUMNS, self.variables),
+            html.table(COLUMNS, [variable.row() for variable in self.variables]),
         )
 
     def _facts(self) -> dict[str, str]:
-        made = ", ".join(self.channels) or "none"
-        return {"times": self.times, "grid": self.grid, "channels": made}
+        made = _in_short(self.channels) or "none"
+        facts = {"times": self.times, "grid": self.grid, "reading": self.reading, "channels": made}
+        return {name: str(fact) for name, fact in facts.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON: all facts by the names of their attributes, and texts of what is printed."""
+        found = asdict(self)
+        found["text"] = self._facts()
+        return found
 
 
 def inspect(source: str | Path | xr.Dataset) -> Inspection:
-    """Describe what a source holds and which channels it can give; only coordinates are read.
+    """Describe what a source holds and which channels it can give.
 
-    source: 'catalog.yaml:NAME', the path or URL of a Zarr store, NetCDF or GRIB file, or an open
-        dataset.
+    Coordinates are read, and a few steps in the middle (4 MiB, or one step of up to 64 MiB).
+
+    source: 'catalog.yaml:NAME', the path or URL of a Zarr store, NetCDF or GRIB file (also a
+        pattern, 'era5_*.nc'), or an open dataset.
     Raises CatalogError where it cannot be opened.
 
     >>> import climlstm
     >>> found = climlstm.inspect("catalog.yaml:atmosphere")
-    >>> found.times
-    '2001-01-01T00:00 to 2001-04-10T18:00, 400 times, every 6h'
+    >>> str(found.times)
+    '2001-01-01 00:00 to 2001-04-10 18:00, 400 times, every 6h'
     >>> "msl" in found.channels
     True
     """
     if isinstance(source, xr.Dataset):
         return _inspect(source, "dataset")
-    catalog, colon, name = str(source).rpartition(":")
+    return _inspect(open_named(str(source)), str(source))
+
+
+def open_named(source: str) -> xr.Dataset:
+    """The source of 'catalog.yaml:NAME', or the store or files at a path, pattern or URL.
+
+    Raises CatalogError where it cannot be opened, or names a catalog alone.
+    """
+    catalog, colon, name = source.rpartition(":")
     if colon and catalog.endswith((".yaml", ".yml")):
-        return _inspect(open_source(catalog, name), str(source))
-    if str(source).endswith((".yaml", ".yml")):
-        names = ", ".join(found.name for found in list_sources(str(source)))
+        return open_source(catalog, name)
+    if source.endswith((".yaml", ".yml")):
+        names = ", ".join(found.name for found in list_sources(source))
         raise CatalogError(
             f"'{source}' is a catalog. Say which of its sources is meant, as '{source}:NAME'. "
             f"It has: {names or 'none'}."
         )
-    return _inspect(open_path(str(source)), str(source))
+    return open_path(source)
 
 
 def _inspect(source: xr.Dataset, name: str) -> Inspection:
-    rows = tuple(_describe(source, str(key)) for key in source.data_vars)
+    problems: list[str] = []
+    times, grid = _times(source, problems), _sizes(source)
+    reading: Trial | str = "not tried"
+    channels: dict[str, str] = {}
+    dims: tuple[Hashable, ...] = ()
     try:
         axes = find_axes(source)
     except ClimLSTMError as error:
-        return Inspection(name, str(error), _sizes(source), rows, {}, ())
-    channels, problems = _possible_channels(source, axes)
-    return Inspection(name, _times(axes), _grid(axes), rows, channels, tuple(problems))
+        problems.append(str(error))
+    else:
+        dims = axes.dims
+        grid = _grid(axes, problems)
+        reading = _read(source, axes)
+        channels, found = _possible_channels(source, axes)
+        problems += found
+    missing = reading.missing if isinstance(reading, Trial) else {}
+    bounds = {v.attrs.get("bounds", v.encoding.get("bounds")) for v in source.variables.values()}
+    variables = tuple(
+        _describe(source, str(key), dims, channels, missing)
+        for key in source.data_vars
+        if key not in bounds
+    )
+    problems += _declarations(v for v in variables if f"'{v.name}'" not in " ".join(problems))
+    unique = tuple(dict.fromkeys(problems))
+    return Inspection(name, times, grid, reading, variables, channels, unique)
 
 
-def _describe(source: xr.Dataset, name: str) -> tuple[str, ...]:
-    """A row of the table of variables."""
-    found = source[name]
+def _times(source: xr.Dataset, problems: list[str]) -> TimeFacts | str:
+    try:
+        coordinate = find_time(source)
+        facts = describe_times(coordinate)
+        select_times(coordinate, None)
+    except ClimLSTMError as error:
+        problems.append(str(error))
+        return "no time axis"
+    return facts
+
+
+def _grid(axes: Axes, problems: list[str]) -> str:
+    try:
+        select_latitude(axes.latitude, None)
+        select_longitude(axes.longitude, None)
+    except DataError as error:
+        problems.append(str(error))
+    return describe_grid(axes.latitude, axes.longitude)
+
+
+def _read(source: xr.Dataset, axes: Axes) -> Trial | str:
+    """The trial, or why there is none."""
+    try:
+        return read_some_steps(source, axes.dims)
+    except Exception as error:  # of the file format, the codec or the network
+        return f"steps cannot be read: {describe(error)}"
+
+
+def _describe(
+    source: xr.Dataset,
+    name: str,
+    dims: Sequence[Hashable],
+    channels: Mapping[str, str],
+    missing: Mapping[str, float],
+) -> VariableFacts:
+    """Facts about a variable. dims: time, rows and columns; empty where they are not known."""
+    found = source[name].variable
     levels = find_levels(source, name)
-    dims = " × ".join(f"{dim} {size}" for dim, size in found.sizes.items()) or "scalar"
-    if levels is not None:
-        dims += f" ({', '.join(f'{level:g}' for level in levels[1])} hPa)"
-    chunks = found.encoding.get("chunks") or [
-        sizes[0] for sizes in found.variable.chunksizes.values()
-    ]
     said = found.encoding | found.attrs
-    missing = dict.fromkeys(f"{said[key]:g}" if np.ndim(said[key]) == 0 else str(said[key])
-                            for key in FILL_ATTRIBUTES if key in said)  # fmt: skip
-    return (
-        name,
-        str(found.attrs.get("units", "not said")),
-        dims,
-        str(found.encoding.get("dtype", found.dtype)),
-        " × ".join(map(str, chunks)) or "whole",
-        ", ".join(missing) or "not said",
+    fills = dict.fromkeys(f"{said[key]:g}" if np.ndim(said[key]) == 0 else str(said[key])
+                          for key in FILL_ATTRIBUTES if key in said)  # fmt: skip
+    held = tuple(label for label, made in channels.items() if made == name)
+    units = found.attrs.get("units")
+    state = bool(dims) and set(dims) <= set(found.dims)
+    return VariableFacts(
+        name=name,
+        units=None if units is None else str(units),
+        sizes={str(dim): size for dim, size in found.sizes.items()},
+        levels=() if levels is None else tuple(float(level) for level in levels[1]),
+        dtype=str(found.encoding.get("dtype", found.dtype)),
+        chunks=chunk_shape(found),
+        fills=tuple(fills),
+        missing=missing.get(name),
+        channels=held,
+        could_be=None if held or not state else _likely(found, levels is not None),
     )
 
 
@@ -126,48 +263,21 @@ def _sizes(source: xr.Dataset) -> str:
     return ", ".join(f"{dim} {size}" for dim, size in source.sizes.items()) or "no dimensions"
 
 
-def _times(axes: Axes) -> str:
-    times = pd.DatetimeIndex(axes.time.values)
-    if times.size < 2:
-        return f"{times.size} times{''.join(f', {time:%Y-%m-%dT%H:%M}' for time in times)}"
-    return (
-        f"{times[0]:%Y-%m-%dT%H:%M} to {times[-1]:%Y-%m-%dT%H:%M}, {times.size} times, "
-        f"{_step(times)}"
-    )
-
-
-def _step(times: pd.DatetimeIndex) -> str:
-    """The commonest distance of neighbours, and at how many places it is another."""
-    if set(np.diff(12 * times.year + times.month)) == {1}:
-        return "every month"
-    steps, counts = np.unique(np.diff(times), return_counts=True)
-    step, others = steps[counts.argmax()], int(counts.sum() - counts.max())
-    every = format_duration(pd.Timedelta(step).to_pytimedelta())
-    return f"every {every}" + (f" but for {others} place{'s' * (others > 1)}" if others else "")
-
-
-def _grid(axes: Axes) -> str:
-    rows, columns = axes.latitude.values, axes.longitude.values
-    return (
-        f"{rows.size} × {columns.size} cells, {rows[0]:g} to {rows[-1]:g} degrees north, "
-        f"{columns[0]:g} to {columns[-1]:g} degrees east"
-    )
-
-
 def _possible_channels(source: xr.Dataset, axes: Axes) -> tuple[dict[str, str], list[str]]:
     """Channels with the variables that hold them, and what keeps others from being made."""
     channels: dict[str, str] = {}
     problems: list[str] = []
-    levels = sorted(_levels(source), reverse=True)
-    for plugin in plugins.discover("variables"):
-        try:
-            variable: Variable = plugins.load_found(plugin)
-        except ClimLSTMError as error:
-            problems.append(str(error))
-            continue
-        for level in levels if variable.on_levels else [None]:
-            label = plugin.name if level is None else f"{plugin.name}{level:g}"
+    on_axes, in_names = _levels(source)
+    for variable in _our_variables(problems):
+        levels: Iterable[float | None] = [None]
+        if variable.on_levels:
+            anywhere = may_hold(source, Channel(variable.name, variable, min(on_axes, default=1.0)))
+            levels = sorted(in_names | (on_axes if anywhere else set()), reverse=True)
+        for level in levels:
+            label = variable.name if level is None else f"{variable.name}{level:g}"
             channel = Channel(label, variable, level)
+            if level not in on_axes and not may_hold(source, channel):
+                continue
             try:
                 fields = find_fields(source, axes, channel)
             except NoChannelError:
@@ -176,14 +286,65 @@ def _possible_channels(source: xr.Dataset, axes: Axes) -> tuple[dict[str, str], 
                 problems.append(str(error))
                 continue
             channels[label] = ", ".join(dict.fromkeys(field.variable for field in fields))
-    return channels, list(dict.fromkeys(problems))
+    return channels, problems
 
 
-def _levels(source: xr.Dataset) -> Iterable[float]:
+def _our_variables(problems: list[str]) -> Iterator[Variable]:
+    """Installed variables; why one cannot be loaded is added to the problems."""
+    for plugin in plugins.discover("variables"):
+        try:
+            loaded: Variable = plugins.load_found(plugin)
+        except ClimLSTMError as error:
+            problems.append(str(error))
+            continue
+        yield loaded
+
+
+def _likely(found: xr.Variable, on_levels: bool) -> str | None:
+    """The variable of ours that has the same kind of unit, and most likely the same meaning."""
+    long_name = str(found.attrs.get("long_name", "")).lower()
+    standard_name = str(found.attrs.get("standard_name", ""))
+    likely: list[tuple[float, str]] = []
+    for variable in _our_variables([]):
+        if variable.on_levels != on_levels or variable.derive is not None:
+            continue
+        same = standard_name in SHARED_STANDARD_NAMES and standard_name == variable.standard_name
+        like = difflib.SequenceMatcher(None, long_name, variable.long_name.lower()).ratio()
+        with suppress(DataError):
+            if same or like >= GUESS_CUTOFF:
+                conversion(str(found.attrs.get("units", variable.units)), variable.units)
+                likely.append((like, variable.name))
+    return max(likely)[1] if likely else None
+
+
+def _declarations(variables: Iterable[VariableFacts]) -> Iterator[str]:
+    """The line of a catalog for each variable that may be one of ours."""
+    for each in variables:
+        if each.could_be:
+            says = {"name": each.could_be} | ({} if each.units else {"units": "UNIT"})
+            yield (
+                f"'{each.name}' may be our '{each.could_be}'. If so, say it "
+                f"{variable_line(each.name, **says)}."
+            )
+
+
+def _in_short(channels: Iterable[str]) -> str:
+    """Channels with commas between; of a variable on many levels the first and the last."""
+    stems: dict[str, list[str]] = {}
+    for label in channels:
+        stem = re.match(r"\D+(?=\d+(?:\.\d+)?$)", label)
+        stems.setdefault(stem[0] if stem else label, []).append(label)
+    return ", ".join(
+        ", ".join(labels) if len(labels) <= LISTED_LEVELS
+        else f"{labels[0]} … {labels[-1]} ({len(labels)} levels)"
+        for labels in stems.values()
+    )  # fmt: skip
+
+
+def _levels(source: xr.Dataset) -> tuple[set[float], set[float]]:
     """Pressures in hPa on the axes of the source, and in names such as 'z500'."""
-    found = {float(match[1]) for name in source.data_vars
-             if (match := re.search(r"\D(\d{1,4})(?:hPa)?$", str(name)))}  # fmt: skip
-    for name in source.data_vars:
-        levels = find_levels(source, str(name))
-        found |= set() if levels is None else {float(level) for level in levels[1]}
-    return {level for level in found if 0 < level <= 1100}
+    numbers = (re.search(r"\D(\d{1,4})(?:hPa)?$", str(name)) for name in source.data_vars)
+    in_names = {float(match[1]) for match in numbers if match}
+    axes = (find_levels(source, str(name)) for name in source.data_vars)
+    on_axes = {float(level) for found in axes if found is not None for level in found[1]}
+    return on_axes, {level for level in in_names if 0 < level <= 1100}

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
@@ -62,6 +63,18 @@ MEMBERS = {"number", "realization", "ensemble", "member", "ens"}
 
 class NoChannelError(DataError):
     """No variable of the source holds the channel."""
+
+
+def may_hold(source: xr.Dataset, channel: Channel) -> bool:
+    """Whether the source has variables by whose names or meaning it may hold the channel.
+
+    Much faster than to ask `find_fields` for each of many channels, whose errors list them all.
+    """
+    variable = channel.variable
+    if variable.derive is None:
+        return next(_candidates(source, channel), None) is not None
+    inputs = [plugins.load("variables", name) for name in variable.inputs]
+    return all(may_hold(source, replace(channel, name=each.name, variable=each)) for each in inputs)
 
 
 def make_recipe(

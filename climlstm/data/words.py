@@ -1,0 +1,116 @@
+"""Times, steps and grids of a source in the words of the field: 'monthly, noleap', '0.25°'."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from climlstm.steps import MONTH, Step, Times, as_times, calendar_of, time_text
+
+STANDARD = ("standard", "gregorian", "proleptic_gregorian")
+"""Calendars that need no word."""
+
+MONTH_DAYS = 27.5
+"""Days from which a step counts in months: the shortest month, less half a day of rounding."""
+
+ROUNDING = 0.02
+"""Part of a step by which a time may miss it."""
+
+LISTED_GAPS = 3
+
+WORDS = {"1h": "hourly", "1d": "daily", "7d": "weekly", "1 month": "monthly", "1 year": "yearly"}
+"""Steps that have a word of their own."""
+
+
+@dataclass(frozen=True)
+class TimeFacts:
+    """Span, step and gaps of a time axis, in any calendar."""
+
+    first: str
+    last: str
+    number: int
+    step: str | None
+    """Commonest step as a run file has it: '6h', '1 month'; None for fewer than two times."""
+    calendar: str
+    gaps: tuple[str, ...]
+    """Pairs of neighbours that are further apart, or closer, than the step: 'A to B'."""
+
+    @property
+    def words(self) -> str:
+        """The step as people say it, with a calendar that is not the usual one: 'daily, noleap'."""
+        if self.step is None:
+            return "a single time"
+        step = WORDS.get(self.step, f"every {self.step}")
+        return step if self.calendar in STANDARD else f"{step}, {self.calendar}"
+
+    def __str__(self) -> str:
+        if self.number < 2:
+            return f"{self.number} time{'s' * (self.number != 1)}, {self.first}".rstrip(", ")
+        gaps = ""
+        if self.gaps:
+            more = ", …" * (len(self.gaps) > LISTED_GAPS)
+            listed = ", ".join(self.gaps[:LISTED_GAPS]) + more
+            gaps = f", but for {len(self.gaps)} gap{'s' * (len(self.gaps) > 1)}: {listed}"
+        return f"{self.first} to {self.last}, {self.number} times, {self.words}{gaps}"
+
+
+def describe_times(coordinate: xr.DataArray) -> TimeFacts:
+    """Facts about a time coordinate, datetime64 or of cftime, in order."""
+    times = as_times(coordinate)
+    calendar = calendar_of(times) if times.size else STANDARD[0]
+    ends = [time_text(each) for each in (*times[:1], *times[-1:])]
+    first, last = ends or ("", "")
+    if times.size < 2:
+        return TimeFacts(first, last, times.size, None, calendar, ())
+    step, odd = commonest_step(times)
+    gaps = tuple(f"{time_text(times[i])} to {time_text(times[i + 1])}" for i in odd)
+    return TimeFacts(first, last, times.size, str(step), calendar, gaps)
+
+
+def commonest_step(times: Times) -> tuple[Step, NDArray[np.intp]]:
+    """The commonest step of at least two times, and the positions that another one follows.
+
+    Steps of a month and more are calendar months.
+    """
+    apart = _seconds_apart(times)
+    if np.median(apart) / 86400 >= MONTH_DAYS:
+        months = np.diff(MONTH.number(times))
+        step = Step(months=max(int(np.median(months)), 1))
+        return step, np.flatnonzero(months != step.months)
+    lengths, counts = np.unique(np.round(apart), return_counts=True)
+    seconds = max(float(lengths[counts.argmax()]), 1.0)
+    odd = np.abs(apart - seconds) > ROUNDING * seconds
+    return Step(timedelta(seconds=seconds)), np.flatnonzero(odd)
+
+
+def _seconds_apart(times: Times) -> NDArray[np.float64]:
+    apart = np.diff(times)
+    if apart.dtype.kind == "m":
+        seconds: NDArray[np.float64] = apart / np.timedelta64(1, "s")
+        return seconds
+    return np.array([each.total_seconds() for each in apart])
+
+
+def describe_grid(latitude: xr.DataArray, longitude: xr.DataArray) -> str:
+    """Rows, columns, spacing and extent of a latitude-longitude grid."""
+    rows, columns = latitude.values, longitude.values
+    spacings = [_spacing(rows), _spacing(columns)]
+    spacing = " × ".join(f"{each}°" if each else "uneven" for each in dict.fromkeys(spacings))
+    extent = (
+        f"{rows[0]:g} to {rows[-1]:g} degrees north, {columns[0]:g} to {columns[-1]:g} degrees east"
+    )
+    turn = abs(columns[-1] - columns[0]) * columns.size / max(columns.size - 1, 1)
+    around = ", around the globe" if columns.size > 1 and abs(turn - 360) < 1e-3 * 360 else ""
+    return f"{rows.size} × {columns.size} cells, {spacing}, {extent}{around}"
+
+
+def _spacing(values: NDArray[Any]) -> str:
+    """Distance of neighbours in degrees; empty where it is not even."""
+    apart = np.abs(np.diff(values.astype("float64")))
+    if not apart.size:
+        return "one"
+    even = np.ptp(apart) <= 0.01 * apart.mean()
+    return f"{round(float(apart.mean()), 4):g}" if even else ""
