@@ -105,7 +105,7 @@ class Inspection:
     channels: dict[str, str]
     """Channels that a run file may name, each with the variables that it is made of."""
     problems: tuple[str, ...]
-    """What cannot be used as it is, each with the remedy."""
+    """Whatever cannot be used as it is, each with the remedy."""
 
     def __repr__(self) -> str:
         rows = [COLUMNS, *(variable.row() for variable in self.variables)]
