@@ -142,6 +142,19 @@ class Step:
             return np.asarray(counts * self.months)
         return np.asarray((counts * np.timedelta64(self.duration)).astype("timedelta64[ns]"))
 
+    def counts(self, leads: ArrayLike) -> NDArray[np.int64]:
+        """Whole numbers of steps in lead times: the inverse of `leads`.
+
+        Raises DataError where one lies between two steps.
+        """
+        given = np.asarray(leads)
+        if (self.duration is None) != (given.dtype.kind in "iu"):
+            raise DataError(f"Lead times of {given.dtype} cannot be counted in steps of {self}.")
+        size = self.months if self.duration is None else np.timedelta64(self.duration)
+        if (given % size).astype("int64").any():
+            raise DataError(f"There are lead times between the steps of {self}: {given[:3]}.")
+        return (given // size).astype("int64")
+
     def is_multiple_of(self, other: "Step") -> bool:
         """Whether a whole number of other steps makes this one."""
         if self.duration is None or other.duration is None:

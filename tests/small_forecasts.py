@@ -6,6 +6,7 @@ import xarray as xr
 
 from climlstm.evaluation.evaluate import evaluate
 from climlstm.evaluation.scores import ACC, MAE, RMSE, Bias
+from climlstm.plugins import create
 
 LATITUDE = np.array([60.0, 20.0, -20.0, -60.0])
 LONGITUDE = np.arange(0.0, 360.0, 60.0)
@@ -54,6 +55,7 @@ def make_forecast(cube, error=0.0, *, inits=TIMES[:20:4], leads=5):
 
 def run(forecast, cube, **keywords):
     keywords = {"evaluators": ERRORS, "climatology": None, "baselines": ()} | keywords
+    keywords["baselines"] = {n: create("baselines", n, {}) for n in keywords["baselines"]}
     return evaluate(forecast, cube, **keywords)
 
 

@@ -295,7 +295,9 @@ def test_what_cannot_be_asked_for_is_refused(cube):
     forecast = make_forecast(cube)
     with pytest.raises(DataError, match="'t2m', but the cube has not"):
         run(forecast, cube[["z500"]])
-    with pytest.raises(DataError, match=r"no baseline 'persistance'\. Did you mean 'persistence'"):
+    with pytest.raises(
+        PluginError, match=r"no baseline 'persistance' installed\. Did you mean 'persistence'"
+    ):
         run(forecast, cube, baselines=["persistance"])
     with pytest.raises(DataError, match="'acc' and the baseline 'climatology' cannot do without"):
         run(forecast, cube, evaluators={"acc": ACC()}, baselines=["climatology"])

@@ -202,7 +202,7 @@ def test_members_of_other_models_are_recognised(tmp_path, name):
     evaluators = {name: plugins.create("evaluators", name, {}) for name in ("rmse", "crps")}
     for forecasts in (opened, opened.rename(realization=name) if name != "realization" else opened):
         scores = evaluate(
-            forecasts, cube, evaluators=evaluators, climatology=None, baselines=()
+            forecasts, cube, evaluators=evaluators, climatology=None, baselines={}
         ).scores
         crps = scores[scores["metric"] == "crps"]["value"].tolist()
         assert crps == pytest.approx([0.25, 0.5, 0.75, 1.0])  # three members alike

@@ -6,6 +6,7 @@ import pytest
 import xarray as xr
 
 from climlstm.errors import DataError
+from climlstm.evaluation.baselines import Persistence
 from climlstm.evaluation.evaluate import evaluate
 from climlstm.evaluation.spectra import PowerSpectrum, power, wavelengths_km
 from climlstm.testing import EvaluatorTests
@@ -67,7 +68,7 @@ def table():
     forecast = smooth.isel(time=[0, 1]).rename(time="init_time").expand_dims(lead_time=lead)
     found = evaluate(
         forecast, cube, evaluators={"power_spectrum": PowerSpectrum()},
-        climatology=None, baselines=("persistence",),
+        climatology=None, baselines={"persistence": Persistence()},
     )  # fmt: skip
     return found.tables["power_spectrum"]
 

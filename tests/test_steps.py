@@ -160,3 +160,12 @@ def test_a_step_is_a_multiple_of_another_of_its_kind():
     assert Step.parse("year").is_multiple_of(MONTH)
     assert not MONTH.is_multiple_of(DAY)
     assert not Step.parse("9h").is_multiple_of(Step.parse("6h"))
+
+
+def test_counts_are_the_inverse_of_leads():
+    for step in (Step.parse("6h"), Step.parse("3 months")):
+        assert step.counts(step.leads([1, 2, 7])).tolist() == [1, 2, 7]
+    with pytest.raises(DataError, match="between the steps of 6h"):
+        Step.parse("6h").counts(np.array([6, 9], "m8[h]"))
+    with pytest.raises(DataError, match="cannot be counted"):
+        Step.parse("6h").counts(np.array([1, 2]))

@@ -89,6 +89,13 @@ def evaluate(
         ),
     ] = [],  # noqa: B006
     region: Annotated[list[str], typer.Option(help="Named region.")] = [],  # noqa: B006
+    baseline: Annotated[
+        list[str],
+        typer.Option(
+            help="Forecast without a network to score beside: persistence, climatology, damped, "
+            "linear; by default those of the run file."
+        ),
+    ] = [],  # noqa: B006
     catalog: Catalog = None,
     source: Source = None,
     allow_seen: Annotated[
@@ -96,7 +103,7 @@ def evaluate(
     ] = False,
     address: ClusterAddress = None,
 ) -> None:
-    """Score forecasts beside persistence and climatology."""
+    """Score forecasts beside persistence, climatology and linear models."""
     from climlstm import runs
 
     with console.status("scoring") as status:
@@ -106,6 +113,7 @@ def evaluate(
             source=source,
             evaluators=evaluator,
             regions=region,
+            baselines=baseline or None,
             allow_seen=allow_seen,
             out=out,
             report=report,

@@ -1,7 +1,7 @@
 """The run file: what a run is, in sections, checked on loading as far as possible without data."""
 
 from climlstm.config.checks import used_plugins
-from climlstm.config.choices import PluginChoice, chosen_evaluators
+from climlstm.config.choices import PluginChoice, chosen_plugins
 from climlstm.config.run_file import as_config, load_config, parse_config
 from climlstm.config.sections import (
     CacheConfig,
@@ -43,7 +43,7 @@ __all__ = [
     "TrainingConfig",
     "TuneConfig",
     "as_config",
-    "chosen_evaluators",
+    "chosen_plugins",
     "dump_config",
     "format_size",
     "load_config",

@@ -13,7 +13,7 @@ from climlstm.plugins.channels import channel, plugins_of
 def used_plugins(config: Config) -> list[Plugin]:
     """Every plugin that a run uses, each once: whose it is, and in which version.
 
-    Network, loss, evaluators, and the variables of all channels with what they are derived from.
+    Network, loss, evaluators, baselines, and the variables of all channels with their inputs.
     Raises PluginError where one is not installed.
     """
     chosen = [plugins.identify(kind, name) for _, kind, name, _ in _choices(config)]
@@ -34,6 +34,10 @@ def _choices(config: Config) -> list[Choice]:
         *(
             (f"evaluation.evaluators.{number}", "evaluators", choice.name, choice.options)
             for number, choice in enumerate(config.evaluation.evaluators)
+        ),
+        *(
+            (f"evaluation.baselines.{number}", "baselines", choice.name, choice.options)
+            for number, choice in enumerate(config.evaluation.baselines)
         ),
     ]
 

@@ -31,7 +31,9 @@ class PluginChoice(Section):
     @model_validator(mode="before")
     @classmethod
     def _of_an_object(cls, value: Any) -> Any:
-        if callable(value) or hasattr(value, "score"):
+        if isinstance(value, str):
+            return {"name": value}
+        if callable(value) or hasattr(value, "score") or hasattr(value, "forecast"):
             return {"name": plugins.name_of(value), "options": options_of(value)}
         return value
 
@@ -60,8 +62,8 @@ class PluginChoice(Section):
         return self.name.rpartition(":")[2]
 
 
-def chosen_evaluators(choices: Iterable[Any]) -> tuple[PluginChoice, ...]:
-    """Evaluators as choices, from such ones or from the objects themselves.
+def chosen_plugins(choices: Iterable[Any]) -> tuple[PluginChoice, ...]:
+    """Evaluators or baselines as choices, from such ones, their names, or the objects themselves.
 
     Raises ConfigError where two of them would have one name in the tables.
     """
@@ -70,7 +72,7 @@ def chosen_evaluators(choices: Iterable[Any]) -> tuple[PluginChoice, ...]:
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise ConfigError(
-            f"evaluators named more than once: {', '.join(twice)}. Their scores would have one "
+            f"named more than once: {', '.join(twice)}. Their scores would have one "
             "name: score a second time with 'climlstm evaluate'."
         )
     return chosen

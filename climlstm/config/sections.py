@@ -17,7 +17,7 @@ from pydantic import (
 
 from climlstm import html
 from climlstm.advice import one_line
-from climlstm.config.choices import PluginChoice, PluginName, chosen_evaluators
+from climlstm.config.choices import PluginChoice, PluginName, chosen_plugins
 from climlstm.config.secrets import secret_in
 from climlstm.config.tuning import TuneConfig
 from climlstm.config.values import Duration, Moment, Section, Size, Workers, period_bounds
@@ -249,10 +249,18 @@ class EvaluationConfig(Section):
     )
     regions: tuple[str, ...] = ("global",)
     """Named parts of the globe, scored one by one."""
+    baselines: tuple[PluginChoice, ...] = (
+        PluginChoice(name="persistence"),
+        PluginChoice(name="climatology"),
+    )
+    """Forecasts without a network, scored beside it: plugins of the group climlstm.baselines.
+    `damped`, persistence of the anomaly, damped cell by cell, and `linear`, a linear inverse model
+    of the leading EOFs, are fitted to the training period."""
 
     @model_validator(mode="after")
     def _once_each(self) -> "EvaluationConfig":
-        chosen_evaluators(self.evaluators)
+        chosen_plugins(self.evaluators)
+        chosen_plugins(self.baselines)
         return self
 
 

@@ -24,6 +24,8 @@ from climlstm.data.store.remote import Cache
 from climlstm.data.windows.plan import WindowPlan, choose_segments
 from climlstm.data.windows.starts import Starts, evenly_spaced, plan_windows
 from climlstm.data.windows.stream import WindowStream
+from climlstm.plugins import TrainingPeriod
+from climlstm.steps import Step
 
 STATISTICS = ".statistics"
 """Folder beside the runs that keeps statistics and climatologies, by the digest of their data."""
@@ -89,6 +91,19 @@ class RunData:
             channels=self.config.data.state,
             unusable=self.statistics.unusable,
             **self._kept,
+        )
+
+    def training_period(self, leads: int) -> TrainingPeriod:
+        """What baselines are fitted to: the usable steps of the training period."""
+        first, last = (moment.to_datetime64() for moment in self.periods["train"])
+        times = self.cube["time"].values
+        inside = (times >= first) & (times <= last) & ~np.isin(times, self.statistics.unusable)
+        return TrainingPeriod(
+            cube=self.cube[list(self.config.data.state)].isel(time=inside),
+            climatology=self.climatology,
+            step=Step(self.config.data.step),
+            leads=leads,
+            cache=statistics_folder(self.config.cluster.storage),
         )
 
     @cached_property

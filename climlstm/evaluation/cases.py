@@ -4,7 +4,7 @@ Each step of truth and climatology is read about once, however many forecasts sh
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from climlstm.data.statistics.climatology import climatology_at
 from climlstm.errors import DataError
+from climlstm.evaluation.baselines import forecast_of
 from climlstm.grid import axes, wrap_longitude
+from climlstm.plugins import Baseline
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +135,8 @@ class Reference:
     """bool (latitude, longitude); values of other cells are made NaN."""
     usable: pd.DatetimeIndex
     """Times of the truth without missing values."""
-    baselines: tuple[str, ...]
+    baselines: Mapping[str, Baseline]
+    """By name, each ready to forecast."""
     past: bool
     """Whether the cases have the truth before their beginning."""
 
@@ -159,27 +162,41 @@ def read_cases(
         loaded = forecast.isel(init_time=batch).load()
         valid = _valid_times(loaded)[available[batch]]
         past = [_before(init, reference) for init in loaded.init_time.values]
-        starts = loaded.init_time.values if "persistence" in baselines else valid[:0]
-        steps.hold(np.unique(np.concatenate([valid, starts, *past])))
+        known = _known_times(loaded, baselines).ravel()
+        steps.hold(np.unique(np.concatenate([valid, known, *past])))
         if normals is not None:
-            normals.hold(np.unique(valid))
+            normals.hold(np.unique(np.concatenate([valid, known])))
         for position, row in enumerate(available[batch]):
             own = loaded.isel(init_time=position, lead_time=slice(None) if row.all() else row)
             own = own.assign_coords(valid_time=own.init_time + own.lead_time)
             forecasts = {model: _trusted(own, f"forecast '{model}'", observed)}
             normal = None if normals is None else normals.at(own.valid_time)
-            for baseline in baselines:
-                if baseline == "persistence":
-                    forecasts[baseline] = steps.at(own.valid_time, own.init_time)
-                elif normal is not None:
-                    forecasts[baseline] = normal
-            earlier = None
-            if reference.past:
-                leads = past[position] - own.init_time.values
-                before = own.init_time + xr.DataArray(leads, {"lead_time": leads})
-                earlier = steps.at(before.assign_coords(valid_time=before))
+            for name, baseline in baselines.items():
+                known = _up_to(own, _known_times(own, {name: baseline})[0])
+                offered = {"climatology": normal}
+                if normals is not None:
+                    offered["past_climatology"] = normals.at(known)
+                made = forecast_of(name, baseline, steps.at(known), own, offered)
+                _refuse_missing(made, f"baseline '{name}'", observed)
+                forecasts[name] = made.assign_coords({key: own[key] for key in COORDINATES})
+            earlier = steps.at(_up_to(own, past[position])) if reference.past else None
             share = (first + position + 1) / kept.size
             yield Case(forecasts, steps.at(own.valid_time), normal, earlier, share)
+
+
+def _up_to(forecast: xr.Dataset, times: Times) -> xr.DataArray:
+    """Times up to the initialisation as valid times of lead times up to zero."""
+    leads = times - forecast.init_time.values
+    valid = forecast.init_time + xr.DataArray(leads, {"lead_time": leads}, dims="lead_time")
+    return valid.assign_coords(valid_time=valid)
+
+
+def _known_times(forecast: xr.Dataset, baselines: Mapping[str, Baseline]) -> Times:
+    """Times (init_time, step) that baselines start from, the initialisation last."""
+    number = max((each.history for each in baselines.values()), default=0)
+    leads = forecast.lead_time.values
+    lags = np.arange(number - 1, -1, -1) * min([leads[0], *np.diff(leads)])
+    return np.atleast_1d(forecast.init_time.values)[:, None] - lags
 
 
 def _before(init_time: np.datetime64, reference: Reference) -> Times:
@@ -201,8 +218,9 @@ def scorable(forecast: xr.Dataset, reference: Reference) -> NDArray[np.bool_]:
     times = reference.usable
     valid = _valid_times(forecast)
     there = pd.DatetimeIndex(valid.ravel()).isin(times).reshape(valid.shape)
-    started = forecast.indexes["init_time"].isin(times)
-    available = there & started[:, None] if "persistence" in reference.baselines else there
+    known = _known_times(forecast, reference.baselines)
+    started = pd.DatetimeIndex(known.ravel()).isin(times).reshape(known.shape).all(axis=1)
+    available = there & started[:, None]
     span = f"the cube has {len(times)} usable times from {times.min()} to {times.max()}"
     if not available.any():
         raise DataError(
@@ -217,7 +235,7 @@ def scorable(forecast: xr.Dataset, reference: Reference) -> NDArray[np.bool_]:
     if not available.all():
         logger.info(
             "Left out, for all models alike: %d pairs without truth at the valid time, and %d more "
-            "without an analysis to persist at the initialisation; %s.",
+            "without the analyses that baselines start from; %s.",
             (~there).sum(),
             (there & ~available).sum(),
             span,
@@ -252,13 +270,17 @@ class _Steps:
 
 def _trusted(dataset: xr.Dataset, what: str, observed: xr.Dataset | None) -> xr.Dataset:
     """The same data, NaN where nothing is ever observed; DataError for NaN anywhere else."""
+    _refuse_missing(dataset, what, observed)
+    return dataset if observed is None else dataset.where(observed)
+
+
+def _refuse_missing(dataset: xr.Dataset, what: str, observed: xr.Dataset | None) -> None:
     for name, variable in dataset.data_vars.variables.items():
         missing = variable.copy(data=~np.isfinite(variable.values))
         if observed is not None:
             missing = missing & observed.variables[name]
         if missing.values.any():
             raise DataError(_first_missing(what, dataset[name], missing))
-    return dataset if observed is None else dataset.where(observed)
 
 
 def _first_missing(what: str, array: xr.DataArray, missing: xr.Variable) -> str:

@@ -13,14 +13,13 @@ import xarray as xr
 
 from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError, PluginError, nearest
+from climlstm.evaluation.baselines import BASELINES
 from climlstm.evaluation.cases import Reference, on_grid, orient, read_cases, scorable
 from climlstm.evaluation.regions import region_weights
 from climlstm.evaluation.tables import Evaluation, Write, join_scores
-from climlstm.plugins import NEEDS, Evaluator
+from climlstm.plugins import BASELINE_NEEDS, NEEDS, Baseline, Evaluator, create
 
 logger = logging.getLogger(__name__)
-
-BASELINES = ("persistence", "climatology")
 
 INITS_OF_A_TASK = 16
 """Initialisations scored by one call of an executor: seconds of work, so that calls cost little."""
@@ -36,7 +35,7 @@ def evaluate(
     evaluators: Mapping[str, Evaluator],
     climatology: xr.Dataset | None,
     regions: Sequence[str] = ("global",),
-    baselines: Sequence[str] = BASELINES,
+    baselines: Mapping[str, Baseline] | None = None,
     observed: xr.Dataset | None = None,
     unusable: Iterable[np.datetime64] = (),
     model: str = "forecast",
@@ -50,7 +49,8 @@ def evaluate(
         by their short names; each point of its grid must be one of the cube's.
     climatology: (hour, dayofyear, latitude, longitude), of the training period only; None if
         neither the baseline nor an evaluator needs it.
-    baselines: `persistence`, which is the cube at init_time, and `climatology` at valid times.
+    baselines: by their names in the tables, those that are fitted already fitted; None:
+        `persistence`, which is the cube at init_time, and `climatology` at valid times.
     observed: by channel, where (latitude, longitude) values are ever observed; other cells are
         not scored. A NaN anywhere else is an error.
     unusable: times at which values of the cube are missing; they count as missing times.
@@ -64,6 +64,8 @@ def evaluate(
     the initialisations that remain. Raises DataError for data that do not fit together.
     """
     forecast = orient(forecast)
+    if baselines is None:
+        baselines = {name: create("baselines", name, {}) for name in BASELINES}
     _check_request(forecast, climatology, evaluators, baselines, model)
     truth = _counterpart(forecast, cube, "cube")
     reference = Reference(
@@ -73,7 +75,7 @@ def evaluate(
         else _counterpart(forecast, climatology, "climatology"),
         observed=None if observed is None else _mask(observed, forecast),
         usable=truth.indexes["time"].difference(pd.DatetimeIndex(list(unusable))),
-        baselines=tuple(baselines),
+        baselines=baselines,
         past=any("past" in _needs(evaluator) for evaluator in evaluators.values()),
     )
     weight = region_weights(forecast.latitude, forecast.longitude, regions)
@@ -178,24 +180,18 @@ def _summarise(
     return Evaluation(join_scores(scores, units), tables, cases, writers)
 
 
-def _needs(evaluator: Evaluator) -> tuple[str, ...]:
-    return getattr(evaluator, "needs", ())
+def _needs(plugin: Evaluator | Baseline) -> tuple[str, ...]:
+    return getattr(plugin, "needs", ())
 
 
 def _check_request(
     forecast: xr.Dataset,
     climatology: xr.Dataset | None,
     evaluators: Mapping[str, Evaluator],
-    baselines: Sequence[str],
+    baselines: Mapping[str, Baseline],
     model: str,
 ) -> None:
     """Raises DataError or PluginError for what is wrong with a request whatever the truth is."""
-    for baseline in baselines:
-        if baseline not in BASELINES:
-            raise DataError(
-                f"There is no baseline '{baseline}'.{nearest(baseline, BASELINES)} "
-                f"Known: {', '.join(BASELINES)}."
-            )
     if model in baselines:
         raise DataError(f"The forecasts cannot be called '{model}', which is a baseline.")
     if "scores" in evaluators:
@@ -208,14 +204,21 @@ def _check_request(
                 f"{', '.join(map(str, forecast.data_vars))} only. Leave the evaluator out, or "
                 "forecast what it needs."
             )
-        unknown = set(_needs(evaluator)) - set(NEEDS)
-        if unknown:
-            raise PluginError(
-                f"The evaluator '{name}' declares that it needs {', '.join(sorted(unknown))}; "
-                f"climlstm can hand it {', '.join(NEEDS)}."
-            )
-    using = [f"evaluator '{n}'" for n, e in evaluators.items() if "climatology" in _needs(e)]
-    using += ["the baseline 'climatology'"] * ("climatology" in baselines)
+    using = []
+    for kind, plugins, known in (
+        ("evaluator", evaluators, NEEDS),
+        ("baseline", baselines, BASELINE_NEEDS),
+    ):
+        for name, plugin in plugins.items():
+            needs = _needs(plugin)
+            if not set(needs) <= set(known):
+                raise PluginError(
+                    f"The {kind} '{name}' declares that it needs "
+                    f"{', '.join(sorted(set(needs) - set(known)))}; climlstm can hand it "
+                    f"{', '.join(known)}."
+                )
+            if "climatology" in needs or "past_climatology" in needs:
+                using.append(f"the {kind} '{name}'")
     if using and climatology is None:
         raise DataError(
             f"{' and '.join(using)} cannot do without a climatology. Make one of the training "

@@ -136,7 +136,7 @@ class Accessor:
             self.truth() if truth is None else truth,
             evaluators={evaluator: tracker},
             climatology=None,
-            baselines=(),
+            baselines={},
         )
         tracks: pd.DataFrame = tracker.tracks(found.cases[evaluator].drop(columns="model"))
         return tracks

@@ -25,6 +25,8 @@ REQUIRED = ("variable", "lead_time", "metric", "model", "value")
 _BASELINES: dict[str, dict[str, Any]] = {
     "persistence": {"color": "#8c8c8c", "linestyle": (0, (5, 2)), "linewidth": 1.3},
     "climatology": {"color": "#8c8c8c", "linestyle": (0, (1, 1.4)), "linewidth": 1.5},
+    "damped": {"color": "#8c8c8c", "linestyle": (0, (5, 1.5, 1, 1.5)), "linewidth": 1.3},
+    "linear": {"color": "#5a5a5a", "linestyle": "-", "linewidth": 1.2},
     "perfect model": {"color": TEXT, "linestyle": (0, (6, 1.5, 1, 1.5)), "linewidth": 1.2},
 }
 """Lines of the baselines: grey, told apart by their dashes."""

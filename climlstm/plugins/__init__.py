@@ -1,9 +1,19 @@
-"""Plugins: variables, losses, evaluators and models, built-in ones too, come in by one door.
+"""Plugins: variables, losses, evaluators, baselines and models come in by one door.
 
 `contracts` says what a plugin must be; `registry` finds and loads it.
 """
 
-from climlstm.plugins.contracts import API_VERSION, NEEDS, Evaluator, Loss, Style, Variable
+from climlstm.plugins.contracts import (
+    API_VERSION,
+    BASELINE_NEEDS,
+    NEEDS,
+    Baseline,
+    Evaluator,
+    Loss,
+    Style,
+    TrainingPeriod,
+    Variable,
+)
 from climlstm.plugins.discovery import BUILT_IN, SINGULAR, Kind, Plugin, discover
 from climlstm.plugins.registry import (
     MODULES,
@@ -24,16 +34,19 @@ from climlstm.plugins.registry import (
 
 __all__ = [
     "API_VERSION",
+    "BASELINE_NEEDS",
     "BUILT_IN",
     "MODULES",
     "NEEDS",
     "SINGULAR",
+    "Baseline",
     "Evaluator",
     "Kind",
     "Loss",
     "Plugin",
     "State",
     "Style",
+    "TrainingPeriod",
     "Variable",
     "changed",
     "check_options",

@@ -1,4 +1,4 @@
-"""The types that plugins are made of: variables, styles, losses and evaluators."""
+"""The types that plugins are made of: variables, styles, losses, evaluators and baselines."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     import xarray as xr
+
+    from climlstm.steps import Step
 
 API_VERSION = 1
 """Version of this contract. A plugin may state the one it was written for as `api_version`."""
@@ -134,3 +138,54 @@ class Evaluator(Protocol):
 
     def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
         """All initialisations together; roots and ratios are taken here."""
+
+
+BASELINE_NEEDS = ("climatology", "past_climatology")
+"""Inputs that a baseline can ask for besides the past."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingPeriod:
+    """What a baseline may be fitted to."""
+
+    cube: xr.Dataset
+    """Channels (time, latitude, longitude), lazy, at the usable steps of the training period."""
+    climatology: xr.Dataset
+    """Climatology of that period, as `data.statistics.climatology` makes it."""
+    step: Step
+    leads: int
+    """Number of steps that will be forecast."""
+    cache: Path | None = None
+    """Folder for what takes long to fit; None: nothing is kept."""
+
+
+@runtime_checkable
+class Baseline(Protocol):
+    """Forecasts without a network, scored beside it. A frozen dataclass; its fields are options.
+
+    It may declare `needs: ClassVar[tuple[str, ...]]`, of "climatology" (of the valid times) and
+    "past_climatology" (of the times of `past`): they arrive as keywords of `forecast`. With a
+    method `fit(training: TrainingPeriod)` it is fitted first; what that returns forecasts.
+
+    >>> import climlstm
+    >>> from dataclasses import dataclass
+    >>> from typing import ClassVar
+    >>> @dataclass(frozen=True)
+    ... class Halved:
+    ...     history: ClassVar[int] = 1
+    ...
+    ...     def forecast(self, past, lead_time):
+    ...         return (past.isel(lead_time=-1, drop=True) / 2).expand_dims(lead_time=lead_time)
+    >>> isinstance(Halved(), climlstm.Baseline)
+    True
+    """
+
+    history: ClassVar[int]
+    """Known steps, the start included, that `forecast` is given; 0: none."""
+
+    def forecast(self, past: xr.Dataset, lead_time: Any) -> xr.Dataset:
+        """Fields (lead_time, latitude, longitude) of one initialisation, with the channels of past.
+
+        past: the truth (lead_time, latitude, longitude) up to the start, whose lead_time is 0.
+        lead_time: those that are wanted, in order.
+        """

@@ -19,11 +19,12 @@ logger = logging.getLogger(__name__)
 BUILT_IN = "climlstm"
 """The distribution whose plugins are never overridden silently."""
 
-Kind = Literal["variables", "losses", "evaluators", "models"]
+Kind = Literal["variables", "losses", "evaluators", "baselines", "models"]
 SINGULAR: dict[Kind, str] = {
     "variables": "variable",
     "losses": "loss",
     "evaluators": "evaluator",
+    "baselines": "baseline",
     "models": "model",
 }
 """Word for one plugin of each kind."""

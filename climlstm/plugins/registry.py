@@ -81,7 +81,8 @@ def _owner(package: str) -> tuple[str, str]:
 
 
 def load(kind: Kind, name: str) -> Any:
-    """The object behind a plugin: a Variable, or the class of a loss, evaluator or model.
+    """The object behind a plugin: a Variable, or the class of a loss, evaluator, baseline or
+    model.
 
     name: as in `find`, or `module:attribute` with a dotted module path, for an object that is
     not packaged yet; `__main__:Mine` in a notebook.
@@ -254,8 +255,10 @@ def complete_options(kind: Kind, name: str, options: Mapping[str, Any]) -> dict[
     return {key: written[key] for key in checked}
 
 
-def create(kind: Literal["losses", "evaluators"], name: str, options: Mapping[str, Any]) -> Any:
-    """A loss or an evaluator with its options, validated."""
+def create(
+    kind: Literal["losses", "evaluators", "baselines"], name: str, options: Mapping[str, Any]
+) -> Any:
+    """A loss, an evaluator or a baseline with its options, validated."""
     return load(kind, name)(**check_options(kind, name, options))
 
 

@@ -89,9 +89,10 @@ def headline(
 
 def _sentence(evaluation: Evaluation, config: Config, model: str) -> Markup | str:
     number = len(config.data.state)
+    beside = [name for name in dict.fromkeys(evaluation.scores["model"]) if name != model]
     return (
         f"Forecasts of {number} variable{'s' if number > 1 else ''} by {model}, scored on times "
-        "that it was neither trained nor validated on, beside persistence and climatology."
+        f"that it was neither trained nor validated on, beside {' and '.join(beside) or 'none'}."
     )
 
 
@@ -102,6 +103,8 @@ def _skill(evaluation: Evaluation, model: str) -> list[tuple[str, str]]:
     for metric, threshold, what in (
         ("rmse_skill_vs_persistence", 0.0, "RMSE below persistence"),
         ("rmse_skill_vs_climatology", 0.0, "RMSE below climatology"),
+        ("rmse_skill_vs_damped", 0.0, "RMSE below damped persistence"),
+        ("rmse_skill_vs_linear", 0.0, "RMSE below the linear inverse model"),
         ("acc", USEFUL_ACC, f"anomaly correlation above {USEFUL_ACC}"),
     ):
         if not (scores["metric"] == metric).any():

@@ -14,19 +14,21 @@ import xarray as xr
 from climlstm import plugins
 from climlstm.audit.audit import Audit
 from climlstm.audit.leaks import check_scoring
-from climlstm.config import Config, EvaluationConfig, PluginChoice, chosen_evaluators
+from climlstm.config import Config, EvaluationConfig, PluginChoice, chosen_plugins
 from climlstm.data.run_data import RunData, open_cube
 from climlstm.data.statistics.climatology import period_of
 from climlstm.errors import ConfigError, DataError
-from climlstm.evaluation.evaluate import BASELINES, Evaluation
+from climlstm.evaluation.baselines import BASELINES, ready
+from climlstm.evaluation.evaluate import Evaluation
 from climlstm.evaluation.evaluate import evaluate as score
 from climlstm.evaluation.tables import write_scores
 from climlstm.files import write_text, writing
 from climlstm.forecasting import open_forecasts
-from climlstm.plugins import Evaluator
+from climlstm.plugins import Baseline, Evaluator, TrainingPeriod
 from climlstm.runs.clusters import spread_over
 from climlstm.runs.forecasting import other_data
 from climlstm.runs.trained import config_of
+from climlstm.steps import Step
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ def evaluate(
     evaluators: Iterable[PluginChoice | Evaluator | str] = (),
     regions: Sequence[str] = (),
     model: str | None = None,
-    baselines: Sequence[str] | None = None,
+    baselines: Iterable[PluginChoice | Baseline | str] | None = None,
     climatology: xr.Dataset | None = None,
     unusable: Iterable[np.datetime64] = (),
     allow_seen: bool = False,
@@ -72,7 +74,8 @@ def evaluate(
     evaluators, regions: by default as the run file has them, and for an ensemble its scores too;
         evaluators by name, as in a run file, or as objects.
     model: name of the forecasts in the tables; by default that of the network.
-    baselines: of 'persistence' and 'climatology'; by default those that can be had.
+    baselines: by name, as in a run file or as objects; by default as the run file has them, or for
+        forecasts of another model persistence, and climatology where one is given.
     climatology: (hour, dayofyear, ...); by default that of the training period.
     unusable: times at which the truth has missing values, besides those known from training.
     allow_seen: score also what the forecaster was trained or validated on.
@@ -90,8 +93,10 @@ def evaluate(
     _check_places(opened, out, report)
     place = (catalog, source, parameters)
     config, audit, known = _known(opened, truth, place, climatology, allow_seen=allow_seen)
-    asked = {"regions": tuple(regions) or None, "baselines": baselines, "model": model}
+    asked = {"regions": tuple(regions) or None, "model": model}
     known |= {key: value for key, value in asked.items() if value is not None}
+    wanted = known["baselines"] if baselines is None else baselines
+    known["baselines"] = _baselines(wanted, config, opened)
     known["unusable"] = [*known.get("unusable", ()), *unusable]
     chosen = _chosen(evaluators, config, opened, spectra=report is not None)
     made = {c.label: plugins.create("evaluators", c.name, c.options) for c in chosen}
@@ -140,9 +145,27 @@ def _known(
             "observed": known.observed,
             "unusable": known.statistics.unusable,
             "regions": config.evaluation.regions,
+            "baselines": config.evaluation.baselines,
             "model": config.model.name,
         },
     )
+
+
+def _baselines(
+    wanted: Iterable[PluginChoice | Baseline | str], config: Config | None, forecasts: xr.Dataset
+) -> dict[str, Baseline]:
+    """Baselines by name; those of a run fitted to its training period."""
+    named = [PluginChoice.parse(each) if isinstance(each, str) else each for each in wanted]
+    made = {c.label: plugins.create("baselines", c.name, c.options) for c in chosen_plugins(named)}
+    if config is None:
+        return made
+    data = RunData(config)
+
+    def training() -> TrainingPeriod:
+        leads = Step(config.data.step).counts(forecasts["lead_time"].values)
+        return data.training_period(int(leads.max()))
+
+    return {label: ready(baseline, training) for label, baseline in made.items()}
 
 
 def _chosen(
@@ -154,7 +177,7 @@ def _chosen(
 ) -> tuple[PluginChoice, ...]:
     named = [PluginChoice.parse(each) if isinstance(each, str) else each for each in evaluators]
     settings = EvaluationConfig() if config is None else config.evaluation
-    chosen = chosen_evaluators(named or evaluators_of(settings, forecasts))
+    chosen = chosen_plugins(named or evaluators_of(settings, forecasts))
     if not spectra:
         return chosen
     from climlstm.report import with_spectra  # draws maps, which is an extra

@@ -9,6 +9,7 @@
 `expected_failures`, with the reason; should it pass one day, pytest says so.
 """
 
+from climlstm.testing.baselines import BaselineTests
 from climlstm.testing.checks import Conformance, Outcome, check, run
 from climlstm.testing.evaluators import EvaluatorTests
 from climlstm.testing.losses import LossTests
@@ -16,6 +17,7 @@ from climlstm.testing.models import ModelTests
 from climlstm.testing.variables import VariableTests
 
 __all__ = [
+    "BaselineTests",
     "Conformance",
     "EvaluatorTests",
     "LossTests",

@@ -17,6 +17,7 @@ TESTS: dict[Kind, str] = {
     "variables": "VariableTests",
     "losses": "LossTests",
     "evaluators": "EvaluatorTests",
+    "baselines": "BaselineTests",
     "models": "ModelTests",
 }
 
@@ -76,7 +77,7 @@ def _outcome(given: type[Conformance], name: str) -> Outcome:
 
 
 def check(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> list[Outcome]:
-    """All checks of an installed plugin, by its name; losses and evaluators with these options.
+    """All checks of an installed plugin, by its name; with these options.
 
     Raises PluginError where it cannot be loaded, or not be made with these options.
     """

@@ -160,7 +160,7 @@ class EvaluatorTests(Conformance):
         mean = cube.mean("time", keep_attrs=True)
         normal = mean.expand_dims(hour=np.arange(0, 24, 6), dayofyear=np.arange(1, 367))
         given = {"it": self.evaluator}
-        return evaluate(forecast, cube, evaluators=given, climatology=normal, baselines=(), **more)
+        return evaluate(forecast, cube, evaluators=given, climatology=normal, baselines={}, **more)
 
     def _scores(self, forecast: xr.Dataset, cube: xr.Dataset, **more: Any) -> pd.DataFrame:
         scores: pd.DataFrame = self._evaluate(forecast, cube, **more).scores

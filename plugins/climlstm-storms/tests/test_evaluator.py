@@ -18,6 +18,7 @@ from climlstm_storms.write import write_tracks
 from climlstm import plugins
 from climlstm.data.sources.catalog import open_path
 from climlstm.errors import PluginError
+from climlstm.evaluation.baselines import Persistence
 from climlstm.evaluation.evaluate import evaluate
 from climlstm.evaluation.tables import write_scores
 
@@ -280,7 +281,7 @@ def test_the_runner_takes_it(forecasts, truth):
         truth[names],
         evaluators={"storms": Storms()},
         climatology=None,
-        baselines=("persistence",),
+        baselines={"persistence": Persistence()},
     )
     rows = found.scores[found.scores["variable"] == "storm_track"]
     by_model = rows[rows["metric"] == "pod_storms"].set_index("model")["value"]
@@ -332,7 +333,7 @@ def test_storms_that_are_there_at_the_first_start_have_a_persistence_track(truth
 
 def test_the_runner_hands_over_the_past(forecasts, truth):
     first = forecasts.isel(init_time=[2])
-    found = evaluate(first, truth, evaluators={"storms": Storms()}, climatology=None, baselines=())
+    found = evaluate(first, truth, evaluators={"storms": Storms()}, climatology=None, baselines={})
     assert "persistence_track_error" in set(found.scores["metric"])
     leads = found.cases["storms"]["lead_time"]
     assert leads.min() == -pd.Timedelta(hours=24)
@@ -340,7 +341,7 @@ def test_the_runner_hands_over_the_past(forecasts, truth):
 
 def test_its_files_are_written_beside_the_scores(forecasts, truth, tmp_path):
     found = evaluate(
-        forecasts, truth, evaluators={"storms": Storms()}, climatology=None, baselines=()
+        forecasts, truth, evaluators={"storms": Storms()}, climatology=None, baselines={}
     )
     names = {path.name for path in write_scores(found, tmp_path)}
     assert names == {"scores.csv", "tracks.csv", "tracks.nc", "tracks.dat"}
@@ -356,7 +357,7 @@ def test_of_an_ensemble_a_strike_probability_and_a_deck_with_members(forecasts, 
     single = forecasts.isel(init_time=[0, 1])
     members = xr.concat([single, single.roll(longitude=1)], pd.Index([0, 1], name="realization"))
     found = evaluate(
-        members, truth, evaluators={"storms": Storms()}, climatology=None, baselines=()
+        members, truth, evaluators={"storms": Storms()}, climatology=None, baselines={}
     )
     paths = {path.name: path for path in write_scores(found, tmp_path)}
     with xr.open_dataset(paths["strike_probability.nc"], engine="netcdf4") as opened:
