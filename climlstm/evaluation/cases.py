@@ -172,11 +172,11 @@ def read_cases(
             forecasts = {model: _trusted(own, f"forecast '{model}'", observed)}
             normal = None if normals is None else normals.at(own.valid_time)
             for name, baseline in baselines.items():
-                known = _up_to(own, _known_times(own, {name: baseline})[0])
+                until = _up_to(own, _known_times(own, {name: baseline})[0])
                 offered = {"climatology": normal}
                 if normals is not None:
-                    offered["past_climatology"] = normals.at(known)
-                made = forecast_of(name, baseline, steps.at(known), own, offered)
+                    offered["past_climatology"] = normals.at(until)
+                made = forecast_of(name, baseline, steps.at(until), own, offered)
                 _refuse_missing(made, f"baseline '{name}'", observed)
                 forecasts[name] = made.assign_coords({key: own[key] for key in COORDINATES})
             earlier = steps.at(_up_to(own, past[position])) if reference.past else None

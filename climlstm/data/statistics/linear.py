@@ -89,9 +89,7 @@ class LinearModel:
         return flat.reshape(len(components), *self.eofs.shape[1:])
 
 
-def fit_damping(
-    cube: xr.Dataset, climatology: xr.Dataset, *, step: Step, steps: int
-) -> Damping:
+def fit_damping(cube: xr.Dataset, climatology: xr.Dataset, *, step: Step, steps: int) -> Damping:
     """Damped persistence for leads of 1 to `steps` steps.
 
     cube, climatology: the usable steps of the training period, and its climatology.
@@ -122,7 +120,7 @@ def fit_linear(
     if cache is None:
         return _fit(series, eofs)
     settings = [FORMAT, eofs, str(step), str(climatology.attrs)]
-    kept = cache / f"linear-{digest_of(cube, list(cube.data_vars), settings)[:16]}.npz"
+    kept = cache / f"linear-{digest_of(cube, [*map(str, cube)], settings)[:16]}.npz"
     with lock(kept):
         if not kept.is_file():
             model = _fit(series, eofs)
