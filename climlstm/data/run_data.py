@@ -94,7 +94,7 @@ class RunData:
         )
 
     def training_period(self, leads: int) -> TrainingPeriod:
-        """What baselines are fitted to: the usable steps of the training period."""
+        """The usable steps of the training period, which baselines are fitted to."""
         first, last = (moment.to_datetime64() for moment in self.periods["train"])
         times = self.cube["time"].values
         inside = (times >= first) & (times <= last) & ~np.isin(times, self.statistics.unusable)

@@ -136,7 +136,7 @@ class Reference:
     usable: pd.DatetimeIndex
     """Times of the truth without missing values."""
     baselines: Mapping[str, Baseline]
-    """By name, each ready to forecast."""
+    """Baselines by name, each ready to forecast."""
     past: bool
     """Whether the cases have the truth before their beginning."""
 
@@ -150,7 +150,7 @@ def read_cases(
     Raises DataError where a value is NaN that should be there, and where there is no truth at all.
     """
     observed, baselines = reference.observed, reference.baselines
-    available = scorable(forecast, reference)
+    available, spacing = scorable(forecast, reference), _spacing(forecast)
     steps = _Steps(lambda times: reference.truth.sel(time=times), "cube", observed)
     normals = None
     if reference.climatology is not None:
@@ -162,7 +162,7 @@ def read_cases(
         loaded = forecast.isel(init_time=batch).load()
         valid = _valid_times(loaded)[available[batch]]
         past = [_before(init, reference) for init in loaded.init_time.values]
-        known = _known_times(loaded, baselines).ravel()
+        known = _known_times(loaded.init_time.values, baselines, spacing).ravel()
         steps.hold(np.unique(np.concatenate([valid, known, *past])))
         if normals is not None:
             normals.hold(np.unique(np.concatenate([valid, known])))
@@ -172,10 +172,10 @@ def read_cases(
             forecasts = {model: _trusted(own, f"forecast '{model}'", observed)}
             normal = None if normals is None else normals.at(own.valid_time)
             for name, baseline in baselines.items():
-                until = _up_to(own, _known_times(own, {name: baseline})[0])
-                offered = {"climatology": normal}
-                if normals is not None:
-                    offered["past_climatology"] = normals.at(until)
+                times = _known_times(own.init_time.values, {name: baseline}, spacing)
+                until = _up_to(own, times[0])
+                before = None if normals is None else normals.at(until)
+                offered = {"climatology": normal, "past_climatology": before}
                 made = forecast_of(name, baseline, steps.at(until), own, offered)
                 _refuse_missing(made, f"baseline '{name}'", observed)
                 forecasts[name] = made.assign_coords({key: own[key] for key in COORDINATES})
@@ -191,12 +191,20 @@ def _up_to(forecast: xr.Dataset, times: Times) -> xr.DataArray:
     return valid.assign_coords(valid_time=valid)
 
 
-def _known_times(forecast: xr.Dataset, baselines: Mapping[str, Baseline]) -> Times:
+def _known_times(
+    init_times: Times, baselines: Mapping[str, Baseline], spacing: np.timedelta64
+) -> Times:
     """Times (init_time, step) that baselines start from, the initialisation last."""
     number = max((each.history for each in baselines.values()), default=0)
+    lags = np.arange(number - 1, -1, -1) * spacing
+    return np.atleast_1d(init_times)[:, None] - lags
+
+
+def _spacing(forecast: xr.Dataset) -> np.timedelta64:
+    """The step of forecasts, which is the smallest distance between lead times."""
     leads = forecast.lead_time.values
-    lags = np.arange(number - 1, -1, -1) * min([leads[0], *np.diff(leads)])
-    return np.atleast_1d(forecast.init_time.values)[:, None] - lags
+    step: np.timedelta64 = min([leads[0], *np.diff(leads)])
+    return step
 
 
 def _before(init_time: np.datetime64, reference: Reference) -> Times:
@@ -218,7 +226,7 @@ def scorable(forecast: xr.Dataset, reference: Reference) -> NDArray[np.bool_]:
     times = reference.usable
     valid = _valid_times(forecast)
     there = pd.DatetimeIndex(valid.ravel()).isin(times).reshape(valid.shape)
-    known = _known_times(forecast, reference.baselines)
+    known = _known_times(forecast.init_time.values, reference.baselines, _spacing(forecast))
     started = pd.DatetimeIndex(known.ravel()).isin(times).reshape(known.shape).all(axis=1)
     available = there & started[:, None]
     span = f"the cube has {len(times)} usable times from {times.min()} to {times.max()}"

@@ -146,7 +146,7 @@ BASELINE_NEEDS = ("climatology", "past_climatology")
 
 @dataclass(frozen=True, eq=False)
 class TrainingPeriod:
-    """What a baseline may be fitted to."""
+    """The data of a run that a baseline may be fitted to."""
 
     cube: xr.Dataset
     """Channels (time, latitude, longitude), lazy, at the usable steps of the training period."""

@@ -74,8 +74,7 @@ def evaluate(
     evaluators, regions: by default as the run file has them, and for an ensemble its scores too;
         evaluators by name, as in a run file, or as objects.
     model: name of the forecasts in the tables; by default that of the network.
-    baselines: by name, as in a run file or as objects; by default as the run file has them, or for
-        forecasts of another model persistence, and climatology where one is given.
+    baselines: as evaluators; by default those of the run file, or persistence and climatology.
     climatology: (hour, dayofyear, ...); by default that of the training period.
     unusable: times at which the truth has missing values, besides those known from training.
     allow_seen: score also what the forecaster was trained or validated on.
@@ -93,10 +92,9 @@ def evaluate(
     _check_places(opened, out, report)
     place = (catalog, source, parameters)
     config, audit, known = _known(opened, truth, place, climatology, allow_seen=allow_seen)
-    asked = {"regions": tuple(regions) or None, "model": model}
+    asked = {"regions": tuple(regions) or None, "model": model, "baselines": baselines}
     known |= {key: value for key, value in asked.items() if value is not None}
-    wanted = known["baselines"] if baselines is None else baselines
-    known["baselines"] = _baselines(wanted, config, opened)
+    known["baselines"] = _baselines(known["baselines"], config, opened)
     known["unusable"] = [*known.get("unusable", ()), *unusable]
     chosen = _chosen(evaluators, config, opened, spectra=report is not None)
     made = {c.label: plugins.create("evaluators", c.name, c.options) for c in chosen}
