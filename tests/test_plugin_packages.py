@@ -29,6 +29,12 @@ SHIPPED = {
     "climlstm-wind": [
         ("variables", name) for name in ("div", "tfp", "vo", "wpd100", "ws", "ws100")
     ],
+    "climlstm-nowcast": [
+        ("evaluators", "categorical"),
+        ("evaluators", "fss"),
+        ("evaluators", "radial_spectrum"),
+        ("variables", "rain_rate"),
+    ],
     "climlstm-spectral": [("losses", "amse")],
     "climlstm-storms": [("evaluators", "storms")],
 }

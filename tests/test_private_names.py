@@ -47,7 +47,14 @@ KNOWN = {
     },
 }
 TRIED_WITH = {"ray": "2.60.0", "torch": "2.13.0", "zarr": "3.1.6", "zarrs": "0.2.3"}
-OURS = {"climlstm", "climlstm_storms", "climlstm_wind", "climlstm_spectral", "os"}
+OURS = {
+    "climlstm",
+    "climlstm_storms",
+    "climlstm_wind",
+    "climlstm_spectral",
+    "climlstm_nowcast",
+    "os",
+}
 
 
 def is_private(name):
