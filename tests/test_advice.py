@@ -1,6 +1,8 @@
 """Advice is followed to its end: what a message says to add makes the source work, rightly."""
 
+import re
 import shlex
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from climlstm import runs
 from climlstm.advice import catalog_line, command, one_line, variable_line
 from climlstm.config.plain_yaml import TextDatesLoader, load_yaml
 from climlstm.data.run_data import open_cube
+from climlstm.data.sources.catalog import open_source
+from climlstm.errors import CatalogError
 from tests.advice import declarations
 from tests.small_audits import make_config, make_source
 
@@ -191,3 +195,63 @@ def test_commands_are_what_a_shell_reads(words):
 @given(st.text(min_size=1))
 def test_settings_say_what_they_are_made_of(source):
     assert load_yaml(one_line(source), TextDatesLoader) == source
+
+
+def catalog(folder: Path, **entries: Any) -> str:
+    path = folder / "catalog.yaml"
+    path.write_text(f"sources: {one_line(entries)}", encoding="utf-8")
+    return str(path)
+
+
+def entry(name: str, driver: str = "netcdf", **args: Any) -> dict[str, Any]:
+    return {"driver": driver, "args": {"urlpath": f"{{{{ CATALOG_DIR }}}}/{name}"} | args}
+
+
+def refused(path: str) -> str:
+    with pytest.raises(CatalogError) as error:
+        open_source(path, "a")
+    return str(error.value)
+
+
+def test_files_that_are_not_what_their_names_say(tmp_path):
+    source = make_source().isel(time=slice(4)).compute()
+    source[["t2m"]].to_netcdf(tmp_path / "a.nc", engine="netcdf4")
+    source[["t2m"]].to_zarr(tmp_path / "a.zarr", zarr_format=2)
+    for name, wrong in (("a.nc", "zarr"), ("a.nc", "grib"), ("a.zarr", "netcdf")):
+        driver = re.search(r"'driver: (\w+)'", refused(catalog(tmp_path, a=entry(name, wrong))))[1]
+        opened = open_source(catalog(tmp_path, a=entry(name, driver)), "a")
+        xr.testing.assert_equal(opened.load(), source[["t2m"]])
+    source[["msl"]].to_netcdf(tmp_path / "b.nc", engine="netcdf4")
+    with zipfile.ZipFile(tmp_path / "both.nc", "w") as archive:
+        for name in "ab":
+            archive.write(tmp_path / f"{name}.nc", f"in {name}.nc")
+    said = refused(catalog(tmp_path, a=entry("both.nc")))
+    names = re.search(r"holds (.*?)\. Unpack it", said)[1].split(", ")
+    zipfile.ZipFile(tmp_path / "both.nc").extractall(tmp_path)
+    parts = {f"p{k}": entry(name) for k, name in enumerate(names)}
+    merge = yaml.safe_load(re.search(r"'(driver: merge)'", said)[1])
+    made = catalog(tmp_path, **parts, a=merge | {"args": {"sources": list(parts)}})
+    xr.testing.assert_equal(open_source(made, "a").load(), source)
+
+
+def test_entries_that_merge(tmp_path):
+    for file, name in (("x", "t2m"), ("y", "msl")):
+        make_source()[[name]].to_netcdf(tmp_path / f"{file}.nc", engine="netcdf4")
+    parts = {"x": entry("x.nc"), "y": entry("y.nc")}
+    said = refused(catalog(tmp_path, **parts, a={"driver": "merge", "args": {"urlpath": "x"}}))
+    line = re.search(r"'(args: .*?)'", said)[1].replace("A, B", "x, y")
+    made = catalog(tmp_path, **parts, a={"driver": "merge"} | yaml.safe_load(line))
+    assert set(open_source(made, "a")) == {"t2m", "msl"}
+
+
+def test_files_that_are_packed_differently(tmp_path):
+    source = make_source()[["msl"]].compute()
+    for number, scale in enumerate((1.0, 2.0)):
+        part = source.isel(time=slice(4 * number, 4 * number + 4))
+        packing = {"dtype": "i4", "scale_factor": scale, "add_offset": 0.0, "_FillValue": -1}
+        part.to_netcdf(tmp_path / f"{number}.nc", engine="netcdf4", encoding={"msl": packing})
+    said = refused(catalog(tmp_path, a=entry("?.nc", mask_and_scale=False)))
+    option = re.search(r"leave '(\w+): false' out", said)[1]
+    assert option == "mask_and_scale"
+    opened = open_source(catalog(tmp_path, a=entry("?.nc")), "a")
+    np.testing.assert_allclose(opened["msl"], source["msl"][:8], atol=1.01)

@@ -1,16 +1,13 @@
 """GPUs and workers that are not there: an error within a minute, with what is asked and found."""
 
-import ast
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import psutil
 import pytest
@@ -194,46 +191,3 @@ def test_a_local_run_without_gpus_ends_within_a_minute_and_leaves_nothing(run_fi
         assert "cluster.gpu is true, which takes 1 GPU on this machine" in said
         assert "Traceback" not in said
     assert {p.pid for p in psutil.Process().children(recursive=True)} == before
-
-
-def strings_of(module):
-    """All text of a module that is no docstring, pieces of one message joined."""
-    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
-    docs = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
-            yield node.value
-
-
-def test_commands_options_and_keys_that_messages_name_are_there():
-    pytest.importorskip("ray", reason="needs climlstm[ray]")
-    import typer
-
-    from climlstm import environment, files
-    from climlstm.cli import app
-    from climlstm.config import sections
-    from climlstm.forecasting import store
-    from climlstm.on_ray import cluster, jobs, stopping, tasks, training, tuning
-
-    command = typer.main.get_command(app)
-    context = typer.Context(command)
-    options, verbs = {"--head"}, set()  # ray start --head
-    for verb in command.list_commands(context):
-        verbs.add(verb)
-        each = command.get_command(context, verb)
-        inner = getattr(each, "commands", {})
-        for one in (each, *inner.values()):
-            options.update(o for p in one.params for o in (*p.opts, *p.secondary_opts))
-    modules = (environment, files, store, cluster, jobs, stopping, tasks, training, tuning)
-    found = [t for module in modules for t in strings_of(module) if not re.fullmatch(r"--\S+", t)]
-    named = {o for text in found for o in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)}
-    assert named >= {"--plain", "--resume", "--ship", "--address", "--gpu", "--out"}
-    assert named <= options
-    called = {v for text in found for v in re.findall(r"'climlstm (\w+)", text)}
-    assert called >= {"train", "submit", "jobs"}
-    assert called <= verbs
-    keys = {k for text in found for k in re.findall(r"\b(?:cluster|training|forecast)\.\w+", text)}
-    known = {f"{s}.{f}" for s, part in sections.Config.model_fields.items()
-             for f in getattr(part.annotation, "model_fields", {})}  # fmt: skip
-    assert keys >= {"cluster.gpu", "cluster.workers", "forecast.batch_size"}
-    assert keys <= known

@@ -71,10 +71,10 @@ def open_files(
             _reach(urls, storage)
             urls = [file for url in urls for file in _expand(url, storage)]
         except Exception as error:
-            raise _cannot_be_opened(where, urls[0], error) from error
+            raise _cannot_be_opened(where, driver, urls[0], error) from error
         names = [Path(url).name if len(urls) > 1 else redact(url) for url in urls]
         return [
-            (name, _open_file(where, reader, url, options, valid))
+            (name, _open_file(where, driver, reader, url, options, valid))
             for name, url in zip(names, urls, strict=True)
         ]
 
@@ -93,6 +93,7 @@ def _expand(url: str, options: Mapping[str, Any]) -> list[str]:
 
 def _open_file(
     where: str,
+    driver: str,
     reader: Any,
     url: str,
     options: Mapping[str, Any],
@@ -110,7 +111,7 @@ def _open_file(
         except ImportError as error:
             raise missing_extra(where, "cloud", error) from error
         except Exception as error:  # Intake, xarray, engine and storage each have their own
-            raise _cannot_be_opened(where, url, error) from error
+            raise _cannot_be_opened(where, driver, url, error) from error
 
     source = read()
     values = not_missing(source, valid)
@@ -127,27 +128,32 @@ def _open_file(
     return with_origins(source, url, options=storage or None, group=group)
 
 
-def _cannot_be_opened(where: str, url: str, error: Exception) -> CatalogError:
+def _cannot_be_opened(where: str, driver: str, url: str, error: Exception) -> CatalogError:
     hint = " Is it reachable from here, with these storage_options?" if "://" in url else ""
     if "months since" in str(error) or "years since" in str(error):
         return CatalogError(
             f"{where} cannot be opened: the times of '{redact(url)}' count months or years, which "
             "are no fixed length of time. Write them as days or hours since a date."
         )
-    found = None if isinstance(error, ValueError) else _kind_of_file(url)
+    found = _kind_of_file(url, driver, damaged=not isinstance(error, ValueError))
     what = f"'{redact(url)}' is {found}" if found else f"{describe(error)} ({redact(url)})."
     return CatalogError(f"{where} cannot be opened: {what}{hint}")
 
 
-def _kind_of_file(url: str) -> str | None:
-    """A local file that is not what its name says, with the remedy; None if it cannot be told."""
+def _kind_of_file(url: str, driver: str, *, damaged: bool) -> str | None:
+    """A local file that is not what its entry says, with the remedy; None if it cannot be told.
+
+    damaged: whether a file of the driver's own kind may be at fault as a whole.
+    """
     path = Path(url)
+    if driver != "zarr" and _is_zarr(path):
+        return "a Zarr store. Set 'driver: zarr'."
     if not path.is_file():
         return None
     start = path.read_bytes()[:512] if path.stat().st_size < 512 else path.open("rb").read(512)
     if not start:
         return "an empty file. Fetch it again."
-    if zipfile.is_zipfile(path):
+    if zipfile.is_zipfile(path) and driver != "zarr":
         names = ", ".join(zipfile.ZipFile(path).namelist()[:6])
         return (
             f"a zip archive that holds {names}. Unpack it, and make an entry for each of its "
@@ -159,11 +165,11 @@ def _kind_of_file(url: str) -> str | None:
             f"({start[:60].decode('utf-8', 'replace')!r}). Fetch it again."
         )
     for magic, kind in ((b"GRIB", "grib"), (b"CDF", "netcdf"), (b"\x89HDF", "netcdf")):
-        if start.startswith(magic):
-            return (
-                f"a {kind} file that is damaged or cut short ({path.stat().st_size:,} bytes), or "
-                f"not read with 'driver: {kind}'. Set the driver, or fetch it again."
-            )
+        if start.startswith(magic) and driver != kind:
+            return f"a {kind} file. Set 'driver: {kind}'."
+        if start.startswith(magic) and damaged:
+            size = path.stat().st_size
+            return f"a {kind} file that is damaged or cut short ({size:,} bytes). Fetch it again."
     if start.startswith((b"\x1f\x8b", b"BZh")):
         return "compressed. Unpack it first, for example with gunzip."
     return None
@@ -195,13 +201,17 @@ def driver_of(place: str, where: str) -> str:
     for driver, endings in ENDINGS.items():
         if bare.endswith(endings):
             return driver
-    if any((Path(place) / name).exists() for name in ("zarr.json", ".zgroup", ".zmetadata")):
+    if _is_zarr(Path(place)):
         return "zarr"
     known = ", ".join(ending for endings in ENDINGS.values() for ending in endings)
     raise CatalogError(
         f"{where} has no ending that says how to read it ({known}). Rename it, or name it in a "
         "catalog with its driver."
     )
+
+
+def _is_zarr(place: Path) -> bool:
+    return any((place / name).exists() for name in ("zarr.json", ".zgroup", ".zmetadata"))
 
 
 def bounded_in_time(args: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import xarray as xr
 
 from climlstm.errors import DataError
 from climlstm_storms.best_tracks import announced_rows, atcf, hurdat2, ibtracs_netcdf
-from climlstm_storms.standard import BOUNDS, TIME_PARTS, Agency, Raw, Reading, standard
+from climlstm_storms.standard import BOUNDS, TIME_PARTS, Agency, Raw, Reading, say_column, standard
 
 
 def read_tracks(
@@ -43,12 +43,16 @@ def read_tracks(
     path = Path(path)
     if not path.is_file():
         raise DataError(f"There is no file of tracks '{path}'. Check the path.")
-    raw = _reader(path)(path)
-    return standard(raw, str(path), Reading(agency, columns or {}, units or {}, all_times))
+    columns = columns or {}
+    raw = _reader(path, columns.get("track_id", "track_id"))(path)
+    return standard(raw, str(path), Reading(agency, columns, units or {}, all_times))
 
 
-def _reader(path: Path) -> Callable[[Path], Raw]:
-    """The function that reads a file, by its first line or its dimensions."""
+def _reader(path: Path, track_id: str) -> Callable[[Path], Raw]:
+    """The function that reads a file, by its first line or its dimensions.
+
+    track_id: the column of a CSV that tells tracks apart.
+    """
     with path.open("rb") as binary:
         magic = binary.read(4)
     if magic[:3] == b"CDF" or magic == b"\x89HDF":
@@ -60,14 +64,14 @@ def _reader(path: Path) -> Callable[[Path], Raw]:
         (r"[A-Z]{2}\d{6},", hurdat2),
         (r"[A-Z]{2},\s*\w{1,3},\s*\d{10},", atcf),
         (r"start\s", _tempest_text),
-        (r"(?i)(.*,)?\s*\W?(track_id|sid)\W?\s*(,|$)", _csv),
+        (rf"(?i)(.*,)?\s*\W?(track_id|sid|{re.escape(track_id)})\W?\s*(,|$)", _csv),
     ):
         if re.match(pattern, first):
             return reader
     raise DataError(
         f"{path}: begins with {first[:60]!r}, which is no format of tracks that is known here. "
         "Known: IBTrACS (CSV, NetCDF), HURDAT2, ATCF, TempestExtremes (text, CSV), CF trajectories "
-        "and CSV with a column track_id."
+        "and CSV with a column track_id, whatever its name. " + say_column("track_id")
     )
 
 

@@ -157,26 +157,36 @@ def _find_columns(table: pd.DataFrame, where: str, options: Reading) -> dict[str
     lacking = [name for name in ("track_id", "lat", "lon") if name not in found]
     if lacking:
         raise DataError(
-            f"{where}: no column is known as {', '.join(lacking)}. {has}. Say which it is with "
-            f"columns={{'{lacking[0]}': NAME}}."
+            f"{where}: no column is known as {', '.join(lacking)}. {has}. {say_column(lacking[0])}"
         )
     for ours in [name for name in ("wind", "slp") if name not in found]:
         ending = of_agency[ours].partition("_")[2]
         others = [f"{a}_{ending}" for a in AGENCIES if f"{a}_{ending}" in table]
         if others:
             raise DataError(
-                f"{where}: there is no column '{of_agency[ours]}', but {', '.join(others)}. Say "
-                f"which to take: columns={{'{ours}': '{others[0]}'}}, or storms verify "
-                f"--column {ours}={others[0]}."
+                f"{where}: there is no column '{of_agency[ours]}', but {', '.join(others)}. "
+                f"{say_column(ours, others[0])}"
             )
         log.warning("%s: no column is known as '%s', so it stays unknown. %s.", where, ours, has)
     return found
 
 
+def say_column(ours: str, theirs: str = "NAME", units: str = "") -> str:
+    """How to tell which column of a file is ours, in Python and for a command."""
+    unit = f", units={{'{ours}': '{units}'}}" if units else ""
+    option = f" --unit {ours}={units}" if units else ""
+    return (
+        f"Say which column it is: columns={{'{ours}': '{theirs}'}}{unit}, or storms verify "
+        f"--column {ours}={theirs}{option}."
+    )
+
+
 def _with_times(table: pd.DataFrame, raw: Raw, where: str) -> pd.DataFrame:
     if "time" not in table:
         if not set(TIME_PARTS) <= set(raw.table):
-            raise DataError(f"{where}: has neither 'time' nor {', '.join(TIME_PARTS)}.")
+            raise DataError(
+                f"{where}: has neither 'time' nor {', '.join(TIME_PARTS)}. {say_column('time')}"
+            )
         parts = {
             part: _converted(raw.table[part], pd.to_numeric, raw, where) for part in TIME_PARTS
         }
@@ -213,8 +223,8 @@ def _refuse(column: pd.Series, wrong: pd.Series, problem: str, raw: Raw, where: 
         line = wrong.idxmax()
         raise DataError(
             f"{where}, {raw.place} {line}: {column.name} = {column[line]} {problem} (such rows: "
-            f"{wrong.sum()}). Correct the file, or say which columns and units it has: "
-            "columns={'slp': NAME}, units={'wind': 'kt'}; storms verify --column slp=NAME."
+            f"{wrong.sum()}). Correct the file, or say what it has. "
+            + say_column(str(column.name), units="UNIT" if column.name in UNITS else "")
         )
 
 
