@@ -30,6 +30,8 @@ SHIPPED = {
         ("variables", name) for name in ("div", "tfp", "vo", "wpd100", "ws", "ws100")
     ],
     "climlstm-nowcast": [
+        ("baselines", "advection"),
+        ("baselines", "pysteps"),
         ("evaluators", "categorical"),
         ("evaluators", "fss"),
         ("evaluators", "radial_spectrum"),

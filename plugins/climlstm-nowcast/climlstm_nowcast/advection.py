@@ -56,10 +56,10 @@ def motion(frames: Real, *, window: float = 16.0, levels: int = 5, rounds: int =
     return _enlarged(flow, sizes) * 2**FINEST
 
 
-def carry(field: Real, flow: Real, steps: Sequence[int], *, outside: float = np.nan) -> Real:
+def carry(field: Real, flow: Real, steps: Sequence[int], *, outside: float | None = np.nan) -> Real:
     """The field (H, W) after each number of steps (L, H, W), carried along a steady motion.
 
-    outside: value of what comes in over the rim.
+    outside: value of what comes in over the rim; None: as the rim is.
     """
     rows, columns = np.indices(field.shape, dtype="float64")
     back = np.zeros_like(flow)
