@@ -8,11 +8,11 @@ import sys
 import threading
 from pathlib import Path
 
-import dask
 import pytest
 import xarray as xr
 
 from climlstm.data.sources.catalog import list_sources, open_source
+from climlstm.data.sources.origin import as_dask, origin_of
 from climlstm.errors import CatalogError
 from tests.small_catalogs import weather
 
@@ -27,7 +27,8 @@ def test_zarr_of_both_versions(write_catalog, tmp_path, version, consolidated):
         'sources: {a: {driver: zarr, args: {urlpath: "{{ CATALOG_DIR }}/a.zarr"}}}'
     )
     opened = open_source(path, "a")
-    assert opened["t2m"].chunks[0] == (2, 2)
+    assert origin_of(opened["t2m"]) is not None
+    assert as_dask(opened)["t2m"].chunks[0] == (2, 2)
     xr.testing.assert_equal(opened, stored)
 
 
@@ -36,7 +37,7 @@ def test_netcdf_of_all_formats(write_entry, tmp_path, file_format):
     path = write_entry("{}")
     weather().to_netcdf(tmp_path / "a.nc", engine="netcdf4", format=file_format)
     opened = open_source(path, "a")
-    assert dask.is_dask_collection(opened["t2m"])
+    assert origin_of(opened["t2m"]) is not None  # nothing was read
     xr.testing.assert_equal(opened, weather())
 
 
@@ -175,7 +176,7 @@ def test_public_stores_are_asked_for_anonymously(source, monkeypatch):
         r"gs://(weatherbench2/datasets/era5|gcp-public-data-arco-era5/ar)/[\w.-]+", url
     )
     assert options["backend_kwargs"]["storage_options"] == {"token": "anon"}
-    assert (options["engine"], options["chunks"], options["consolidated"]) == ("zarr", {}, True)
+    assert (options["engine"], options["chunks"], options["consolidated"]) == ("zarr", None, True)
 
 
 def test_cloud_out_of_reach_says_so(monkeypatch):

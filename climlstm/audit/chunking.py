@@ -1,6 +1,6 @@
 """Rules about the layout of a source: chunks, steps, blocks of cells, length of training."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from climlstm.audit.findings import Finding
 from climlstm.config import Config
 from climlstm.data.cube.cube import CubePlan
+from climlstm.data.sources.origin import AxisChunks, chunks_along
 from climlstm.data.sources.times import between_steps, full_steps
 from climlstm.grid import EARTH_RADIUS_KM, has_pole_row
 from climlstm.steps import format_duration
@@ -211,24 +212,22 @@ def points_read(plan: CubePlan, wanted: NDArray[np.int64]) -> dict[str, dict[str
             latitude: plan.cells.rows.indices,
             longitude: plan.cells.columns.indices,
         }
-        chunks = plan.source[name].variable.chunksizes
+        variable = plan.source[name].variable
         found[name] = {
             str(dim): _decoded(
-                sizes,
+                chunks_along(variable, dim),
                 np.unique([p[dim] for p in places if dim in p])
                 if any(dim in p for p in places)
                 else used.get(dim, np.zeros(1, dtype="int64")),
             )
-            for dim, sizes in chunks.items()
+            for dim in variable.dims
         }
     return found
 
 
-def _decoded(sizes: Sequence[int], positions: NDArray[np.int64]) -> tuple[int, int]:
+def _decoded(chunks: AxisChunks, positions: NDArray[np.int64]) -> tuple[int, int]:
     """Number of points in the chunks in which the positions lie, and of the positions."""
-    edges = np.cumsum(sizes)
-    touched = np.unique(np.searchsorted(edges, positions, side="right"))
-    return int(np.asarray(sizes)[touched].sum()), int(np.unique(positions).size)
+    return chunks.points(np.unique(chunks.holding(positions))), int(np.unique(positions).size)
 
 
 def _uneven(where: str, what: str, fix: str) -> Finding:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from climlstm.audit.findings import Finding
-from climlstm.data.store.parts import Steps
+from climlstm.data.store.parts import LazyPart, PlannedPart, Steps
 from climlstm.data.windows.plan import WindowPlan
 from climlstm.data.windows.stream import WindowStream
 
@@ -115,7 +115,7 @@ def _advice(cost: ReadingCost, stream: WindowStream) -> str | None:
     remote = any("fetched" in part.how for part in stream.reader.parts)
     if cost.kept and not remote:
         return None  # decoded once, whatever the layout
-    if any(part.how == "computed by Dask" for part in stream.reader.parts):
+    if any(isinstance(part, LazyPart | PlannedPart) for part in stream.reader.parts):
         return (
             "The source is not plain Zarr, so that its values are computed anew whenever they are "
             "read. 'climlstm prepare' writes them once as Zarr that streams."

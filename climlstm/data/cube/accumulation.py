@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from climlstm.advice import variable_line
 from climlstm.data.sources.axes import Axes
 from climlstm.data.sources.fills import FILL_ATTRIBUTES, stated_fills
+from climlstm.data.sources.origin import as_dask
 from climlstm.data.sources.times import full_steps, native_step
 from climlstm.errors import DataError
 from climlstm.steps import format_duration
@@ -108,10 +109,10 @@ def over_steps(
     if step is None or axes.time.size < 2:
         return source
     times = full_steps(axes.time.values, step)
+    native = native_step(times, step)
     made: dict[str, xr.DataArray] = {}
     for name in dict.fromkeys(names):
         said = time_method(source[name])
-        native = native_step(times, step)
         if said is None or axes.dims[0] not in source[name].dims:
             continue
         if said.since_midnight or (said.interval or native) != np.timedelta64(step):
@@ -178,7 +179,7 @@ def _combined(
     source: xr.Dataset, name: str, axes: Axes, said: TimeMethod, step: timedelta
 ) -> xr.DataArray:
     """A variable put together over steps, without fill values and packing of its own."""
-    variable = source[name]
+    variable = as_dask(source[[name]])[name]
     intervals = _Intervals.of(source, name, axes, said, step)
     plain = variable.transpose(axes.dims[0], ...)
     plain = plain if plain.chunks else plain.chunk({axes.dims[0]: 64})

@@ -1,7 +1,7 @@
 """From a source to a cube: the same data under our names, units and order, lazily through Dask."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -10,15 +10,17 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
 from numpy.typing import NDArray
 
 from climlstm.config import DataConfig
 from climlstm.config.secrets import redact
-from climlstm.data.cube.accumulation import over_steps
+from climlstm.data.cube.accumulation import AS_STORED, over_steps
 from climlstm.data.cube.forcing import NEEDS_PLACE
 from climlstm.data.cube.matching import find_fields, make_recipe
 from climlstm.data.cube.recipes import Array, ChannelRecipe, CubeCells, Field
 from climlstm.data.sources.axes import Axes, find_axes, select_latitude, select_longitude
+from climlstm.data.sources.origin import chunks_along, run_lengths, token_of
 from climlstm.data.sources.times import select_times
 from climlstm.errors import ClimLSTMError, DataError
 from climlstm.grid import Grid, Plane, kind_of
@@ -29,14 +31,17 @@ logger = logging.getLogger(__name__)
 
 DIMS = ("time", "latitude", "longitude")
 
+MAX_TASKS = 100_000
+"""Tasks, about, that a channel of the cube has for Dask; of longer records a task reads more."""
+
 
 def build_cube(source: xr.Dataset, data: DataConfig) -> xr.Dataset:
     """The cube that a run asks for: `state` and `static` of a source, by its other `data` keys.
 
     One float32 variable a channel (time, latitude, longitude), static ones without time; latitude
     north to south, longitude eastward and monotonic, CF attributes, our units. Nothing is read:
-    Dask will, with one task a chunk and channel, chunks in time as in the source. Values that are
-    missing stay NaN, steps that are missing stay gaps.
+    Dask will, with one task a chunk and channel, chunks in time as in the source (several together
+    beyond MAX_TASKS). Values that are missing stay NaN, steps that are missing stay gaps.
     Raises DataError for whatever does not fit, with the line of the catalog that puts it right.
     """
     return plan_cube(source, data).cube
@@ -58,13 +63,20 @@ def plan_cube(source: xr.Dataset, data: DataConfig) -> "CubePlan":
     fields = [f for each in channels for f in find_fields(source, axes, each)]
     names = [field.variable for field in fields if axes.dims[0] not in dict(field.positions)]
     source = over_steps(source, axes, data.step, names)
+    recipes = tuple(make_recipe(source, axes, cells, each) for each in channels)
     return CubePlan(
-        source=source,
+        source=_only(source, {field.variable for recipe in recipes for field in recipe.fields}),
         axes=axes,
         times=times,
         cells=cells,
-        recipes=tuple(make_recipe(source, axes, cells, each) for each in channels),
+        recipes=recipes,
     )
+
+
+def _only(source: xr.Dataset, variables: set[str]) -> xr.Dataset:
+    """The source without variables that the cube does not use, so that workers do not get them."""
+    kept = variables | {AS_STORED.format(name) for name in variables}
+    return source.drop_vars([name for name in source.data_vars if name not in kept])
 
 
 @contextmanager
@@ -123,22 +135,32 @@ class CubePlan:
 
     def lazy(self, recipe: ChannelRecipe) -> da.Array:
         """One channel (time, latitude, longitude); static: (latitude, longitude)."""
-        stored = [self.stored(field) for field in recipe.fields]
-        stored = [array.rechunk(stored[0].chunks) for array in stored]
-        plane = (self.cells.latitude.size, self.cells.longitude.size)
-        chunks = (*stored[0].chunks[:-2], *((size,) for size in plane))
-        form = {
-            "dtype": "float32",
-            "chunks": chunks,
-            "meta": np.empty((0,) * len(chunks), dtype="float32"),
-        }
-        if recipe.channel.variable.derive is None or recipe.channel.variable.static:
-            return da.map_blocks(_read, *stored, recipe=recipe, **form)
-        times = da.from_array(self.times.values, chunks=(chunks[0],))[:, None, None]
-        return da.map_blocks(_read_at, times, *stored, recipe=recipe, **form)
+        values = _ChannelValues(self, recipe)
+        return da.from_array(
+            values,
+            chunks=values.sizes,
+            name=f"{recipe.channel.name}-{values.token}",
+            asarray=False,
+            fancy=False,
+            meta=np.empty((0,) * values.ndim, dtype="float32"),
+        )
 
-    def stored(self, field: Field) -> da.Array:
-        """Values of a field as the source has them, lazy: (time, row_range, column_range)."""
+    def read(
+        self, recipes: Sequence[ChannelRecipe], steps: slice | NDArray[np.int64]
+    ) -> list[Array]:
+        """Values (step, H, W) of channels, static ones (H, W), through xarray.
+
+        steps: of the cube, increasing. What several channels are made of is read once.
+        """
+        fields = dict.fromkeys(field for recipe in recipes for field in recipe.fields)
+        stored = {field: self.stored(field, steps) for field in fields}
+        times = self.times.values[steps]
+        return [
+            recipe.read([stored[field] for field in recipe.fields], times) for recipe in recipes
+        ]
+
+    def stored(self, field: Field, steps: slice | NDArray[np.int64] = slice(None)) -> NDArray:
+        """Values of a field as the source has them: (step, row_range, column_range)."""
         variable = self.source[field.variable].variable
         positions: dict[Any, Any] = dict(field.positions)
         time, latitude, longitude = self.axes.dims
@@ -146,24 +168,50 @@ class CubePlan:
         positions[longitude] = self.cells.column_range
         order = [latitude, longitude]
         if time in variable.dims and time not in positions:
-            positions[time] = as_slice(self.times.indices)
+            positions[time] = as_slice(self.times.indices[steps])
             order = [time, latitude, longitude]
-        if variable.chunks is None:
-            variable = variable.chunk({dim: "auto" if dim == time else -1 for dim in variable.dims})
-        return variable.isel(positions).transpose(*order).data.rechunk({-2: -1, -1: -1})
+        return variable.isel(positions).compute(scheduler="synchronous").transpose(*order).values
+
+    def chunk_of_steps(self, recipe: ChannelRecipe) -> NDArray[np.int64]:
+        """For each step of the cube, the number of the stored chunk that holds it."""
+        variable = self.source[recipe.fields[0].variable].variable
+        return chunks_along(variable, self.axes.dims[0]).holding(self.times.indices)
+
+
+class _ChannelValues:
+    """A channel as Dask sees it: values that are read when a task asks for a range of them."""
+
+    def __init__(self, plan: CubePlan, recipe: ChannelRecipe):
+        plane = (plan.cells.latitude.size, plan.cells.longitude.size)
+        self._plan, self._recipe = plan, recipe
+        self.shape = plane if recipe.channel.variable.static else (plan.times.values.size, *plane)
+        self.ndim, self.dtype = len(self.shape), np.dtype("float32")
+
+    def __getitem__(self, key: tuple[slice, ...]) -> Array:
+        steps = key[0] if self.ndim == 3 else slice(None)
+        return self._plan.read([self._recipe], steps)[0][..., key[-2], key[-1]]
+
+    @property
+    def sizes(self) -> tuple[int | tuple[int, ...], ...]:
+        """Sizes of the ranges that one task reads, by dimension; one number for equal ones."""
+        if self.ndim == 2:
+            return self.shape
+        numbers = self._plan.chunk_of_steps(self._recipe)
+        sizes = run_lengths(numbers // -(-numbers.size // MAX_TASKS))
+        equal = len(set(sizes[:-1])) <= 1 and sizes[-1] <= sizes[0]
+        return (sizes[0] if equal else sizes, *self.shape[-2:])
+
+    @property
+    def token(self) -> str:
+        """Digest of all that the values follow from."""
+        plan, variables = self._plan, {field.variable for field in self._recipe.fields}
+        stored = [token_of(plan.source[name].variable) for name in sorted(variables)]
+        return str(tokenize(stored, self._recipe, plan.axes.dims, plan.times.indices))
 
 
 def dataset_of(cube: CubePlan | xr.Dataset) -> xr.Dataset:
     """The lazy dataset of a cube that is given by its plan or as it is."""
     return cube.cube if isinstance(cube, CubePlan) else cube
-
-
-def _read(*stored: NDArray, recipe: ChannelRecipe) -> Array:
-    return recipe.read(stored)
-
-
-def _read_at(times: NDArray[np.datetime64], *stored: NDArray, recipe: ChannelRecipe) -> Array:
-    return recipe.read(stored, times.ravel())
 
 
 def _check_place(axes: Axes, data: DataConfig) -> None:

@@ -64,6 +64,9 @@ def list_sources(catalog: str) -> list[SourceInfo]:
 def open_source(catalog: str, name: str, **parameters: Any) -> xr.Dataset:
     """A source of a catalog (path or URL) as a lazy Dataset, with what the catalog declares of it.
 
+    Values are read when they are used, each variable as a whole: cut out what you need first, or
+    compute through Dask after `source.chunk(time=100)`.
+
     parameters: values for those of the entry.
     Raises CatalogError, saying what to do, for a catalog, entry, parameter, driver or store that
     is missing or broken, and MissingExtraError for a library that is not installed.

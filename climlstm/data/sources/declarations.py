@@ -11,6 +11,7 @@ from pydantic import Field
 
 from climlstm.config import Section
 from climlstm.data.sources.axes import find_time
+from climlstm.data.sources.origin import as_dask
 from climlstm.data.sources.times import dates_in_numbers
 from climlstm.data.sources.units import is_time_reference
 from climlstm.errors import CatalogError, nearest
@@ -132,6 +133,7 @@ def _combine(source: xr.Dataset, metadata: Metadata, where: str) -> xr.Dataset:
         if version not in metadata.combine:
             logger.info("%s: the entries of '%s' complete each other, first %s.", where, version,
                         source[version].values[0] if version in source.coords else 0)  # fmt: skip
+        source = as_dask(source)
         ordered = source.sortby(version) if version in source.indexes else source
         entries = [ordered.isel({version: n}, drop=True) for n in range(source.sizes[version])]
         combined = {}

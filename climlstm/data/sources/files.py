@@ -49,7 +49,8 @@ COMBINING = (
     "combine_attrs",
     "parallel",
 )
-"""Options of `open_mfdataset` that published catalogs have; files are joined by joining.py."""
+"""Options of `open_mfdataset` that published catalogs have; files are joined by joining.py. Their
+`chunks` are not used either: variables are opened without Dask, see origin.py."""
 
 
 def open_files(
@@ -122,10 +123,8 @@ def _open_file(
             options = {key: value for key, value in options.items() if key != "mask_and_scale"}
             source = read(mask_and_scale=(masked if isinstance(masked, dict) else {}) | unmasked)
         source = without_fills(source, values)
-    if not is_zarr:
-        return source
     storage, group = reader.data.storage_options, options.get("group")
-    return with_origins(source, url, options=storage or None, group=group)
+    return with_origins(source, url, options=storage or None, group=group, is_zarr=is_zarr)
 
 
 def _cannot_be_opened(where: str, driver: str, url: str, error: Exception) -> CatalogError:
@@ -181,7 +180,7 @@ def _options(
     """Options for xarray: those of the entry, and defaults of its driver."""
     engines = {"zarr": "zarr", "netcdf": "netcdf4", "grib": "cfgrib"}
     engine = str(given.get("engine") or engines[driver])
-    options = {"chunks": {}} | dict(given) | {"engine": engine}
+    options = dict(given) | {"engine": engine, "chunks": None, "cache": False}
     if engine == "cfgrib":
         options["engine"] = _cfgrib_engine(where)
         options["backend_kwargs"] = {"indexpath": ""} | options.get("backend_kwargs", {})

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from climlstm.data.sources.alignment import UnfitError, align, time_dim
 from climlstm.data.sources.fills import FILL_ATTRIBUTES
-from climlstm.data.sources.origin import follow
+from climlstm.data.sources.origin import as_dask, follow
 from climlstm.data.sources.units import Conversion, conversion
 from climlstm.errors import CatalogError, DataError
 from climlstm.grid.axes import some
@@ -228,6 +228,7 @@ def _in_units(parts: Parts, names: Sequence[str]) -> list[xr.Dataset]:
                 attrs[key] = np.unique(np.concatenate([np.atleast_1d(f) for f in fills])).tolist()
     converted = []
     for label, part in parts:
+        part = as_dask(part[list(names)])
         changed = {}
         for name, attrs in attributes.items():
             convert = _conversion(part[name].attrs, attrs)
@@ -236,7 +237,7 @@ def _in_units(parts: Parts, names: Sequence[str]) -> list[xr.Dataset]:
                 logger.info("'%s' of %s is converted to '%s'.", name, label, attrs["units"])
                 scaled = part[name] * convert.scale + convert.offset
                 changed[name] = scaled.assign_attrs(attrs)
-        converted.append(part[list(names)].assign(changed))
+        converted.append(part.assign(changed))
     return converted
 
 

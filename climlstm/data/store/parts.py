@@ -10,6 +10,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from climlstm.data.cube.cube import CubePlan
+from climlstm.data.cube.recipes import ChannelRecipe
 from climlstm.data.store.stored import Fetched
 
 Steps = NDArray[np.int64]
@@ -84,3 +86,34 @@ class LazyPart(Part):
         first, last = steps[0], steps[-1] + 1
         values = dask.compute(*[a[first:last] for a in self.arrays], scheduler="synchronous")
         return [value[steps - first] for value in values]
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedPart(Part):
+    """Channels read through xarray, for what is no plain part of a Zarr store."""
+
+    plan: CubePlan
+    recipes: tuple[ChannelRecipe, ...]
+
+    @classmethod
+    def of(
+        cls, plan: CubePlan, recipes: Sequence[ChannelRecipe], positions: tuple[int, ...]
+    ) -> "PlannedPart":
+        """The part of some channels of a cube."""
+        units = plan.chunk_of_steps(recipes[0])
+        names = tuple(recipe.channel.name for recipe in recipes)
+        return cls(positions, names, units, units, plan, tuple(recipes))
+
+    @property
+    def how(self) -> str:
+        return "read by xarray"
+
+    def decoded(self, steps: Steps) -> tuple[int, int]:
+        wanted = np.unique(self.units[steps])
+        plane = 4 * self.plan.cells.latitude.size * self.plan.cells.longitude.size
+        number = len(self.recipes)
+        return int(np.isin(self.units, wanted).sum()) * plane * number, wanted.size * number
+
+    def read(self, steps: Steps) -> list[NDArray]:
+        whole = slice(int(steps[0]), int(steps[-1]) + 1)
+        return [values[steps - steps[0]] for values in self.plan.read(self.recipes, whole)]

@@ -82,7 +82,7 @@ def find_stored(variable: xr.DataArray, cache: Cache | None = None) -> StoredArr
     None for other formats, for computed values, and for encodings that only xarray decodes.
     """
     origin = origin_of(variable)
-    if origin is None or variable.encoding.get("_Unsigned"):
+    if origin is None or not origin.is_zarr or variable.encoding.get("_Unsigned"):
         return None
     try:
         array = origin.open()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from climlstm.data.cube.cube import CubePlan
 from climlstm.data.cube.recipes import ChannelRecipe, Field
 from climlstm.data.store.memory import Scratch
-from climlstm.data.store.parts import LazyPart, Part, Steps
+from climlstm.data.store.parts import LazyPart, Part, PlannedPart, Steps
 from climlstm.data.store.remote import Cache
 from climlstm.data.store.stored import Fetched, Span, Spans, StoredArray, find_stored
 
@@ -38,7 +38,7 @@ def make_parts(
     scratch = Scratch()
     return tuple(
         _stored_part(cube, [recipes[channels[i]] for i in together], together, scratch, cache)
-        or LazyPart.of(cube.cube, channels, together)
+        or PlannedPart.of(cube, [recipes[channels[i]] for i in together], together)
         for together in _sharing_variables([recipes[name] for name in channels])
     )
 
