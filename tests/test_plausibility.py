@@ -4,10 +4,11 @@ import re
 
 import numpy as np
 import pytest
+import xarray as xr
 import yaml
 
 from climlstm.audit import audit as audits
-from climlstm.audit import plausibility
+from climlstm.audit.atmosphere import geopotential_bounds
 from climlstm.data.cube.cube import plan_cube
 from climlstm.data.cube.forcing import forcing_fields
 from climlstm.data.sources.declarations import Metadata, declare
@@ -48,6 +49,9 @@ def test_heights_labelled_as_geopotential():
         assert found(source, config) == expected, units
 
 
+GLOBE = np.linspace(-90, 90, 37)
+
+
 @pytest.mark.parametrize(
     ("level", "lowest", "highest"),
     [
@@ -61,20 +65,52 @@ def test_heights_labelled_as_geopotential():
 )
 def test_geopotential_as_it_is_met_on_earth(level, lowest, highest):
     """About the 1st and 99th percentile of ERA5 over any region and season."""
-    assert plausibility.geopotential_range(level).holds(lowest, highest)
+    least, greatest = geopotential_bounds(level, GLOBE)
+    assert least < lowest < highest < greatest
 
 
 @pytest.mark.parametrize("level", [850, 700, 500, 300, 100, 10])
 def test_heights_are_told_from_geopotentials(level):
-    expected = plausibility.geopotential_range(level)
-    middle = (expected.low + expected.high) / 2
-    assert not expected.holds(middle / 9.80665, middle / 9.80665)
+    for latitude in (0, 30, 50, 60, 90):
+        least, greatest = geopotential_bounds(level, np.array([latitude]))
+        assert greatest / 9.80665 < least
+
+
+def test_bounds_of_the_geopotential_depend_on_the_latitude():
+    """A subarctic winter's 500 hPa surface lies below all that the tropics have seen."""
+    tropics, arctic = (geopotential_bounds(500, np.array([y])) for y in (5, 70))
+    assert arctic[0] < 4400 * 9.81 < tropics[0] < 5850 * 9.81 < min(tropics[1], arctic[1])
+    assert geopotential_bounds(500, GLOBE) == (arctic[0], max(tropics[1], arctic[1]))
+    assert geopotential_bounds(0.3, GLOBE) is None
+
+
+def test_geopotentials_of_reanalyses_are_within_their_bounds_everywhere(real_data):
+    file = real_data / "era5_ensemble_2017_01" / "era5-levels-members.grib"
+    pytest.importorskip("cfgrib", reason="needs climlstm[grib]")
+    found = xr.open_dataset(file, engine="cfgrib", backend_kwargs={"indexpath": ""})["z"]
+    for level in found.isobaricInhPa.values:
+        for latitude in found.latitude.values:
+            least, greatest = geopotential_bounds(level, np.array([latitude]))
+            row = found.sel(isobaricInhPa=level, latitude=latitude).values
+            assert least < row.min() <= row.max() < greatest
 
 
 def test_deep_lows_at_1000_hpa_are_no_error():
     values = -1500 + 700 * np.random.default_rng(1).standard_normal((380, 8, 16))
     source = make_source(**labelled("z1000", values, "m2 s-2"))
     assert found(source, make_config(state=["t2m", "z1000"])) == set()
+
+
+def test_where_nobody_can_be_sure_there_is_a_warning_and_no_unit_is_advised():
+    """Some values of 1000 hPa lie beyond what is met on Earth; as heights they would not."""
+    values = np.random.default_rng(1).normal(-3000, 3000, (380, 8, 16))
+    source = make_source(**labelled("z1000", values, "m2 s-2"))
+    config = make_config(state=["t2m", "z1000"])
+    findings = audits.audit(config, plan_cube(source, config.data)).findings
+    [finding] = [f for f in findings if f.rule == "units-contradict-values"]
+    assert finding.severity == "warning"
+    assert "units:" not in finding.fix
+    assert "{z1000: {trusted: true}}" in finding.fix
 
 
 def test_values_that_are_trusted_are_left_alone():

@@ -73,7 +73,7 @@ def _check_extreme(
     stored = _stored(recipe, extreme.value)
     if plan.source[recipe.fields[0].variable].attrs.get("trusted"):
         return
-    limits = plausible_range(recipe)
+    limits = plausible_range(plan, recipe)
     code = next((c for c in CODES if stored is not None and np.isclose(stored, c, rtol=1e-6)), None)
     if limits is not None:
         room = ROOM * (limits.high - limits.low)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climlstm.advice import variable_line
+from climlstm.audit.atmosphere import geopotential_bounds
 from climlstm.audit.findings import Finding
 from climlstm.data.cube.cube import CubePlan
 from climlstm.data.cube.recipes import ChannelRecipe
@@ -22,15 +23,6 @@ MOSTLY = 0.5
 
 SAME = 0.9999
 """Correlation from which two fields count as the same."""
-
-
-DRY_AIR = 287.05
-"""Gas constant of dry air, J kg-1 K-1."""
-
-SEA_LEVEL_HPA = (900.0, 1060.0)
-COLUMN_K = (205.0, 305.0)
-"""Extremes of the pressure at sea level (WMO archive of weather extremes, without cores of tropical
-cyclones) and of mean temperatures between the sea level and 10 hPa."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +98,7 @@ def _check_fills(
     plan: CubePlan, recipe: ChannelRecipe, values: NDArray, where: str
 ) -> Iterator[Finding]:
     """Missing values whose fill value may be a value: 0 °C, 0 mm."""
-    field, expected = recipe.fields[0], plausible_range(recipe)
+    field, expected = recipe.fields[0], plausible_range(plan, recipe)
     if np.isfinite(values).all() or recipe.channel.variable.derive is not None:
         return
     variable = plan.source[field.variable].variable
@@ -172,7 +164,7 @@ def _check_variation(
 def _check_units(
     plan: CubePlan, recipe: ChannelRecipe, finite: NDArray, where: str
 ) -> Iterator[Finding]:
-    expected = plausible_range(recipe)
+    expected = plausible_range(plan, recipe)
     if expected is None:
         return
     low, high = (float(value) for value in np.percentile(finite, (1, 99)))
@@ -181,7 +173,9 @@ def _check_units(
         return
     variable = recipe.channel.variable
     label = str(attrs.get("units", variable.units))
-    meant = None if variable.derive is not None else _meant(expected, recipe, label, low, high)
+    apart = low > expected.high or high < expected.low
+    unsure = variable.derive is not None or not apart
+    meant = None if unsure else _meant(expected, recipe, label, low, high)
     stored = recipe.fields[0].variable
     right = f"If the values are right, say so {variable_line(stored, trusted=True)}."
     width = expected.high - expected.low
@@ -221,27 +215,13 @@ def _meant(
     return None
 
 
-def plausible_range(recipe: ChannelRecipe) -> PlausibleRange | None:
-    """Range of a channel's percentiles on Earth, in our units; None where it is not known."""
+def plausible_range(plan: CubePlan, recipe: ChannelRecipe) -> PlausibleRange | None:
+    """Range of a channel's percentiles where the cube lies, in our units; None if not known."""
     variable, level = recipe.channel.variable, recipe.channel.level
-    if variable.standard_name == "geopotential" and level is not None:
-        return geopotential_range(level)
-    return RANGES.get(variable.standard_name or "")
-
-
-def geopotential_range(pressure: float) -> PlausibleRange:
-    """Geopotential (m2 s-2) of a pressure (hPa) anywhere on Earth, at any time of the year.
-
-    Hypsometric equation (Wallace and Hobbs 2006, Atmospheric Science, eq. 3.24),
-    z = R T ln(p0 / p), between extremes of the pressure p0 at sea level and of the mean temperature
-    T of the column.
-    """
-    bounds = [
-        DRY_AIR * temperature * np.log(p0 / pressure)
-        for p0 in SEA_LEVEL_HPA
-        for temperature in COLUMN_K
-    ]
-    return PlausibleRange(min(bounds), max(bounds), others=("geopotential_metre",))
+    if variable.standard_name != "geopotential" or level is None:
+        return RANGES.get(variable.standard_name or "")
+    bounds = geopotential_bounds(level, plan.cube["latitude"].values)
+    return bounds and PlausibleRange(*bounds, others=("geopotential_metre",))
 
 
 def check_repeats(
