@@ -7,18 +7,20 @@ import xarray as xr
 from climlstm.audit import audit as audits
 from climlstm.audit import chunking
 from climlstm.data.cube.cube import plan_cube
+from climlstm.grid import LatLon
 from tests.small_audits import PERIODS, found, make_config, make_source, rules
 
 
 def test_uneven_coarsening():
     latitude, longitude = np.linspace(88, -88, 12), np.arange(12) * 30.0
-    assert rules(chunking.check_coarsening(latitude, longitude, 4)) == set()
-    [finding] = chunking.check_coarsening(latitude[:-1], longitude, 4)
+    assert rules(chunking.check_coarsening(LatLon(latitude, longitude), 4)) == set()
+    [finding] = chunking.check_coarsening(LatLon(latitude[:-1], longitude), 4)
     assert finding.rule == "coarsening-uneven"
-    assert finding.value == "11 latitude rows, blocks of 4: 3 left over"
-    [pole] = chunking.check_coarsening(np.linspace(90, -75, 12), longitude, 4)
+    assert finding.value == "11 rows, blocks of 4: 3 left over"
+    on_pole = LatLon(np.linspace(90, -75, 12), longitude)
+    [pole] = chunking.check_coarsening(on_pole, 4)
     assert "cells are half as high" in pole.what
-    assert rules(chunking.check_coarsening(np.linspace(90, -75, 12), longitude, 1)) == set()
+    assert rules(chunking.check_coarsening(on_pole, 1)) == set()
 
 
 def test_chunks_that_are_read_in_vain():

@@ -24,6 +24,7 @@ from climlstm.forecasting import (
     histories,
     open_forecasts,
 )
+from climlstm.grid import LatLon
 from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.model.losses import CRPS
 from climlstm.model.noise import draw_noise
@@ -42,8 +43,7 @@ SPEC = Spec(
     forcing=("season",),
     static=(),
     step=timedelta(hours=6),
-    latitude=(67.5, 22.5, -22.5, -67.5),
-    longitude=(0.0, 60.0, 120.0, 180.0, 240.0, 300.0),
+    grid=LatLon(np.array([67.5, 22.5, -22.5, -67.5]), np.arange(0.0, 360, 60)),
     history=2,
     options={"hidden": (3,)},
     noise=2,

@@ -2,10 +2,12 @@ import dataclasses
 import json
 from datetime import timedelta
 
+import numpy as np
 import pytest
 import torch
 
 from climlstm.errors import CheckpointError, ConfigError
+from climlstm.grid import LatLon
 from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.model.normaliser import Normaliser
 
@@ -19,8 +21,7 @@ SPEC = Spec(
     forcing=("season",),
     static=("orography",),
     step=timedelta(hours=6),
-    latitude=(67.5, 22.5, -22.5, -67.5),
-    longitude=(0.0, 60.0, 120.0, 180.0, 240.0, 300.0),
+    grid=LatLon(np.array([67.5, 22.5, -22.5, -67.5]), np.arange(0.0, 360, 60)),
     history=2,
     network="convlstm",
     options={"hidden": (3,), "kernel": 3},
@@ -148,7 +149,7 @@ def test_statistics_of_other_channels_are_refused():
     ],
 )
 def test_geometry_follows_from_the_grid(latitude, longitude, expected):
-    spec = dataclasses.replace(SPEC, latitude=latitude, longitude=longitude)
+    spec = dataclasses.replace(SPEC, grid=LatLon(np.array(latitude), np.array(longitude)))
     g = spec.geometry
     assert (g.periodic, g.north_pole, g.south_pole, g.pole_row) == expected
     assert (g.rows, g.columns, g.sign) == (len(latitude), len(longitude), (1, -1))

@@ -51,7 +51,7 @@ def rows(*by_latitude):
 
 
 def weight_of(dataset, regions=("global",)):
-    return region_weights(dataset.latitude, dataset.longitude, regions)
+    return region_weights(dataset, regions)
 
 
 def score(evaluator, pairs, **keywords):
@@ -214,7 +214,7 @@ def test_regions_hold_the_points_on_their_bounds():
     latitude = xr.DataArray([20.0, 0.0, -20.0, -25.0], dims="latitude", name="latitude")
     longitude = xr.DataArray([0.0, 120.0, 240.0], dims="longitude", name="longitude")
     latitude, longitude = (c.assign_coords({c.name: c}) for c in (latitude, longitude))
-    inside = region_weights(latitude, longitude, ["tropics", "extratropics"]).values > 0
+    inside = region_weights(latitude * longitude, ["tropics", "extratropics"]).values > 0
     assert inside[0, :, 0].tolist() == [True, True, True, False]
     assert inside[1, :, 0].tolist() == [True, False, True, True]
 

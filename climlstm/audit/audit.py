@@ -26,6 +26,7 @@ from climlstm.data.sources.times import full_steps
 from climlstm.data.statistics.statistics import Period, Statistics
 from climlstm.data.windows.starts import plan_windows
 from climlstm.errors import ClimLSTMError, DataError
+from climlstm.grid import grid_of
 
 
 @dataclass(frozen=True)
@@ -102,14 +103,11 @@ def audit(config: Config, plan: CubePlan, *, parameters: int | None = None) -> A
         *chunking.check_steps(config, full_steps(plan.axes.time.values, config.data.step)),
         *chunking.check_left_out(plan.axes.time.values, times, config.data.step),
         *chunking.check_gaps(times, config.data.step),
-        *chunking.check_coarsening(
-            plan.cells.rows.values, plan.cells.columns.values, plan.cells.coarsen
-        ),
+        *chunking.check_coarsening(plan.cells.fine, plan.cells.coarsen),
         *leaks.check_forcings(
             config.data.forcing,
             times[:3],
-            cube["latitude"].values,
-            cube["longitude"].values,
+            *plan.grid.places,
             observed=config.data.state,
         ),
         *_check_window_counts(config, times, periods),
@@ -122,8 +120,7 @@ def audit(config: Config, plan: CubePlan, *, parameters: int | None = None) -> A
     if parameters is not None:
         findings += chunking.check_length(
             int(leaks.within(times, periods["train"]).sum()) * config.data.step,
-            cube["latitude"].values,
-            cube["longitude"].values,
+            plan.grid,
             channels=len(config.data.state),
             parameters=parameters,
         )
@@ -326,9 +323,7 @@ def _known(
 ) -> dict[str, NDArray]:
     """Forcings at the times of the sample, and static fields, by name."""
     names = [name for name in config.data.forcing if name in CHANNELS]
-    fields = forcing_fields(
-        names, cube["time"].values[positions], cube["latitude"].values, cube["longitude"].values
-    )
+    fields = forcing_fields(names, cube["time"].values[positions], *grid_of(cube).places)
     known = {name: fields[:, number] for number, name in enumerate(forcing_channels(names))}
     return known | {name: sample[name] for name in config.data.static}
 

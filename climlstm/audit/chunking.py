@@ -1,5 +1,6 @@
 """Rules about the layout of a source: chunks, steps, blocks of cells, length of training."""
 
+import math
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from climlstm.config import Config
 from climlstm.data.cube.cube import CubePlan
 from climlstm.data.sources.origin import AxisChunks, chunks_along
 from climlstm.data.sources.times import between_steps, full_steps
-from climlstm.grid import EARTH_RADIUS_KM, has_pole_row
+from climlstm.grid import EARTH_RADIUS_KM, Grid, LatLon, has_pole_row
 from climlstm.steps import format_duration
 
 MAX_READ_AMPLIFICATION = 2.0
@@ -109,22 +110,22 @@ def check_gaps(times: NDArray[np.datetime64], step: timedelta) -> Iterator[Findi
         )
 
 
-def check_coarsening(latitude: NDArray, longitude: NDArray, coarsen: int) -> Iterator[Finding]:
+def check_coarsening(grid: Grid, coarsen: int) -> Iterator[Finding]:
     """Grids that do not make whole or equal blocks.
 
-    latitude, longitude: coordinates of the cells before they are averaged.
+    grid: of the cells before they are averaged.
     """
-    for name, values in (("latitude rows", latitude), ("longitude columns", longitude)):
-        if values.size % coarsen:
+    for name, size in zip(("rows", "columns"), grid.shape, strict=True):
+        if size % coarsen:
             yield Finding(
                 "coarsening-uneven",
                 "warning",
                 f"{name} do not make whole blocks",
                 "data.coarsen",
-                f"{values.size} {name}, blocks of {coarsen}: {values.size % coarsen} left over",
-                f"Choose data.region such that {values.size - values.size % coarsen} are left.",
+                f"{size} {name}, blocks of {coarsen}: {size % coarsen} left over",
+                f"Choose data.region such that {size - size % coarsen} are left.",
             )
-    poles = [pole for pole in (90.0, -90.0) if has_pole_row(latitude, pole)]
+    poles = [pole for pole in (90.0, -90.0) if has_pole_row(grid.latitude[:, 0], pole)]
     if coarsen > 1 and poles:
         yield Finding(
             "coarsening-uneven",
@@ -139,8 +140,7 @@ def check_coarsening(latitude: NDArray, longitude: NDArray, coarsen: int) -> Ite
 
 def check_length(
     span: timedelta,
-    latitude: NDArray,
-    longitude: NDArray,
+    grid: Grid,
     *,
     channels: int,
     parameters: int,
@@ -150,10 +150,10 @@ def check_length(
     span: time that the training steps cover. A grid finer than `FINEST_WEATHER` passes: it is data
     without geography, or of a street.
     """
-    if latitude.size > 1 and np.abs(np.diff(latitude)).max() < FINEST_WEATHER:
+    if grid.shape[0] > 1 and np.abs(np.diff(grid.latitude[:, 0])).max() < FINEST_WEATHER:
         return
     days = span / timedelta(days=1)
-    values = channels * max(days / INDEPENDENT_DAYS, 1) * _regions(latitude, longitude)
+    values = channels * max(days / INDEPENDENT_DAYS, 1) * _regions(grid)
     if parameters > MAX_PARAMETERS_PER_VALUE * values:
         yield Finding(
             "training-too-short",
@@ -167,12 +167,15 @@ def check_length(
         )
 
 
-def _regions(latitude: NDArray, longitude: NDArray) -> float:
+def _regions(grid: Grid) -> float:
     """Number of squares of `INDEPENDENT_KM` that the grid covers; 1 to its number of cells."""
-    south, north = np.deg2rad([latitude.min(), latitude.max()])
-    width = np.deg2rad(longitude.max() - longitude.min())
-    area = EARTH_RADIUS_KM**2 * width * (np.sin(north) - np.sin(south))
-    return float(np.clip(area / INDEPENDENT_KM**2, 1, latitude.size * longitude.size))
+    cells = math.prod(grid.shape)
+    area = cells * math.prod(grid.cell_km)
+    if isinstance(grid, LatLon):
+        south, north = np.deg2rad([grid.rows.min(), grid.rows.max()])
+        width = np.deg2rad(grid.columns.max() - grid.columns.min())
+        area = EARTH_RADIUS_KM**2 * width * (np.sin(north) - np.sin(south))
+    return float(np.clip(area / INDEPENDENT_KM**2, 1, cells))
 
 
 def check_chunks(plan: CubePlan, wanted: NDArray[np.int64]) -> Iterator[Finding]:

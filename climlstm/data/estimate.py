@@ -1,5 +1,6 @@
 """How a prepared store is laid out, and what it takes to write it."""
 
+import math
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -72,7 +73,7 @@ def estimate(plan: CubePlan) -> Estimate:
             stored += sum(encoded for encoded, _ in sizes)
             sampled += sum(plain for _, plain in sizes)
             seconds += time.perf_counter() - begun
-    decoded = 4 * steps * len(channels) * cube.sizes["latitude"] * cube.sizes["longitude"]
+    decoded = 4 * steps * len(channels) * math.prod(plane_of(plan))
     return Estimate(
         decoded=decoded,
         stored=int(stored / sampled * decoded),
@@ -95,7 +96,7 @@ def channels_of(plan: CubePlan) -> tuple[str, ...]:
 
 def plane_of(plan: CubePlan) -> tuple[int, int]:
     """Rows and columns of a cube."""
-    return plan.cells.latitude.size, plan.cells.longitude.size
+    return plan.grid.shape
 
 
 def layout_of(plan: CubePlan) -> Layout:

@@ -28,8 +28,7 @@ from climlstm.data.sources.axes import (
     find_axes,
     find_levels,
     find_time,
-    select_latitude,
-    select_longitude,
+    select_cells,
 )
 from climlstm.data.sources.catalog import list_sources, open_path, open_source
 from climlstm.data.sources.files import describe
@@ -214,11 +213,10 @@ def _times(source: xr.Dataset, problems: list[str]) -> TimeFacts | str:
 
 def _grid(axes: Axes, problems: list[str]) -> str:
     try:
-        select_latitude(axes.latitude, None)
-        select_longitude(axes.longitude, None)
+        select_cells(axes, None)
     except DataError as error:
         problems.append(str(error))
-    return describe_grid(axes.latitude, axes.longitude)
+    return str(axes.placed.grid) if axes.placed else describe_grid(axes.latitude, axes.longitude)
 
 
 def _read(source: xr.Dataset, axes: Axes) -> Trial | str:

@@ -77,10 +77,9 @@ class RunData:
     def observed(self) -> xr.Dataset:
         """For each channel, the cells (latitude, longitude) that ever have a value."""
         known = self.statistics
-        axes = ("latitude", "longitude")
         masks = zip(known.channels, known.observed, strict=True)
-        fields = {name: (axes, mask) for name, mask in masks}
-        return xr.Dataset(fields, {axis: self.cube[axis] for axis in axes})
+        fields = {name: (self.plan.grid.dims, mask) for name, mask in masks}
+        return xr.Dataset(fields, self.plan.grid.coordinates())
 
     @cached_property
     def climatology(self) -> xr.Dataset:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from climlstm.data.statistics.climatology import climatology_at
 from climlstm.errors import DataError
 from climlstm.evaluation.baselines import forecast_of
-from climlstm.grid import axes, wrap_longitude
+from climlstm.grid import LatLon, axes, field_dims, grid_of, wrap_longitude
+from climlstm.grid.find import ordered
 from climlstm.plugins import Baseline
 
 logger = logging.getLogger(__name__)
@@ -26,8 +27,7 @@ GRID_TOLERANCE_DEG = 1e-3
 
 Times = NDArray[np.datetime64]
 
-FIELD = ("latitude", "longitude")
-COORDINATES = ("init_time", "lead_time", "valid_time", *FIELD)
+COORDINATES = ("init_time", "lead_time", "valid_time", "latitude", "longitude")
 
 PAST = np.timedelta64(24, "h")
 """Span of the past that evaluators may ask for: enough for motion and tendencies."""
@@ -63,14 +63,16 @@ def orient(forecast: xr.Dataset) -> xr.Dataset:
         if forecast.indexes[name].has_duplicates:
             twice = forecast.indexes[name][forecast.indexes[name].duplicated()][0]
             raise DataError(f"forecast: {name} {twice} occurs more than once.")
-    needed = {"init_time", "lead_time", *FIELD}
+    forecast = ordered(forecast)
+    cells = field_dims(forecast)
+    needed = {"init_time", "lead_time", *cells}
     fields = [name for name, array in forecast.items() if needed <= set(array.dims)]
     if not fields:
         raise DataError(
             f"forecast: no variable has the dimensions {', '.join(sorted(needed))}; there are "
             f"{', '.join(f'{n} {a.dims}' for n, a in forecast.items()) or 'no variables'}."
         )
-    order = ("init_time", "realization", "lead_time", *FIELD)
+    order = ("init_time", "realization", "lead_time", *cells)
     chosen = forecast[fields]
     chosen = chosen.squeeze([d for d, n in chosen.sizes.items() if n == 1 and d not in order])
     unknown = [str(dim) for dim in chosen.dims if dim not in order]
@@ -81,12 +83,18 @@ def orient(forecast: xr.Dataset) -> xr.Dataset:
             f"forecast.rename({unknown[0]}='realization'); otherwise choose one with "
             f"forecast.isel({unknown[0]}=0)."
         )
-    chosen = chosen.reset_coords(drop=True).transpose(*order, missing_dims="ignore")
+    chosen = _without_others(chosen).transpose(*order, missing_dims="ignore")
     chosen = chosen.assign_coords(
         init_time=chosen.init_time.astype("datetime64[us]"),
         lead_time=chosen.lead_time.astype("timedelta64[us]"),
     )
-    return axes.orient(chosen.sortby(["init_time", "lead_time"]))
+    return chosen.sortby(["init_time", "lead_time"])
+
+
+def _without_others(data: xr.Dataset) -> xr.Dataset:
+    """The data with the coordinates of their dimensions and cells alone."""
+    kept = {*data.dims, *grid_of(data).coordinates()}
+    return data.drop_vars([name for name in data.coords if name not in kept])
 
 
 def on_grid(dataset: xr.Dataset, forecast: xr.Dataset, what: str) -> xr.Dataset:
@@ -95,11 +103,21 @@ def on_grid(dataset: xr.Dataset, forecast: xr.Dataset, what: str) -> xr.Dataset:
     Longitudes may count from elsewhere and latitudes run the other way.
     Raises DataError for a point of the forecasts' grid that the dataset has not.
     """
-    if not set(FIELD) <= set(dataset.dims):
-        raise DataError(f"{what}: dimensions {tuple(dataset.dims)} lack latitude or longitude.")
-    picked = {name: _positions(dataset, forecast, name, what) for name in FIELD}
+    cells = field_dims(forecast)
+    if not set(cells) <= set(dataset.dims):
+        raise DataError(f"{what}: dimensions {tuple(dataset.dims)} lack {' or '.join(cells)}.")
+    grid = grid_of(forecast)
+    if not isinstance(grid, LatLon):
+        found = grid_of(dataset)
+        if not found.is_close(grid, GRID_TOLERANCE_DEG):
+            raise DataError(
+                f"The forecast has a grid of {grid}, but the {what} one of {found}. They must be "
+                "on one grid: build the cube with the forecast's region and coarsening."
+            )
+        return _without_others(dataset).assign_coords(grid.coordinates())
+    picked = {name: _positions(dataset, forecast, name, what) for name in cells}
     picked_dataset = dataset.isel(picked).reset_coords(drop=True)
-    return picked_dataset.assign_coords({name: forecast[name] for name in FIELD})
+    return picked_dataset.assign_coords({name: forecast[name] for name in cells})
 
 
 def _positions(
@@ -266,7 +284,7 @@ class _Steps:
         kept = [block.isel(time=np.isin(block.time.values, times)) for block in self.held]
         new = np.setdiff1d(times, kept[0].time.values) if kept else times
         if new.size:
-            block = self.read(new).load().transpose("time", *FIELD)
+            block = self.read(new).load().transpose("time", ...)
             kept.append(_trusted(block, self.what, self.observed))
         self.held = [xr.concat(kept, "time").sortby("time") if len(kept) > 1 else kept[0]]
 

@@ -78,7 +78,7 @@ def evaluate(
         baselines=baselines,
         past=any("past" in _needs(evaluator) for evaluator in evaluators.values()),
     )
-    weight = region_weights(forecast.latitude, forecast.longitude, regions)
+    weight = region_weights(forecast, regions)
     score = partial(_score_cases, reference, evaluators, weight, model=model, memory=memory)
     if executor is None:
         found = score(forecast, progress=progress)

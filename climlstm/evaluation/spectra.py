@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.fft import dct
 
-from climlstm.grid import EARTH_RADIUS_KM, is_periodic
+from climlstm.grid import EARTH_RADIUS_KM, LatLon, field_dims, grid_of, is_periodic
 
 Real = NDArray[np.float64]
 
@@ -25,7 +25,8 @@ KEYS = ["variable", "lead_time", "band"]
 
 @dataclass(frozen=True)
 class PowerSpectrum:
-    """Power along latitude circles by wavelength, of the forecast and of the truth.
+    """Power along latitude circles by wavelength, of the forecast and of the truth; along all rows
+    of a grid that follows no latitudes.
 
     A table of its own: `wavelength_km`, and `power` and `true_power`, the variance for each
     wavenumber, in squares of `units`. Of an ensemble, the mean of the members' power.
@@ -41,16 +42,22 @@ class PowerSpectrum:
 
     def score(self, forecast: xr.Dataset, truth: xr.Dataset) -> pd.DataFrame:
         """Mean power over the rows of one forecast, in bands of wavenumbers."""
-        rows = self._rows(forecast.latitude.values)
-        leads = self._leads(forecast.lead_time.values)
-        latitude, longitude = forecast.latitude.values[rows], forecast.longitude.values
-        wavelength = wavelengths_km(latitude, longitude)
+        grid, leads = grid_of(forecast), self._leads(forecast.lead_time.values)
+        if isinstance(grid, LatLon):
+            rows = self._rows(grid.rows)
+            length = np.cos(np.deg2rad(grid.rows[rows]))
+            periodic = is_periodic(grid.columns)
+            wavelength = wavelengths_km(grid.rows[rows], grid.columns)
+        else:
+            rows, length = np.arange(grid.shape[0]), grid.row_area
+            periodic = grid.continuation.wraps
+            wavelength = _waves(grid.shape[1] * grid.cell_km[1], grid.shape[1], periodic=periodic)
         bands = _bands(wavelength.size)
         centres = np.exp(_in_bands(np.log(wavelength), bands))
         tables = []
         for name in forecast.data_vars:
             own, true = (
-                _in_bands(_mean_power(data[name], leads, rows, longitude, latitude), bands)
+                _in_bands(_mean_power(data[name], leads, rows, length, periodic=periodic), bands)
                 for data in (forecast, truth)
             )
             kept = np.isfinite(own) & np.isfinite(true)
@@ -95,9 +102,16 @@ def wavelengths_km(latitude: Real, longitude: Real) -> Real:
     """
     circle = 2 * np.pi * EARTH_RADIUS_KM * np.cos(np.deg2rad(latitude)).mean()
     if is_periodic(longitude):
-        return np.asarray(circle / np.arange(1, longitude.size // 2 + 1))
+        return _waves(circle, longitude.size, periodic=True)
     spacing = (longitude[-1] - longitude[0]) / (longitude.size - 1)
-    return np.asarray(2 * circle * longitude.size * spacing / 360 / np.arange(1, longitude.size))
+    return _waves(circle * longitude.size * spacing / 360, longitude.size, periodic=False)
+
+
+def _waves(length: float, columns: int, *, periodic: bool) -> Real:
+    """Wavelengths of the waves 1, 2, … along a row of some length, in its unit."""
+    if periodic:
+        return np.asarray(length / np.arange(1, columns // 2 + 1))
+    return np.asarray(2 * length / np.arange(1, columns))
 
 
 def power(values: Real, *, periodic: bool) -> Real:
@@ -120,20 +134,20 @@ def _mean_power(
     field: xr.DataArray,
     leads: NDArray[np.int64],
     rows: NDArray[np.int64],
-    longitude: Real,
-    latitude: Real,
+    length: Real,
+    *,
+    periodic: bool,
 ) -> Real:
     """Power (L, wavenumber), averaged over members and, by their length, over rows.
 
     Rows with a missing value have none; all NaN where there is no other.
     """
-    chosen = field.isel(lead_time=leads, latitude=rows).transpose(
-        ..., "lead_time", "latitude", "longitude"
-    )
-    values = chosen.values.astype("float64").reshape(-1, leads.size, rows.size, longitude.size)
-    found = power(values, periodic=is_periodic(longitude)).mean(axis=0)
+    row, column = field_dims(field)
+    chosen = field.isel({"lead_time": leads, row: rows}).transpose(..., "lead_time", row, column)
+    values = chosen.values.astype("float64").reshape(-1, *chosen.shape[-3:])
+    found = power(values, periodic=periodic).mean(axis=0)
     whole = np.isfinite(found[..., 0])
-    share = np.where(whole, np.cos(np.deg2rad(latitude)), 0.0)
+    share = np.where(whole, length, 0.0)
     total = share.sum(axis=1)
     summed = np.einsum("lhk,lh->lk", np.nan_to_num(found), share)
     nothing = np.full_like(summed, np.nan)

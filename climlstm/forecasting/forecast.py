@@ -15,11 +15,15 @@ from climlstm.data.cube.forcing import forcing_fields, forcings_of
 from climlstm.data.windows.starts import valid_starts
 from climlstm.errors import DataError
 from climlstm.forecasting.ensemble import Ensemble, Times
+from climlstm.grid import grid_of
 from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.model.noise import draw_noise
 from climlstm.plugins.channels import channel
 
 logger = logging.getLogger(__name__)
+
+SAME_GRID_DEG = 1e-3
+"""Distance in degrees within which cells of the forecaster and of the cube are the same."""
 
 INIT_DIMS = ("init_time", "realization")
 
@@ -166,16 +170,12 @@ def check(spec: Spec, cube: xr.Dataset) -> None:
                 f"The forecaster was trained with '{name}' in '{units}', but the cube has it in "
                 f"'{found}'. Build the cube with the climlstm that trained it."
             )
-    for name, expected in (("latitude", spec.latitude), ("longitude", spec.longitude)):
-        found_values = cube[name].values
-        if found_values.shape != (len(expected),) or not np.allclose(
-            found_values, expected, atol=1e-3
-        ):
-            raise DataError(
-                f"The forecaster was trained on {len(expected)} {name}s from {expected[0]:g} to "
-                f"{expected[-1]:g} degrees, but the cube has {found_values.size} from "
-                f"{found_values[0]:g} to {found_values[-1]:g}. Choose the same region and grid."
-            )
+    found_grid = grid_of(cube)
+    if not found_grid.is_close(spec.grid, SAME_GRID_DEG):
+        raise DataError(
+            f"The forecaster was trained on a grid of {spec.grid}, but the cube has {found_grid}. "
+            "Choose the same region and grid."
+        )
 
 
 def histories(spec: Spec, cube: xr.Dataset, inits: Times) -> NDArray[np.float32]:
@@ -195,7 +195,7 @@ def histories(spec: Spec, cube: xr.Dataset, inits: Times) -> NDArray[np.float32]
             f"nearest possible start is {nearest}."
         )
     states = cube[list(spec.channels)].sel(time=needed).to_dataarray("channel")
-    values = states.transpose("time", "channel", "latitude", "longitude").values
+    values = states.transpose("time", "channel", *spec.grid.dims).values
     return values.astype("float32")[place.reshape(wanted.shape)]
 
 
@@ -203,7 +203,7 @@ def _forcings(spec: Spec, inits: Times, steps: int) -> NDArray[np.float32]:
     """Forcing of the step that each transition leads to, (B, T - 1 + L, F, H, W)."""
     offsets = np.arange(2 - spec.history, steps + 1) * np.timedelta64(spec.step)
     times = inits[:, None] + offsets
-    fields = forcing_fields(forcings_of(spec.forcing), times.ravel(), spec.latitude, spec.longitude)
+    fields = forcing_fields(forcings_of(spec.forcing), times.ravel(), *spec.grid.places)
     return fields.reshape(*times.shape, *fields.shape[1:])
 
 
@@ -212,7 +212,7 @@ def labelled(states: Tensor, spec: Spec, inits: Times) -> xr.Dataset:
     leads = np.arange(1, states.shape[-4] + 1) * np.timedelta64(spec.step)
     values = states.cpu().numpy()
     several = states.dim() == 6
-    dims = (*INIT_DIMS[: 1 + several], "lead_time", "latitude", "longitude")
+    dims = (*INIT_DIMS[: 1 + several], "lead_time", *spec.grid.dims)
     fields = {
         name: (dims, values[..., number, :, :], attributes(spec, number))
         for number, name in enumerate(spec.channels)
@@ -220,8 +220,7 @@ def labelled(states: Tensor, spec: Spec, inits: Times) -> xr.Dataset:
     coords = {
         "init_time": inits,
         "lead_time": leads.astype("timedelta64[ns]"),
-        "latitude": np.array(spec.latitude),
-        "longitude": np.array(spec.longitude),
+        **spec.grid.coordinates(),
     }
     if several:
         coords["realization"] = np.arange(states.shape[1], dtype="int32")

@@ -13,7 +13,8 @@ import xarray as xr
 from climlstm import plugins
 from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError, PluginError
-from climlstm.grid import axes
+from climlstm.grid import axes, field_dims
+from climlstm.grid.find import ordered
 from climlstm.plugins.channels import installed_channel
 
 logger = logging.getLogger(__name__)
@@ -58,11 +59,12 @@ def to_weatherbench(forecasts: xr.Dataset) -> xr.Dataset:
     stored = xr.Dataset(
         {name: _on_levels(parts) for name, parts in fields.items()}, attrs=forecasts.attrs
     ).rename(DIMS)
-    order = ("time", "realization", "prediction_timedelta", "level", "latitude", "longitude")
+    order = ("time", "realization", "prediction_timedelta", "level", *field_dims(stored))
     stored = stored.transpose(*(d for d in order if d in stored.dims))
     for name, described in COORDINATES.items():
         if name in stored.coords:
-            stored[name].attrs = described
+            kept = {"grid": kind} if (kind := stored[name].attrs.get("grid")) else {}
+            stored[name].attrs = described | kept
     return stored
 
 
@@ -117,8 +119,8 @@ def with_our_dimensions(stored: xr.Dataset, store: str) -> xr.Dataset:
             f"{store} is no forecast: its dimensions are {', '.join(map(str, stored.dims))}, "
             "but forecasts have 'time' (of the start) and 'prediction_timedelta'."
         )
-    if not {"latitude", "longitude"} <= set(stored.dims):
-        stored = axes.orient(stored)
+    if not set(field_dims(stored)) <= set(stored.dims) or "latitude" not in stored.coords:
+        stored = ordered(stored)
     leads = stored["prediction_timedelta"]
     if leads.dtype.kind == "m":
         return stored

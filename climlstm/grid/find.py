@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from climlstm.advice import catalog_line
 from climlstm.errors import DataError
-from climlstm.grid.axes import AxisPoints, candidates
+from climlstm.grid.axes import AxisPoints, Data, as_slice, candidates, orient
 from climlstm.grid.curvilinear import Curvilinear, distinct
 from climlstm.grid.kind import Grid, Real
 from climlstm.grid.mappings import along, find_crs
@@ -46,6 +47,34 @@ class Placed:
     columns: AxisPoints
 
 
+def ordered(data: Data) -> Data:
+    """The same data with our names and order of rows and columns, so that `grid_of` has its grid.
+
+    Raises DataError where there is no such grid.
+    """
+    if {"latitude", *Projected.dims} <= {*data.coords, *data.dims} and (
+        {"crs", "cell_area"} & {*data.coords}
+    ):
+        return data
+    whole = data if isinstance(data, xr.Dataset) else data.to_dataset(name="data")
+    placed = find_placed(whole)
+    if placed is None:
+        return orient(data)
+    rows, columns = placed.dims
+    chosen = data.isel(
+        {rows: as_slice(placed.rows.indices), columns: as_slice(placed.columns.indices)}
+    )
+    others = [name for name in chosen.coords if _belongs(chosen.coords[name], placed.dims)]
+    names = {rows: Projected.dims[0], columns: Projected.dims[1]}
+    renamed = chosen.drop_vars(others).rename({k: v for k, v in names.items() if k != v})
+    return renamed.assign_coords(placed.grid.coordinates())
+
+
+def _belongs(coordinate: xr.DataArray, dims: tuple[str, str]) -> bool:
+    """Whether a coordinate describes rows and columns, and nothing else."""
+    return bool(set(dims) & set(coordinate.dims)) or coordinate.name == "crs"
+
+
 def find_placed(source: xr.Dataset) -> Placed | None:
     """The projected or curvilinear grid of a dataset; None for latitudes and longitudes, or none.
 
@@ -59,7 +88,7 @@ def find_placed(source: xr.Dataset) -> Placed | None:
     if two is None and crs is None and not _is_projection(*along_axes):
         return None
     dims = str(along_axes[0].dims[0]), str(along_axes[1].dims[0])
-    latitude, longitude = (None, None) if two is None else (_values(each) for each in two)
+    latitude, longitude = (None, None) if two is None else _cells(*two)
     if crs is not None:
         found = _projected(crs, along_axes, latitude, longitude)
         if found is not None:
@@ -123,13 +152,20 @@ def _is_projection(*coordinates: xr.DataArray) -> bool:
 
 
 def _values(coordinate: xr.DataArray) -> Real:
-    """Degrees, NaN where they are missing: none, beyond all bounds, or the zeros of ROMS, NEMO."""
+    """Degrees; NaN where the number is beyond all bounds, as fill values are."""
     values = np.asarray(coordinate.values, dtype="float64")
     if coordinate.dtype.itemsize <= 4:
         values = np.round(values, 5)
-    values = np.where(np.abs(values) > 720, np.nan, values)
-    zeros = values == 0
-    return np.where(zeros, np.nan, values) if zeros.mean() > 0.02 else values
+    return np.where(np.abs(values) > 720, np.nan, values)
+
+
+def _cells(north: xr.DataArray, east: xr.DataArray) -> tuple[Real, Real]:
+    """Latitudes and longitudes (H, W), NaN where ROMS and NEMO leave both zero: over land."""
+    latitude, longitude = _values(north), _values(east)
+    zero = (latitude == 0) & (longitude == 0)
+    if zero.sum() > 1:
+        latitude, longitude = (np.where(zero, np.nan, each) for each in (latitude, longitude))
+    return latitude, longitude
 
 
 def _projected(
@@ -207,6 +243,11 @@ def _curvilinear(
     source: xr.Dataset, north: xr.DataArray, latitude: Real, longitude: Real, dims: tuple[str, str]
 ) -> Placed:
     """Rows from the northern end, without the cells that a grid repeats beyond its seams."""
+    if all(np.nanmax(each) <= np.nanmin(each) for each in (latitude, longitude)):
+        raise DataError(
+            f"All cells have the same latitude and longitude ('{north.name}'), so they have no "
+            f"size. Correct the source, or take it as it is, {catalog_line(plane=list(dims))}."
+        )
     order = np.arange(latitude.shape[0])
     if np.nanmean(latitude[0]) < np.nanmean(latitude[-1]):
         order = order[::-1]
@@ -237,7 +278,7 @@ def _areas(source: xr.Dataset, north: xr.DataArray) -> Real | None:
     if corners is None:
         return None
     area = polygon_area(corners)
-    middles = Curvilinear.of(_values(north), _values(_east(source, north))).area
+    middles = Curvilinear.of(*_cells(north, _east(source, north))).area
     ratio = area / area.mean() / np.where(middles > 0, middles, np.nan)
     return area if 0.8 < np.nanmedian(ratio) < 1.25 else None
 
@@ -265,6 +306,6 @@ def _unknown_projection(y: xr.DataArray, x: xr.DataArray) -> str:
     return (
         f"'{y.name}' and '{x.name}' are coordinates of a projection or a rotated pole, which the "
         "source does not state, and it has no latitudes and longitudes of its cells. Name the "
-        "projection in the catalog, under metadata: 'crs: EPSG:...' (or PROJ text, or WKT); or "
-        f"take the data without geography: 'plane: [{y.dims[0]}, {x.dims[0]}]'."
+        f"projection (a code, PROJ text or WKT), for example {catalog_line(crs='EPSG:3413')}; or "
+        f"take the data without geography, {catalog_line(plane=[y.dims[0], x.dims[0]])}."
     )

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from climlstm.grid.distances import great_circle_km
+from climlstm.grid.sphere import unit_vectors
+
 if TYPE_CHECKING:
     from pyproj import CRS
 
@@ -75,6 +78,27 @@ class Grid(ABC):
         return np.zeros(self.shape)
 
     @property
+    def places(self) -> tuple[Real, Real]:
+        """Degrees north and east in shapes that broadcast to (H, W)."""
+        return self.latitude, self.longitude
+
+    @property
+    def row_area(self) -> Real:
+        """Mean area of the cells of each row (H,)."""
+        return np.asarray(self.area.mean(axis=1))
+
+    @property
+    def cell_km(self) -> tuple[float, float]:
+        """Median distances in km between neighbouring rows, and between neighbouring columns."""
+        rows, columns = (
+            great_circle_km(*(np.take(each, range(1, size), axis) for each in place),
+                            *(np.take(each, range(size - 1), axis) for each in place))
+            for axis, size in enumerate(self.shape)
+            for place in [(self.latitude, self.longitude)]
+        )  # fmt: skip
+        return float(np.median(rows)), float(np.median(columns))
+
+    @property
     def crs(self) -> "CRS | None":
         """Projection of rows and columns; None where they follow none."""
         return None
@@ -90,6 +114,23 @@ class Grid(ABC):
     @abstractmethod
     def coarsened(self, factor: int) -> "Grid":
         """The grid of blocks of `factor` by `factor` cells, which must be whole."""
+
+    def is_close(self, other: "Grid", degrees: float) -> bool:
+        """Whether the cells of both lie in the same places, within some degrees."""
+        if self.dims != other.dims or self.shape != other.shape:
+            return False
+        apart = unit_vectors(self.latitude, self.longitude)
+        apart = apart - unit_vectors(other.latitude, other.longitude)
+        return bool(np.linalg.norm(apart, axis=-1).max() <= np.deg2rad(degrees))
+
+    def __str__(self) -> str:
+        south, north = self.latitude.min(), self.latitude.max()
+        named = "" if self.crs is None else f", {self.crs.to_cf().get('grid_mapping_name', 'CRS')}"
+        return (
+            f"{self.shape[0]} × {self.shape[1]} cells ({self.kind}{named}), "
+            f"{south:.6g} to {north:.6g} degrees north, "
+            f"{self.longitude[0, 0]:.6g} to {self.longitude[-1, -1]:.6g} degrees east"
+        )
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -37,6 +37,16 @@ class LatLon(Grid):
         """Degrees east of each cell (H, W)."""
         return np.broadcast_to(self.columns, self.shape)
 
+    @property
+    def places(self) -> tuple[Real, Real]:
+        """Degrees north (H, 1) and east (1, W)."""
+        return self.rows[:, None], self.columns[None]
+
+    @property
+    def row_area(self) -> Real:
+        """Area of a cell of each row (H,), with mean 1."""
+        return np.array(self.area[:, 0])
+
     @cached_property
     def area(self) -> Real:
         """Relative area of each cell (H, W), with mean 1."""
@@ -63,6 +73,13 @@ class LatLon(Grid):
         """The grid of blocks of `factor` by `factor` cells, each in their middle."""
         return type(self)(
             *(values.reshape(-1, factor).mean(axis=1) for values in (self.rows, self.columns))
+        )
+
+    def __str__(self) -> str:
+        rows, columns = self.rows, self.columns
+        return (
+            f"{rows.size} × {columns.size} cells, {rows[0]:g} to {rows[-1]:g} degrees north, "
+            f"{columns[0]:g} to {columns[-1]:g} degrees east"
         )
 
     def coordinates(self) -> Coordinates:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from climlstm.advice import catalog_line
 from climlstm.environment import import_pyproj
 from climlstm.errors import DataError
 from climlstm.grid.kind import Real
@@ -54,7 +55,7 @@ def from_cf(attributes: Mapping[str, Any], name: str) -> "CRS":
     except (import_pyproj().exceptions.ProjError, KeyError, ValueError, TypeError) as error:
         raise DataError(
             f"The grid mapping '{name}' cannot be read ({type(error).__name__}: {error}). Name the "
-            "projection in the catalog, under metadata: 'crs: EPSG:...', or as PROJ text or WKT."
+            f"projection (a code, PROJ text or WKT), for example {catalog_line(crs='EPSG:3413')}."
         ) from error
 
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from climlstm.errors import DataError
 from climlstm.grid.kind import Continuation, Coordinates, Real
 from climlstm.grid.latlon import LatLon
 
@@ -27,6 +28,11 @@ class Plane(LatLon):
     def area(self) -> Real:
         """Ones (H, W)."""
         return np.ones(self.shape)
+
+    @property
+    def cell_km(self) -> tuple[float, float]:
+        """Raises DataError: a plane has no place on Earth."""
+        raise DataError("A plane has no place on Earth, so its cells have no size in km.")
 
     @property
     def continuation(self) -> Continuation:

@@ -43,7 +43,7 @@ class Forecaster(nn.Module):
         self.spec = spec
         self.normaliser = Normaliser(mean, std)
         self.register_buffer("tendency_std", tendency_std.to(torch.float32))
-        shape = (len(spec.latitude), len(spec.longitude))
+        shape = spec.grid.shape
         self.register_buffer("static", torch.zeros(0, *shape) if static is None else static.float())
         if missing is None:
             missing = torch.zeros(len(spec.channels), 1, 1, dtype=torch.bool)
@@ -125,18 +125,13 @@ class Forecaster(nn.Module):
         """Summary for notebooks: network, channels, inputs and grid."""
         spec = self.spec
         number = sum(weights.numel() for weights in self.network.parameters())
-        latitude, longitude = spec.latitude, spec.longitude
         options = ", ".join(f"{name} {value}" for name, value in spec.options.items())
         pairs = [
             ("network", f"{spec.network}, {number:,} parameters" + f"; {options}" * bool(options)),
             ("forecasts", ", ".join(map("{} ({})".format, spec.channels, spec.units))),
             ("from", f"{spec.history} step{'s' if spec.history > 1 else ''} of {spec.step}"),
             ("known besides", ", ".join([*spec.forcing, *spec.static]) or "nothing"),
-            (
-                "grid",
-                f"{len(latitude)} × {len(longitude)}, latitude {latitude[0]:g} to "
-                f"{latitude[-1]:g}, longitude {longitude[0]:g} to {longitude[-1]:g}",
-            ),
+            ("grid", str(spec.grid)),
         ]
         return html.fragment('<div class="name">forecaster</div>', html.facts(pairs))
 

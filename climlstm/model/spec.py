@@ -10,6 +10,7 @@ import numpy as np
 
 from climlstm import grid
 from climlstm.errors import CheckpointError, ConfigError
+from climlstm.grid import Grid
 from climlstm.model.padding import Geometry
 
 
@@ -28,10 +29,8 @@ class Spec:
     forcing: tuple[str, ...]
     static: tuple[str, ...]
     step: timedelta
-    latitude: tuple[float, ...]
-    """Degrees north, north to south."""
-    longitude: tuple[float, ...]
-    """Degrees east, eastward."""
+    grid: Grid
+    """Where rows and columns lie."""
     history: int
     """Number of known states that a forecast starts from."""
     network: str = "convlstm"
@@ -44,26 +43,26 @@ class Spec:
     @property
     def geometry(self) -> Geometry:
         """How this grid continues beyond its edges."""
-        beyond = grid.LatLon(np.array(self.latitude), np.array(self.longitude)).continuation
-        poles = {beyond.north, beyond.south} - {"ends"}
+        beyond, rows = self.grid.continuation, self.grid.latitude[:, 0]
+        poles = {beyond.north, beyond.south} & {"point", "across"}
         if len(poles) > 1:
             raise ConfigError(
-                f"The rows from {self.latitude[0]} to {self.latitude[-1]} degrees north lie on one "
+                f"The rows from {rows[0]} to {rows[-1]} degrees north lie on one "
                 "pole but stop half a row short of the other. Choose a grid that treats both alike."
             )
         return Geometry(
-            len(self.latitude),
-            len(self.longitude),
+            *self.grid.shape,
             periodic=beyond.wraps,
-            north_pole=beyond.north != "ends",
-            south_pole=beyond.south != "ends",
+            north_pole=beyond.north in poles,
+            south_pole=beyond.south in poles,
             pole_row="point" in poles,
             sign=self.sign,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as plain JSON, which `from_dict` reads."""
-        content = dataclasses.asdict(self)
+        content = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        content["grid"] = grid.to_dict(self.grid)
         content["step_seconds"] = content.pop("step").total_seconds()
         return content
 
@@ -72,6 +71,9 @@ class Spec:
         """Raises CheckpointError where a key is missing or unknown."""
         known = {f.name for f in dataclasses.fields(cls)} - {"step"} | {"step_seconds"}
         given = {"noise": 0, **content}  # forecasters were written before there was noise
+        if "grid" not in given:  # and before there were kinds of grids
+            rows, columns = (np.array(given.pop(name, ())) for name in ("latitude", "longitude"))
+            given["grid"] = grid.to_dict(grid.LatLon(rows, columns))
         if set(given) != known:
             raise CheckpointError(
                 "The description of the forecaster does not fit this climlstm: it lacks "
@@ -82,4 +84,5 @@ class Spec:
         fields: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
         }
+        fields["grid"] = grid.from_dict(fields["grid"])
         return cls(step=timedelta(seconds=fields.pop("step_seconds")), **fields)

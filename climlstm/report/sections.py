@@ -12,6 +12,7 @@ from climlstm.audit.findings import Finding, findings_table
 from climlstm.config import Config, PluginChoice, dump_config
 from climlstm.evaluation.evaluate import Evaluation
 from climlstm.evaluation.tables import DEFINITIONS, score_table
+from climlstm.grid import grid_of
 from climlstm.html import Markup
 from climlstm.plots import metric_name as _name
 from climlstm.report import page
@@ -28,7 +29,7 @@ SHOWN = 6
 def what_was_run(forecasts: xr.Dataset, config: Config, provenance: dict[str, Any]) -> Markup:
     """Source, grid, periods, network, checkpoint."""
     data, spans = config.data, provenance.get("seen", {})
-    rows, columns = forecasts.sizes["latitude"], forecasts.sizes["longitude"]
+    rows, columns = grid_of(forecasts).shape
     periods = data.periods
     pairs: list[tuple[str, Any]] = [
         ("Data", f"source '{data.source}' of {data.catalog}"),
@@ -267,10 +268,10 @@ def _label(channel: str) -> str:
 
 
 def _extent(forecasts: xr.Dataset) -> str:
-    latitude, longitude = forecasts["latitude"].values, forecasts["longitude"].values
+    grid = grid_of(forecasts)
     return (
-        f"{latitude.min():g} to {latitude.max():g}° north, "
-        f"{longitude[0]:g} to {longitude[-1]:g}° east"
+        f"{grid.latitude.min():.5g} to {grid.latitude.max():.5g}° north, "
+        f"{grid.longitude[0, 0]:.5g} to {grid.longitude[0, -1]:.5g}° east"
     )
 
 

@@ -191,7 +191,7 @@ class EvaluatorTests(Conformance):
         self, forecast: xr.Dataset, cube: xr.Dataset
     ) -> Iterator[tuple[xr.Dataset, xr.Dataset, dict[str, Any]]]:
         """Forecast, truth and all else that it needs, for one initialisation after another."""
-        weight = region_weights(forecast.latitude, forecast.longitude, ("global",))
+        weight = region_weights(forecast, ("global",))
         for init in forecast.init_time.values:
             case = forecast.sel(init_time=init)
             case = case.assign_coords(valid_time=case.init_time + case.lead_time)

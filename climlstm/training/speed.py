@@ -1,5 +1,6 @@
 """How long training takes for a batch on this machine, tried on random numbers."""
 
+import math
 import time
 
 import torch
@@ -31,7 +32,7 @@ def seconds_per_batch(config: Config, cube: xr.Dataset) -> float:
         one, batch = _try(forecaster, config, 1, device), config.training.batch_size
         spec = forecaster.spec
         steps = config.model.history + config.training.horizon
-        cells = len(spec.latitude) * len(spec.longitude)
+        cells = math.prod(spec.grid.shape)
         size = 4 * batch * steps * (len(spec.channels) + len(spec.forcing)) * cells
         if batch == 1 or one * batch > LONGEST or size > LARGEST:
             return one * batch
@@ -41,7 +42,7 @@ def seconds_per_batch(config: Config, cube: xr.Dataset) -> float:
 def _try(forecaster: Forecaster, config: Config, batch: int, device: torch.device) -> float:
     """Seconds for a batch of random windows."""
     spec, horizon = forecaster.spec, config.training.horizon
-    plane = (len(spec.latitude), len(spec.longitude))
+    plane = spec.grid.shape
     state = torch.randn(batch, spec.history + horizon, len(spec.channels), *plane, device=device)
     known = (batch, spec.history - 1 + horizon, len(spec.forcing), *plane)
     forcing = torch.randn(*known, device=device)

@@ -22,7 +22,7 @@ from climlstm.data.statistics.statistics import Statistics
 from climlstm.data.windows.plan import WindowPlan, in_order, share
 from climlstm.data.windows.stream import Window, WindowStream
 from climlstm.environment import recorded_environment, versions
-from climlstm.grid import cell_area_weights
+from climlstm.grid import grid_of
 from climlstm.training.lineage import Parent
 from climlstm.training.parallel import Workers
 from climlstm.training.untrained import count_parameters, describe, sketch_forecaster
@@ -70,7 +70,7 @@ class Task:
         leads = np.arange(1, self.stream.horizon + 1)
         times = window.init_time[:, None] + leads * np.timedelta64(self.data.config.data.step)
         fields = climatology_at(self.data.climatology, times.ravel()).to_dataarray("channel")
-        values = fields.transpose("time", "channel", "latitude", "longitude").values
+        values = fields.transpose("time", "channel", *grid_of(fields).dims).values
         mean, std = (a[:, None, None] for a in (self.statistics.mean, self.statistics.std))
         normalised = ((values - mean) / std).astype("float32")
         return torch.from_numpy(normalised.reshape(*times.shape, *values.shape[1:])).to(
@@ -175,7 +175,7 @@ def _weight(cube: xr.Dataset, statistics: Statistics, balance: str) -> Tensor:
     With the balance 'tendency' the squared error of a channel is divided by its standard
     deviation and by that of its tendency, instead of by the former squared.
     """
-    area = cell_area_weights(cube["latitude"]).values[None, :, None]
+    area = grid_of(cube).area
     slowness = statistics.std / statistics.tendency_std if balance == "tendency" else 1.0
     factor = np.broadcast_to(slowness, len(statistics.channels))[:, None, None]
     weight = torch.from_numpy(area * statistics.observed * factor).float()

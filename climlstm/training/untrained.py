@@ -9,6 +9,7 @@ from climlstm import plugins
 from climlstm.config import Config
 from climlstm.data.cube.forcing import forcing_channels
 from climlstm.data.statistics.statistics import Statistics
+from climlstm.grid import grid_of
 from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.plugins.channels import channel
 
@@ -25,8 +26,7 @@ def describe(config: Config, cube: xr.Dataset) -> Spec:
         forcing=forcing_channels(data.forcing),
         static=data.static,
         step=data.step,
-        latitude=tuple(cube["latitude"].values.tolist()),
-        longitude=tuple(cube["longitude"].values.tolist()),
+        grid=grid_of(cube),
         history=config.model.history,
         network=config.model.name,
         options=plugins.complete_options("models", config.model.name, config.model.options),
@@ -58,7 +58,7 @@ def sketch_forecaster(
     """
     spec = describe(config, cube)
     one = torch.ones(len(spec.channels))
-    static = torch.zeros(len(spec.static), len(spec.latitude), len(spec.longitude))
+    static = torch.zeros(len(spec.static), *spec.grid.shape)
     with torch.random.fork_rng(devices=[]):
         return Forecaster(
             spec, mean=0 * one, std=one, tendency_std=one, static=static, precision=precision

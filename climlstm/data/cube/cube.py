@@ -19,7 +19,7 @@ from climlstm.data.cube.accumulation import AS_STORED, over_steps
 from climlstm.data.cube.forcing import NEEDS_PLACE
 from climlstm.data.cube.matching import find_fields, make_recipe
 from climlstm.data.cube.recipes import Array, ChannelRecipe, CubeCells, Field
-from climlstm.data.sources.axes import Axes, find_axes, select_latitude, select_longitude
+from climlstm.data.sources.axes import Axes, find_axes, select_cells
 from climlstm.data.sources.origin import chunks_along, run_lengths, token_of
 from climlstm.data.sources.times import select_times
 from climlstm.errors import ClimLSTMError, DataError
@@ -50,11 +50,7 @@ def build_cube(source: xr.Dataset, data: DataConfig) -> xr.Dataset:
 def plan_cube(source: xr.Dataset, data: DataConfig) -> "CubePlan":
     """Plan of the values of a source that make up the cube; see `build_cube`."""
     axes = find_axes(source)
-    cells = CubeCells(
-        rows=select_latitude(axes.latitude, data.region),
-        columns=select_longitude(axes.longitude, data.region),
-        coarsen=data.coarsen,
-    )
+    cells = CubeCells(*select_cells(axes, data.region), coarsen=data.coarsen)
     _check_whole_blocks(cells)
     _check_place(axes, data)
     channels = [channel(name) for name in (*data.state, *data.static)]
@@ -115,8 +111,7 @@ class CubePlan:
     @property
     def grid(self) -> Grid:
         """Where the cube's rows and columns lie."""
-        kind = kind_of(self.axes.latitude)
-        return kind(self.cells.latitude, self.cells.longitude)
+        return self.cells.grid
 
     @cached_property
     def cube(self) -> xr.Dataset:
@@ -129,8 +124,11 @@ class CubePlan:
             attrs={"Conventions": "CF-1.11"},
         )
         for recipe in self.recipes:
-            dims = DIMS[1:] if recipe.channel.variable.static else DIMS
-            cube[recipe.channel.name] = (dims, self.lazy(recipe), _attributes(recipe.channel))
+            dims = self.grid.dims if recipe.channel.variable.static else ("time", *self.grid.dims)
+            attributes = _attributes(recipe.channel)
+            if self.grid.crs is not None:
+                attributes["grid_mapping"] = "crs"
+            cube[recipe.channel.name] = (dims, self.lazy(recipe), attributes)
         return cube
 
     def lazy(self, recipe: ChannelRecipe) -> da.Array:
@@ -217,7 +215,7 @@ def dataset_of(cube: CubePlan | xr.Dataset) -> xr.Dataset:
 def _check_place(axes: Axes, data: DataConfig) -> None:
     """Refuse what needs a place on Earth for data that have none."""
     needing = [name for name in data.forcing if name in NEEDS_PLACE]
-    if needing and kind_of(axes.latitude) is Plane:
+    if needing and axes.placed is None and kind_of(axes.latitude) is Plane:
         raise DataError(
             f"The source is a plane without geography, but '{needing[0]}' under 'forcing' follows "
             "from the place on Earth. Leave it out; 'season' follows from the date alone."

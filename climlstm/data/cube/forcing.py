@@ -46,7 +46,8 @@ def forcing_fields(
 ) -> NDArray[np.float32]:
     """Forcings (time, F, latitude, longitude), in the order of `forcing_channels(names)`.
 
-    times: datetime64, UTC; latitude, longitude: degrees north and east, 1-D.
+    times: datetime64, UTC; latitude, longitude: degrees north and east, 1-D, or in shapes that
+        broadcast to the grid's.
 
     `cos_zenith` is the cosine of the sun's zenith angle at that instant, negative at night.
     `season` is sine and cosine of the elapsed part of the calendar year, `day` of the mean solar
@@ -54,23 +55,27 @@ def forcing_fields(
     """
     fields = forcing_channels(names)
     times = np.atleast_1d(np.asarray(times)).astype("datetime64[s]")
-    phi = np.atleast_1d(np.asarray(latitude, dtype="float64"))
-    lam = np.atleast_1d(np.asarray(longitude, dtype="float64"))
-    out = np.empty((times.size, len(fields), phi.size, lam.size), dtype="float32")
+    phi, lam = np.asarray(latitude, dtype="float64"), np.asarray(longitude, dtype="float64")
+    if phi.ndim < 2:
+        phi, lam = np.atleast_1d(phi)[:, None], np.atleast_1d(lam)[None]
+    shape = np.broadcast_shapes(phi.shape, lam.shape)
+    out = np.empty((times.size, len(fields), *shape), dtype="float32")
     for index, field in enumerate(fields):
         if field == "cos_zenith":
             out[:, index] = cos_zenith(times, phi, lam)
             continue
-        angle = _season_angle(times)[:, None] if field.startswith("season") else _day(times, lam)
-        wave = np.sin(angle) if field.endswith("sin") else np.cos(angle)
-        out[:, index] = wave[:, None, :]
+        season = field.startswith("season")
+        angle = _season_angle(times)[:, None, None] if season else _day(times, lam)
+        out[:, index] = np.sin(angle) if field.endswith("sin") else np.cos(angle)
     return out
 
 
 def cos_zenith(
     times: NDArray[np.datetime64], latitude: NDArray[np.float64], longitude: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Cosine of the solar zenith angle (time, latitude, longitude), instantaneous.
+    """Cosine of the solar zenith angle (time, H, W), instantaneous.
+
+    latitude, longitude: degrees, in shapes that broadcast to (H, W).
 
     Sun's position by the low-precision formulas of the Astronomical Almanac as given by Michalsky
     (1988, Solar Energy 40, 227-235, eqs 1-10): within 0.01° from 1950 to 2050, and obliquity,
@@ -85,8 +90,8 @@ def cos_zenith(
     declination = np.arcsin(np.sin(obliquity) * np.sin(ecliptic))[:, None, None]
     sidereal_hours = (6.697375 + 0.0657098242 * days + _hours(times)) % 24
     greenwich = np.deg2rad(15 * sidereal_hours) - right_ascension
-    hour_angle = greenwich[:, None, None] + np.deg2rad(longitude)[None, None, :]
-    phi = np.deg2rad(latitude)[None, :, None]
+    hour_angle = greenwich[:, None, None] + np.deg2rad(longitude)[None]
+    phi = np.deg2rad(latitude)[None]
     return np.sin(phi) * np.sin(declination) + np.cos(phi) * np.cos(declination) * np.cos(
         hour_angle
     )
@@ -100,7 +105,7 @@ def _season_angle(times: NDArray[np.datetime64]) -> NDArray[np.float64]:
 
 
 def _day(times: NDArray[np.datetime64], longitude: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 2 * np.pi * (_hours(times)[:, None] / 24 + longitude[None, :] / 360)
+    return 2 * np.pi * (_hours(times)[:, None, None] / 24 + longitude[None] / 360)
 
 
 def _hours(times: NDArray[np.datetime64]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from climlstm.errors import DataError
-from climlstm.grid import cell_area_weights
+from climlstm.grid import Grid, LatLon
 from climlstm.grid.axes import AxisPoints, as_slice
 from climlstm.plugins.channels import Channel
 
@@ -63,6 +63,8 @@ class CubeCells:
 
     rows: AxisPoints
     columns: AxisPoints
+    fine: Grid
+    """Grid of these rows and columns."""
     coarsen: int = 1
     """Number of cells in each direction that are averaged into one."""
 
@@ -93,22 +95,26 @@ class CubeCells:
             return values
         *rest, height, width = values.shape
         blocks = values.reshape(*rest, height // n, n, width // n, n)
-        return np.einsum("...hrwc,hr->...hw", blocks, self._weights)
+        letters = "hr" if self._weights.ndim == 2 else "hrwc"
+        return np.einsum(f"...hrwc,{letters}->...hw", blocks, self._weights)
 
     @cached_property
     def _weights(self) -> Array:
-        """Share of each row in the mean of its block of cells (row of blocks, row within)."""
-        area = cell_area_weights(xr.DataArray(self.rows.values)).values
-        rows = area.reshape(-1, self.coarsen)
-        return (rows / rows.sum(axis=1, keepdims=True) / self.coarsen).astype("float32")
+        """Share of each cell in the mean of its block (row of blocks, row within, …); of each row
+        alone, where the cells of a row are alike."""
+        n = self.coarsen
+        if isinstance(self.fine, LatLon):
+            rows = self.fine.row_area.reshape(-1, n)
+            return (rows / rows.sum(axis=1, keepdims=True) / n).astype("float32")
+        height, width = self.fine.shape
+        cells = self.fine.area.reshape(height // n, n, width // n, n)
+        whole = cells.sum(axis=(1, 3), keepdims=True)
+        return np.divide(cells, whole, out=np.full_like(cells, n**-2), where=whole > 0).astype("f4")
 
-    @property
-    def latitude(self) -> NDArray[np.float64]:
-        return self.rows.values.reshape(-1, self.coarsen).mean(axis=1)
-
-    @property
-    def longitude(self) -> NDArray[np.float64]:
-        return self.columns.values.reshape(-1, self.coarsen).mean(axis=1)
+    @cached_property
+    def grid(self) -> Grid:
+        """Grid of the cube: of the blocks."""
+        return self.fine.coarsened(self.coarsen)
 
 
 def _range(indices: NDArray[np.intp]) -> slice:
@@ -139,11 +145,8 @@ class ChannelRecipe:
     def _derive(self, parts: list[Array], times: NDArray[np.datetime64] | None) -> Array:
         variable = self.channel.variable
         assert variable.derive is not None
-        dims = ("time", "latitude", "longitude")[-parts[0].ndim :]
-        coords: dict[str, Any] = {
-            "latitude": self.cells.rows.values,
-            "longitude": self.cells.columns.values,
-        }
+        dims = ("time", *self.cells.fine.dims)[-parts[0].ndim :]
+        coords: dict[str, Any] = dict(self.cells.fine.coordinates())
         if times is not None and "time" in dims:
             coords["time"] = times
         inputs = xr.Dataset(

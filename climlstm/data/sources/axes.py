@@ -12,6 +12,7 @@ from climlstm.advice import catalog_line
 from climlstm.config import RegionConfig
 from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError
+from climlstm.grid import Grid, kind_of, wrap_longitude
 from climlstm.grid.axes import (
     NAMES,
     AxisPoints,
@@ -22,6 +23,7 @@ from climlstm.grid.axes import (
     not_found,
     some,
 )
+from climlstm.grid.find import Placed, find_placed
 
 NCL_LEVEL = re.compile(r"lv_isbl\d*", re.IGNORECASE)
 """Name that NCL gives to pressure levels of GRIB files; a number tells several axes apart."""
@@ -35,7 +37,10 @@ class Axes:
 
     time: xr.DataArray
     latitude: xr.DataArray
+    """Latitudes of the rows, or whatever numbers the rows of another grid."""
     longitude: xr.DataArray
+    placed: Placed | None = None
+    """The grid, where it is not one of latitudes and longitudes."""
 
     @property
     def dims(self) -> tuple[Hashable, Hashable, Hashable]:
@@ -43,10 +48,14 @@ class Axes:
 
 
 def find_axes(source: xr.Dataset) -> Axes:
-    """Time, latitude and longitude by CF attributes, or else by common names.
+    """Time, and rows and columns, by CF attributes or else by common names.
 
-    Raises DataError for what is not a latitude-longitude grid in time.
+    Raises DataError for what is not a grid of rows and columns in time.
     """
+    placed = find_placed(source)
+    if placed is not None:
+        rows, columns = (source[dim] for dim in placed.dims)
+        return Axes(find_time(source), rows, columns, placed)
     return Axes(
         time=find_time(source),
         latitude=find_horizontal(source, "latitude"),
@@ -105,6 +114,38 @@ def find_levels(source: xr.Dataset, name: str) -> tuple[str, NDArray[np.float64]
             continue  # model or soil levels
         return str(key), to_hpa.scale * values
     return None
+
+
+def select_cells(axes: Axes, region: RegionConfig | None) -> tuple[AxisPoints, AxisPoints, Grid]:
+    """Rows and columns within the region, in our order, and their grid.
+
+    Raises DataError for a region beyond the source's. On a grid that does not follow latitudes and
+    longitudes it is the smallest part of rows and columns that holds all cells of the region.
+    """
+    if axes.placed is None:
+        rows = select_latitude(axes.latitude, region)
+        columns = select_longitude(axes.longitude, region)
+        return rows, columns, kind_of(axes.latitude)(rows.values, columns.values)
+    placed, grid = axes.placed, axes.placed.grid
+    if region is None:
+        return placed.rows, placed.columns, grid
+    (south, north), (west, east) = sorted(region.latitude), _west_east(region.longitude)
+    inside = (grid.latitude >= south) & (grid.latitude <= north)
+    inside &= wrap_longitude(grid.longitude, start=west) <= east
+    if not inside.any():
+        raise DataError(
+            f"No cell of the source lies within the latitudes {south:g}..{north:g} and longitudes "
+            f"{west:g}..{east:g}: its grid has {grid}. Choose another region."
+        )
+    some_rows, some_columns = (
+        np.arange(at[0], at[-1] + 1)
+        for at in (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    )
+    rows, columns = (
+        AxisPoints(points.indices[kept], points.values[kept])
+        for points, kept in ((placed.rows, some_rows), (placed.columns, some_columns))
+    )
+    return rows, columns, grid.take(some_rows, some_columns)
 
 
 def select_latitude(coordinate: xr.DataArray, region: RegionConfig | None) -> AxisPoints:

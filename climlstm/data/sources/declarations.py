@@ -17,6 +17,8 @@ from climlstm.data.sources.units import is_time_reference
 from climlstm.errors import CatalogError, nearest
 from climlstm.grid import Plane
 from climlstm.grid.axes import candidates
+from climlstm.grid.mappings import from_text
+from climlstm.grid.projected import mapping
 
 TIME_AXES = ("time", "timestep", "step", "t")
 """Where a time axis of plain numbers is looked for, unless it is declared."""
@@ -59,6 +61,8 @@ class Metadata(Section):
 
     plane: tuple[str, str] | None = None
     """Rows and columns of data without geography, such as videos: their dimensions."""
+    crs: str | None = None
+    """Projection of rows and columns where files leave it out: a code, PROJ text, or WKT."""
     axes: dict[Literal["time", "latitude", "longitude", "level"], str] = Field(default_factory=dict)
     """Names of axes that are not recognised by themselves."""
     time_units: str | None = None
@@ -83,6 +87,8 @@ def declare(source: xr.Dataset, metadata: Metadata, where: str) -> xr.Dataset:
     source = _combine(source, metadata, where)
     if metadata.plane is not None:
         source = _lay_out(source, metadata.plane, where)
+    if metadata.crs is not None:
+        source = source.assign_coords(crs=((), 0, mapping(from_text(metadata.crs))))
     source = _name_axes(source, metadata.axes, where)
     source = _dates(source, metadata.time_units, where)
     if metadata.time_units is not None:

@@ -19,6 +19,7 @@ from climlstm.data.store.remote import Cache
 from climlstm.data.store.stored_part import make_parts
 from climlstm.errors import DataError
 from climlstm.files import lock, write_whole
+from climlstm.grid import grid_of
 
 WINDOW_DAYS = 61
 """Width of the triangular window, ends of weight 0 included (WeatherBench 2: Rasp et al. 2024,
@@ -80,14 +81,14 @@ def climatology(
         settings = [FORMAT, WINDOW_DAYS, str(times[inside].tolist())]
         place = cache / f"climatology-{digest_of(dataset, channels, settings)[:16]}"
         fields = _kept(place, channels, means)
-    dims = ("hour", "dayofyear", "latitude", "longitude")
+    grid = grid_of(dataset)
+    dims = ("hour", "dayofyear", *grid.dims)
     return xr.Dataset(
         {name: (dims, fields[name], dataset[name].attrs) for name in channels},
         coords={
             "hour": ("hour", hours, {"long_name": "hour of the day, UTC"}),
             "dayofyear": ("dayofyear", np.arange(1, DAYS + 1), {"long_name": "day of the year"}),
-            "latitude": dataset["latitude"],
-            "longitude": dataset["longitude"],
+            **grid.coordinates(),
         },
         attrs={"period": f"{period[0]} to {period[1]}", "window_days": WINDOW_DAYS},
     )

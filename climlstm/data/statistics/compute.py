@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
@@ -33,7 +34,7 @@ from climlstm.data.store.remote import Cache
 from climlstm.data.store.stored_part import make_parts
 from climlstm.errors import DataError
 from climlstm.files import lock, write_text
-from climlstm.grid import cell_area_weights
+from climlstm.grid import grid_of
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def _inside(
     if content is None or not isinstance(plan, CubePlan):
         return None
     known = Statistics.from_dict(content)
-    cells = (plan.times.indices.size, plan.cells.latitude.size, plan.cells.longitude.size)
+    cells = (plan.times.indices.size, *plan.grid.shape)
     whole = cells == tuple(plan.source.sizes[dim] for dim in plan.axes.dims)
     stored = {
         recipe.channel.name
@@ -144,14 +145,15 @@ def _compute(
         found = summarise(CPU_COUNT, np.flatnonzero(wanted))
     else:
         found = _spread(executor, partial(summarise, 1), dataset, channels, np.flatnonzero(wanted))
-    shape = (dataset.sizes["latitude"], dataset.sizes["longitude"])
+    grid = grid_of(dataset)
+    shape = grid.shape
     observed = np.stack([~summary.never(inside, shape) for summary in found])
     missing = [
         gap
         for name, summary, seen in zip(channels, found, observed, strict=True)
         for gap in _missing(name, summary, seen, dataset)
     ]
-    area = cell_area_weights(dataset["latitude"]).values
+    area = grid.row_area
     mean, std = np.array([summary.values.over_rows(area) for summary in found]).T
     _check(channels, mean, std, observed, train)
     _warn_of_missing(missing, int(wanted.sum()))
@@ -181,11 +183,13 @@ def _compute(
 
 def _where(place: ValuePlace, cube: xr.Dataset) -> tuple[np.datetime64, float, float]:
     """Time, latitude and longitude of a place."""
-    return (
-        cube["time"].values[place.position],
-        float(cube["latitude"][place.row]),
-        float(cube["longitude"][place.column]),
-    )
+    return cube["time"].values[place.position], *_place(cube, place.row, place.column)
+
+
+def _place(cube: xr.Dataset, row: int, column: int) -> tuple[float, float]:
+    """Degrees north and east of a cell."""
+    grid = grid_of(cube)
+    return float(grid.latitude[row, column]), float(grid.longitude[row, column])
 
 
 def _check(
@@ -216,7 +220,7 @@ def _spread(
     positions: NDArray[np.int64],
 ) -> list[ChannelSummary]:
     """Summaries of consecutive steps, some with each call, merged in order of time."""
-    step_bytes = 4 * len(channels) * cube.sizes["latitude"] * cube.sizes["longitude"]
+    step_bytes = 4 * len(channels) * math.prod(grid_of(cube).shape)
     size = max(1, BYTES_OF_A_CALL // step_bytes)
     blocks = [positions[first : first + size] for first in range(0, positions.size, size)]
     step = _step(cube["time"].values)
@@ -235,7 +239,7 @@ def _summarise(
     positions: NDArray[np.int64],
 ) -> list[ChannelSummary]:
     """Summary of each channel: one Dask task a chunk, merged as they come in."""
-    sizes, times = dataset_of(cube).sizes, dataset_of(cube)["time"].values
+    cells, times = math.prod(grid_of(dataset_of(cube)).shape), dataset_of(cube)["time"].values
     step = _step(times)
 
     def merge(
@@ -249,7 +253,7 @@ def _summarise(
     jobs = [job for part in parts for job in jobs_of(part, positions)]
     at_once = len(jobs)
     if any(part.is_remote for part in parts):  # tasks are short, and their results many
-        at_once = max(64, RESULTS_BYTES // (8 * sizes["latitude"] * sizes["longitude"]))
+        at_once = max(64, RESULTS_BYTES // (8 * cells))
     with ThreadPoolExecutor(threads, thread_name_prefix="climlstm-statistics") as pool:
         for first in range(0, len(jobs), at_once):
             now = jobs[first : first + at_once]
@@ -273,14 +277,13 @@ def _missing(
         cells = np.argwhere(unpack(pattern, observed.shape) & observed)
         if cells.size == 0:
             continue
-        row, column = cells[0]
+        place = _place(cube, *cells[0])
         for position in positions:
             yield MissingValues(
                 name,
                 cube["time"].values[position],
                 len(cells),
-                float(cube["latitude"][row]),
-                float(cube["longitude"][column]),
+                *place,
             )
 
 

@@ -72,7 +72,7 @@ class LazyPart(Part):
     ) -> "LazyPart":
         """The part of some channels of a cube."""
         names = tuple(channels[i] for i in positions)
-        chosen = [cube[name].transpose("time", "latitude", "longitude") for name in names]
+        chosen = [cube[name].transpose("time", ...) for name in names]
         arrays = tuple(a.data if a.chunks else a.chunk().data for a in chosen)
         units = np.repeat(np.arange(len(arrays[0].chunks[0])), arrays[0].chunks[0])
         return cls(positions, names, units, units, arrays)

@@ -24,6 +24,7 @@ from climlstm.data.store.prefetch import Job, read_jobs
 from climlstm.data.store.remote import Cache
 from climlstm.data.store.stored_part import make_parts
 from climlstm.errors import DataError
+from climlstm.grid import grid_of
 
 logger = logging.getLogger(__name__)
 
@@ -79,12 +80,11 @@ class BlockReader:
     ):
         dataset = dataset_of(cube)
         self.times = dataset["time"].values
-        self.latitude = dataset["latitude"].values
-        self.longitude = dataset["longitude"].values
+        self.grid = grid_of(dataset)
         self.channels = tuple(channels)
         self.forcing = tuple(forcing)
         depth = len(self.channels) + len(forcing_channels(self.forcing))
-        self.shape = (depth, self.latitude.size, self.longitude.size)
+        self.shape = (depth, *self.grid.shape)
         """Shape of one step: (C + F, H, W)."""
         self.scaling = scaling
         self.parts = make_parts(cube, self.channels, remote_cache)
@@ -199,7 +199,7 @@ class BlockReader:
     def _force(self, steps: Steps, rows: Steps, out: Block) -> None:
         if steps.size:
             unique, where = np.unique(steps, return_inverse=True)
-            fields = forcing_fields(self.forcing, self.times[unique], self.latitude, self.longitude)
+            fields = forcing_fields(self.forcing, self.times[unique], *self.grid.places)
             out[rows, len(self.channels) :] = fields[where]
 
     def _refuse(
@@ -210,11 +210,12 @@ class BlockReader:
             bad = bad[wanted[steps[bad[:, 0]]]]
         if bad.size == 0:
             return
-        step, row, column = bad[0]
+        step, *cell = bad[0]
+        latitude, longitude = (p[*cell] for p in (self.grid.latitude, self.grid.longitude))
         raise DataError(
             f"Channel '{self.channels[channel]}' has {(bad[:, 0] == step).sum()} missing or "
             f"infinite values at {self.times[steps[step]]}, the first at latitude "
-            f"{self.latitude[row]:g}, longitude {self.longitude[column]:g}, where other times have "
+            f"{latitude:g}, longitude {longitude:g}, where other times have "
             "values. Compute the statistics anew, so that windows go round such times, or repair "
             "the source."
         )
