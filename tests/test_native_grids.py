@@ -17,7 +17,8 @@ from climlstm.grid import grid_of
 from climlstm.grid.find import ordered
 from climlstm.runs import check_run
 from climlstm.runs.trained import find_trained
-from tests.test_grid_projected import lambert, tripolar
+from tests.advice import declarations
+from tests.test_grid_projected import LAMBERT, lambert, tripolar
 
 TIMES = np.datetime64("2001-01-01", "ns") + np.arange(400) * np.timedelta64(6, "h")
 
@@ -175,3 +176,26 @@ def test_regions_and_areas_of_scores_follow_the_cells():
     np.testing.assert_allclose(weight[0], grid.area / grid.area.sum())
     named = (grid.latitude <= 60) & (grid.longitude >= -120) & (grid.longitude <= -75)
     assert ((weight[1] > 0) == named).all()
+
+
+def test_a_projection_that_a_file_leaves_out_is_declared_as_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    grid = projected_file(tmp_path)
+    data = run_file(tmp_path, forcing=[]).data
+    with xr.open_dataset("data.nc", engine="netcdf4") as source:
+        source.drop_vars("lambert").load().to_netcdf("other.nc", engine="netcdf4")
+    content = yaml.safe_load((tmp_path / "catalog.yaml").read_text())
+    content["sources"]["data"]["args"]["urlpath"] = "{{ CATALOG_DIR }}/other.nc"
+
+    def cube(metadata):
+        content["sources"]["data"]["metadata"] = metadata
+        (tmp_path / "catalog.yaml").write_text(yaml.safe_dump(content))
+        return build_cube(open_source("catalog.yaml", "data"), data)
+
+    with pytest.raises(DataError, match="coordinates of a projection") as error:
+        cube({})
+    projection, plane = declarations(str(error.value))
+    assert grid_of(cube(projection)).crs.to_epsg() == 3413
+    declared = cube(projection | {"crs": LAMBERT})
+    np.testing.assert_allclose(declared["latitude"], grid.latitude)
+    assert grid_of(cube(plane)).kind == "plane"

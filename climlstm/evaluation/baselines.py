@@ -11,6 +11,7 @@ from pydantic import Field
 
 from climlstm.data.statistics.linear import fit_damping, fit_linear
 from climlstm.errors import DataError, PluginError
+from climlstm.grid import Grid, field_dims, grid_of
 from climlstm.plugins import TrainingPeriod
 from climlstm.steps import Step
 
@@ -108,6 +109,10 @@ class Linear(_Fitted):
         return Propagated.of(training, model)
 
 
+SAME_GRID_DEG = 1e-3
+"""Distance in degrees within which cells of the fit and of a forecast are the same."""
+
+
 class Propagator(Protocol):
     """A model of anomalies, such as `LinearModel`."""
 
@@ -128,8 +133,7 @@ class Propagated:
     model: Propagator
     channels: tuple[str, ...]
     """Channels of the model, in its order."""
-    latitude: NDArray[np.floating]
-    longitude: NDArray[np.floating]
+    grid: Grid
     step: Step
 
     @classmethod
@@ -137,7 +141,7 @@ class Propagated:
         """The forecasts of a model that was fitted to a training period."""
         cube = training.cube
         channels = tuple(map(str, cube.data_vars))
-        return cls(model, channels, cube.latitude.values, cube.longitude.values, training.step)
+        return cls(model, channels, grid_of(cube), training.step)
 
     def forecast(
         self,
@@ -169,14 +173,11 @@ class Propagated:
                 f"A baseline forecasts {', '.join(self.channels)} together, but the forecasts have "
                 f"no {', '.join(missing)}. Leave the baseline out."
             )
-        for axis in ("latitude", "longitude"):
-            here, fitted = past[axis].values, getattr(self, axis)
-            if here.shape != fitted.shape or not np.allclose(here, fitted, atol=1e-3):
-                raise DataError(
-                    f"A baseline was fitted on {fitted.size} {axis}s from {fitted[0]:g} to "
-                    f"{fitted[-1]:g}, but the forecasts have {here.size} from {here[0]:g} to "
-                    f"{here[-1]:g}. Leave the baseline out, or score the whole grid."
-                )
+        if not grid_of(past).is_close(self.grid, SAME_GRID_DEG):
+            raise DataError(
+                f"A baseline was fitted on {self.grid}, but the forecasts have {grid_of(past)}. "
+                "Leave the baseline out, or score the whole grid."
+            )
 
 
 def forecast_of(
@@ -192,7 +193,7 @@ def forecast_of(
     """
     needs = {need: offered[need] for need in getattr(baseline, "needs", ())}
     made = baseline.forecast(past, forecast["lead_time"].values, **needs)
-    dims = ("lead_time", "latitude", "longitude")
+    dims = ("lead_time", *field_dims(forecast))
     wanted = {str(channel): tuple(forecast.sizes[dim] for dim in dims) for channel in forecast}
     found = {str(channel): tuple(made[channel].transpose(*dims).shape) for channel in made}
     if any(found.get(channel) != shape for channel, shape in wanted.items()):
