@@ -180,7 +180,7 @@ class _ChannelValues:
     """A channel as Dask sees it: values that are read when a task asks for a range of them."""
 
     def __init__(self, plan: CubePlan, recipe: ChannelRecipe):
-        plane = (plan.cells.latitude.size, plan.cells.longitude.size)
+        plane = plan.grid.shape
         self._plan, self._recipe = plan, recipe
         self.shape = plane if recipe.channel.variable.static else (plan.times.values.size, *plane)
         self.ndim, self.dtype = len(self.shape), np.dtype("float32")

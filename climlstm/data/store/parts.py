@@ -1,5 +1,6 @@
 """Parts of a cube: channels that are read together, because they lie in the same chunks."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ class PlannedPart(Part):
 
     def decoded(self, steps: Steps) -> tuple[int, int]:
         wanted = np.unique(self.units[steps])
-        plane = 4 * self.plan.cells.latitude.size * self.plan.cells.longitude.size
+        plane = 4 * math.prod(self.plan.grid.shape)
         number = len(self.recipes)
         return int(np.isin(self.units, wanted).sum()) * plane * number, wanted.size * number
 
