@@ -157,7 +157,7 @@ class EvaluatorTests(Conformance):
             _expect_same(self._cases(forecast, cube), changed, what)
 
     def _evaluate(self, forecast: xr.Dataset, cube: xr.Dataset, **more: Any) -> Any:
-        mean = cube.mean("time", keep_attrs=True)
+        mean = cube.astype("float64").mean("time", keep_attrs=True)
         normal = mean.expand_dims(hour=np.arange(0, 24, 6), dayofyear=np.arange(1, 367))
         given = {"it": self.evaluator}
         return evaluate(forecast, cube, evaluators=given, climatology=normal, baselines={}, **more)
@@ -196,7 +196,7 @@ class EvaluatorTests(Conformance):
             case = forecast.sel(init_time=init)
             case = case.assign_coords(valid_time=case.init_time + case.lead_time)
             truth = cube.sel(time=case.valid_time).drop_vars("time")
-            normal = cube.mean("time").broadcast_like(truth).transpose(*truth.dims)
+            normal = cube.astype("float64").mean("time").broadcast_like(truth).transpose(*truth.dims)
             past = cube.sel(time=slice(init - PAST, init)).rename(time="lead_time")
             past = past.assign_coords(
                 init_time=init, lead_time=past.lead_time.values - init, valid_time=past.lead_time
