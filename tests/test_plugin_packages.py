@@ -39,6 +39,7 @@ SHIPPED = {
     ],
     "climlstm-spectral": [("losses", "amse")],
     "climlstm-storms": [("evaluators", "storms")],
+    "climlstm-climate": [("evaluators", "enso")],
 }
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

@@ -53,6 +53,7 @@ OURS = {
     "climlstm_wind",
     "climlstm_spectral",
     "climlstm_nowcast",
+    "climlstm_climate",
     "os",
 }
 

@@ -16,7 +16,7 @@ from climlstm.errors import DataError, PluginError, nearest
 from climlstm.evaluation.baselines import BASELINES
 from climlstm.evaluation.cases import Reference, on_grid, orient, read_cases, scorable
 from climlstm.evaluation.regions import region_weights
-from climlstm.evaluation.tables import Evaluation, Write, join_scores
+from climlstm.evaluation.tables import Draw, Evaluation, Write, join_scores
 from climlstm.plugins import BASELINE_NEEDS, NEEDS, Baseline, Evaluator, create
 
 logger = logging.getLogger(__name__)
@@ -153,6 +153,7 @@ def _summarise(
     forecast, *baselines = models
     scores, tables = [], {}
     writers: dict[str, Write] = {}
+    figures: dict[str, Draw] = {}
     for name, evaluator in evaluators.items():
         by_model = {m: cases[name][cases[name]["model"] == m] for m in models}
         by_model = {m: rows.drop(columns="model") for m, rows in by_model.items() if len(rows)}
@@ -161,6 +162,8 @@ def _summarise(
         parts = [evaluator.summarise(rows).assign(model=m) for m, rows in by_model.items()]
         if hasattr(evaluator, "write") and forecast in by_model:
             writers[name] = partial(evaluator.write, by_model[forecast])
+        if hasattr(evaluator, "figures") and forecast in by_model:
+            figures[name] = partial(evaluator.figures, cases[name])
         if hasattr(evaluator, "compare") and forecast in by_model:
             for baseline in [b for b in baselines if b in by_model]:
                 table = evaluator.compare(by_model[forecast], by_model[baseline])
@@ -177,7 +180,7 @@ def _summarise(
             blocks[0],
             blocks[-1],
         )
-    return Evaluation(join_scores(scores, units), tables, cases, writers)
+    return Evaluation(join_scores(scores, units), tables, cases, writers, figures)
 
 
 def _needs(plugin: Evaluator | Baseline) -> tuple[str, ...]:

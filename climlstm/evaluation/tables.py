@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,6 +35,9 @@ GROUP = ["variable", "level", "region", "model"]
 Write = Callable[[Path], list[Path]]
 """Writes files of its own into a folder, and returns their paths."""
 
+Draw = Callable[[], dict[str, Any]]
+"""Draws figures of matplotlib, by title."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -47,6 +51,8 @@ class Evaluation:
     """Tables of single initialisations, by evaluator, with columns `model` and `init_time`."""
     writers: dict[str, Write] = field(default_factory=dict)
     """Further files, such as tracks, by the evaluators that have them."""
+    figures: dict[str, Draw] = field(default_factory=dict)
+    """Figures of their own, by the evaluators that have them; drawn when called."""
 
     def _repr_html_(self) -> str:
         """The scores of whole days, metric by metric and region by region, for notebooks."""

@@ -109,8 +109,9 @@ class Evaluator(Protocol):
     It may declare `needs: ClassVar[tuple[str, ...]]`, of "weight" (region, latitude, longitude; sum
     1), "climatology" (like truth) and "past" (the truth of the day up to init_time, as lead times
     up to zero): they arrive as keywords of `score`. With a method
-    `compare(scores, reference)` it is also asked how a forecast does against each baseline, and
-    with `write(scores, folder)`, which returns paths, for files beside the tables.
+    `compare(scores, reference)` it is also asked how a forecast does against each baseline, with
+    `write(scores, folder)`, which returns paths, for files beside the tables, and with
+    `figures(scores)`, of all models (column `model`), for figures of matplotlib by title.
 
     >>> import climlstm
     >>> from dataclasses import dataclass

@@ -55,6 +55,7 @@ def write_report(
         ("Ensemble", sections.ensemble(forecasts, truth, typical)),
         ("Storms", sections.storms(evaluation, truth, evaluators, name, typical)),
         ("Spectra", sections.spectra(evaluation, name)),
+        *((label, sections.drawn(draw)) for label, draw in evaluation.figures.items()),
         ("Run file", sections.run_file(config)),
     ]
     written = page.page(

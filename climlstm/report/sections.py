@@ -11,7 +11,7 @@ from climlstm import html, plots, plugins
 from climlstm.audit.findings import Finding, findings_table
 from climlstm.config import Config, PluginChoice, dump_config
 from climlstm.evaluation.evaluate import Evaluation
-from climlstm.evaluation.tables import DEFINITIONS, score_table
+from climlstm.evaluation.tables import DEFINITIONS, Draw, score_table
 from climlstm.grid import grid_of
 from climlstm.html import Markup
 from climlstm.plots import metric_name as _name
@@ -253,6 +253,12 @@ def spectra(evaluation: Evaluation, model: str) -> Markup:
     ]
     more = html.details("more variables", page.row(drawn[SHOWN:])) if drawn[SHOWN:] else ""
     return Markup(page.paragraph(said) + page.row(drawn[:SHOWN]) + more)
+
+
+def drawn(draw: Draw) -> Markup:
+    """Figures that an evaluator draws of itself."""
+    pictures = [page.picture(plots.svg_of(figure), title) for title, figure in draw().items()]
+    return page.row(pictures)
 
 
 def run_file(config: Config) -> Markup:

@@ -224,6 +224,10 @@ def _draw_curves(evaluation: Evaluation, out: Path) -> list[Path]:
     if "rank_histogram" in evaluation.tables:
         paths.append(out / "rank_histogram.png")
         save(plot_ranks(evaluation.tables["rank_histogram"]), paths[-1])
+    for name, draw in evaluation.figures.items():
+        for number, figure in enumerate(draw().values(), start=1):
+            paths.append(out / f"{name}_{number}.png")
+            save(figure, paths[-1])
     return paths
 
 

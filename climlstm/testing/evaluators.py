@@ -196,7 +196,8 @@ class EvaluatorTests(Conformance):
             case = forecast.sel(init_time=init)
             case = case.assign_coords(valid_time=case.init_time + case.lead_time)
             truth = cube.sel(time=case.valid_time).drop_vars("time")
-            normal = cube.astype("float64").mean("time").broadcast_like(truth).transpose(*truth.dims)
+            mean = cube.astype("float64").mean("time")
+            normal = mean.broadcast_like(truth).transpose(*truth.dims)
             past = cube.sel(time=slice(init - PAST, init)).rename(time="lead_time")
             past = past.assign_coords(
                 init_time=init, lead_time=past.lead_time.values - init, valid_time=past.lead_time

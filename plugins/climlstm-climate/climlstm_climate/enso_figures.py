@@ -69,15 +69,8 @@ def barrier(evaluator: "ENSO", of_model: dict[str, pd.DataFrame], name: str) -> 
         square = table.pivot(index="start_month", columns="lead_time", values="correlation")
         square = square.reindex(range(1, 13))
         x = _numbers(square.columns.to_series())
-        mesh = panel.pcolormesh(
-            x,
-            np.arange(1, 13),
-            square.to_numpy(),
-            vmin=-1,
-            vmax=1,
-            cmap="RdBu_r",
-            shading="nearest",
-        )
+        drawn = {"vmin": -1, "vmax": 1, "cmap": "RdBu_r", "shading": "nearest"}
+        mesh = panel.pcolormesh(x, np.arange(1, 13), square.to_numpy(), **drawn)
         panel.set_yticks(range(1, 13), list(INITIALS))
         panel.set_ylim(12.5, 0.5)
         dress_axes(panel, model)
