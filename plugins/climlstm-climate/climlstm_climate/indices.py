@@ -15,7 +15,7 @@ COVERED = 0.9
 
 
 @dataclass(frozen=True)
-class Box:
+class OceanBox:
     """A part of the ocean, bounds included: degrees north, and degrees east from 0 to 360."""
 
     south: float
@@ -24,15 +24,15 @@ class Box:
     east: float
 
 
-INDICES: dict[str, tuple[tuple[float, Box], ...]] = {
-    "nino34": ((1.0, Box(-5, 5, 190, 240)),),
-    "iod": ((1.0, Box(-10, 10, 50, 70)), (-1.0, Box(-10, 0, 90, 110))),
+INDICES: dict[str, tuple[tuple[float, OceanBox], ...]] = {
+    "nino34": ((1.0, OceanBox(-5, 5, 190, 240)),),
+    "iod": ((1.0, OceanBox(-10, 10, 50, 70)), (-1.0, OceanBox(-10, 0, 90, 110))),
 }
 """Sums of weighted boxes. Niño3.4: Trenberth (1997, Bull. Am. Meteorol. Soc. 78, 2771-2777); the
 dipole mode index of the Indian Ocean: Saji et al. (1999, Nature 401, 360-363)."""
 
 
-def box_weights(field: xr.DataArray, box: Box) -> Real | None:
+def box_weights(field: xr.DataArray, box: OceanBox) -> Real | None:
     """Areas (H, W) of the cells in a box, 0 elsewhere; None where the grid does not cover it.
 
     field: (…, latitude, longitude), whose longitudes may count from anywhere.
