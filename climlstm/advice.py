@@ -1,5 +1,6 @@
 """Commands and lines of YAML that messages print, such that they can be pasted as they stand."""
 
+import re
 import shlex
 from typing import Any
 
@@ -36,12 +37,36 @@ def one_line(value: Any) -> str:
     return written.removesuffix("...\n").strip()
 
 
+IN_CATALOG = "in the catalog, under metadata: "
+
+
 def catalog_line(**keys: Any) -> str:
     """Where a declaration of a source belongs, and its line: catalog_line(plane=["y", "x"])."""
     lines = ", ".join(f"'{key}: {one_line(value)}'" for key, value in keys.items())
-    return f"in the catalog, under metadata: {lines}"
+    return IN_CATALOG + lines
 
 
 def variable_line(variable: object, **keys: Any) -> str:
     """Where a declaration of a variable belongs, and its line: variable_line("t2m", units="K")."""
     return catalog_line(variables={str(variable): keys})
+
+
+def declarations(message: str) -> list[dict[str, Any]]:
+    """Lines of `catalog_line` in a message, read as YAML, in their order.
+
+    A line ends at the first quote after which it is whole, since names may hold quotes.
+    """
+    import yaml
+
+    lines = []
+    for start in re.finditer(f"{IN_CATALOG}'", message):
+        rest = message[start.end() :]
+        for end in (quote.start() for quote in re.finditer("'", rest)):
+            try:
+                read = yaml.safe_load(rest[:end])
+            except yaml.YAMLError:
+                continue
+            if isinstance(read, dict):
+                lines.append(read)
+                break
+    return lines

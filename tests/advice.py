@@ -4,7 +4,6 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from climlstm.config.plain_yaml import load_yaml
 from tests.house import trees
@@ -68,23 +67,6 @@ def things() -> dict[str, set[str]]:
                     thing = next(group for group in match.groups() if group)
                     found.setdefault(f"{kind} {thing}", set()).add(f"{path.name} {function}")
     return found
-
-
-def declarations(message: str) -> list[dict[str, Any]]:
-    """Lines that a message says to add 'in the catalog, under metadata', read as YAML.
-
-    A line ends at the first quote after which it is whole, since names may hold quotes.
-    """
-    lines = []
-    for start in re.finditer(r"in the catalog, under metadata: '", message):
-        rest = message[start.end() :]
-        for end in (m.start() for m in re.finditer("'", rest)):
-            try:
-                lines.append(load_yaml(rest[:end]))
-                break
-            except Exception:
-                continue
-    return lines
 
 
 def _written_by(call: ast.Call) -> str:

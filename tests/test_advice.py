@@ -15,12 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from climlstm import runs
-from climlstm.advice import catalog_line, command, one_line, variable_line
+from climlstm.advice import catalog_line, command, declarations, one_line, variable_line
 from climlstm.config.plain_yaml import TextDatesLoader, load_yaml
 from climlstm.data.run_data import open_cube
 from climlstm.data.sources.catalog import open_source
 from climlstm.errors import CatalogError
-from tests.advice import declarations
 from tests.small_audits import make_config, make_source
 
 ROUNDS = 5

@@ -8,6 +8,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from climlstm.advice import declarations
 from climlstm.audit.extremes import check_statistics
 from climlstm.config import DataConfig
 from climlstm.data.cube.cube import plan_cube
@@ -15,7 +16,6 @@ from climlstm.data.sources.fills import default_fills
 from climlstm.data.statistics.compute import compute_statistics
 from climlstm.data.statistics.extremes import Extremes
 from climlstm.data.statistics.statistics import Statistics
-from tests.advice import declarations
 
 PERIODS = {
     "train": ("2020-01-01", "2020-01-20"),

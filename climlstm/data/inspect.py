@@ -22,6 +22,7 @@ from climlstm.data.cube.matching import (
     NoChannelError,
     find_fields,
     may_hold,
+    names_of,
 )
 from climlstm.data.sources.axes import (
     Axes,
@@ -105,6 +106,8 @@ class Inspection:
     """Channels that a run file may name, each with the variables that it is made of."""
     problems: tuple[str, ...]
     """Whatever cannot be used as it is, each with the remedy."""
+    hints: tuple[str, ...]
+    """Variables that may be ours under other names, each with the line that says so."""
 
     def __repr__(self) -> str:
         rows = [COLUMNS, *(variable.row() for variable in self.variables)]
@@ -112,13 +115,19 @@ class Inspection:
         padded = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
                   for row in rows)  # fmt: skip
         facts = (f"{name}: {fact}" for name, fact in self._facts().items())
-        problems = (f"! {problem}" for problem in self.problems)
-        return "\n".join([self.name, *facts, *problems, "", *(line.rstrip() for line in padded)])
+        marked = [*(f"! {text}" for text in self.problems), *(f"? {text}" for text in self.hints)]
+        return "\n".join([self.name, *facts, *marked, "", *(line.rstrip() for line in padded)])
 
     def _repr_html_(self) -> str:
         return html.fragment(
             f'<div class="name">{html.text(self.name)}</div>',
-            html.facts([*self._facts().items(), *(("problem", text) for text in self.problems)]),
+            html.facts(
+                [
+                    *self._facts().items(),
+                    *(("problem", text) for text in self.problems),
+                    *(("hint", text) for text in self.hints),
+                ]
+            ),
             html.table(COLUMNS, [variable.row() for variable in self.variables]),
         )
 
@@ -195,9 +204,10 @@ def _inspect(source: xr.Dataset, name: str) -> Inspection:
         for key in source.data_vars
         if key not in bounds
     )
-    problems += _declarations(v for v in variables if f"'{v.name}'" not in " ".join(problems))
+    told = " ".join(problems)
+    hints = tuple(_declarations(v for v in variables if f"'{v.name}'" not in told))
     unique = tuple(dict.fromkeys(problems))
-    return Inspection(name, times, grid, reading, variables, channels, unique)
+    return Inspection(name, times, grid, reading, variables, channels, unique, hints)
 
 
 def _times(source: xr.Dataset, problems: list[str]) -> TimeFacts | str:
@@ -253,7 +263,7 @@ def _describe(
         fills=tuple(fills),
         missing=missing.get(name),
         channels=held,
-        could_be=None if held or not state else _likely(found, levels is not None),
+        could_be=None if held or not state else _likely(name, found, levels is not None),
     )
 
 
@@ -266,6 +276,7 @@ def _possible_channels(source: xr.Dataset, axes: Axes) -> tuple[dict[str, str], 
     channels: dict[str, str] = {}
     problems: list[str] = []
     on_axes, in_names = _levels(source)
+    names = {plugin.name for plugin in plugins.discover("variables")}
     for variable in _our_variables(problems):
         levels: Iterable[float | None] = [None]
         if variable.on_levels:
@@ -273,6 +284,8 @@ def _possible_channels(source: xr.Dataset, axes: Axes) -> tuple[dict[str, str], 
             levels = sorted(in_names | (on_axes if anywhere else set()), reverse=True)
         for level in levels:
             label = variable.name if level is None else f"{variable.name}{level:g}"
+            if level is not None and label in names:  # u100 is the wind at 100 m
+                label += "hPa"
             channel = Channel(label, variable, level)
             if level not in on_axes and not may_hold(source, channel):
                 continue
@@ -298,20 +311,21 @@ def _our_variables(problems: list[str]) -> Iterator[Variable]:
         yield loaded
 
 
-def _likely(found: xr.Variable, on_levels: bool) -> str | None:
-    """The variable of ours that has the same kind of unit, and most likely the same meaning."""
+def _likely(name: str, found: xr.Variable, on_levels: bool) -> str | None:
+    """The variable of ours with the same kind of unit that is most likely meant, by its names."""
     long_name = str(found.attrs.get("long_name", "")).lower()
     standard_name = str(found.attrs.get("standard_name", ""))
     likely: list[tuple[float, str]] = []
     for variable in _our_variables([]):
         if variable.on_levels != on_levels or variable.derive is not None:
             continue
+        named = name.lower() in {alias.lower() for alias in names_of(variable)}
         same = standard_name in SHARED_STANDARD_NAMES and standard_name == variable.standard_name
         like = difflib.SequenceMatcher(None, long_name, variable.long_name.lower()).ratio()
         with suppress(DataError):
-            if same or like >= GUESS_CUTOFF:
+            if named or same or like >= GUESS_CUTOFF:
                 conversion(str(found.attrs.get("units", variable.units)), variable.units)
-                likely.append((like, variable.name))
+                likely.append((named + like, variable.name))
     return max(likely)[1] if likely else None
 
 

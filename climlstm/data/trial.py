@@ -11,6 +11,7 @@ import xarray as xr
 
 from climlstm.config import format_size
 from climlstm.data.sources.origin import as_dask
+from climlstm.data.words import seconds_in_words
 
 MOST_VARIABLES = 16
 MOST_BYTES = 64 * 2**20
@@ -39,19 +40,9 @@ class Trial:
         size = f"{format_size(self.total)} in memory"
         if not self.decoded:
             return f"{size}; one step of it is too large for a trial"
-        return (
-            f"{size}; read once in {_words(self.whole)} ({format_size(self.decoded)} tried); a "
-            f"chunk holds {self.steps} step{'s' * (self.steps > 1)}"
-        )
-
-
-def _words(seconds: float) -> str:
-    if seconds < 1:
-        return "less than a second"
-    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"about {seconds / size:.0f} {unit}"
-    return f"about {seconds:.0f} s"
+        held = f"a chunk holds {self.steps} step{'s' * (self.steps > 1)}"
+        tried = format_size(self.decoded)
+        return f"{size}; read once in {seconds_in_words(self.whole)} ({tried} tried); {held}"
 
 
 def read_some_steps(source: xr.Dataset, dims: Sequence[Hashable]) -> Trial:

@@ -114,3 +114,13 @@ def _spacing(values: NDArray[Any]) -> str:
         return "one"
     even = np.ptp(apart) <= 0.01 * apart.mean()
     return f"{round(float(apart.mean()), 4):g}" if even else ""
+
+
+def seconds_in_words(seconds: float) -> str:
+    """'about 5 minutes': an estimate, without digits that mean nothing."""
+    if seconds < 1:
+        return "less than a second"
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"about {seconds / size:.0f} {unit}"
+    return f"about {seconds:.0f} s"

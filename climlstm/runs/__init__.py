@@ -10,12 +10,14 @@ from climlstm.runs.clusters import spread_over
 from climlstm.runs.evaluation import RunEvaluation, audit_scoring, evaluate, evaluators_of
 from climlstm.runs.forecasting import forecast, parse_times
 from climlstm.runs.preparing import Prepared, estimate_preparation, plan_preparation, prepare
+from climlstm.runs.starting import Started, init
 from climlstm.runs.trained import Trained, config_of, find_trained, load_forecaster
 from climlstm.runs.training import train
 
 __all__ = [
     "Prepared",
     "RunEvaluation",
+    "Started",
     "Trained",
     "audit_scoring",
     "check_run",
@@ -25,6 +27,7 @@ __all__ = [
     "evaluators_of",
     "find_trained",
     "forecast",
+    "init",
     "load_forecaster",
     "open_cube",
     "parse_times",

@@ -177,7 +177,7 @@ def _find_variable(
         found = "; ".join(dict.fromkeys(levels_elsewhere))
         raise NoChannelError(f"The source has no channel '{asked}': it has {found}.")
     left_out = {name.lower(): (name, why) for name, why in left_out_of(source).items()}
-    for name in (*_flat_names(channel), *_names(channel.variable)):
+    for name in (*_flat_names(channel), *names_of(channel.variable)):
         if name.lower() in left_out:
             held, reason = left_out[name.lower()]
             raise NoChannelError(
@@ -222,7 +222,7 @@ def _candidates(source: xr.Dataset, channel: Channel) -> Iterator[tuple[str, boo
     variable = channel.variable
     lower = {str(name).lower(): str(name) for name in source.data_vars}
     flat_names = _flat_names(channel)
-    for name in (*flat_names, *_names(variable)):
+    for name in (*flat_names, *names_of(variable)):
         found = name if name in source.data_vars else lower.get(name.lower())
         if found is not None:
             yield found, name in flat_names
@@ -243,7 +243,8 @@ def _candidates(source: xr.Dataset, channel: Channel) -> Iterator[tuple[str, boo
         yield from ((name, False) for name in meant)
 
 
-def _names(variable: Variable) -> tuple[str, ...]:
+def names_of(variable: Variable) -> tuple[str, ...]:
+    """Names under which files may have a variable, without its level."""
     era5_name = (variable.era5_name,) if variable.era5_name else ()
     return (variable.name, *era5_name, *variable.aliases)
 
@@ -259,7 +260,7 @@ def _flat_names(channel: Channel) -> tuple[str, ...]:
     level = f"{channel.level:g}"
     spellings = [
         f"{name}{joint}{level}{unit}"
-        for name in _names(channel.variable)
+        for name in names_of(channel.variable)
         for joint in ("", "_", "-")
         for unit in ("", "hPa")
     ]
