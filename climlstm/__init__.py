@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from climlstm.plugins import Variable as Variable
     from climlstm.runs import evaluate as evaluate
     from climlstm.runs import forecast as forecast
+    from climlstm.runs import init as init
     from climlstm.runs import load_forecaster as load_forecaster
     from climlstm.runs import open_cube as open_cube
     from climlstm.runs import prepare as prepare
@@ -44,6 +45,7 @@ _HOMES = {
     "Variable": "climlstm.plugins",
     "evaluate": "climlstm.runs",
     "forecast": "climlstm.runs",
+    "init": "climlstm.runs",
     "load_forecaster": "climlstm.runs",
     "open_cube": "climlstm.runs",
     "prepare": "climlstm.runs",

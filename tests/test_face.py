@@ -14,7 +14,7 @@ import climlstm
 FACE = [name for name in climlstm.__all__ if name != "__version__"]
 
 IN_ORDER = (
-    *("load_config", "open_source", "inspect", "prepare", "train"),
+    *("load_config", "open_source", "inspect", "init", "prepare", "train"),
     *("load_forecaster", "forecast", "open_forecasts", "evaluate"),
     *("Variable", "Style", "Loss", "Evaluator"),
 )

@@ -93,7 +93,7 @@ def test_a_variable_that_may_be_one_of_ours_is_told_with_the_line_that_works(wri
     source["temp"].attrs["long_name"] = "temperature at 2 m"
     found = inspect(source)
     assert "t2m" not in found.channels
-    [problem] = found.problems
+    [problem] = found.hints
     line = problem.split("metadata: ")[1].strip("'.")
     assert line == "variables: {temp: {name: t2m}}"
     assert "t2m" in inspect(f"{write_entry('{' + line + '}', source)}:a").channels

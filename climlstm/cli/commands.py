@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from climlstm.cli import plugins
-from climlstm.cli.data import check, inspect, prepare, sources
+from climlstm.cli.data import check, init, inspect, prepare, sources
 from climlstm.cli.forecasts import demo, evaluate, forecast, plot
 from climlstm.cli.group import Commands
 from climlstm.cli.training import jobs_list, jobs_logs, jobs_stop, submit, train, tune
@@ -19,7 +19,7 @@ app = typer.Typer(
     help="Weather and climate forecasting with ConvLSTM networks, from catalog to forecast map.",
 )
 for command in (
-    demo, sources, inspect, check, prepare, train, tune, submit, forecast, evaluate, plot,
+    demo, sources, inspect, init, check, prepare, train, tune, submit, forecast, evaluate, plot,
 ):  # fmt: skip
     app.command()(command)
 

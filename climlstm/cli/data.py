@@ -52,6 +52,41 @@ def inspect(
         console.print(repr(found))
 
 
+def init(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Path, pattern or URL of Zarr, NetCDF or GRIB; or catalog.yaml:NAME.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path(),
+    declare: Annotated[
+        list[str],
+        typer.Option(metavar="LINE", help="For the catalog's metadata: 'select: {member: 3}'."),
+    ] = [],  # noqa: B006
+) -> None:
+    """Write a catalog and a run file for a source, with comments; check accepts them.
+
+    Channels, periods, step, network and batch follow from the source and this machine. Nothing is
+    overwritten.
+    """
+    from climlstm import runs
+    from climlstm.data.words import seconds_in_words
+
+    with console.status("looking into the source"):
+        started = runs.init(source, out, declare=declare)
+    for assumed in started.assumed:
+        console.print(f"assumed {assumed}")
+    for path in (started.catalog, started.run_file):
+        if path is not None:
+            console.print(f"wrote {path}")
+    trained = seconds_in_words(started.seconds)
+    console.print(f"{started.parameters:,} parameters, trained in {trained}; next")
+    print_command("climlstm", "check", str(started.run_file))
+    print_command("climlstm", "train", str(started.run_file))
+
+
 def check(
     run_file: RunFile,
     quick: Annotated[

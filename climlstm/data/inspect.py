@@ -252,7 +252,7 @@ def _describe(
                           for key in FILL_ATTRIBUTES if key in said)  # fmt: skip
     held = tuple(label for label, made in channels.items() if made == name)
     units = found.attrs.get("units")
-    state = bool(dims) and set(dims) <= set(found.dims)
+    a_field = bool(dims) and set(dims[1:]) <= set(found.dims)
     return VariableFacts(
         name=name,
         units=None if units is None else str(units),
@@ -263,7 +263,7 @@ def _describe(
         fills=tuple(fills),
         missing=missing.get(name),
         channels=held,
-        could_be=None if held or not state else _likely(name, found, levels is not None),
+        could_be=None if held or not a_field else _likely(name, found, dims[0], levels),
     )
 
 
@@ -311,13 +311,15 @@ def _our_variables(problems: list[str]) -> Iterator[Variable]:
         yield loaded
 
 
-def _likely(name: str, found: xr.Variable, on_levels: bool) -> str | None:
+def _likely(name: str, found: xr.Variable, time: Hashable, levels: Any) -> str | None:
     """The variable of ours with the same kind of unit that is most likely meant, by its names."""
     long_name = str(found.attrs.get("long_name", "")).lower()
     standard_name = str(found.attrs.get("standard_name", ""))
     likely: list[tuple[float, str]] = []
     for variable in _our_variables([]):
-        if variable.on_levels != on_levels or variable.derive is not None:
+        if (variable.on_levels, variable.static) != (levels is not None, time not in found.dims):
+            continue
+        if variable.derive is not None:
             continue
         named = name.lower() in {alias.lower() for alias in names_of(variable)}
         same = standard_name in SHARED_STANDARD_NAMES and standard_name == variable.standard_name

@@ -25,7 +25,7 @@ from climlstm.data.sources.units import conversion
 from climlstm.data.store.memory import free_memory
 from climlstm.data.words import seconds_in_words
 from climlstm.environment import usable_cores
-from climlstm.errors import ConfigError, DataError
+from climlstm.errors import ClimLSTMError, ConfigError, DataError
 from climlstm.files import temporary_folder, write_text, writing
 from climlstm.grid import Plane, kind_of
 from climlstm.plugins.channels import channel
@@ -79,7 +79,7 @@ def init(source: str, out: str | Path = ".", *, declare: Iterable[str] = ()) -> 
     >>> import climlstm
     >>> started = climlstm.init("catalog.yaml:atmosphere", "first")
     >>> climlstm.load_config(started.run_file).data.state
-    ('msl', 'u10', 'v10', 't850', 'z500', 'u850', 'v850', 'z200')
+    ('msl', 't850', 'u10', 'v10', 'z500', 'z200')
     """
     folder = Path(out)
     is_listed = ".yaml:" in source or ".yml:" in source
@@ -92,7 +92,10 @@ def init(source: str, out: str | Path = ".", *, declare: Iterable[str] = ()) -> 
         folder.mkdir(parents=True, exist_ok=True)
         with temporary_folder(folder, ".init-") as draft:
             made = _Draft(source, is_listed, folder, draft, metadata)
-            made.settle()
+            try:
+                made.settle()
+            except ClimLSTMError as error:  # which names files that nobody will see
+                raise type(error)(str(error).replace(f"{draft}{os.sep}", "")) from error
             for name in names:
                 write_text(folder / name, (draft / name).read_text(encoding="utf-8"))
     return Started(
