@@ -149,7 +149,7 @@ def test_of_many_variables_only_those_that_may_be_ours_are_looked_up(tmp_path, m
     source.to_zarr(tmp_path / "many.zarr", compute=False, consolidated=False)
     looked = []
     monkeypatch.setattr(
-        "climlstm.data.inspect.find_fields", lambda *given: looked.append(1) or find_fields(*given)
+        "climlstm.data.possible.find_fields", lambda *given: looked.append(1) or find_fields(*given)
     )
     found = inspect(tmp_path / "many.zarr")
     assert len(looked) < 4 * 37
