@@ -56,7 +56,7 @@ INITIALISATIONS = 60
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a first run forecasts, from which data, and how."""
+    """Settings of a first run: data, network, training and forecasts."""
 
     state: tuple[str, ...]
     static: tuple[str, ...]
