@@ -151,6 +151,10 @@ def check_scoring(
     climatology: the moments that the reference climatology was taken from.
     Raises DataError where the provenance names no periods.
     """
+    for run in list(provenance.get("runs", {}).values())[1:]:  # the first is this one
+        others = check_scoring(run, init_times, lead_times, climatology=climatology)
+        if any(finding.severity == "error" for finding in others):
+            return others
     periods = periods_of(provenance)
     seen = {name: _period(span) for name, span in provenance.get("seen", {}).items()}
     findings = list(check_periods(periods))

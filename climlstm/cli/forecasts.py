@@ -27,7 +27,12 @@ def demo(
 
 
 def forecast(
-    place: Annotated[str, typer.Argument(help="Folder (or URL) of a run, or of a checkpoint.")],
+    places: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folder (or URL) of a run, or of a checkpoint; several make one ensemble."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The Zarr store to write.")],
     init: Annotated[
         list[str], typer.Option(help="Initial time; by default the whole test period.")
@@ -56,7 +61,7 @@ def forecast(
 
     with console.status("forecasting") as status:
         forecasts = runs.forecast(
-            place,
+            places,
             out,
             catalog=catalog,
             source=source,

@@ -25,6 +25,10 @@ def train(
         str | None, typer.Option(help="A running Ray cluster: 'auto' or HOST:PORT.")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Training processes.", min=1)] = None,
+    seeds: Annotated[
+        int,
+        typer.Option(help="Runs that differ by their seed; with --address side by side.", min=1),
+    ] = 1,
     plain: Annotated[
         bool, typer.Option("--plain", help="In this process (or under torchrun), without Ray.")
     ] = False,
@@ -41,17 +45,16 @@ def train(
         start = from_ if "://" in from_ else Path(from_).resolve()
         overrides.append(f"training.start_from={one_line(str(start))}")
     config = load_config(run_file, overrides)
+    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "under_ray": not plain}
     with Display(console) as display:
-        checkpoint = runs.train(
-            config,
-            resume=resume,
-            overwrite=overwrite,
-            under_ray=not plain,
-            address=address,
-            observe=display,
-        )
+        how |= {"address": address, "observe": display}
+        if seeds > 1:
+            checkpoints = runs.train_seeds(config, seeds, **how)
+        else:
+            checkpoints = [runs.train(config, **how)]
     if os.environ.get("RANK", "0") == "0":  # of torchrun's processes one tells
-        console.print(f"best checkpoint: {checkpoint}")
+        for checkpoint in checkpoints:
+            console.print(f"best checkpoint: {checkpoint}")
 
 
 def tune(

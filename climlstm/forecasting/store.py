@@ -72,7 +72,7 @@ def write_forecasts(
         "steps": steps,
         "ensemble": ensemble.description,
     }
-    if not _is_same_request(part, request):
+    if not is_same_request(part, request):
         _clear(part)
         provenance = provenance | {"ensemble": ensemble.description}
         with writing(store), write_whole(part) as begun:
@@ -234,7 +234,8 @@ def _clear(part: Path) -> None:
         shutil.rmtree(part)
 
 
-def _is_same_request(part: Path, request: dict[str, Any]) -> bool:
+def is_same_request(part: Path, request: dict[str, Any]) -> bool:
+    """Whether what a folder holds was begun for the same request."""
     try:
         return bool(json.loads((part / REQUEST).read_text(encoding="utf-8")) == request)
     except (OSError, ValueError):

@@ -10,6 +10,7 @@ from climlstm.runs.clusters import spread_over
 from climlstm.runs.evaluation import RunEvaluation, audit_scoring, evaluate, evaluators_of
 from climlstm.runs.forecasting import forecast, parse_times
 from climlstm.runs.preparing import Prepared, estimate_preparation, plan_preparation, prepare
+from climlstm.runs.several import train_seeds
 from climlstm.runs.starting import Started, init
 from climlstm.runs.trained import Trained, config_of, find_trained, load_forecaster
 from climlstm.runs.training import train
@@ -35,4 +36,5 @@ __all__ = [
     "prepare",
     "spread_over",
     "train",
+    "train_seeds",
 ]

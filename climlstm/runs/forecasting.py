@@ -1,6 +1,6 @@
 """Forecast with what a run has trained."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from datetime import timedelta
@@ -29,17 +29,19 @@ from climlstm.forecasting import (
     write_forecasts,
 )
 from climlstm.model.forecaster import Spec
-from climlstm.model.saving import read_forecaster, read_json
+from climlstm.model.saving import read_forecaster
 from climlstm.runs.clusters import spread_over
-from climlstm.runs.trained import Trained, find_trained
+from climlstm.runs.several import over_several
+from climlstm.runs.trained import Trained, find_trained, origin_of
 from climlstm.training.untrained import choose_precision
 
 PERTURBATION = 0.1
 """Amplitude for networks without noise, where the run file names none."""
 
 
+@over_several
 def forecast(
-    trained: Trained | str | Path,
+    trained: Trained | str | Path | Sequence[Trained | str | Path],
     out: str | Path | None = None,
     *,
     catalog: str | None = None,
@@ -58,7 +60,8 @@ def forecast(
 ) -> xr.Dataset:
     """Forecast into a new store and open it, or into memory.
 
-    trained: folder or URL of a run or a checkpoint, or what `find_trained` found there.
+    trained: folder or URL of a run or a checkpoint, or what `find_trained` found there; several
+        of them, whose forecasts then are the members of one ensemble.
     out: the Zarr store to write, in WeatherBench's layout; None: this process computes all.
     catalog, source, parameters: of the initial states, if not those of the training.
     init_times: dates or texts such as '2020-01-31T06' (UTC); by default the test period.
@@ -76,6 +79,7 @@ def forecast(
     """
     if gpu and address is None:
         check_gpus(1, "--gpu was given", "Leave it out")
+    assert isinstance(trained, Trained | str | Path)  # several: see over_several
     found = trained if isinstance(trained, Trained) else find_trained(trained)
     config = found.config
     if gpu is None:  # on a cluster, GPUs are asked for
@@ -95,7 +99,7 @@ def forecast(
         forecaster, _ = read_forecaster(found.checkpoint, precision=precision)
         if out is None:
             return xr.concat(forecast_batches(forecaster.to(device), cube, **job), "init_time")
-        job |= {"provenance": provenance | _origin(found), "progress": progress}
+        job |= {"provenance": provenance | origin_of(found), "progress": progress}
         write_forecasts(Path(out), forecaster, cube, executor=executor, device=device, **job)
     return open_forecasts(out)
 
@@ -129,12 +133,6 @@ def _precision(config: Config, device: str, executor: Executor | None) -> torch.
     if executor is None:
         return choose_precision(wanted, there)
     return executor.submit(choose_precision, wanted, there).result()
-
-
-def _origin(trained: Trained) -> dict[str, str]:
-    """Place and digest of the checkpoint, for the provenance of forecasts."""
-    digest = read_json(trained.checkpoint / "forecaster.json")["sha256"]
-    return {"checkpoint": str(trained.checkpoint), "digest": digest}
 
 
 def _ensemble(config: Config, spec: Spec, wanted: ForecastConfig) -> Ensemble:

@@ -81,6 +81,12 @@ def find_trained(place: str | Path) -> Trained:
     return Trained(checkpoint, config, provenance)
 
 
+def origin_of(trained: Trained) -> dict[str, str]:
+    """Place and digest of the checkpoint, for the provenance of forecasts."""
+    digest = read_json(trained.checkpoint / "forecaster.json")["sha256"]
+    return {"checkpoint": str(trained.checkpoint), "digest": digest}
+
+
 def config_of(forecasts: xr.Dataset) -> Config:
     """The run whose checkpoint made these forecasts.
 

@@ -42,11 +42,7 @@ def train(
     with opened_run(config) as storage, _claimed(storage, config.name, overwrite=overwrite):
         kept = [] if overwrite else storage.names()
         if kept and not resume:
-            raise ConfigError(
-                f"The run '{config.name}' has been trained before, up to "
-                f"{storage.location}/{kept[-1]}. Go on with --resume, start anew with "
-                "--overwrite, or give it another name."
-            )
+            raise _trained_before(config, storage)
         if under_ray:
             from climlstm.on_ray.training import train_on_ray
 
@@ -54,6 +50,21 @@ def train(
         else:
             run_training(config, resume_from=storage.latest() if kept else None, observe=observe)
         return best_location(storage)
+
+
+def check_untrained(config: Config) -> None:
+    """Raises ConfigError where the run has been trained before."""
+    with opened_run(config) as storage:
+        if storage.names():
+            raise _trained_before(config, storage)
+
+
+def _trained_before(config: Config, storage: RunStorage) -> ConfigError:
+    return ConfigError(
+        f"The run '{config.name}' has been trained before, up to "
+        f"{storage.location}/{storage.names()[-1]}. Go on with --resume, start anew with "
+        "--overwrite, or give it another name."
+    )
 
 
 @contextmanager
