@@ -21,9 +21,13 @@ from tests.advice import followed, things
 
 TESTS = Path(__file__).parent
 STORMS = TESTS.parent / "plugins" / "climlstm-storms" / "tests"
-EXTRAS = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())["project"][
-    "optional-dependencies"
-]
+PROJECTS = [TESTS.parent, *(TESTS.parent / "plugins").glob("climlstm-*")]
+EXTRAS = {
+    f"{project['name']}[{extra}]"
+    for folder in PROJECTS
+    for project in [tomllib.loads((folder / "pyproject.toml").read_text())["project"]]
+    for extra in project.get("optional-dependencies", ())
+}
 
 
 def of_kind(kind: str) -> set[str]:
@@ -55,7 +59,7 @@ def test_keys_of_the_run_file_that_messages_name_are_there():
 
 
 def test_what_messages_say_to_install_is_offered():
-    offered = {f"climlstm[{extra}]" for extra in EXTRAS} | {"{}", "climlstm[{}]"}
+    offered = EXTRAS | {"{}", "climlstm[{}]"}
     assert of_kind("install") - offered == {"imageio-ffmpeg", "intake-xarray", "triton"}  # of PyPI
 
 

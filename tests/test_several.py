@@ -1,5 +1,6 @@
 """Several runs as one forecast, and runs that differ by their seed alone."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -37,10 +38,22 @@ def test_runs_that_are_there_are_neither_trained_again_nor_lost(small_run_of_mod
     assert [place.parent.name for place in longer] == ["small-1", "small-2"]
 
 
-def test_side_by_side_each_is_one_process(small_run):
-    config = small_run("cluster.workers=2")
+def test_side_by_side_each_is_one_process(small_run, monkeypatch):
+    """With one, as the message says, they train as tasks of a cluster, to the same weights."""
+    ray = pytest.importorskip("ray")
+    from climlstm.on_ray.tasks import RayExecutor
+
+    config = small_run("cluster.workers=2", "training.epochs=1")
     with pytest.raises(ConfigError, match="--workers 1"):
         runs.train_seeds(config, 2, address="auto")
+    with ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200_000_000):
+        executor = contextlib.nullcontext(RayExecutor(workers=2))
+        monkeypatch.setattr(several, "spread_over", lambda *_, **__: executor)
+        one = small_run("cluster.workers=1", "training.epochs=1")
+        places = runs.train_seeds(one, 2, address="auto")
+    alone = runs.train(small_run("name=alone", "training.epochs=1"), under_ray=False)
+    first, own = (read_forecaster(place)[0].state_dict() for place in (places[0], alone))
+    assert all(torch.equal(first[name], own[name]) for name in own)
 
 
 def test_the_members_are_the_forecasts_of_each_run(seeds, tmp_path):
@@ -97,9 +110,10 @@ def test_what_was_begun_for_other_times_is_not_used(seeds, tmp_path, monkeypatch
     def broken(*_):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(several, "join_members", broken)
-        climlstm.forecast(seeds, tmp_path / "f.zarr", init_times=STARTS, steps=1)
+        with pytest.raises(KeyboardInterrupt):
+            climlstm.forecast(seeds, tmp_path / "f.zarr", init_times=STARTS, steps=1)
     joined = climlstm.forecast(seeds, tmp_path / "f.zarr", init_times=STARTS[:1], steps=3)
     assert dict(joined.sizes)["lead_time"] == 3
     assert joined.sizes["init_time"] == 1

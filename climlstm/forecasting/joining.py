@@ -99,7 +99,7 @@ def _check_alike(name: str, other: xr.Dataset, first_name: str, first: xr.Datase
 
 
 def _provenance(opened: Mapping[str, xr.Dataset]) -> dict[str, Any]:
-    """That of the first run, with that of each run under `runs`."""
+    """Provenance of the first run, with each run's own under `runs`."""
     each = {name: json.loads(one.attrs["climlstm_provenance"]) for name, one in opened.items()}
     members = sum(one.sizes.get("realization", 1) for one in opened.values())
     first = next(iter(each.values()))

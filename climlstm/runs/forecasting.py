@@ -32,7 +32,7 @@ from climlstm.model.forecaster import Spec
 from climlstm.model.saving import read_forecaster
 from climlstm.runs.clusters import spread_over
 from climlstm.runs.several import over_several
-from climlstm.runs.trained import Trained, find_trained, origin_of
+from climlstm.runs.trained import Trained, as_trained, origin_of
 from climlstm.training.untrained import choose_precision
 
 PERTURBATION = 0.1
@@ -79,15 +79,13 @@ def forecast(
     """
     if gpu and address is None:
         check_gpus(1, "--gpu was given", "Leave it out")
-    assert isinstance(trained, Trained | str | Path)  # several: see over_several
-    found = trained if isinstance(trained, Trained) else find_trained(trained)
-    config = found.config
+    config = (found := as_trained(trained)).config  # of several, one: see over_several
     if gpu is None:  # on a cluster, GPUs are asked for
         gpu = config.cluster.gpu and address is None and torch.cuda.is_available()
     forecaster, provenance = read_forecaster(found.checkpoint)
     cube = open_cube(other_data(config.data, catalog, source, parameters))
     asked: dict[str, Any] = {"members": members, "seed": seed, "perturbation": perturbation}
-    asked |= {"steps": steps, "every": every}
+    asked.update(steps=steps, every=every)
     chosen = config.forecast.model_copy(update={k: v for k, v in asked.items() if v is not None})
     job = _job(config, chosen, forecaster.spec, cube, init_times, verifiable=verifiable)
     device = "cuda" if gpu else "cpu"

@@ -15,7 +15,7 @@ from climlstm.forecasting import open_forecasts
 from climlstm.forecasting.joining import join_members, members_of_runs
 from climlstm.forecasting.store import REQUEST, is_same_request
 from climlstm.runs.clusters import spread_over
-from climlstm.runs.trained import Trained, find_trained, origin_of
+from climlstm.runs.trained import Trained, as_trained, origin_of
 from climlstm.runs.training import check_untrained, train
 
 
@@ -79,12 +79,12 @@ def over_several(forecast: Callable[..., xr.Dataset]) -> Callable[..., xr.Datase
 
 
 def _by_name(places: Sequence[Trained | str | Path]) -> dict[str, Trained]:
-    """What was trained, by the name of its run, which is numbered where it occurs again."""
+    """Runs by their names, numbered where a name occurs again."""
     if not places:
         raise ConfigError("Name a run or more to forecast with.")
     runs: dict[str, Trained] = {}
     for number, place in enumerate(places, start=1):
-        found = place if isinstance(place, Trained) else find_trained(place)
+        found = as_trained(place)
         name = found.config.name
         runs[name if name not in runs else f"{name} ({number})"] = found
     return runs

@@ -81,6 +81,11 @@ def find_trained(place: str | Path) -> Trained:
     return Trained(checkpoint, config, provenance)
 
 
+def as_trained(place: Any) -> Trained:
+    """The run at a place, unless it has been found before."""
+    return place if isinstance(place, Trained) else find_trained(place)
+
+
 def origin_of(trained: Trained) -> dict[str, str]:
     """Place and digest of the checkpoint, for the provenance of forecasts."""
     digest = read_json(trained.checkpoint / "forecaster.json")["sha256"]

@@ -43,7 +43,7 @@ class _Radar(BackendEntrypoint):
         """The frame of a file; `zr`: a and b of Z = a R^b."""
         a, b = zr
         if not (a > 0 and b > 0):
-            raise DataError(f"zr={zr}: both numbers of Z = a R^b must be above zero.")
+            raise DataError(f"Z = a R^b with a, b = {zr} is no rain: both must be above zero.")
         frame = self.read(str(filename_or_obj), (float(a), float(b)))
         return frame.drop_vars(drop_variables or (), errors="ignore")
 
