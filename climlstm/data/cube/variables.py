@@ -59,6 +59,15 @@ SST = Variable(
     era5_name="sea_surface_temperature", aliases=("tos", "analysed_sst"),
     style=Style(units="degC", colormap="RdYlBu_r", limits=(-2, 32)),
 )
+SKT = Variable(
+    "skt", "Skin temperature", units="K", standard_name="surface_temperature",
+    era5_name="skin_temperature", aliases=("ts",), style=TEMPERATURE,
+)
+PR = Variable(
+    "pr", "Precipitation rate", units="kg m-2 s-1", standard_name="precipitation_flux",
+    era5_name="mean_total_precipitation_rate", aliases=("prate", "mtpr"),
+    style=Style(colormap="Blues", limits=(0, 2e-4)),
+)
 TP = Variable(
     "tp", "Total precipitation", units="m", standard_name="lwe_thickness_of_precipitation_amount",
     era5_name="total_precipitation", aliases=("total_precipitation_6hr",),

@@ -15,6 +15,7 @@ import yaml
 from climlstm.config.secrets import redact
 from climlstm.data.sources.declarations import Metadata, declare
 from climlstm.data.sources.entries import Entry, check_parameters, parse_entry, read_catalog
+from climlstm.data.sources.esm import find_assets
 from climlstm.data.sources.files import bounded_in_time, describe, driver_of, open_files, quiet
 from climlstm.data.sources.joining import join
 from climlstm.data.sources.origin import follow
@@ -163,9 +164,34 @@ def _read(
 ) -> xr.Dataset:
     """The files or store of an entry, through Intake's driver."""
     reader = _intake_reader(where, catalog, name, entry, parameters)
+    if entry.driver == "esm":
+        return _read_esm(where, catalog, name, entry, reader)
     variables = entry.metadata.variables
     valid = {key: said.valid for key, said in variables.items()}
     parts = open_files(where, entry.driver, reader, valid)
+    declared = {key: said.units for key, said in variables.items() if said.units is not None}
+    return join(parts, where, declared=declared)
+
+
+def _read_esm(where: str, catalog: str, name: str, entry: Entry, esm: Any) -> xr.Dataset:
+    """The stores of one member of an ESM catalog as one Dataset.
+
+    esm: Intake's reader of the entry, with its arguments filled in.
+    """
+    options = dict(esm.kwargs)
+    select, storage = options.pop("select", None), esm.data.storage_options or {}
+    if not isinstance(select, dict) or not select:
+        raise CatalogError(
+            f"{where}: 'esm' chooses stores by facets, as 'args: {{urlpath: FILE.json, select: "
+            "{source_id: MPI-ESM1-2-HR, member_id: r1i1p1f1, variable_id: [tas, psl]}}}}'."
+        )
+    url = esm.data.url
+    parts = []
+    for asset in find_assets(where, str(url[0] if isinstance(url, list) else url), select, storage):
+        args = options | {"urlpath": asset.url, "storage_options": dict(storage)}
+        one = parse_entry(catalog, name, {"driver": asset.driver, "args": args})
+        parts.append((asset.label, _read(where, catalog, name, one, {})))
+    variables = entry.metadata.variables
     declared = {key: said.units for key, said in variables.items() if said.units is not None}
     return join(parts, where, declared=declared)
 

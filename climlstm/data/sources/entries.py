@@ -21,11 +21,13 @@ from climlstm.data.sources.declarations import Metadata
 from climlstm.errors import CatalogError, ClimLSTMError, missing_extra, nearest
 from climlstm.plugins.options import explain
 
-DRIVERS = ("zarr", "netcdf", "grib", "merge")
+DRIVERS = ("zarr", "netcdf", "grib", "merge", "esm")
 
 DRIVER_CLASSES = {
     "intake_xarray.xzarr.ZarrSource": "zarr",
     "intake_xarray.netcdf.NetCDFSource": "netcdf",
+    "intake_esm.esm_datastore": "esm",
+    "intake_esm.core.esm_datastore": "esm",
 }
 """Drivers by the names of their classes, as Intake writes them; nothing is imported for it."""
 
@@ -56,10 +58,11 @@ class Entry(Section):
 
     description: str = ""
     driver: str
-    """zarr, netcdf, grib; or merge, for several other entries as one."""
+    """zarr, netcdf, grib; merge, for several other entries as one; esm, for a catalog of CMIP."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Arguments of Intake's driver: urlpath, storage_options, chunks, options of xarray's reader.
-    For merge: `sources`, the names of the entries."""
+    For merge: `sources`, the names of the entries. For esm: `urlpath`, the JSON, and `select`,
+    facets with their values."""
     parameters: dict[str, Parameter] = Field(default_factory=dict)
     metadata: Metadata = Metadata()
 
