@@ -50,10 +50,10 @@ def find_assets(
     Raises CatalogError where nothing fits, or rows of several models or members do.
     """
     described = _read_json(where, place, storage)
-    assets = described.get("assets")
-    column = assets.get("column_name") if isinstance(assets, dict) else None
+    assets = dict(described["assets"])
+    column = str(assets.get("column_name"))
     table = _read_table(where, place, described, storage)
-    if not isinstance(assets, dict) or column not in table:
+    if column not in table:
         raise CatalogError(
             f"{where}: '{place}' is no ESM catalog: it names no column of paths "
             "(assets.column_name) that its table has."
@@ -132,7 +132,7 @@ def _read_json(where: str, place: str, storage: Mapping[str, Any]) -> dict[str, 
         content = json.loads(_read(where, place, storage))
     except ValueError as error:
         raise CatalogError(f"{where}: '{place}' is not valid JSON: {error}.") from error
-    if not isinstance(content, dict) or not {"assets", "attributes"} <= set(content):
+    if not isinstance(content, dict) or not isinstance(content.get("assets"), dict):
         raise CatalogError(
             f"{where}: '{place}' is no ESM catalog, which has 'assets' and 'attributes'."
         )
