@@ -99,7 +99,7 @@ def _select(where: str, table: pd.DataFrame, select: Mapping[str, Any]) -> pd.Da
 
 
 def _newest(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Of several versions of one asset the last."""
+    """The last version of each asset."""
     if "version" not in rows:
         return rows
     others = [c for c in rows if c not in ("version", column)]
