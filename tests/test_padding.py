@@ -7,7 +7,7 @@ import torch
 from climlstm.errors import ConfigError
 from climlstm.model.convlstm import ConvLSTM
 from climlstm.model.padding import Geometry, interior, with_halo
-from tests.equations import GLOBE, REGION, halo_numpy, randn
+from tests.equations import GLOBE, REGION, halo_numpy, randn, randomise
 
 torch.set_num_threads(1)
 
@@ -80,6 +80,67 @@ def test_kernel_wider_than_the_grid_is_refused():
         ConvLSTM(1, 0, 0, history=1, geometry=REGION, hidden=(2,), kernel=9)
 
 
-def test_patches_that_do_not_divide_the_grid_are_refused():
-    with pytest.raises(ConfigError, match=r"patches of 2 by 2 cells\. Choose a patch"):
-        ConvLSTM(1, 0, 0, history=1, geometry=REGION, hidden=(2,), patch=2)
+ERA5 = Geometry(721, 1440, True, True, True, pole_row=True)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "patch", "margins", "coarse"),
+    [
+        (ERA5, 2, (0, 1, 0), (361, 720, False)),
+        (ERA5, 3, (1, 1, 0), (241, 480, True)),
+        (ERA5, 4, (1, 2, 0), (181, 360, True)),
+        (ERA5, 8, (3, 4, 0), (91, 180, True)),
+        (Geometry(720, 1440, True, True, True), 8, (0, 0, 0), (90, 180, False)),
+        (Geometry(121, 1440, True, True, pole_row=True), 4, (1, 2, 0), (31, 360, True)),
+        (Geometry(121, 1440, True, False, True, pole_row=True), 4, (2, 1, 0), (31, 360, True)),
+        (Geometry(10, 13), 4, (0, 2, 3), (3, 4, False)),
+    ],
+)
+def test_rows_that_make_no_whole_patches_go_on_beyond_the_edge(geometry, patch, margins, coarse):
+    """A row on the pole comes into the middle of a patch, as far as its number of rows allows."""
+    assert geometry.margins(patch) == margins
+    found = geometry.coarsened(patch)
+    assert (found.rows, found.columns, found.pole_row) == coarse
+
+
+@pytest.mark.parametrize("patch", [2, 3, 4])
+def test_patches_on_rows_at_the_poles_turn_with_the_globe(patch):
+    geometry = Geometry(13, 24, True, True, True, pole_row=True, sign=(1, -1))
+    network = ConvLSTM(2, 1, 0, history=2, geometry=geometry, hidden=(4,), patch=patch)
+    randomise(network)
+    history, forcing = randn(1, 2, 2, 13, 24), randn(1, 3, 1, 13, 24)
+    [first, second] = network.steps(history, forcing)
+    turned = network.steps(history.roll(patch, -1), forcing.roll(patch, -1))
+    for state, shifted in zip((first, second), turned, strict=True):
+        assert state.shape == (1, 2, 13, 24)
+        torch.testing.assert_close(shifted, state.roll(patch, -1), atol=1e-5, rtol=1e-5)
+
+
+def test_patches_on_rows_at_the_poles_see_what_lies_beyond():
+    geometry = Geometry(13, 24, True, True, True, pole_row=True, sign=(1, -1))
+    network = ConvLSTM(2, 0, 0, history=1, geometry=geometry, hidden=(2,), patch=4)
+    [fields] = network._patches(randn(1, 1, 2, 13, 24))
+    seen = torch.nn.functional.pixel_shuffle(fields, 4)
+    beyond = with_halo(randn(1, 2, 13, 24), 6, geometry, torch.tensor([1.0, -1.0]))
+    torch.testing.assert_close(seen, beyond[..., 1:, 2:-2])
+
+
+def test_columns_that_make_no_whole_patches_round_the_globe_are_refused():
+    with pytest.raises(ConfigError, match="Choose a patch of 2, 3, 4, 6, 8, 12, 24"):
+        Geometry(12, 24, periodic=True).coarsened(5)
+
+
+@pytest.mark.parametrize("fold_row", [False, True])
+def test_beyond_a_fold_the_rows_come_again_mirrored(fold_row):
+    geometry = Geometry(5, 8, periodic=True, fold=7 - fold_row, fold_row=fold_row)
+    field, sign = randn(1, 5, 8), torch.tensor([-1.0])
+    padded = with_halo(field, 2, geometry, sign)
+    for beyond in (1, 2):
+        for column in range(-2, 10):
+            mirrored = (geometry.fold - column) % 8
+            expected = -field[0, beyond - 1 + fold_row, mirrored]
+            assert padded[0, 2 - beyond, 2 + column] == expected
+    assert (padded[0, -2:] == 0).all()
+    assert torch.autograd.gradcheck(
+        lambda f: with_halo(f, 2, geometry, sign.double()), field.double().requires_grad_()
+    )

@@ -41,7 +41,8 @@ class ConvLSTM(GridNetwork):
         """Residual blocks of two convolutions each before the layers, and as many after them: they
         made half again as many days useful as further layers did. 0: none, as in the paper."""
         patch: Annotated[int, Field(ge=1)] = 1
-        """Side in cells of the squares that the layers see as one point: for fine grids."""
+        """Side in cells of the squares that the layers see as one point: for fine grids. Rows that
+        make no whole squares go on beyond the poles, and are cut off in the end."""
         diffusion: bool = True
         """Whether the next state is smoothed by learnt weights, so that noise does not add up in
         the smallest waves. Errors become smaller and forecasts smoother, unless the loss punishes
@@ -103,7 +104,8 @@ class ConvLSTM(GridNetwork):
             x = self._inputs(inputs)
             states = self.forecaster(x, states, weights)
             features, halo = self._features(x[-1], states)
-            state = self.head(state, features, halo=halo)
+            top = self.geometry.margins(self.options.patch).top
+            state = self.head(state, features, halo=halo, top=top)
             if self.diffusion is not None:
                 state = self.diffusion(state)
             yield state
@@ -132,8 +134,15 @@ class ConvLSTM(GridNetwork):
     def _patches(self, inputs: Tensor) -> Tensor:
         """(B, T, C, H, W) to time-major patches with halo, (T, B, C patch^2, H', W')."""
         inputs = inputs.transpose(0, 1)
-        padded = with_halo(inputs, self._reach * self.options.patch, self.geometry, self.sign)
-        return F.pixel_unshuffle(padded, self.options.patch).to(self.precision)
+        patch = self.options.patch
+        top, bottom, right = self.geometry.margins(patch)
+        margin, reach = max(top, bottom, right), self._reach * patch
+        padded = with_halo(inputs, reach + margin, self.geometry, self.sign)
+        rows, columns = padded.shape[-2:]
+        whole = padded[
+            ..., margin - top : rows - margin + bottom, margin : columns - margin + right
+        ]
+        return F.pixel_unshuffle(whole, patch).to(self.precision)
 
 
 class Stack(nn.Module):

@@ -41,11 +41,14 @@ class TendencyHead(nn.Module):
         scale = chosen.reshape(channels, *(chosen.shape[1:] or (1, 1))).clone()
         self.register_buffer("scale", scale, persistent=False)
 
-    def forward(self, state: Tensor, features: Sequence[Tensor], *, halo: int = 0) -> Tensor:
+    def forward(
+        self, state: Tensor, features: Sequence[Tensor], *, halo: int = 0, top: int = 0
+    ) -> Tensor:
         """The next state (B, C, H, W) from the last one and features.
 
-        features: (B, features, H / patch, W / patch) each, around which a halo may lie: it costs
+        features: (B, features, H' / patch, W' / patch) each, around which a halo may lie: it costs
            less to convolve it than to cut it off.
+        top: first row of the state in these patches, which may reach beyond it.
         """
         dtype, tendency = features[0].dtype, None
         for field, weight in zip(features, self.weight.split(self.features, dim=1), strict=True):
@@ -53,5 +56,6 @@ class TendencyHead(nn.Module):
             part = F.conv2d(field, weight.to(dtype), bias)
             tendency = part if tendency is None else tendency + part
         assert tendency is not None
-        inside = F.pixel_shuffle(interior(tendency, halo), self.patch)
+        whole = F.pixel_shuffle(interior(tendency, halo), self.patch)
+        inside = whole[..., top : top + state.shape[-2], : state.shape[-1]]
         return state + self.scale * inside.to(state.dtype)

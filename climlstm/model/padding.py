@@ -6,7 +6,7 @@ without padding.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,13 +16,23 @@ from climlstm.errors import ConfigError
 from climlstm.model.kernels.memory import empty_channels_last
 
 
+class Margins(NamedTuple):
+    """Rows and columns that are added beyond three edges."""
+
+    top: int
+    bottom: int
+    right: int
+
+
 @dataclass(frozen=True)
 class Geometry:
-    """How a latitude-longitude grid continues beyond its edges; rows run north to south.
+    """How a grid continues beyond its edges; rows run north to south.
 
     On a global grid longitude wraps. Beyond a pole the rows continue on the meridian half a turn
-    away, where eastward and northward have turned round: vector components change sign. Beyond the
-    edge of a region are zeros, "no prior knowledge about the outside" (Shi et al. 2015, sec. 3.1).
+    away, where eastward and northward have turned round: vector components change sign. Beyond a
+    fold in the north (tripolar grids of oceans) the rows come again, mirrored, with that change of
+    sign. Beyond the edge of a region are zeros, "no prior knowledge about the outside" (Shi et al.
+    2015, sec. 3.1).
     """
 
     rows: int
@@ -38,8 +48,15 @@ class Geometry:
     reflected about that row and not about its edge."""
     sign: tuple[int, ...] = ()
     """Signs of the state channels: -1 for a vector component, 1 for a scalar."""
+    fold: int | None = None
+    """Sum of the numbers of two columns that meet in the north, at a fold; None without one."""
+    fold_row: bool = False
+    """Whether the columns of the first row that meet are one cell, so that the row below it comes
+    next beyond the fold."""
 
     def __post_init__(self) -> None:
+        if self.fold is not None and (not self.periodic or self.north_pole):
+            raise ConfigError("A grid that folds in the north wraps, and has no pole there.")
         if not (self.north_pole or self.south_pole):
             return
         if not self.periodic or self.columns % 2:
@@ -50,24 +67,57 @@ class Geometry:
                 "pole, or the whole circle."
             )
 
+    def margins(self, factor: int) -> "Margins":
+        """Rows and columns beyond the edges that make whole patches of `factor` by `factor` cells.
+
+        A pole, or a fold, lies in the middle of a patch where its row lies on it, else at the
+        edge; where the number of rows allows neither, both poles lie equally far from there, by a
+        quarter of a patch at most.
+        """
+        left = -self.rows % factor
+        middle = (factor - 1) // 2
+        if self.north_pole and self.south_pole:
+            top = left // 2
+        elif self.north_pole or self.fold is not None:
+            top = middle if self.pole_row or self.fold_row else 0
+        elif self.south_pole:
+            top = (left - middle * self.pole_row) % factor
+        else:
+            top = 0
+        return Margins(top, -(self.rows + top) % factor, -self.columns % factor)
+
     def coarsened(self, factor: int) -> "Geometry":
-        """The same globe or region in cells `factor` times as long and wide."""
+        """The same grid, with its margins, in patches `factor` times as long and wide.
+
+        Raises ConfigError where no whole number of patches goes round the globe.
+        """
         if factor == 1:
             return self
-        if self.rows % factor or self.columns % factor or self.pole_row:
+        beyond = self.margins(factor)
+        if self.fold is not None and (self.fold + 1) % factor:
             raise ConfigError(
-                f"A grid of {self.rows} rows and {self.columns} columns"
-                f"{' with a row on the pole' if self.pole_row else ''} cannot be divided "
-                f"into patches of {factor} by {factor} cells. Choose a patch that divides both, "
-                "or patch: 1."
+                "The grid folds in the middle of a column in the north, so that patches of "
+                f"{factor} by {factor} cells have no mirror image. Choose patch: 1."
             )
+        if self.periodic and self.columns % factor:
+            whole = [n for n in range(2, 33) if self.columns % n == 0]
+            raise ConfigError(
+                f"{self.columns} columns round the globe do not make whole patches of {factor} "
+                f"cells. Choose a patch of {', '.join(map(str, whole)) or 'one cell'}."
+            )
+        poles = self.north_pole or self.south_pole
+        shift = beyond.top if self.north_pole else beyond.bottom
+        in_middle = shift + self.pole_row / 2 > factor / 4
         return Geometry(
-            self.rows // factor,
-            self.columns // factor,
+            (self.rows + beyond.top + beyond.bottom) // factor,
+            (self.columns + beyond.right) // factor,
             periodic=self.periodic,
             north_pole=self.north_pole,
             south_pole=self.south_pole,
+            pole_row=poles and in_middle,
             sign=self.sign,
+            fold=None if self.fold is None else (self.fold + 1) // factor - 1,
+            fold_row=self.fold_row,
         )
 
     def check_width(self, width: int) -> None:
@@ -114,36 +164,57 @@ def fill_halo(field: Tensor, width: int, geometry: Geometry, sign: Tensor | None
 
     field: (..., C, H + 2 width, W + 2 width), with zeros in its halo.
     """
-    for outside, inside, turned in _counterparts(field, width, geometry):
-        outside.copy_(inside if sign is None or not turned else inside * sign[:, None, None])
+    for outside, inside, turned, mirrored in _counterparts(field, width, geometry):
+        values = inside.flip(-1) if mirrored else inside
+        outside.copy_(values if sign is None or not turned else values * sign[:, None, None])
 
 
 def fold_halo(grad: Tensor, width: int, geometry: Geometry, sign: Tensor | None = None) -> None:
     """Add to the interior what reached it through the halo: the adjoint of `fill_halo`."""
-    for outside, inside, turned in reversed(_counterparts(grad, width, geometry)):
-        inside.add_(outside if sign is None or not turned else outside * sign[:, None, None])
+    for outside, inside, turned, mirrored in reversed(_counterparts(grad, width, geometry)):
+        values = outside.flip(-1) if mirrored else outside
+        inside.add_(values if sign is None or not turned else values * sign[:, None, None])
 
 
 def _counterparts(
     field: Tensor, width: int, geometry: Geometry
-) -> list[tuple[Tensor, Tensor, bool]]:
-    """Pairs of views: a part of the halo, its original, and whether a pole lies between.
+) -> list[tuple[Tensor, Tensor, bool, bool]]:
+    """Pairs of views: a part of the halo and its original, whether a pole or a fold lies between,
+    and whether the original is mirrored.
 
     They are copied in this order, since rows beyond a pole continue those with their halo.
     """
     pairs = []
     if geometry.periodic and width:
         rows = field[..., width:-width, :]
-        pairs.append((rows[..., :width], rows[..., -2 * width : -width], False))
-        pairs.append((rows[..., -width:], rows[..., width : 2 * width], False))
+        pairs.append((rows[..., :width], rows[..., -2 * width : -width], False, False))
+        pairs.append((rows[..., -width:], rows[..., width : 2 * width], False, False))
+    if geometry.fold is not None and width:
+        pairs += _beyond_fold(field, width, geometry, geometry.fold)
     half = geometry.columns // 2
     for row, counterpart in _rows_across_poles(width, geometry):
         outside, inside = field[..., row, :], field[..., counterpart, :]
         west, east = slice(None, width + half), slice(width + half, None)
         from_east = inside[..., half : width + geometry.columns]
         from_west = inside[..., width : 2 * width + half]
-        pairs.append((outside[..., None, west], from_east[..., None, :], True))
-        pairs.append((outside[..., None, east], from_west[..., None, :], True))
+        pairs.append((outside[..., None, west], from_east[..., None, :], True, False))
+        pairs.append((outside[..., None, east], from_west[..., None, :], True, False))
+    return pairs
+
+
+def _beyond_fold(
+    field: Tensor, width: int, geometry: Geometry, shift: int
+) -> list[tuple[Tensor, Tensor, bool, bool]]:
+    """`_counterparts` of the rows beyond a fold: mirrored originals, then their own sides."""
+    pairs, columns = [], geometry.columns
+    for beyond in range(1, width + 1):
+        outside = field[..., width - beyond, None, :]
+        inside = field[..., width + beyond - 1 + geometry.fold_row, None, :]
+        inner, original = (each[..., width:-width] for each in (outside, inside))
+        for part in (slice(0, shift + 1), slice(shift + 1, columns)):
+            pairs.append((inner[..., part], original[..., part], True, True))
+        pairs.append((outside[..., :width], outside[..., -2 * width : -width], False, False))
+        pairs.append((outside[..., -width:], outside[..., width : 2 * width], False, False))
     return pairs
 
 

@@ -57,6 +57,8 @@ class Spec:
             south_pole=beyond.south in poles,
             pole_row="point" in poles,
             sign=self.sign,
+            fold=beyond.shift if beyond.north in ("fold", "fold_row") else None,
+            fold_row=beyond.north == "fold_row",
         )
 
     def to_dict(self) -> dict[str, Any]:
