@@ -115,7 +115,7 @@ def test_a_figure_shows_itself_once(forecast):
 
 def test_the_accessor_draws_what_the_functions_draw(forecast, truth, tmp_path):
     drawn = forecast.climlstm.plot_forecast("t2m", truth=truth, lead_time="12h")
-    assert drawn.axes[2].get_title(loc="right") == "RMSE 2 °C"
+    assert drawn.axes[2].get_title(loc="right") == "RMSE 2 K"
     field = truth.climlstm.plot_field("msl", time="2020-01-02", projection="mollweide")
     assert field.axes[0].get_title(loc="right") == "Thu 2 Jan 2020 00 UTC"
     with pytest.raises(DataError, match="2020-01-01 00:00:00 to 2020-01-04"):

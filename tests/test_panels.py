@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from climlstm import plots
 from climlstm.errors import DataError
-from climlstm.plots import coastlines, fields, sheet, styles
+from climlstm.plots import coastlines, colours, fields, output, styles
 from climlstm.plugins import Style
 from tests.globes import global_grid
 
@@ -22,9 +22,9 @@ from tests.globes import global_grid
 @pytest.mark.parametrize("wind_as", ["quiver", "barbs", "streamlines"])
 def test_wind_is_drawn(wind_as, forecast):
     one = forecast.isel(init_time=0, lead_time=0)
-    bare = sheet.image_of(plots.plot_field(one["msl"], width=4))
+    bare = output.image_of(plots.plot_field(one["msl"], width=4))
     windy = plots.plot_field(one["msl"], wind=(one["u10"], one["v10"]), wind_as=wind_as, width=4)
-    assert (sheet.image_of(windy) != bare).any(axis=-1).mean() > 0.01
+    assert (output.image_of(windy) != bare).any(axis=-1).mean() > 0.01
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_error_note_is_the_area_weighted_rmse(forecast, truth):
     edges = np.deg2rad(np.arange(90, -91, -15.0))
     weight = -np.diff(np.sin(edges))[:, None] * np.ones((1, error.shape[1]))
     rmse = np.sqrt((weight * error**2).sum() / weight.sum())
-    assert figure.axes[2].get_title(loc="right") == f"RMSE {rmse:.3g} °C"
+    assert figure.axes[2].get_title(loc="right") == f"RMSE {rmse:.3g} K"
 
 
 def test_a_strip_has_a_column_for_each_lead(forecast, truth):
@@ -122,8 +122,8 @@ def test_a_strip_is_drawn_on_given_maps(forecast, truth):
     assert plots.plot_strip(forecast, "t2m", lead_times=leads, truth=truth, ax=rows) is figure
     limits = [[ax.images[0].get_clim() for ax in row] for row in rows]
     assert limits[0] == limits[1]
-    colours = [row[0].images[0].cmap.name for row in rows]
-    assert colours[0] == colours[1] != colours[2] == styles.ERROR_COLORMAP
+    names = [row[0].images[0].cmap.name for row in rows]
+    assert names[0] == names[1] != names[2] == colours.ERROR_COLORMAP
     assert [ax.get_title(loc="left") for ax in rows[0]] == ["Forecast +6 h", "Forecast +12 h"]
     with pytest.raises(DataError, match="2 maps, but 6 panels"):
         plots.plot_strip(forecast, "t2m", lead_times=leads, truth=truth, ax=rows[:1])
@@ -253,7 +253,7 @@ def test_fields_that_need_few_of_the_usual_colours_get_a_scale_of_their_own():
     def ends(name, units, low, high, style=None):
         field = xr.DataArray([low, high], dims="x", name=name, attrs={"units": units})
         look = styles.look_of(field, style=style)
-        norm = look.norm(look.values(field))
+        norm = look.colours(look.values(field)).norm
         return norm.vmin, norm.vmax
 
     assert ends("t2m", "K", 240.0, 305.0) == (-40, 40)

@@ -14,12 +14,12 @@ import matplotlib
 
 from climlstm import plots
 from climlstm.grid import great_circle_km
-from climlstm.plots import canvas, coastlines, fields, overlays, projections, sheet, styles
+from climlstm.plots import canvas, coastlines, colours, fields, output, overlays, projections, sheet
 from climlstm.plugins import Style
 from tests.globes import global_grid
 
 PLAIN = Style(colormap="viridis", limits=(-1, 1))
-GREY = np.array(matplotlib.colors.to_rgb(styles.MISSING_COLOUR)) * 255
+GREY = np.array(matplotlib.colors.to_rgb(colours.MISSING_COLOUR)) * 255
 PLACES = {  # (longitude, latitude, sign): the hard ones
     "date line": (170.0, 40.0, 1),
     "greenwich": (0.2, -38.0, -1),
@@ -63,7 +63,7 @@ def colours_at(ax, longitude, latitude):
     Returns the colours (N, 3), the longitude and latitude of the middle of each pixel (N), and
     which of the places these are.
     """
-    image = sheet.image_of(ax.figure)
+    image = output.image_of(ax.figure)
     longitude, latitude = np.atleast_1d(longitude), np.atleast_1d(latitude)
     points = ax.projection.transform_points(ccrs.PlateCarree(), longitude, latitude)
     finite = np.isfinite(points[:, 0]) & np.isfinite(points[:, 1])

@@ -12,6 +12,7 @@ import xarray as xr
 pytest.importorskip("cartopy")
 
 import cartopy.crs as ccrs
+import matplotlib
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image
@@ -20,7 +21,7 @@ from climlstm import plots
 from climlstm.errors import DataError
 from climlstm.grid import great_circle_km
 from climlstm.plots import animation, coastlines, styles, tracks
-from climlstm.plots.sheet import image_of
+from climlstm.plots.output import image_of
 from tests.pack_natural_earth import pack
 
 
@@ -127,7 +128,7 @@ def test_spread_is_the_standard_deviation_of_the_members():
     figure = plots.plot_spread(ensemble(members), "t2m")
     drawn = figure.axes[0].images[0].get_array()
     np.testing.assert_allclose(drawn, np.std(members, ddof=1), rtol=1e-6)
-    assert figure.axes[1].get_xlabel() == "Spread of 4 members (°C)"
+    assert figure.axes[1].get_xlabel() == "Spread of 4 members (K)"
 
 
 @pytest.mark.parametrize(("threshold", "share"), [({"below": 0.0}, 25), ({"above": 2.0}, 50)])
@@ -190,9 +191,7 @@ def test_an_animation_has_a_frame_for_each_lead_in_its_colours(warming, tmp_path
             found = np.array(movie.convert("RGB").getpixel(middle))
             low, high = shades.limits
             share = (10.0 * (index - 1) - low) / (high - low)
-            wanted = 255 * np.array(
-                plots.animation.matplotlib.colormaps[shades.colormap](share)[:3]
-            )
+            wanted = 255 * np.array(matplotlib.colormaps[shades.colormap](share)[:3])
             assert np.abs(found - wanted).max() < 6
     assert [file.name for file in path.parent.iterdir()] == ["t2m.gif"]
 

@@ -224,5 +224,5 @@ def test_no_number_is_lost_where_a_variable_has_no_level():
          "value": [1.0, 98.0665], "ci_low": np.nan, "ci_high": np.nan}
     )  # fmt: skip
     found = _readable(rows)
-    assert list(found["units"]) == ["°C", "dam"]
+    assert list(found["units"]) == ["K", "dam"]
     np.testing.assert_allclose(found["value"], [1.0, 1.0])

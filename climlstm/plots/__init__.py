@@ -17,11 +17,12 @@ try:
     from climlstm.plots.explorer import ForecastView, require_series
     from climlstm.plots.graphs import metric_name
     from climlstm.plots.maps import plot_field
+    from climlstm.plots.options import Drawing
+    from climlstm.plots.output import save, svg_of
     from climlstm.plots.panels import plot_forecast, plot_panels, plot_strip
     from climlstm.plots.projections import PROJECTIONS, REGIONS
     from climlstm.plots.ranks import plot_ranks
     from climlstm.plots.selection import channel, choose_init
-    from climlstm.plots.sheet import save, svg_of
     from climlstm.plots.spectra import plot_spectra
     from climlstm.plots.styles import look_of_channel
     from climlstm.plots.sweep import plot_sweep
@@ -40,6 +41,7 @@ except ImportError as error:
 __all__ = [
     "PROJECTIONS",
     "REGIONS",
+    "Drawing",
     "ForecastView",
     "animate",
     "channel",

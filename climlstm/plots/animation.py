@@ -5,29 +5,27 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-import cartopy.crs as ccrs
-import matplotlib
 import numpy as np
 import xarray as xr
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap
 from PIL import Image
 
 from climlstm.errors import DataError
 from climlstm.files import write_whole, writing
-from climlstm.plots.canvas import Sampler, Shading, canvas_of
-from climlstm.plots.coastlines import Coastlines
-from climlstm.plots.fields import as_field, bounds_of
-from climlstm.plots.maps import decorate, draw_image, extension
+from climlstm.plots.colours import Colours
+from climlstm.plots.fields import as_field
+from climlstm.plots.maps import decorate, draw_values, open_maps
+from climlstm.plots.options import Drawing, MapOptions, takes_map_options
+from climlstm.plots.output import image_of
 from climlstm.plots.overlays import draw_contours
-from climlstm.plots.projections import Region, view
 from climlstm.plots.selection import channel, choose_init
-from climlstm.plots.sheet import add_colorbar, image_of, new_sheet, set_titles
-from climlstm.plots.styles import Look, look_of, times_label
-from climlstm.plugins import Style
+from climlstm.plots.sheet import set_titles
+from climlstm.plots.styles import Look, times_label
 
 
+@takes_map_options
 def animate(
     forecast: xr.Dataset,
     variable: str,
@@ -35,19 +33,14 @@ def animate(
     *,
     init_time: Any = None,
     contours: str | None = None,
-    projection: str | ccrs.Projection | None = None,
-    region: Region | None = None,
-    style: Style | None = None,
-    limits: tuple[float, float] | None = None,
-    shading: Shading = "smooth",
-    coastlines: Coastlines = "auto",
     frames_per_second: float = 6.0,
-    width: float = 6.0,
+    **options: Unpack[MapOptions],
 ) -> Path:
     """Write one forecast, lead after lead, as .gif or .mp4; or the times of a cube.
 
     forecast: (init_time, lead_time, latitude, longitude), or a cube (time, latitude, longitude).
     contours: a channel drawn as lines over the colours.
+    options: those of `climlstm.plots.Drawing`; 6 inches wide, if not told otherwise.
     The last frame of a GIF stays for a second. The file is written whole or not at all.
     Raises DataError for another ending, or for .mp4 without ffmpeg.
     """
@@ -56,19 +49,16 @@ def animate(
         raise DataError(f"{target}: animations are written as .gif or .mp4.")
     ffmpeg = find_ffmpeg() if target.suffix.lower() == ".mp4" else ""
     fields = _fields(forecast, variable, init_time)
-    look = look_of(fields[0], style=style)
-    frames = _draw_frames(
-        fields,
-        None if contours is None else _fields(forecast, contours, init_time),
-        look,
-        projection=projection, region=region, limits=limits, shading=shading,
-        coastlines=coastlines, width=width,
-    )  # fmt: skip
+    drawing = Drawing.of({"width": 6.0, **options})
+    look = drawing.look(fields[0])
+    colours = drawing.colours(look, fields)
+    lines = None if contours is None else _fields(forecast, contours, init_time)
+    frames = _draw_frames(fields, lines, look, colours, drawing)
     with writing(target), write_whole(target) as path:
         if ffmpeg:
             _write_mp4(frames, path, ffmpeg, frames_per_second)
         else:
-            _write_gif(frames, path, _palette(look.colormap), frames_per_second)
+            _write_gif(frames, path, _palette(colours.colormap), frames_per_second)
     return target
 
 
@@ -108,28 +98,22 @@ def _draw_frames(
     fields: Sequence[xr.DataArray],
     lines: Sequence[xr.DataArray] | None,
     look: Look,
-    *,
-    projection: str | ccrs.Projection | None,
-    region: Region | None,
-    limits: tuple[float, float] | None,
-    shading: Shading,
-    coastlines: Coastlines,
-    width: float,
+    colours: Colours,
+    drawing: Drawing,
 ) -> Iterator[np.ndarray]:
     """Yield the pixels (Y, X, 3) of one frame after another; the map is made once."""
-    everything = np.stack([look.values(field) for field in fields])
-    norm = Normalize(*limits) if limits else look.norm(everything)
-    sheet = new_sheet(view(bounds_of(fields[0]), projection=projection, region=region), width=width)
-    ax = sheet.maps[0][0]
-    sample = Sampler(fields[0], canvas_of(ax), shading)
-    image = draw_image(ax, sample(everything[0]), norm=norm, colormap=look.colormap)
-    decorate(ax, coastlines=coastlines)
-    label = look.label_with_units
-    add_colorbar(image, sheet.bars[0], label, extend=extension(everything, norm))
+    sheet = open_maps(fields[0], None, drawing)
+    [ax] = sheet.flat
+    shading = drawing.shading_of(look)
+    image = draw_values(ax, fields[0], look.values(fields[0]), colours, shading=shading)
+    decorate(ax, drawing)
+    sheet.add_bar(0, image, look.label_with_units, colours)
     for index, field in enumerate(fields):
-        image.set_data(sample(everything[index]))
+        image.show(look.values(field))
         set_titles(ax, look.label, times_label(field))
-        drawn = None if lines is None else draw_contours(ax, lines[index])
+        drawn = None
+        if lines is not None:
+            drawn = draw_contours(ax, lines[index], interval=drawing.contour_interval)
         yield image_of(sheet.figure)[..., :3]
         if drawn is not None:
             drawn.remove()
@@ -145,13 +129,13 @@ def _write_gif(
     first.save(path, save_all=True, append_images=rest, duration=durations, loop=0, optimize=False)
 
 
-def _palette(colormap: str) -> Image.Image:
+def _palette(colormap: Colormap) -> Image.Image:
     """The 256 colours of a GIF: those of the colour map, and greys for lines and letters.
 
     One palette made for the picture keeps its colours and does not flicker, as one that is guessed
     from the pixels of every frame would.
     """
-    colours = matplotlib.colormaps[colormap](np.linspace(0, 1, 216), bytes=True)[:, :3]
+    colours = colormap(np.linspace(0, 1, 216), bytes=True)[:, :3]
     greys = np.repeat(np.linspace(0, 255, 40).round().astype("uint8")[:, None], 3, axis=1)
     image = Image.new("P", (1, 1))
     image.putpalette(np.concatenate([colours, greys]).tobytes())

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from climlstm.errors import DataError
+from climlstm.plots import theme
 from climlstm.plots.graphs import (
     dress_axes,
     finish_grid,
@@ -17,7 +18,6 @@ from climlstm.plots.graphs import (
     require_columns,
     require_value,
 )
-from climlstm.plots.sheet import QUIET, TEXT
 from climlstm.plots.styles import look_of_channel
 
 REQUIRED = ("variable", "lead_time", "metric", "model", "value")
@@ -27,7 +27,7 @@ _BASELINES: dict[str, dict[str, Any]] = {
     "climatology": {"color": "#8c8c8c", "linestyle": (0, (1, 1.4)), "linewidth": 1.5},
     "damped": {"color": "#8c8c8c", "linestyle": (0, (5, 1.5, 1, 1.5)), "linewidth": 1.3},
     "linear": {"color": "#5a5a5a", "linestyle": "-", "linewidth": 1.2},
-    "perfect model": {"color": TEXT, "linestyle": (0, (6, 1.5, 1, 1.5)), "linewidth": 1.2},
+    "perfect model": {"color": theme.TEXT, "linestyle": (0, (6, 1.5, 1, 1.5)), "linewidth": 1.2},
 }
 """Lines of the baselines: grey, told apart by their dashes."""
 
@@ -73,7 +73,7 @@ def plot_scores(
         where = f", {chosen['region'].iloc[0]}" if "region" in chosen else ""
         finish_grid(figure, panels, columns, metric_name(metric) + where, "lead time (days)")
     else:
-        panels[0].legend(frameon=False, fontsize=8, labelcolor=TEXT)
+        panels[0].legend(frameon=False, fontsize=8, labelcolor=theme.ink())
     return figure
 
 
@@ -135,9 +135,9 @@ def _draw_panel(
                 color=line["color"], alpha=0.16, linewidth=0, zorder=2,
             )  # fmt: skip
     if metric in _MARKS:
-        ax.axhline(_MARKS[metric], color=QUIET, linewidth=0.6, zorder=1)
+        ax.axhline(_MARKS[metric], color=theme.quiet(), linewidth=0.6, zorder=1)
     if scores["value"].min() < 0:
-        ax.axhline(0.0, color=QUIET, linewidth=0.6, zorder=1)
+        ax.axhline(0.0, color=theme.quiet(), linewidth=0.6, zorder=1)
 
 
 def _dress(ax: Axes, title: str, metric: str, units: str) -> None:

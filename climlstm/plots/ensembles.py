@@ -1,27 +1,28 @@
 """Ensemble forecasts: mean and spread, spaghetti, probabilities, a stamp for each member."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from inspect import signature
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
-import cartopy.crs as ccrs
 import matplotlib
 import numpy as np
 import xarray as xr
 from cartopy.mpl.geoaxes import GeoAxes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from climlstm.errors import DataError
-from climlstm.plots.coastlines import Coastlines, draw_land
+from climlstm.plots.coastlines import draw_land
+from climlstm.plots.colours import colours_of, round_limits, round_up
 from climlstm.plots.fields import as_field
-from climlstm.plots.maps import decorate, draw_values, extension, open_maps
+from climlstm.plots.maps import decorate, draw_values, open_maps
+from climlstm.plots.options import Drawing, MapOptions, takes_map_options
 from climlstm.plots.overlays import draw_isolines
-from climlstm.plots.projections import Region
+from climlstm.plots.quantity import Quantity
 from climlstm.plots.selection import Lead, channel, choose_init, choose_lead, true_field
 from climlstm.plots.sheet import set_titles
-from climlstm.plots.styles import look_of, round_limits, round_up, times_label
+from climlstm.plots.styles import times_label
 
 _MEMBERS = "realization"
 
@@ -52,17 +53,15 @@ def plot_ensemble(
     return draw[kind](forecast, variable, **given)
 
 
+@takes_map_options
 def plot_spread(
     forecast: xr.Dataset,
     variable: str,
     *,
     init_time: Any = None,
     lead_time: Lead | None = None,
-    projection: str | ccrs.Projection | None = None,
-    region: Region | None = None,
-    coastlines: Coastlines = "auto",
-    width: float | None = None,
     ax: GeoAxes | None = None,
+    **options: Unpack[MapOptions],
 ) -> Figure | GeoAxes:
     """Ensemble mean as contours over the spread (standard deviation of the members) in colours.
 
@@ -72,19 +71,23 @@ def plot_spread(
     members = choose_members(forecast, variable, init_time, lead_time)
     mean = members.mean(_MEMBERS, keep_attrs=True)
     spread = members.std(_MEMBERS, ddof=1, keep_attrs=True)
-    look = look_of(mean)
-    values = look.differences(spread)
-    norm = Normalize(0, round_limits(values)[1])
-    sheet = open_maps(mean, ax, projection=projection, region=region, width=width)
+    drawing = Drawing.of(options)
+    look = replace(drawing.look(mean), quantity=Quantity(is_difference=True), limits=None)
+    colours = look.colours(
+        look.differences(drawing.seen(spread)),
+        limits=drawing.limits, levels=drawing.levels, cmap=drawing.cmap,
+    )  # fmt: skip
+    sheet = open_maps(mean, ax, drawing)
     [target] = sheet.flat
-    image = draw_values(target, spread, values, norm=norm, colormap="YlOrRd")
-    decorate(target, coastlines=coastlines, contours=mean)
+    image = draw_values(target, spread, look.differences(spread), colours)
+    decorate(target, drawing, contours=mean)
     set_titles(target, f"{look.label}: mean and spread", times_label(mean))
-    label = f"Spread of {members.sizes[_MEMBERS]} members ({look.units})"
-    sheet.add_bar(0, image, label, extend=extension(values, norm))
+    label = f"Spread of {members.sizes[_MEMBERS]} members ({look.error_units})"
+    sheet.add_bar(0, image, label, colours)
     return ax or sheet.figure
 
 
+@takes_map_options
 def plot_probability(
     forecast: xr.Dataset,
     variable: str,
@@ -93,11 +96,8 @@ def plot_probability(
     below: float | None = None,
     init_time: Any = None,
     lead_time: Lead | None = None,
-    projection: str | ccrs.Projection | None = None,
-    region: Region | None = None,
-    coastlines: Coastlines = "auto",
-    width: float | None = None,
     ax: GeoAxes | None = None,
+    **options: Unpack[MapOptions],
 ) -> Figure | GeoAxes:
     """Share of the members above a threshold, or below one; in the display unit (0 °C, 990 hPa).
 
@@ -109,51 +109,54 @@ def plot_probability(
             "shows, such as 0 (°C) or 990 (hPa)."
         )
     members = choose_members(forecast, variable, init_time, lead_time)
+    drawing = Drawing.of(options)
     first = members.isel({_MEMBERS: 0}, drop=True)
-    look = look_of(first)
+    look = drawing.look(first)
     values = look.values(members)
     event = values > above if above is not None else values < below
     axis = members.get_axis_num(_MEMBERS)
     share = 100 * np.where(np.isnan(values).any(axis=axis), np.nan, event.mean(axis=axis))
-    sheet = open_maps(first, ax, projection=projection, region=region, width=width)
+    sheet = open_maps(first, ax, drawing)
     [target] = sheet.flat
-    levels = matplotlib.colormaps["GnBu"].resampled(10)
-    image = draw_values(target, first, share, norm=Normalize(0, 100), colormap=levels)
-    decorate(target, coastlines=coastlines)
+    colours = colours_of(
+        share, Quantity(), limits=(0, 100), cmap="GnBu", given_cmap=drawing.cmap,
+        levels=10 if drawing.levels is None else drawing.levels,
+    )  # fmt: skip
+    image = draw_values(target, first, share, replace(colours, note=""))
+    decorate(target, drawing)
     sign, threshold = (">", above) if above is not None else ("<", below)
     set_titles(target, f"{look.label} {sign} {threshold:g} {look.units}", times_label(first))
-    sheet.add_bar(0, image, f"Probability (% of {members.sizes[_MEMBERS]} members)")
+    sheet.add_bar(0, image, f"Probability (% of {members.sizes[_MEMBERS]} members)", colours)
     return ax or sheet.figure
 
 
+@takes_map_options
 def plot_spaghetti(
     forecast: xr.Dataset,
     variable: str,
     *,
-    levels: Sequence[float] | None = None,
     truth: xr.Dataset | None = None,
     init_time: Any = None,
     lead_time: Lead | None = None,
-    projection: str | ccrs.Projection | None = None,
-    region: Region | None = None,
-    coastlines: Coastlines = "auto",
-    width: float | None = None,
     ax: GeoAxes | None = None,
+    **options: Unpack[MapOptions],
 ) -> Figure | GeoAxes:
     """The same few contours (display unit) of every member, of their mean and of the truth.
 
-    levels: by default three, at the quarters of the mean's range.
+    levels: the contours; by default three, at the quarters of the mean's range.
     Other arguments as in `plot_spread`; truth as in `plot_forecast`.
     """
     members = choose_members(forecast, variable, init_time, lead_time)
+    drawing = Drawing.of(options)
     mean = members.mean(_MEMBERS, keep_attrs=True)
-    look = look_of(mean)
-    if levels is None:
-        levels = _three_levels(look.values(mean), look.contour_interval)
-    sheet = open_maps(mean, ax, projection=projection, region=region, width=width, bars=())
+    look = drawing.look(mean)
+    levels = drawing.levels
+    if levels is None or isinstance(levels, int):
+        levels = _quarters(look.values(mean), look.contour_interval, levels or 3)
+    sheet = open_maps(mean, ax, drawing, bars=())
     [target] = sheet.flat
     draw_land(target)
-    decorate(target, coastlines=coastlines)
+    decorate(target, drawing)
     shades = [matplotlib.colormaps["viridis"](x) for x in np.linspace(0.1, 0.85, len(levels))]
     for _, member in members.groupby(_MEMBERS, squeeze=False):
         one = member.squeeze(_MEMBERS, drop=True)
@@ -177,18 +180,16 @@ def plot_spaghetti(
     return ax or sheet.figure
 
 
+@takes_map_options
 def plot_stamps(
     forecast: xr.Dataset,
     variable: str,
     *,
     init_time: Any = None,
     lead_time: Lead | None = None,
-    projection: str | ccrs.Projection | None = None,
-    region: Region | None = None,
-    coastlines: Coastlines = "auto",
     columns: int = 5,
-    width: float = 13.0,
     ax: Sequence[GeoAxes] | None = None,
+    **options: Unpack[MapOptions],
 ) -> Figure:
     """Every member on a small map of its own, in the same colours.
 
@@ -197,12 +198,13 @@ def plot_stamps(
     members = choose_members(forecast, variable, init_time, lead_time)
     count = members.sizes[_MEMBERS]
     across = min(columns, count)
+    drawing = Drawing.of(options)
     first = members.isel({_MEMBERS: 0}, drop=True)
-    look = look_of(first)
+    look = drawing.look(first)
     values = look.values(members)
-    norm = look.norm(values)
+    colours = drawing.colours(look, [one for _, one in members.groupby(_MEMBERS, squeeze=False)])
     sheet = open_maps(
-        first, ax, projection=projection, region=region, width=width, heading=True,
+        first, ax, drawing, width=drawing.inches or 13.0, heading=True,
         rows=-(-count // across) if ax is None else 1, columns=across if ax is None else count,
         bars=((0, across - 1),),
     )  # fmt: skip
@@ -211,18 +213,19 @@ def plot_stamps(
     for empty in sheet.flat[count:]:
         empty.set_visible(False)
     for target, member, name in zip(sheet.flat, values, members[_MEMBERS].values, strict=False):
-        image = draw_values(target, first, member, norm=norm, colormap=look.colormap)
-        decorate(target, coastlines=coastlines)
+        image = draw_values(target, first, member, colours, shading=drawing.shading_of(look))
+        decorate(target, drawing)
         set_titles(target, f"{name}", "")
-    sheet.add_bar(0, image, look.label_with_units, extend=extension(values, norm))
+    sheet.add_bar(0, image, look.label_with_units, colours)
     return sheet.figure
 
 
-def _three_levels(values: np.ndarray, interval: float | None) -> list[float]:
-    """Values at a quarter, half and three quarters of the range, at multiples of an interval."""
+def _quarters(values: np.ndarray, interval: float | None, count: int) -> list[float]:
+    """So many values that split the range evenly, at multiples of an interval."""
     low, high = round_limits(values)
     step = interval or round_up((high - low) / 40)
-    quarters = [low + share * (high - low) for share in (0.25, 0.5, 0.75)]
+    shares = np.arange(1, count + 1) / (count + 1)
+    quarters = [low + share * (high - low) for share in shares]
     return sorted({float(np.round(quarter / step) * step) for quarter in quarters})
 
 

@@ -1,23 +1,18 @@
 """A forecast to leaf through: maps made once, whose colours change with the start and the lead."""
 
 import io
-from typing import Any
+from typing import Any, Unpack
 
-import cartopy.crs as ccrs
 import numpy as np
 import xarray as xr
-from matplotlib.colors import Normalize
 
 from climlstm.errors import DataError
-from climlstm.plots.canvas import Sampler, canvas_of
-from climlstm.plots.coastlines import Coastlines
-from climlstm.plots.fields import as_field, bounds_of
-from climlstm.plots.maps import decorate, draw_image, extension
-from climlstm.plots.projections import Region, view
+from climlstm.plots.fields import as_field
+from climlstm.plots.maps import decorate, draw_values, open_maps
+from climlstm.plots.options import Drawing, MapOptions
 from climlstm.plots.selection import channel, choose_init, choose_lead, true_field
-from climlstm.plots.sheet import Sheet, add_colorbar, new_sheet, set_titles
-from climlstm.plots.styles import ERROR_COLORMAP, lead_label, look_of, symmetric_limit, time_label
-from climlstm.plugins import Style
+from climlstm.plots.sheet import Sheet, set_titles
+from climlstm.plots.styles import lead_label, time_label
 
 
 class ForecastView:
@@ -32,50 +27,41 @@ class ForecastView:
         variable: str,
         *,
         truth: xr.Dataset | None = None,
-        projection: str | ccrs.Projection | None = None,
-        region: Region | None = None,
-        style: Style | None = None,
-        coastlines: Coastlines = "auto",
-        width: float | None = None,
+        **options: Unpack[MapOptions],
     ) -> None:
         """Arguments as in `plot_forecast`. Raises DataError for an unknown variable."""
         self.forecast, self.variable, self.truth = forecast, variable, truth
+        self.drawing = Drawing.of(options)
         series = channel(forecast, variable).sel(init_time=choose_init(forecast, None))
-        count = series.sizes["lead_time"]
-        first = as_field(series.isel(lead_time=0))
-        self.look = look_of(first, style=style)
-        shown = view(bounds_of(first), projection=projection, region=region)
-        self.sheet = self._new_sheet(shown, width)
+        steps = [as_field(series.isel(lead_time=n)) for n in range(series.sizes["lead_time"])]
+        self.look = self.drawing.look(steps[0])
+        self.sheet = self._new_sheet(steps[0])
         self.maps = self.sheet.maps[0]
-        self.sample = Sampler(first, canvas_of(self.maps[0]), "smooth")
-        everything = self.look.values(series)
-        norm = self.look.norm(everything)
-        blank = np.full(self.sample.row.shape, np.nan)
-        norms, colormaps = [norm, norm], [self.look.colormap, self.look.colormap]
+        scale = self.drawing.colours(self.look, steps)
+        colours = [scale, scale]
         if truth is not None:
-            limit = self._error_limit(as_field(series.isel(lead_time=count - 1)))
-            norms.append(Normalize(-limit, limit))
-            colormaps.append(ERROR_COLORMAP)
+            true = self._true_at(steps[-1])  # whose errors are the largest
+            errors = [] if true is None else [steps[-1] - true]
+            colours.append(self.drawing.error_colours(self.look, errors or [steps[0] * 0]))
+        blank = np.full(steps[0].shape, np.nan)
+        shading = self.drawing.shading_of(self.look)
         self.images = []
-        for ax, scale, colours in zip(self.maps, norms, colormaps, strict=False):
-            self.images.append(draw_image(ax, blank, norm=scale, colormap=colours))
-            decorate(ax, coastlines=coastlines)
-        extend = extension(everything, norm)
-        add_colorbar(self.images[0], self.sheet.bars[0], self.look.label_with_units, extend=extend)
+        for ax, each in zip(self.maps, colours, strict=False):
+            self.images.append(draw_values(ax, steps[0], blank, each, shading=shading))
+            decorate(ax, self.drawing)
+        self.sheet.add_bar(0, self.images[0], self.look.label_with_units, scale)
         if truth is not None:
-            label = f"Error ({self.look.units})" if self.look.units else "Error"
-            add_colorbar(self.images[2], self.sheet.bars[1], label, extend="both")
+            self.sheet.add_bar(1, self.images[2], self.look.error_label, colours[2])
         self._when = self.sheet.set_heading(self.look.label, "")
+        self._blank = blank
 
-    def _new_sheet(self, shown: Any, width: float | None) -> Sheet:
+    def _new_sheet(self, first: xr.DataArray) -> Sheet:
         if self.truth is None:
-            return new_sheet(shown, width=width, heading=True)
-        return new_sheet(shown, columns=3, width=width or 13.0, heading=True, bars=((0, 1), (2, 2)))
-
-    def _error_limit(self, last: xr.DataArray) -> float:
-        """From the longest lead of the first forecast, whose errors are the largest."""
-        true = self._true_at(last)
-        return 1.0 if true is None else symmetric_limit(self.look.differences(last - true))
+            return open_maps(first, None, self.drawing, heading=True)
+        return open_maps(
+            first, None, self.drawing, columns=3, width=self.drawing.inches or 13.0, heading=True,
+            bars=((0, 1), (2, 2)),
+        )  # fmt: skip
 
     def _true_at(self, field: xr.DataArray) -> xr.DataArray | None:
         """The truth at the valid time of a field; None where the truth does not reach."""
@@ -90,7 +76,7 @@ class ForecastView:
         start, lead = choose_init(self.forecast, init_time), choose_lead(self.forecast, lead_time)
         chosen = channel(self.forecast, self.variable).sel(init_time=start, lead_time=lead)
         field = as_field(chosen)
-        self.images[0].set_data(self.sample(self.look.values(field)))
+        self.images[0].show(self.look.values(field))
         set_titles(self.maps[0], "Forecast", "")
         if self.truth is not None:
             self._show_truth(field)
@@ -103,14 +89,13 @@ class ForecastView:
     def _show_truth(self, field: xr.DataArray) -> None:
         true = self._true_at(field)
         if true is None:
-            blank = np.full(self.sample.row.shape, np.nan)
-            self.images[1].set_data(blank)
-            self.images[2].set_data(blank)
+            self.images[1].show(self._blank)
+            self.images[2].show(self._blank)
             set_titles(self.maps[1], "Truth", "none at this time")
             set_titles(self.maps[2], "Error", "")
             return
-        self.images[1].set_data(self.sample(self.look.values(true)))
-        self.images[2].set_data(self.sample(self.look.differences(field - true)))
+        self.images[1].show(self.look.values(true))
+        self.images[2].show(self.look.differences(field - true))
         set_titles(self.maps[1], "Truth", "")
         set_titles(self.maps[2], "Error", "")
 

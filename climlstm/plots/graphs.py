@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from climlstm.errors import DataError, nearest
-from climlstm.plots.sheet import DPI, QUIET, RULE, TEXT, Picture
+from climlstm.plots import theme
+from climlstm.plots.sheet import new_picture
 
 _ACRONYMS = ("rmse", "mae", "acc", "crps", "pod", "far", "csi")
 
@@ -60,7 +61,8 @@ def panel_grid(
     across = min(columns, count)
     rows = -(-count // across)
     inches = width or max(6.4, 1.0 + size[0] * across)
-    figure = Picture(figsize=(inches, 0.7 + size[1] * rows), dpi=DPI, layout="constrained")
+    figure = new_picture(inches, 0.7 + size[1] * rows)
+    figure.set_layout_engine("constrained")
     return [figure.add_subplot(rows, across, index + 1) for index in range(count)], figure
 
 
@@ -68,7 +70,7 @@ def finish_grid(figure: Figure, panels: list[Axes], columns: int, title: str, ac
     """The title of a grid of panels, one legend for all, and the label below the lowest panels."""
     columns = min(columns, len(panels))
     for panel in panels[-columns:]:
-        panel.set_xlabel(across, size=8.5, color=TEXT)
+        panel.set_xlabel(across, size=8.5, color=theme.ink())
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(
         handles,
@@ -77,18 +79,20 @@ def finish_grid(figure: Figure, panels: list[Axes], columns: int, title: str, ac
         ncols=len(labels),
         frameon=False,
         fontsize=8.5,
-        labelcolor=TEXT,
+        labelcolor=theme.ink(),
     )
-    figure.suptitle(title, x=0.01, ha="left", size=12, weight="bold", color=TEXT)
+    figure.suptitle(title, x=0.01, ha="left", size=12, weight="bold", color=theme.ink())
 
 
 def dress_axes(ax: Axes, title: str = "", units: str = "") -> None:
     """Title on the left, unit on the right, a quiet frame and grid."""
-    ax.set_title(title, loc="left", size=9.5, weight="bold", color=TEXT)
+    ax.set_title(title, loc="left", size=9.5, weight="bold", color=theme.ink())
     if units:
-        ax.set_title(units, loc="right", size=8, color=QUIET)
-    ax.grid(color=RULE, linewidth=0.6)
+        ax.set_title(units, loc="right", size=8, color=theme.quiet())
+    ax.grid(color=theme.rule(), linewidth=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set(linewidth=0.6, color=QUIET)
-    ax.tick_params(which="both", labelsize=8, color=QUIET, labelcolor=TEXT, width=0.6, length=3)
+    ax.spines[["left", "bottom"]].set(linewidth=0.6, color=theme.quiet())
+    ax.tick_params(
+        which="both", labelsize=8, color=theme.quiet(), labelcolor=theme.ink(), width=0.6, length=3
+    )

@@ -1,167 +1,138 @@
 """One field on one map: colours, contour lines, wind, coasts, titles."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Unpack
 
-import cartopy.crs as ccrs
-import matplotlib
 import numpy as np
 import xarray as xr
 from cartopy.mpl.geoaxes import GeoAxes
-from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from climlstm.errors import DataError
-from climlstm.plots.canvas import Sampler, Shading, canvas_of
-from climlstm.plots.coastlines import Coastlines, draw_coastlines
-from climlstm.plots.fields import as_field, bounds_of
-from climlstm.plots.overlays import WindAs, draw_contours, draw_wind
-from climlstm.plots.projections import Region, view
+from climlstm.plots import theme
+from climlstm.plots.canvas import Shading
+from climlstm.plots.coastlines import draw_coastlines
+from climlstm.plots.colours import Colours
+from climlstm.plots.fields import as_field
+from climlstm.plots.image import FieldImage
+from climlstm.plots.marks import draw_gridlines, draw_points
+from climlstm.plots.options import Drawing, MapOptions, takes_map_options
+from climlstm.plots.overlays import draw_contours, draw_wind
+from climlstm.plots.projections import View
 from climlstm.plots.sheet import Sheet, new_sheet, set_titles
-from climlstm.plots.styles import MISSING_COLOUR, look_of, times_label
-from climlstm.plugins import Style
+from climlstm.plots.styles import times_label
 
 
+@takes_map_options
 def plot_field(
     field: xr.DataArray,
     *,
-    projection: str | ccrs.Projection | None = None,
-    region: Region | None = None,
     contours: xr.DataArray | None = None,
     wind: tuple[xr.DataArray, xr.DataArray] | None = None,
-    wind_as: WindAs = "quiver",
-    style: Style | None = None,
-    limits: tuple[float, float] | None = None,
-    shading: Shading = "smooth",
-    coastlines: Coastlines = "auto",
     title: str | None = None,
     colorbar: bool = True,
-    width: float | None = None,
     ax: GeoAxes | None = None,
+    **options: Unpack[MapOptions],
 ) -> Figure | GeoAxes:
     """A map of one field in colours; the figure, or `ax` where one is given.
 
     field: (latitude, longitude) in any order, 0..360 or ±180; also with dimensions of length one.
-    projection: a name of `PROJECTIONS` or a cartopy projection; what suits the data, if not given.
-    region: a name of `REGIONS`, or (west, east, south, north) in degrees.
     contours: a second field, drawn as lines: msl or z500 over a temperature.
     wind: its eastward and northward components.
-    style: units, colour map and limits, instead of those of the variable.
-    limits: ends of the colour scale, in the display unit.
-    width: of the figure, inches; what suits a page, if not given.
+    options: those of `climlstm.plots.Drawing`.
     Raises DataError for what is not a field, or for unknown names.
     """
+    drawing = Drawing.of(options)
     ordered = as_field(field)
-    look = look_of(ordered, style=style)
-    values = look.values(ordered)
-    norm = Normalize(*limits) if limits else look.norm(values)
-    sheet = open_maps(
-        ordered, ax, projection=projection, region=region, width=width,
-        bars=((0, 0),) if colorbar else (),
-    )  # fmt: skip
+    look = drawing.look(ordered)
+    colours = drawing.colours(look, [ordered])
+    sheet = open_maps(ordered, ax, drawing, bars=((0, 0),) if colorbar else ())
     [target] = sheet.flat
-    image = draw_values(target, ordered, values, norm=norm, colormap=look.colormap, shading=shading)
-    decorate(target, contours=contours, wind=wind, wind_as=wind_as, coastlines=coastlines)
+    values, shading = look.values(ordered), drawing.shading_of(look)
+    image = draw_values(target, ordered, values, colours, shading=shading)
+    decorate(target, drawing, contours=contours, wind=wind)
     set_titles(target, look.label if title is None else title, times_label(ordered))
     if colorbar:
-        sheet.add_bar(0, image, look.label_with_units, extend=extension(values, norm))
+        sheet.add_bar(0, image, look.label_with_units, colours)
     return ax or sheet.figure
 
 
 def open_maps(
-    field: xr.DataArray | None,
-    ax: GeoAxes | Sequence[GeoAxes] | None = None,
+    field: xr.DataArray | View,
+    ax: GeoAxes | Sequence[GeoAxes] | None,
+    drawing: Drawing,
     *,
-    projection: str | ccrs.Projection | None = None,
-    region: Region | None = None,
     rows: int = 1,
     columns: int = 1,
     **sheet: Any,
 ) -> Sheet:
     """Empty maps on which to show an ordered field: those of `ax`, or a new sheet of them.
 
-    field: where it lies decides the view of a new sheet.
+    field: where it lies decides the view of a new sheet; or that view.
     sheet: other arguments of `new_sheet`.
     Raises DataError where `ax` holds other axes than maps, or another number of them.
     """
     if ax is None:
-        assert field is not None
-        shown = view(bounds_of(field), projection=projection, region=region)
-        return new_sheet(shown, rows=rows, columns=columns, **sheet)
-    given = list(np.ravel(np.asarray(ax, dtype=object)))
-    for one in given:
-        if not isinstance(one, GeoAxes):
-            raise DataError(
-                f"ax is a {type(one).__name__}, but maps need cartopy axes. Make them with "
-                "figure.add_subplot(projection=cartopy.crs.Robinson())."
-            )
-    if len(given) != rows * columns:
-        raise DataError(f"ax has {len(given)} maps, but {rows * columns} panels are drawn.")
-    split = [given[row * columns :][:columns] for row in range(rows)]
-    return Sheet(given[0].figure, split, bars=[])
+        shown = field if isinstance(field, View) else drawing.view(field)
+        sheet.setdefault("width", drawing.inches)
+        opened = new_sheet(
+            shown, rows=rows, columns=columns, dpi=drawing.dpi, degrees=drawing.gridlines, **sheet
+        )
+    else:
+        given = list(np.ravel(np.asarray(ax, dtype=object)))
+        for one in given:
+            if not isinstance(one, GeoAxes):
+                raise DataError(
+                    f"ax is a {type(one).__name__}, but maps need cartopy axes. Make them with "
+                    "figure.add_subplot(projection=cartopy.crs.Robinson())."
+                )
+        if len(given) != rows * columns:
+            raise DataError(f"ax has {len(given)} maps, but {rows * columns} panels are drawn.")
+        split = [given[row * columns :][:columns] for row in range(rows)]
+        opened = Sheet(given[0].figure, split, bars=[])
+    if drawing.letters:
+        opened.add_letters()
+    return opened
 
 
 def draw_values(
     ax: GeoAxes,
     field: xr.DataArray,
     values: np.ndarray,
+    colours: Colours,
     *,
-    norm: Normalize,
-    colormap: str | Colormap,
     shading: Shading = "smooth",
-) -> AxesImage:
+) -> FieldImage:
     """The values (H, W) on the grid of an ordered field, as colours on a map."""
-    canvas = canvas_of(ax)
-    return draw_image(ax, Sampler(field, canvas, shading)(values), norm=norm, colormap=colormap)
-
-
-def draw_image(
-    ax: GeoAxes, sampled: np.ndarray, *, norm: Normalize, colormap: str | Colormap
-) -> AxesImage:
-    """Values sampled on the canvas of a map, as an image cut at the outline of the map."""
-    colours = matplotlib.colormaps[colormap] if isinstance(colormap, str) else colormap
-    image = AxesImage(
-        ax,
-        cmap=colours.with_extremes(bad=MISSING_COLOUR),
-        norm=norm,
-        interpolation="nearest",
-        origin="lower",
-        extent=canvas_of(ax).extent,
-        zorder=1,
-    )
-    image.set_data(sampled)
-    ax.add_image(image)
-    image.set_clip_path(ax.patch)
+    image = FieldImage(ax, field, colours, shading=shading)
+    image.show(values)
+    if colours.note:
+        ax.text(
+            0.5, 0.5, colours.note, transform=ax.transAxes, size=theme.size(9), ha="center",
+            va="center", zorder=6, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85},
+            color=theme.TEXT,
+        )  # fmt: skip
     return image
 
 
 def decorate(
     ax: GeoAxes,
+    drawing: Drawing,
     *,
     contours: xr.DataArray | None = None,
     wind: tuple[xr.DataArray, xr.DataArray] | None = None,
-    wind_as: WindAs = "quiver",
-    coastlines: Coastlines = "auto",
 ) -> None:
-    """Draw coasts, contour lines and wind over the colours."""
-    draw_coastlines(ax, coastlines, width_deg=_width_deg(ax))
+    """Draw coasts, contour lines, wind, grid lines and places over the colours."""
+    draw_coastlines(ax, drawing.coastlines, width_deg=_width_deg(ax))
     if contours is not None:
-        draw_contours(ax, as_field(contours))
+        draw_contours(ax, as_field(contours), interval=drawing.contour_interval)
     if wind is not None:
-        draw_wind(ax, as_field(wind[0]), as_field(wind[1]), wind_as=wind_as)
+        draw_wind(ax, as_field(wind[0]), as_field(wind[1]), wind_as=drawing.wind_as)
+    if drawing.gridlines:
+        draw_gridlines(ax)
+    if drawing.points:
+        draw_points(ax, drawing.points)
     ax.spines["geo"].set(linewidth=0.6, edgecolor="#555555")
-
-
-def extension(values: np.ndarray, norm: Normalize) -> Literal["neither", "both", "min", "max"]:
-    """At which ends values lie beyond the colour scale."""
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return "neither"
-    below, above = finite.min() < (norm.vmin or 0), finite.max() > (norm.vmax or 0)
-    if below and above:
-        return "both"
-    return "min" if below else "max" if above else "neither"
 
 
 def _width_deg(ax: GeoAxes) -> float:

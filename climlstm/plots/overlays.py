@@ -8,29 +8,53 @@ import xarray as xr
 from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError
+from climlstm.plots import theme
 from climlstm.plots.canvas import Canvas, Sampler, canvas_of
-from climlstm.plots.styles import look_of, round_up
+from climlstm.plots.colours import round_up
+from climlstm.plots.styles import look_of
 
 WindAs = Literal["quiver", "barbs", "streamlines"]
 
 
-def draw_contours(ax: GeoAxes, field: xr.DataArray, *, colour: str = "#1a1a1a") -> QuadContourSet:
-    """Contour lines of an ordered field at the interval of its style, labelled in its unit."""
+def draw_contours(
+    ax: GeoAxes, field: xr.DataArray, *, interval: float | None = None, colour: str = "#1a1a1a"
+) -> QuadContourSet | None:
+    """Contour lines of an ordered field, labelled, and below the map what they are.
+
+    interval: in the display unit; that of the variable's style, or round numbers, where None.
+    Returns None for a field without data or of one value, which has no lines.
+    """
     look = look_of(field)
     values = look.values(field)
-    levels = _levels(values, look.contour_interval)
+    levels = _levels(values, interval or look.contour_interval)
+    if not levels.size:
+        _write_below(ax, f"No contours of {look.label.lower()}: one value, or none", "left")
+        return None
     lines = draw_isolines(ax, field, values, levels, colours=colour, width=0.6, alpha=0.85)
-    texts = Axes.clabel(ax, lines, fontsize=6, fmt="%g", inline_spacing=2)
+    texts = Axes.clabel(ax, lines, fontsize=theme.size(6), fmt="%g", inline_spacing=2)
     places = np.array([text.get_position() for text in texts]).reshape(-1, 2)
     for text, seen in zip(texts, is_on_map(ax, *places.T), strict=True):
         text.set_visible(bool(seen))
+    apart = f" every {levels[1] - levels[0]:g} {look.units}" if levels.size > 1 else ""
+    _write_below(ax, f"Lines: {look.label[:1].lower()}{look.label[1:]}{apart}", "left")
     return lines
+
+
+def _write_below(ax: GeoAxes, text: str, at: Literal["left", "right"]) -> None:
+    """A note under a corner of the map; a later one at the same corner takes its place."""
+    for artist in list(ax.texts):
+        if artist.get_gid() == f"below {at}":
+            artist.remove()
+    ax.annotate(
+        text, (0.0 if at == "left" else 1.0, 0.0), xycoords="axes fraction", xytext=(0, -3),
+        textcoords="offset points", ha=at, va="top", size=theme.size(6.5), color=theme.quiet(),
+        gid=f"below {at}", annotation_clip=False,
+    )  # fmt: skip
 
 
 def draw_isolines(
@@ -62,7 +86,11 @@ def draw_isolines(
 
 def _levels(values: np.ndarray, interval: float | None) -> np.ndarray:
     """Multiples of the interval between the extremes; round numbers where there is none."""
+    if not np.isfinite(values).any():
+        return np.empty(0)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if low == high:
+        return np.empty(0)
     if interval is None:
         return np.asarray(MaxNLocator(12).tick_values(low, high))
     return np.arange(np.ceil(low / interval), np.floor(high / interval) + 1) * interval
@@ -74,13 +102,17 @@ def draw_wind(
     northward: xr.DataArray,
     *,
     wind_as: WindAs = "quiver",
-    spacing: float = 26.0,
     colour: str = "#1a1a1a",
 ) -> None:
-    """The wind of two ordered fields on one grid, at every so many pixels of the map.
+    """The wind of two ordered fields on one grid, as densely as the size of the map allows.
 
-    Arrows have a key; barbs are in knots, turned on the southern hemisphere, as on weather charts.
+    Arrows have a key below the map; barbs are in knots, turned on the southern hemisphere, as on
+    weather charts.
     """
+    ax.apply_aspect()
+    box = ax.get_window_extent()
+    dots = ax.figure.dpi / 150
+    spacing = float(np.clip(np.sqrt(box.width * box.height) / 26, 15 * dots, 34 * dots))
     canvas = canvas_of(ax, pixels=5 if wind_as == "streamlines" else spacing)
     unit = "knot" if wind_as == "barbs" else "m s-1"
     u, v = wind_on(canvas, eastward, northward, unit=unit)
@@ -115,15 +147,18 @@ def _draw_arrows(
 ) -> None:
     """Arrows (x, y and the wind along both) with a key of the typical speed."""
     typical = round_up(max(float(np.nanquantile(speed, 0.95)), 1e-6))
+    inches = spacing / ax.figure.dpi
     drawn = Axes.quiver(
-        ax, *arrows, color=colour, units="dots", scale_units="dots", width=1.3, headwidth=4,
-        scale=typical / (1.1 * spacing), alpha=0.85, zorder=3,
+        ax, *arrows, color=colour, units="inches", scale_units="inches", width=1.3 / 150,
+        headwidth=4, scale=typical / (1.1 * inches), alpha=0.85, zorder=3,
     )  # fmt: skip
+    below = -theme.size(9) / 72 * ax.figure.dpi / ax.get_window_extent().height
     key = ax.quiverkey(
-        drawn, 0.95, 0.04, typical, f"{typical:g} m s⁻¹", labelpos="W", labelsep=0.06,
-        fontproperties={"size": 7}, zorder=6,
+        drawn, 1.0, below, typical, f"{typical:g} m s⁻¹", labelpos="W", labelsep=0.06,
+        fontproperties={"size": theme.size(6.5)}, labelcolor=theme.quiet(), zorder=6,
+        color=theme.ink(), clip_on=False,
     )  # fmt: skip
-    key.text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+    key.X = 1.0 - 1.1 * spacing / 2 / ax.get_window_extent().width
 
 
 def wind_on(

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from climlstm.plots import theme
 from climlstm.plots.graphs import dress_axes, finish_grid, panel_grid, require_columns
-from climlstm.plots.sheet import QUIET
 from climlstm.plots.styles import lead_label, look_of_channel
 
 COLUMNS = ("variable", "lead_time", "rank", "share")
@@ -48,7 +48,7 @@ def plot_ranks(
                 own["rank"], own["share"] * count, where="mid", color=shade, linewidth=1.6,
                 label=lead_label(lead), zorder=3,
             )  # fmt: skip
-        panel.axhline(1.0, color=QUIET, linewidth=0.6, zorder=1)
+        panel.axhline(1.0, color=theme.quiet(), linewidth=0.6, zorder=1)
         dress_axes(panel, look_of_channel(name, None).label)
         panel.set_xlim(-0.5, count - 0.5)
         panel.set_ylim(bottom=0)

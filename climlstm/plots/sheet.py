@@ -1,37 +1,37 @@
-"""Figures without pyplot: sheets of maps with room for titles and colour bars, saved whole."""
+"""Sheets of maps with room for titles, notes and colour bars."""
 
 import io
-import os
-import re
+import sys
+import textwrap
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, TypeAlias
+from string import ascii_lowercase
+from typing import Any, Literal, TypeAlias
 
 import matplotlib
-import numpy as np
 from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.axes import Axes
+from matplotlib.backends import BackendFilter, backend_registry
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from climlstm.errors import DataError
-from climlstm.files import write_whole, writing
+from climlstm.plots import theme
+from climlstm.plots.colours import Colours
 from climlstm.plots.projections import View
 
-DPI = 150
-TEXT = "#222222"
-QUIET = "#6b6b6b"
-RULE = "#e6e6e6"
-"""Letters, those of less weight, and lines of grids; pages may give them other colours."""
+_MARGIN, _TITLE, _BAR, _BAR_THICK, _GAP = 0.15, 0.3, 0.58, 0.11, 0.16
+"""Inches: around the sheet, above each map, for notes below it, a colour bar and its labels, the
+bar itself, between maps. They grow with the letters."""
 
-_MARGIN, _TITLE, _BAR, _BAR_THICK, _GAP = 0.15, 0.3, 0.5, 0.11, 0.16
-"""Inches: around the sheet, above each map, for a colour bar and its labels, the bar itself,
-between maps."""
+_BAR_BELOW = 0.2
+"""Inches between a map and the colour bar below it, in which its notes stand."""
+
+_DEGREES = 0.32
+"""Inches for the degrees of labelled grid lines, at the left of a map and below it."""
 
 
 class Picture(Figure):
-    """A matplotlib figure that notebooks show by themselves, without pyplot and its windows."""
+    """A matplotlib figure that notebooks show by themselves, and windows by `plt.show()`."""
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -39,8 +39,26 @@ class Picture(Figure):
         return buffer.getvalue()
 
 
-_PIXELS_BELOW = 2.9
-"""Order of drawing below which an SVG has pixels: colours and coasts, but no lines over them."""
+def new_picture(width: float, height: float, *, dpi: float | None = None) -> Picture:
+    """An empty figure, inches; known to pyplot where that shows figures in windows.
+
+    In notebooks and scripts without a display the figure is known to nobody but its holder, who
+    alone decides whether it is shown, and nothing piles up.
+    """
+    settings: dict[str, Any] = {
+        "figsize": (width, height), "dpi": dpi or theme.dpi(), "facecolor": theme.paper(),
+    }  # fmt: skip
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None and _opens_windows(matplotlib.get_backend()):
+        shown: Picture = pyplot.figure(FigureClass=Picture, **settings)
+        return shown
+    return Picture(**settings)
+
+
+def _opens_windows(backend: str) -> bool:
+    windows = backend_registry.list_builtin(BackendFilter.INTERACTIVE)
+    return backend.lower() in (name.lower() for name in windows)
+
 
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, bottom, width and height, as parts of the figure's."""
@@ -65,24 +83,41 @@ class Sheet:
         index: int,
         artist: ScalarMappable,
         label: str,
+        colours: Colours,
         *,
-        extend: str = "neither",
         beside: list[GeoAxes] | None = None,
     ) -> None:
         """A colour bar in the axes made for it; `beside` maps that the caller gave."""
         if self.bars:
-            add_colorbar(artist, self.bars[index], label, extend=extend)
-        else:
-            self.figure.colorbar(
-                artist, ax=beside or self.flat, shrink=0.7, pad=0.03, label=label, extend=extend
-            )
+            add_colorbar(artist, self.bars[index], label, colours)
+            return
+        bar = self.figure.colorbar(
+            artist, ax=beside or self.flat, shrink=0.7, pad=0.03, label=label,
+            extend=colours.extend,
+        )  # fmt: skip
+        if colours.ticks:
+            bar.set_ticks(*zip(*colours.ticks, strict=True))
 
     def set_heading(self, left: str, right: str) -> Text:
         """Write the title of the whole sheet, left and right; return the text on the right."""
         width, height = self.figure.get_size_inches()
         up, at_left, at_right = 1 - 0.8 * _MARGIN / height, _MARGIN / width, 1 - _MARGIN / width
-        self.figure.text(at_left, up, left, va="top", size=12, weight="bold", color=TEXT)
-        return self.figure.text(at_right, up, right, va="top", ha="right", size=8.5, color=QUIET)
+        bold, small = theme.size(12), theme.size(8.5)
+        room = width - 2 * _MARGIN - _text_inches(right, small)
+        left = _shorten(left, room, bold * 1.1)
+        self.figure.text(at_left, up, left, va="top", size=bold, weight="bold", color=theme.ink())
+        return self.figure.text(
+            at_right, up, right, va="top", ha="right", size=small, color=theme.quiet()
+        )
+
+    def add_letters(self) -> None:
+        """A letter at the upper left corner of each map, for captions to name it by."""
+        for letter, ax in zip(ascii_lowercase, self.flat, strict=False):
+            ax.text(
+                0.012, 0.985, letter, transform=ax.transAxes, size=theme.size(9), weight="bold",
+                va="top", ha="left", zorder=7, color=theme.ink(),
+                bbox={"facecolor": theme.paper(), "edgecolor": "none", "pad": 1.8, "alpha": 0.9},
+            )  # fmt: skip
 
 
 def new_sheet(
@@ -91,7 +126,9 @@ def new_sheet(
     rows: int = 1,
     columns: int = 1,
     width: float | None = None,
+    dpi: float | None = None,
     heading: bool = False,
+    degrees: bool = False,
     bars: tuple[tuple[int, int], ...] = ((0, 0),),
     bars_at: Literal["bottom", "right"] = "bottom",
 ) -> Sheet:
@@ -100,17 +137,21 @@ def new_sheet(
     width: as wide as the text of a page, unless that would make it higher than wide.
     bars: first and last column (bottom) or row (right) that each colour bar belongs to; those with
     the same ones share the room.
-    heading: leave room for a title of the whole sheet.
+    heading: leave room for a title of the whole sheet; degrees: for those of grid lines.
     """
     width = width or min(8.0, 6.0 * view.aspect() * columns / rows)
-    bottom, right = (_BAR, 0.1) if bars_at == "bottom" else (0.1, 0.75)
+    title, at_side = theme.size(_TITLE), theme.size(_DEGREES) if degrees else 0.0
+    below = 0.6 * at_side
+    bottom, right = (theme.size(_BAR), 0.1) if bars_at == "bottom" else (0.12, theme.size(0.75))
     if not bars:
-        bottom = right = 0.05
-    map_width = (width - 2 * _MARGIN - right - (columns - 1) * _GAP) / columns
+        bottom, right = 0.12, 0.05
+    gap = _GAP + at_side
+    map_width = (width - 2 * _MARGIN - at_side - right - (columns - 1) * gap) / columns
     map_height = map_width / view.aspect()
-    top = _MARGIN + (0.26 if heading else 0.0)
-    height = top + rows * (map_height + _TITLE) + bottom + _MARGIN
-    figure = Picture(figsize=(width, height), dpi=DPI, facecolor="white")
+    top = _MARGIN + (theme.size(0.26) if heading else 0.0)
+    step_down = map_height + title + below
+    height = top + rows * step_down + bottom + _MARGIN
+    figure = new_picture(width, height, dpi=dpi)
 
     def place(left: float, down: float, wide: float, high: float) -> Box:
         """Figure coordinates of a box, its upper left corner in inches from the sheet's."""
@@ -118,21 +159,22 @@ def new_sheet(
 
     grid = []
     for row in range(rows):
-        down = top + row * (map_height + _TITLE) + _TITLE
-        lefts = [_MARGIN + column * (map_width + _GAP) for column in range(columns)]
+        down = top + row * step_down + title
+        lefts = [_MARGIN + at_side + column * (map_width + gap) for column in range(columns)]
         grid.append([view.add_to(figure, place(x, down, map_width, map_height)) for x in lefts])
     bar_axes = []
     for index, (first, last) in enumerate(bars):
         sharing, place_in_line = bars.count((first, last)), bars[:index].count((first, last))
         if bars_at == "bottom":
-            span = (last - first + 1) * (map_width + _GAP) - _GAP
-            left = _MARGIN + first * (map_width + _GAP)
+            span = (last - first + 1) * (map_width + gap) - gap
+            left = _MARGIN + at_side + first * (map_width + gap)
             span, left = span / sharing, left + place_in_line * span / sharing
             inset = (0.15 if sharing == 1 else 0.07) * span
-            box = place(left + inset, height - _MARGIN - bottom + 0.1, span - 2 * inset, _BAR_THICK)
+            down = height - _MARGIN - bottom + _BAR_BELOW
+            box = place(left + inset, down, span - 2 * inset, _BAR_THICK)
         else:
-            span = (last - first + 1) * (map_height + _TITLE) - _TITLE
-            down = top + _TITLE + first * (map_height + _TITLE)
+            span = (last - first + 1) * step_down - title - below
+            down = top + title + first * step_down
             span, down = span / sharing, down + place_in_line * span / sharing
             inset = 0.06 * span
             box = place(width - _MARGIN - right + 0.14, down + inset, _BAR_THICK, span - 2 * inset)
@@ -140,77 +182,62 @@ def new_sheet(
     return Sheet(figure, grid, bar_axes)
 
 
-def add_colorbar(artist: ScalarMappable, bar: Axes, label: str, *, extend: str = "neither") -> None:
+def add_colorbar(artist: ScalarMappable, bar: Axes, label: str, colours: Colours) -> None:
     """A quiet colour bar in an axes made for it; it lies or stands as the axes does."""
     box = bar.get_position()
     figure = bar.get_figure(root=True)
     assert figure is not None
-    wide = box.width * figure.get_figwidth() > box.height * figure.get_figheight()
+    across, up = box.width * figure.get_figwidth(), box.height * figure.get_figheight()
     colorbar = figure.colorbar(
         artist,
         cax=bar,
-        orientation="horizontal" if wide else "vertical",
-        extend=extend,
+        orientation="horizontal" if across > up else "vertical",
+        extend=colours.extend,
         extendfrac=0.03,
     )
-    colorbar.set_label(label, size=8, color=TEXT)
-    colorbar.outline.set_linewidth(0.4)
-    bar.tick_params(labelsize=7.5, width=0.4, length=2.5, color=QUIET, labelcolor=TEXT)
+    small = theme.size(8)
+    colorbar.set_label(_wrap(label, max(across, up) * 1.3, small), size=small, color=theme.ink())
+    colorbar.outline.set(linewidth=0.4, edgecolor=theme.quiet())
+    bar.tick_params(
+        labelsize=theme.size(7.5), width=0.4, length=2.5, color=theme.quiet(),
+        labelcolor=theme.ink(),
+    )  # fmt: skip
+    bar.minorticks_off()
+    if colours.ticks:
+        places, names = zip(*colours.ticks, strict=True)
+        colorbar.set_ticks(places, labels=[textwrap.shorten(n, 14, placeholder="…") for n in names])
+        bar.tick_params(length=0)
+        longest = max(map(len, names)) * len(names) * small * 0.55 / 72
+        if across > up and longest > across:
+            bar.tick_params(labelrotation=90 if longest > 3 * across else 30)
 
 
 def set_titles(ax: Axes, left: str, right: str) -> None:
     """Write a title: the quantity on the left in bold, the time on the right."""
-    ax.set_title(left, loc="left", size=9.5, weight="bold", color=TEXT, pad=5)
-    ax.set_title(right, loc="right", size=7.5, color=QUIET, pad=5, linespacing=1.25)
-
-
-def save(picture: Figure | Axes, path: str | os.PathLike[str], *, dpi: float | None = None) -> Path:
-    """Write a figure (or the figure of an axes) as PNG, PDF or SVG, whole or not at all.
-
-    Raises DataError where the ending is none that matplotlib writes.
-    """
-    figure = picture if isinstance(picture, Figure) else picture.get_figure(root=True)
+    figure = ax.get_figure(root=True)
     assert figure is not None
-    target = Path(path)
-    kinds = figure.canvas.get_supported_filetypes()
-    kind = target.suffix.lstrip(".").lower()
-    if kind not in kinds:
-        raise DataError(
-            f"{target}: pictures are written as {', '.join(sorted(kinds))}, not '{kind}'. "
-            "Give the file one of these endings."
-        )
-    with writing(target), write_whole(target) as written:
-        figure.savefig(written, format=kind, dpi=dpi or figure.dpi)
-    return target
+    bold, small = theme.size(9.5), theme.size(7.5)
+    room = ax.get_position().width * figure.get_figwidth() - _text_inches(right, small) - 0.1
+    lines = _wrap(left, room, bold * 1.1)
+    if "\n" in lines:
+        bold *= 0.85
+        lines = _shorten(left, room, bold * 1.1, lines=2)
+    ax.set_title(
+        lines, loc="left", size=bold, weight="bold", color=theme.ink(), pad=5, linespacing=1.1
+    )
+    ax.set_title(right, loc="right", size=small, color=theme.quiet(), pad=5, linespacing=1.25)
 
 
-def svg_of(picture: Figure | Axes, *, dpi: float = 150) -> str:
-    """A figure (or that of an axes) as SVG to stand in a page, whose colours its letters take.
-
-    Letters, ticks and grids have the colours `--ink`, `--quiet` and `--rule` of the page, so that
-    one picture suits light and dark ones. Images and coasts are pixels, which keeps it small. The
-    same figure gives the same text.
-    """
-    figure = picture if isinstance(picture, Figure) else picture.get_figure(root=True)
-    assert figure is not None
-    for ax in figure.axes:
-        if isinstance(ax, GeoAxes):
-            ax.set_rasterization_zorder(_PIXELS_BELOW)
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "climlstm", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", dpi=dpi, transparent=True, metadata={"Date": None})
-    drawn = buffer.getvalue()
-    drawn = drawn[drawn.index("<svg") :]
-    for colour, name in ((TEXT, "ink"), (QUIET, "quiet"), (RULE, "rule")):
-        drawn = drawn.replace(colour, f"var(--{name})")
-    drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
-    return re.sub(r'<g id="[^"]*">', "<g>", drawn)  # names that would come twice on a page
+def _text_inches(text: str, points: float) -> float:
+    """Width of the longest line, from the 0.55 em of an average letter."""
+    return max(map(len, text.split("\n"))) * 0.55 * points / 72
 
 
-def image_of(figure: Figure) -> np.ndarray:
-    """The pixels (Y, X, 4) of a drawn figure, uint8 RGBA, the top row first."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def _wrap(text: str, inches: float, points: float) -> str:
+    return "\n".join(textwrap.wrap(text, max(10, int(72 * inches / (0.55 * points))))) or text
 
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba()).copy()
+
+def _shorten(text: str, inches: float, points: float, lines: int = 1) -> str:
+    """So many lines of a text, with an ellipsis for what does not fit."""
+    across = max(10, int(72 * inches / (0.55 * points)))
+    return "\n".join(textwrap.wrap(text, across, max_lines=lines, placeholder=" …")) or text

@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from climlstm.plots import theme
 from climlstm.plots.graphs import dress_axes, require_columns, require_value
-from climlstm.plots.sheet import DPI, QUIET, TEXT, Picture
+from climlstm.plots.sheet import new_picture
 from climlstm.plots.styles import lead_label, look_of_channel
 
 COLUMNS = ("variable", "lead_time", "wavelength_km", "power", "true_power", "units")
@@ -42,12 +43,15 @@ def plot_spectra(
     look = look_of_channel(variable, str(chosen["units"].iloc[0]))
     scale = look.conversion.scale**2
     if ax is None:
-        figure = Picture(figsize=(width, 0.85 * width), dpi=DPI, layout="constrained")
+        figure = new_picture(width, 0.85 * width)
+        figure.set_layout_engine("constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.2))
     else:
         figure, upper, lower = None, ax, None
     truth = chosen.groupby("wavelength_km")["true_power"].mean()
-    upper.loglog(truth.index, truth * scale, color=TEXT, linewidth=1.6, label="truth", zorder=4)
+    upper.loglog(
+        truth.index, truth * scale, color=theme.ink(), linewidth=1.6, label="truth", zorder=4
+    )
     leads = sorted(chosen["lead_time"].unique())
     for index, lead in enumerate(leads):
         rows = chosen[chosen["lead_time"] == lead].sort_values("wavelength_km")
@@ -61,14 +65,14 @@ def plot_spectra(
     _dress(upper, look.label, _squared(look.units))
     strongest = float(truth.max() * scale)
     upper.set_ylim(bottom=max(upper.get_ylim()[0], strongest * _FAINTEST))
-    upper.set_ylabel("power", size=7.5, color=QUIET)
-    upper.legend(frameon=False, fontsize=8, labelcolor=TEXT, loc="lower left")
+    upper.set_ylabel("power", size=7.5, color=theme.quiet())
+    upper.legend(frameon=False, fontsize=8, labelcolor=theme.ink(), loc="lower left")
     if lower is not None:
         _dress(lower, "", "")
-        lower.axhline(1.0, color=QUIET, linewidth=0.6, zorder=1)
+        lower.axhline(1.0, color=theme.quiet(), linewidth=0.6, zorder=1)
         lower.set_ylim(0, max(1.3, min(2.0, lower.get_ylim()[1])))
-        lower.set_ylabel("share of truth", size=7.5, color=QUIET)
-    (upper if lower is None else lower).set_xlabel("wavelength (km)", size=8.5, color=TEXT)
+        lower.set_ylabel("share of truth", size=7.5, color=theme.quiet())
+    (upper if lower is None else lower).set_xlabel("wavelength (km)", size=8.5, color=theme.ink())
     return figure if figure is not None else upper
 
 

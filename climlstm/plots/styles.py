@@ -1,37 +1,35 @@
 """How a field is shown: which variable it is, its units for people, colours, limits and titles."""
 
+import dataclasses
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap
 
 from climlstm import plugins
 from climlstm.data.sources.units import Conversion, conversion
 from climlstm.errors import DataError, PluginError
+from climlstm.plots.colours import Colours, Levels, Limits, colours_of
+from climlstm.plots.quantity import Quantity, quantity_of, says_difference
 from climlstm.plugins import Style, Variable
 from climlstm.plugins.channels import Channel
 from climlstm.plugins.channels import channel as channel_of
 
 logger = logging.getLogger(__name__)
 
-ERROR_COLORMAP = "RdBu_r"
-"""White where the forecast is right, red where it is too high."""
-
-MISSING_COLOUR = "#d9d9d9"
-
 _READABLE_UNITS = {"K": "degC", "Pa": "hPa"}
 """Display units of variables that no plugin describes."""
 
-_UNIT_WORDS = {"1": "", "degC": "°C", "celsius": "°C", "gpdm": "dam", "gpm": "m", "knot": "kt"}
-
-_NARROW = 0.4
-"""Share of the usual limits below which a field is given a colour scale of its own."""
+_UNIT_WORDS = {
+    "1": "", "degC": "°C", "celsius": "°C", "degF": "°F", "fahrenheit": "°F", "kelvin": "K",
+    "gpdm": "dam", "gpm": "m", "knot": "kt", "knots": "kt", "percent": "%",
+}  # fmt: skip
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -47,11 +45,12 @@ class Look:
     conversion: Conversion
     """From the unit of the field to the display unit."""
     colormap: str
-    limits: tuple[float, float] | None
-    """Ends of the colour scale, display unit; from the data where None."""
+    limits: Limits | None
+    """Usual ends of the colour scale, display unit."""
     contour_interval: float | None
-    may_narrow: bool = False
-    """Whether `limits` are only the usual ones, and a field that needs few of them gets its own."""
+    is_given: bool = False
+    """Whether colour map and limits were asked for, and hold whatever the values are."""
+    quantity: Quantity = dataclasses.field(default_factory=Quantity)
 
     def values(self, field: xr.DataArray) -> np.ndarray:
         """The field in the display unit, float64."""
@@ -61,67 +60,97 @@ class Look:
         """Differences of two fields in the display unit: 1 K is 1 °C then."""
         return field.values.astype("float64") * self.conversion.scale
 
-    def norm(self, values: np.ndarray) -> Normalize:
-        """The colour scale for these values: the limits, or round numbers just around the values.
+    def colours(
+        self,
+        values: np.ndarray,
+        *,
+        limits: Limits | None = None,
+        levels: Levels | None = None,
+        cmap: str | Colormap | None = None,
+    ) -> Colours:
+        """The colour scale for values in the display unit; see `colours_of`."""
+        found = colours_of(
+            values, self.quantity, usual=self.limits, cmap=self.colormap,
+            limits=limits or (self.limits if self.is_given else None), levels=levels,
+            given_cmap=cmap or (self.colormap if self.is_given else None),
+        )  # fmt: skip
+        return replace(found, note=f"{found.note} {self.units}") if "where" in found.note else found
 
-        A scale that is symmetric about zero stays so for values of both signs.
-        """
-        low, high = round_limits(values)
-        if self.limits is None:
-            return Normalize(low, high)
-        usual_low, usual_high = self.limits
-        if not self.may_narrow or high - low > _NARROW * (usual_high - usual_low):
-            return Normalize(usual_low, usual_high)
-        if usual_low == -usual_high and low < 0 < high:
-            low, high = -max(-low, high), max(-low, high)
-        return Normalize(low, high)
+    @property
+    def error_units(self) -> str:
+        """The unit of differences: kelvin, since a difference of 1 °C is no temperature."""
+        return "K" if self.units == "°C" else self.units
+
+    @property
+    def error_label(self) -> str:
+        return f"Error ({self.error_units})" if self.units else "Error"
 
     @property
     def label_with_units(self) -> str:
         return f"{self.label} ({self.units})" if self.units else self.label
 
 
-def look_of(field: xr.DataArray, *, style: Style | None = None) -> Look:
+def look_of(
+    field: xr.DataArray,
+    *,
+    style: Style | None = None,
+    units: str | None = None,
+    difference: bool | None = None,
+) -> Look:
     """The look of a field by its name, its CF attributes, or a style of one's own.
 
+    units: display unit instead of that of the style.
+    difference: whether the field is a difference or spread, which no offset must be added to;
+    found from its attributes and values, if not given.
     A field without the attribute `units` is drawn in the numbers that it has: nothing is assumed.
     Raises DataError where the display unit does not fit the field's units.
     """
     known = known_as(field)
     variable = known.variable if known else None
-    units = str(field.attrs.get("units", "")).strip()
+    own = str(field.attrs.get("units", "")).strip()
     usual = variable.style if variable else Style()
-    chosen = style or (usual if units else Style(colormap=usual.colormap))
-    wanted = chosen.units or _READABLE_UNITS.get(units, units)
+    chosen = style or (usual if own else Style(colormap=usual.colormap))
+    own_wish = chosen.units or (variable.units if variable and own and not style else None)
+    wanted = units or own_wish or _READABLE_UNITS.get(own, own)
     standard_name = field.attrs.get("standard_name") or (variable and variable.standard_name)
     try:
-        to_display = conversion(units, wanted, standard_name=standard_name)
+        to_display = conversion(own, wanted, standard_name=standard_name)
     except DataError as error:
         raise DataError(
             f"'{field.name}' cannot be drawn: {error}. Correct its attribute 'units', "
             "or give a style with units that fit."
         ) from error
+    quantity = quantity_of(field, difference=difference)
+    label, shown = _label(field, known), readable_units(wanted)
+    if quantity.is_difference:
+        to_display, shown = Conversion(to_display.scale), "K" if shown == "°C" else shown
+        if not says_difference(field):
+            label += ", difference" if float(field.min()) < 0 else ", difference or spread"
+    else_in = units is not None and units != own_wish
     return Look(
-        label=_label(field, known),
-        units=readable_units(wanted),
+        label=label,
+        units=shown,
         conversion=to_display,
         colormap=chosen.colormap,
-        limits=chosen.limits,
-        contour_interval=chosen.contour_interval,
-        may_narrow=style is None,
+        limits=None if else_in and style is None else chosen.limits,
+        contour_interval=None if else_in else chosen.contour_interval,
+        is_given=style is not None,
+        quantity=quantity,
     )
 
 
 def look_of_channel(name: str, units: str | None) -> Look:
-    """The look of a channel by its name, for numbers in some unit; None: the channel's own.
+    """The look of scores of a channel, by its name, for numbers in some unit; None: its own.
 
+    Scores are differences or their sizes: a factor converts them, and 1 °C is written as 1 K.
     Numbers without a unit ('1': correlations, ratios) stay as they are.
     """
     field = xr.DataArray(0.0, name=name)
     known = known_as(field)
     own = known.variable.units if known else ""
     field.attrs["units"] = own if units is None else units
-    return look_of(field, style=Style() if units == "1" else None)
+    look = look_of(field, style=Style() if units == "1" else None, difference=False)
+    return replace(look, units=look.error_units, conversion=Conversion(look.conversion.scale))
 
 
 def known_as(field: xr.DataArray) -> Channel | None:
@@ -132,9 +161,14 @@ def known_as(field: xr.DataArray) -> Channel | None:
         return channel
     for variable in _built_in():
         names = (variable.name, variable.era5_name, *variable.aliases)
-        if name in names and variable.on_levels == (level is not None):
+        if name in names and variable.on_levels == (level is not None) and name not in _AMBIGUOUS:
             return Channel(name, variable, level)
     return None
+
+
+_AMBIGUOUS = ("z",)
+"""Names that files give to two variables, so that a label by name alone may lie: without a level,
+z is the geopotential of the surface in one file and that of 500 hPa in the next."""
 
 
 def _level(field: xr.DataArray) -> float | None:
@@ -189,32 +223,6 @@ def readable_units(units: str) -> str:
     return re.sub(
         r"(?<=[A-Za-z])(?:\*\*|\^)?(-?\d+)", lambda m: m[1].translate(_SUPERSCRIPTS), text
     ).replace("*", " ")
-
-
-def round_limits(values: np.ndarray) -> tuple[float, float]:
-    """Round numbers just outside the finite values."""
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        return 0.0, 1.0
-    low, high = float(finite.min()), float(finite.max())
-    if high - low <= 1e-12 * max(abs(low), abs(high), 1e-300):
-        margin = 0.5 * abs(low) or 0.5
-        return low - margin, high + margin
-    step = round_up((high - low) / 10)
-    return float(np.floor(low / step) * step), float(np.ceil(high / step) * step)
-
-
-def symmetric_limit(errors: np.ndarray) -> float:
-    """A round number that 99.5 of 100 errors stay below, the same for both signs."""
-    size = np.abs(errors[np.isfinite(errors)])
-    return round_up(float(np.quantile(size, 0.995))) if size.size and size.max() > 0 else 1.0
-
-
-def round_up(number: float) -> float:
-    """The next of 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8 times a power of ten."""
-    power = 10.0 ** np.floor(np.log10(number))
-    steps = np.array([1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10])
-    return float(f"{steps[np.searchsorted(steps, number / power - 1e-9)] * power:.6g}")
 
 
 def lead_label(lead_time: Any) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, Unpack
 
 import cartopy.crs as ccrs
 import numpy as np
@@ -16,13 +16,16 @@ from matplotlib.lines import Line2D
 
 from climlstm.errors import DataError
 from climlstm.grid import wrap_longitude
-from climlstm.plots.coastlines import Coastlines, draw_land
-from climlstm.plots.fields import as_field, bounds_of
+from climlstm.plots import theme
+from climlstm.plots.coastlines import draw_land
+from climlstm.plots.colours import Colours, extension, round_limits
+from climlstm.plots.fields import as_field
 from climlstm.plots.graphs import require_columns
-from climlstm.plots.maps import decorate, draw_values, extension, open_maps
-from climlstm.plots.projections import GLOBE, Bounds, Region, view
-from climlstm.plots.sheet import TEXT, Sheet, new_sheet, set_titles
-from climlstm.plots.styles import look_of, round_limits, time_label, times_label
+from climlstm.plots.maps import decorate, draw_values, open_maps
+from climlstm.plots.options import Drawing, MapOptions, takes_map_options
+from climlstm.plots.projections import GLOBE, Bounds, view
+from climlstm.plots.sheet import Sheet, set_titles
+from climlstm.plots.styles import time_label, times_label
 
 INTENSITIES = {"slp": ("Central pressure (hPa)", "plasma"), "wind": ("Wind (m s⁻¹)", "plasma_r")}
 """Columns that tracks can be coloured by: label, and a colour map that is darkest for the worst."""
@@ -33,6 +36,7 @@ _STEP_DEG = 1.0
 """Tracks are drawn along great circles, in steps of at most so many degrees."""
 
 
+@takes_map_options
 def plot_tracks(
     tracks: pd.DataFrame,
     *,
@@ -41,13 +45,10 @@ def plot_tracks(
     init_time: Any = None,
     intensity: str = "slp",
     mark_every: str | pd.Timedelta = "24h",
-    projection: str | ccrs.Projection | None = None,
-    region: Region | None = None,
-    limits: tuple[float, float] | None = None,
-    coastlines: Coastlines = "auto",
+    intensity_limits: tuple[float, float] | None = None,
     title: str = "Storm tracks",
-    width: float | None = None,
     ax: GeoAxes | None = None,
+    **options: Unpack[MapOptions],
 ) -> Figure | GeoAxes:
     """A map of storm tracks, coloured by intensity; the figure, or `ax` where one is given.
 
@@ -57,26 +58,28 @@ def plot_tracks(
     field: drawn below in its colours; land and sea without it.
     init_time: the first in the table, if not given; ignored for tracks of analyses.
     mark_every: spacing of the marks along the tracks in time; those of forecasts say the lead.
-    limits: ends of the colour scale of the intensity.
+    intensity_limits: ends of the colour scale of the intensity.
+    options: those of `climlstm.plots.Drawing`, for the field.
     Raises DataError for missing columns or an initialisation without storms.
     """
     chosen = _of_one_start(_checked(tracks, intensity), init_time)
     true = None if truth is None else _while(_checked(truth, None), chosen)
     ordered = None if field is None else as_field(field)
-    sheet = _open(chosen, true, ordered, ax, projection=projection, region=region, width=width)
+    drawing = Drawing.of(options)
+    sheet = _open(chosen, true, ordered, ax, drawing)
     [target] = sheet.flat
     if ordered is None:
         draw_land(target)
     else:
-        look = look_of(ordered)
-        values = look.values(ordered)
-        norm = look.norm(values)
-        image = draw_values(target, ordered, values, norm=norm, colormap=look.colormap)
+        look = drawing.look(ordered)
+        colours = drawing.colours(look, [ordered])
+        image = draw_values(target, ordered, look.values(ordered), colours)
         if ax is None:
-            sheet.add_bar(0, image, look.label_with_units, extend=extension(values, norm))
-    decorate(target, coastlines=coastlines)
+            sheet.add_bar(0, image, look.label_with_units, colours)
+    decorate(target, drawing)
+    strengths = chosen[intensity].to_numpy(dtype="float64")
     label, colormap = INTENSITIES.get(intensity, (intensity, "plasma"))
-    scale = Normalize(*(limits or round_limits(chosen[intensity].to_numpy(dtype="float64"))))
+    scale = Normalize(*(intensity_limits or round_limits(strengths)))
     if true is not None:
         _draw_truth(target, true, pd.Timedelta(mark_every))
     lines = _draw_forecast(target, chosen, intensity, scale, colormap, pd.Timedelta(mark_every))
@@ -84,8 +87,8 @@ def plot_tracks(
     if true is not None:
         _draw_legend(target, _legend_of(chosen, pd.Timedelta(mark_every)))
     if ax is None:
-        extend = extension(chosen[intensity].to_numpy(dtype="float64"), scale)
-        sheet.add_bar(-1, lines, label, extend=extend)
+        bar = Colours(scale, lines.get_cmap(), extension(strengths, scale))
+        sheet.add_bar(-1, lines, label, bar)
     return ax or sheet.figure
 
 
@@ -122,20 +125,16 @@ def _open(
     truth: pd.DataFrame | None,
     field: xr.DataArray | None,
     ax: GeoAxes | None,
-    *,
-    projection: str | ccrs.Projection | None,
-    region: Region | None,
-    width: float | None,
+    drawing: Drawing,
 ) -> Sheet:
     """A map of the region asked for, else of the field, else of the surroundings of the storms."""
-    if ax is not None:
-        return open_maps(None, ax)
-    bounds = GLOBE if field is None else bounds_of(field)
-    if region is None and field is None:
+    if field is not None:
+        return open_maps(field, ax, drawing, bars=((0, 0), (0, 0)))
+    region = drawing.region
+    if region is None:
         storms = tracks if truth is None else pd.concat([tracks, truth])
         region = _surroundings(storms["lon"].to_numpy("float64"), storms["lat"].to_numpy("float64"))
-    shown = view(bounds, projection=projection, region=region)
-    return new_sheet(shown, width=width, bars=((0, 0),) * (1 if field is None else 2))
+    return open_maps(view(GLOBE, projection=drawing.projection, region=region), ax, drawing)
 
 
 def _surroundings(longitude: np.ndarray, latitude: np.ndarray, margin: float = 12.0) -> Bounds:
@@ -204,7 +203,7 @@ def _write_leads(ax: GeoAxes, marked: pd.DataFrame, x: np.ndarray, y: np.ndarray
     for lead, at in zip(marked["lead_time"], zip(x, y, strict=True), strict=True):
         ax.annotate(
             f"{pd.Timedelta(lead) / pd.Timedelta(hours=1):g}",
-            at, xytext=(4, 3), textcoords="offset points", size=6.5, color=TEXT, zorder=5,
+            at, xytext=(4, 3), textcoords="offset points", size=6.5, color=theme.TEXT, zorder=5,
             annotation_clip=True,
         )  # fmt: skip
 
