@@ -38,7 +38,8 @@ class Accessor:
         """A map of one variable of a cube, at a time (the last one, if not given)."""
         from climlstm import plots
 
-        field = plots.channel(self._dataset, variable)
+        plots.channel(self._dataset, variable)
+        field = plots.placed_field(self._dataset, variable)
         if "time" in field.dims:
             times = field["time"].values
             wanted = times[-1] if time is None else np.datetime64(pd.Timestamp(time))

@@ -15,6 +15,7 @@ try:
         plot_stamps,
     )
     from climlstm.plots.explorer import ForecastView, require_series
+    from climlstm.plots.fields import placed_field
     from climlstm.plots.graphs import metric_name
     from climlstm.plots.maps import plot_field
     from climlstm.plots.options import Drawing
@@ -48,6 +49,7 @@ __all__ = [
     "choose_init",
     "look_of_channel",
     "metric_name",
+    "placed_field",
     "plot_ensemble",
     "plot_field",
     "plot_forecast",

@@ -42,7 +42,7 @@ class Colours:
     ticks: tuple[tuple[float, str], ...] = ()
     """Places on the colour bar and their names; matplotlib's own where empty."""
     note: str = ""
-    """What the colours cannot say: that there are no data, or only one value."""
+    """A remark on the map: that there are no data, or only one value."""
 
 
 def colours_of(

@@ -221,7 +221,7 @@ def plot_stamps(
 
 
 def _quarters(values: np.ndarray, interval: float | None, count: int) -> list[float]:
-    """So many values that split the range evenly, at multiples of an interval."""
+    """`count` values that split the range evenly, at multiples of an interval."""
     low, high = round_limits(values)
     step = interval or round_up((high - low) / 40)
     shares = np.arange(1, count + 1) / (count + 1)

@@ -15,7 +15,7 @@ from climlstm.errors import DataError, nearest
 from climlstm.plots.canvas import Shading
 from climlstm.plots.coastlines import Coastlines
 from climlstm.plots.colours import Colours, Levels, Limits, error_colours
-from climlstm.plots.fields import bounds_of, within
+from climlstm.plots.fields import bounds_of, own_view, within
 from climlstm.plots.overlays import WindAs
 from climlstm.plots.projections import Bounds, Region, View, view
 from climlstm.plots.styles import Look, look_of
@@ -82,7 +82,7 @@ class Drawing:
     letters: bool = False
     """Letters a, b, c at the panels, for a caption."""
     width: Width | None = None
-    """Of the figure: inches, or '89 mm'; what suits a page where None."""
+    """Width of the figure: inches, or '89 mm'; what suits a page where None."""
     dpi: float | None = None
     """Dots per inch; 150, or those of matplotlib's style sheet, where None."""
 
@@ -102,7 +102,10 @@ class Drawing:
         return look_of(field, style=self.style, units=self.units, difference=self.difference)
 
     def view(self, field: xr.DataArray) -> View:
-        return view(bounds_of(field), projection=self.projection, region=self.region)
+        own = own_view(field) if self.projection is None else None
+        if own is None:
+            return view(bounds_of(field), projection=self.projection, region=self.region)
+        return own if self.region is None else own.narrowed(self.region)
 
     def shading_of(self, look: Look) -> Shading:
         """Cells for what has no values between those of its cells."""

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError
+from climlstm.grid import grid_of
 from climlstm.plots import theme
 from climlstm.plots.canvas import Canvas, Sampler, canvas_of
 from climlstm.plots.colours import round_up
@@ -175,13 +176,23 @@ def wind_on(
         )
     u, v = (_in_unit(component, unit) for component in (eastward, northward))
     sample = Sampler(eastward, canvas, "smooth")
-    _, east, north = _frame(eastward.latitude.values[:, None], eastward.longitude.values[None, :])
+    grid = grid_of(eastward)
+    if _follows_rows(eastward):
+        turn = grid.angle
+        u, v = u * np.cos(turn) - v * np.sin(turn), u * np.sin(turn) + v * np.cos(turn)
+    _, east, north = _frame(grid.latitude, grid.longitude)
     in_space = [sample(u * e + v * n) for e, n in zip(east, north, strict=True)]
     _, east, north = _frame(canvas.latitude, canvas.longitude)
     return (
         sum(part * axis for part, axis in zip(in_space, east, strict=True)),
         sum(part * axis for part, axis in zip(in_space, north, strict=True)),
     )
+
+
+def _follows_rows(component: xr.DataArray) -> bool:
+    """Whether a wind component is one along the rows of its grid, and not eastward."""
+    named = str(component.attrs.get("standard_name", "")).startswith(("x_", "grid_eastward"))
+    return named or component.attrs.get("GRIB_uvRelativeToGrid") == 1
 
 
 def on_map(

@@ -10,7 +10,7 @@ from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.figure import Figure
 
 from climlstm.errors import DataError
-from climlstm.grid import cell_area_weights
+from climlstm.grid import grid_of
 from climlstm.plots.colours import Colours
 from climlstm.plots.image import FieldImage
 from climlstm.plots.maps import decorate, draw_values, open_maps, plot_field
@@ -213,5 +213,6 @@ def _notes(scene: Scene, scale: _Scale, drawing: Drawing) -> tuple[str, str, str
     if scene.truth is None:
         return ("", "", "")
     error = drawing.seen(scene.forecast - scene.truth) * scale.look.conversion.scale
-    mse = (error**2).weighted(cell_area_weights(error.latitude)).mean()
+    area = xr.DataArray(grid_of(error).area, dims=error.dims)
+    mse = (error**2).weighted(area).mean()
     return ("", "", f"RMSE {float(np.sqrt(mse)):.3g} {scale.look.error_units}")

@@ -8,6 +8,7 @@ import cartopy.crs as ccrs
 import numpy as np
 from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.path import Path
+from shapely import LinearRing
 
 from climlstm.errors import DataError, nearest
 from climlstm.grid import wrap_longitude
@@ -143,6 +144,32 @@ _FULL_VIEW: dict[str, Bounds] = {
 """Part of a global field shown by default in projections that cannot show all of it."""
 
 
+class OwnProjection(ccrs.Projection):
+    """The projection of somebody's rows and columns, of which only their surroundings are drawn."""
+
+    def __init__(self, wkt: str, limits: tuple[float, float, float, float]) -> None:
+        """limits: left, right, bottom and top of what is to be seen, metres."""
+        super().__init__(wkt)
+        left, right, bottom, top = limits
+        wide, high = right - left, top - bottom
+        self.bounds = (left - wide, right + wide, bottom - high, top + high)
+        self.threshold = max(wide, high) / 500
+
+    @property
+    def boundary(self) -> LinearRing:
+        """The rectangle at which coasts are cut."""
+        left, right, bottom, top = self.bounds
+        return LinearRing([(left, bottom), (right, bottom), (right, top), (left, top)])
+
+    @property
+    def x_limits(self) -> tuple[float, float]:
+        return self.bounds[0], self.bounds[1]
+
+    @property
+    def y_limits(self) -> tuple[float, float]:
+        return self.bounds[2], self.bounds[3]
+
+
 @dataclass(frozen=True)
 class View:
     """A projection and the box it shows: all that a map is before anything is drawn on it."""
@@ -153,6 +180,8 @@ class View:
     """Whether a whole side of the globe is seen, whatever the bounds."""
     is_sector: bool = False
     """Whether the box itself, and not a rectangle around it, is the outline of the map."""
+    own_limits: tuple[float, float, float, float] | None = None
+    """Left, right, bottom and top of rows and columns in their own projection."""
 
     def aspect(self) -> float:
         """Width of the map divided by its height."""
@@ -161,10 +190,16 @@ class View:
 
     def limits(self) -> tuple[float, float, float, float]:
         """Left, right, bottom and top of what is shown, in the units of the projection."""
+        if self.own_limits is not None:
+            return self.own_limits
         if self.bounds.is_global or self.is_whole_disc:
             return (*self.projection.x_limits, *self.projection.y_limits)
         x, y = self._outline()
         return float(x.min()), float(x.max()), float(y.min()), float(y.max())
+
+    def narrowed(self, region: "Region") -> "View":
+        """The same projection around another box."""
+        return View(self.projection, region_bounds(region))
 
     def add_to(self, figure: Any, position: Any) -> GeoAxes:
         """A new empty map in a figure, at a position that its `add_subplot` understands."""

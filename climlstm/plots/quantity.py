@@ -1,4 +1,4 @@
-"""What kind of numbers a field holds: differences, categories, directions, or patches of rain.
+"""Kinds of numbers that a field may hold: differences, categories, directions, patches of rain.
 
 A map of differences must not lose 273.15 K, and one of categories must not invent a half of two
 kinds of soil; attributes, names and the numbers themselves tell which is which.
@@ -71,7 +71,7 @@ MOST_CATEGORIES = 24
 
 @dataclass(frozen=True)
 class Quantity:
-    """What must be known of a field before its numbers become colours."""
+    """The kind of numbers in a field, which decides their units, colours and shading."""
 
     is_difference: bool = False
     """Differences and spreads: a factor converts their unit, never an offset."""

@@ -133,8 +133,9 @@ def true_field(
     for axis in ("latitude", "longitude"):
         mine, other = field[axis].values, like[axis].values
         if mine.shape != other.shape or np.abs((mine - other + 180) % 360 - 180).max() > 1e-3:
+            ends = [f"{a.flat[0]:g} … {a.flat[-1]:g} {a.shape}" for a in (mine, other)]
             raise DataError(
-                f"Truth and forecast of '{name}' are on different grids: {axis} {mine[0]:g} … "
-                f"{mine[-1]:g} ({mine.size}) and {other[0]:g} … {other[-1]:g} ({other.size})."
+                f"Truth and forecast of '{name}' are on different grids: {axis} {ends[0]} and "
+                f"{ends[1]}."
             )
     return field.assign_coords(latitude=like.latitude, longitude=like.longitude)

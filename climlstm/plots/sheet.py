@@ -238,6 +238,6 @@ def _wrap(text: str, inches: float, points: float) -> str:
 
 
 def _shorten(text: str, inches: float, points: float, lines: int = 1) -> str:
-    """So many lines of a text, with an ellipsis for what does not fit."""
+    """`lines` lines of a text, with an ellipsis for what does not fit."""
     across = max(10, int(72 * inches / (0.55 * points)))
     return "\n".join(textwrap.wrap(text, across, max_lines=lines, placeholder=" …")) or text
