@@ -1,6 +1,9 @@
-"""Pack the GeoJSON files of Natural Earth 1:110 million into the compact file that we ship.
+"""Pack Natural Earth, GeoJSON of 1:110 million and TopoJSON of 1:50 million, as we ship it.
 
-python -m tests.pack_natural_earth FOLDER [110m.npz]
+python -m tests.pack_natural_earth FOLDER 110m.npz
+python -m tests.pack_natural_earth countries-50m.json 50m.npz
+
+The latter file is that of the npm package world-atlas 2.0.2 (Natural Earth 4.1.0).
 """
 
 import json
@@ -64,6 +67,48 @@ def _read(path: Path) -> dict[str, Any]:
     return loaded
 
 
+def pack_topology(source: Path, target: Path) -> None:
+    """Write the coasts and borders of a TopoJSON file of countries into the npz file `target`.
+
+    An arc of one country is a coast, and one between two is a border. Edges of the sheet at the
+    180th meridian and at the pole, which are no coasts, are left out.
+    """
+    topology = _read(source)
+    scale, origin = (np.asarray(topology["transform"][key]) for key in ("scale", "translate"))
+    arcs = [np.cumsum(np.asarray(arc), axis=0) * scale + origin for arc in topology["arcs"]]
+    users: dict[int, set[int]] = {}
+    for number, country in enumerate(topology["objects"]["countries"]["geometries"]):
+        for arc in _arcs(country.get("arcs", [])):
+            users.setdefault(arc if arc >= 0 else ~arc, set()).add(number)
+    shared = {True: "borders", False: "coast"}
+    lines: dict[str, list[NDArray[np.float64]]] = {"borders": [], "coast": []}
+    for index, arc in enumerate(arcs):
+        lines[shared[len(users.get(index, ())) > 1]] += list(_without_frame(arc))
+    arrays: dict[str, NDArray[np.int16 | np.int32]] = {}
+    for layer, parts in lines.items():
+        arrays[layer] = np.round(np.concatenate(parts) * HUNDREDTHS).astype("int16")
+        lengths = [len(part) for part in parts]
+        arrays[f"{layer}_starts"] = np.cumsum([0, *lengths[:-1]]).astype("int32")
+    np.savez_compressed(target, **arrays)  # type: ignore[arg-type]
+
+
+def _arcs(nested: list[Any]) -> Iterator[int]:
+    """The numbers of the arcs of a polygon, or of several."""
+    for one in nested:
+        if isinstance(one, list):
+            yield from _arcs(one)
+        else:
+            yield one
+
+
+def _without_frame(arc: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+    """The parts of a line off the edges of the sheet, cut where it jumps across them."""
+    on_frame = (np.abs(arc[:, 0]) > 179.99) | (arc[:, 1] < -89.9)
+    along = on_frame[1:] & on_frame[:-1]
+    cuts = np.flatnonzero(along | (np.abs(np.diff(arc[:, 0])) > 180)) + 1
+    yield from (part for part in np.split(arc, cuts) if len(part) > 1)
+
+
 if __name__ == "__main__":
-    default = Path("climlstm/plots/natural_earth/110m.npz")
-    pack(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else default)
+    source, target = Path(sys.argv[1]), Path("climlstm/plots/natural_earth") / sys.argv[2]
+    (pack if source.is_dir() else pack_topology)(source, target)

@@ -228,12 +228,14 @@ def test_mp4_is_written_where_ffmpeg_is(warming, tmp_path):
 
 def test_finer_coasts_are_taken_from_cartopys_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("CARTOPY_DATA_DIR", str(tmp_path))
-    assert coastlines.find("coast", "50m") is None, "the 50m coasts are on this machine already"
-    file = tmp_path / "shapefiles/natural_earth/physical/ne_50m_coastline.shp"
+    assert coastlines.find("coast", "10m") is None, "the 10m coasts are on this machine already"
+    file = tmp_path / "shapefiles/natural_earth/physical/ne_10m_coastline.shp"
     file.parent.mkdir(parents=True)
     file.touch()
-    assert coastlines.find("coast", "50m") == file
+    assert coastlines.find("coast", "10m") == file
+    assert coastlines._resolution("10m", "coast", 20.0) == "10m"
     assert coastlines._resolution("auto", "coast", 20.0) == "50m"
+    assert coastlines._resolution("auto", "lakes", 20.0) == "110m"
     assert coastlines._resolution("auto", "coast", 360.0) == "110m"
     assert coastlines.find("coast", "110m").is_file()
 
@@ -243,7 +245,7 @@ def test_coasts_that_are_not_here_are_told_once_with_the_command_that_brings_the
 ):
     monkeypatch.setenv("CARTOPY_DATA_DIR", str(tmp_path))
     coastlines._warn_once.cache_clear()
-    assert [coastlines._resolution("10m", "coast", 20.0) for _ in range(2)] == ["110m"] * 2
+    assert [coastlines._resolution("10m", "coast", 20.0) for _ in range(2)] == ["50m"] * 2
     [record] = caplog.records
     command = record.getMessage().partition(": ")[2].split("come with: ")[-1]
     arguments = [*command.split()[1:], "--dry-run"]
@@ -254,7 +256,10 @@ def test_coasts_that_are_not_here_are_told_once_with_the_command_that_brings_the
 
 def test_the_bundled_coasts_are_what_the_source_packs_to(real_data, tmp_path):
     pack(real_data / "natural_earth_110m", tmp_path / "110m.npz")
-    with np.load(tmp_path / "110m.npz") as made, np.load(coastlines._bundled()) as shipped:
+    with (
+        np.load(tmp_path / "110m.npz") as made,
+        np.load(coastlines.find("coast", "110m")) as shipped,
+    ):
         assert set(made) == set(shipped)
         for layer in made:
             np.testing.assert_array_equal(made[layer], shipped[layer])

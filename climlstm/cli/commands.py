@@ -7,8 +7,9 @@ import typer
 
 from climlstm.cli import plugins
 from climlstm.cli.data import check, init, inspect, prepare, sources
-from climlstm.cli.forecasts import demo, evaluate, forecast, plot
+from climlstm.cli.forecasts import demo, evaluate, forecast
 from climlstm.cli.group import Commands
+from climlstm.cli.plot import plot
 from climlstm.cli.training import jobs_list, jobs_logs, jobs_stop, submit, train, tune
 
 app = typer.Typer(

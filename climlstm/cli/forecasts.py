@@ -1,7 +1,7 @@
-"""Commands on what was trained: forecast, evaluate, plot; and the demo, which does it all."""
+"""Commands on what was trained: forecast and evaluate; and the demo, which does it all."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
@@ -130,50 +130,3 @@ def evaluate(
         print_audit(evaluation.audit)
     for path in evaluation.written:
         console.print(f"wrote {path}")
-
-
-def plot(
-    store: Annotated[Path, typer.Argument(help="A forecast store.")],
-    out: Annotated[Path, typer.Option(help="The picture to write (PNG, PDF, SVG).")],
-    variable: Annotated[str, typer.Option(help="Channel to draw, such as t2m.")],
-    init: Annotated[str | None, typer.Option(help="Initial time; by default the first.")] = None,
-    lead: Annotated[str | None, typer.Option(help="Lead time, such as 24h.")] = None,
-    contours: Annotated[str | None, typer.Option(help="Channel to draw as lines.")] = None,
-    projection: Annotated[str | None, typer.Option(help="Projection by name.")] = None,
-    region: Annotated[str | None, typer.Option(help="Region by name.")] = None,
-    truth: Annotated[bool, typer.Option(help="Beside truth and error.")] = True,
-    ensemble: Annotated[
-        Literal["mean", "spread", "members", "spaghetti", "probability"],
-        typer.Option(help="What to show of an ensemble."),
-    ] = "mean",
-    level: Annotated[
-        list[float] | None, typer.Option(help="Contour of spaghetti; may be repeated.")
-    ] = None,
-    above: Annotated[float | None, typer.Option(help="Threshold of a probability.")] = None,
-    below: Annotated[float | None, typer.Option(help="Threshold of a probability.")] = None,
-) -> None:
-    """Map of a forecast (of an ensemble: its mean), the truth and the error; offline.
-
-    Contours and thresholds are in the unit that the map shows, such as hPa.
-    """
-    from climlstm.forecasting import ensemble_mean, open_forecasts
-    from climlstm.plots import plot_ensemble, plot_forecast, save
-    from climlstm.runs import config_of, open_cube
-
-    forecasts = open_forecasts(store)
-    needs_truth = truth and ensemble in ("mean", "spaghetti")
-    options: dict[str, Any] = {
-        "truth": open_cube(config_of(forecasts).data) if needs_truth else None,
-        "init_time": init,
-        "lead_time": lead,
-        "projection": projection,
-        "region": region,
-        "contours": contours,
-    }
-    if ensemble == "mean":
-        figure = plot_forecast(ensemble_mean(forecasts), variable, **options)
-    else:
-        limits = {"levels": level or None, "above": above, "below": below}
-        figure = plot_ensemble(forecasts, variable, ensemble, **options, **limits)
-    save(figure, out)
-    console.print(f"wrote {out}")

@@ -1,6 +1,6 @@
-"""Coasts and borders: those that come with the package, and finer ones found on this machine.
+"""Coasts and borders of 1:110 and 1:50 million in the package, and finer ones of this machine.
 
-Drawing never downloads. Finer coasts are used from cartopy's data folders, into which
+Drawing never downloads. Coasts of 1:10 million are used from cartopy's data folders, into which
 `python -m cartopy.feature.download physical cultural` puts them on a machine with a network.
 """
 
@@ -18,6 +18,8 @@ import shapely
 from cartopy.io.shapereader import Reader
 from cartopy.mpl.geoaxes import GeoAxes
 
+from climlstm.plots.canvas import Canvas, canvas_of
+
 logger = logging.getLogger(__name__)
 
 Coastlines = Literal["auto", "110m", "50m", "10m", "none"]
@@ -29,22 +31,24 @@ _LAYERS: dict[str, tuple[str, str]] = {
     "lakes": ("physical", "lakes"),
     "land": ("physical", "land"),
 }
-_FINE_BELOW_DEG = 40.0
-"""Maps narrower than this use 50m coasts, where they are found; wider ones cannot show them."""
+_BUNDLED: dict[str, tuple[str, ...]] = {
+    "110m": ("coast", "borders", "lakes", "land"),
+    "50m": ("coast", "borders"),
+}
+"""Layers in the package."""
+
+_FINE_BELOW_DEG = 60.0
+"""Maps narrower than this use 50m coasts; wider ones cannot show them."""
 
 
-def draw_coastlines(
-    ax: GeoAxes, coastlines: Coastlines, *, width_deg: float = 360.0, colour: str = "#454545"
-) -> None:
-    """Draw coasts, lakes and borders.
-
-    width_deg: degrees of a great circle across the map; narrow maps get finer coasts.
-    """
+def draw_coastlines(ax: GeoAxes, coastlines: Coastlines, *, colour: str = "#454545") -> None:
+    """Draw coasts, lakes and borders; narrow maps get finer ones."""
     if coastlines == "none":
         return
+    canvas = canvas_of(ax, pixels=16)
     for layer, width, alpha in (("borders", 0.4, 0.45), ("lakes", 0.4, 0.7), ("coast", 0.7, 1.0)):
         ax.add_geometries(
-            _geometries(layer, _resolution(coastlines, layer, width_deg)),
+            _around(canvas, layer, _resolution(coastlines, layer, canvas.width_deg)),
             crs=ccrs.PlateCarree(),
             facecolor="none",
             edgecolor=colour,
@@ -52,6 +56,18 @@ def draw_coastlines(
             alpha=alpha,
             zorder=2.5,
         )
+
+
+def _around(canvas: Canvas, layer: str, resolution: Resolution) -> list[Any]:
+    """The lines of a layer that come near the map, since projecting all of them takes long."""
+    lines = _geometries(layer, resolution)
+    west, south, east, north = shapely.bounds(lines).T
+    inside = (north > canvas.latitude.min() - 2) & (south < canvas.latitude.max() + 2)
+    middle = canvas.longitude[canvas.longitude.shape[0] // 2, canvas.longitude.shape[1] // 2]
+    turned = (canvas.longitude - middle + 180) % 360 - 180
+    reach = [(west - middle + 360 * n, east - middle + 360 * n) for n in (-1, 0, 1)]
+    near = [(b > turned.min() - 2) & (a < turned.max() + 2) for a, b in reach]
+    return [line for line, kept in zip(lines, inside & np.any(near, axis=0), strict=True) if kept]
 
 
 def draw_land(ax: GeoAxes, *, land: str = "#efece6", sea: str = "#dfe7ec") -> None:
@@ -64,32 +80,31 @@ def draw_land(ax: GeoAxes, *, land: str = "#efece6", sea: str = "#dfe7ec") -> No
 
 
 def _resolution(coastlines: Coastlines, layer: str, width_deg: float) -> Resolution:
-    """The finest resolution asked for that is on this machine."""
+    """The resolution asked for, else the finest below it that is on this machine."""
     wanted: Resolution
     if coastlines in ("auto", "none"):
         wanted = "50m" if width_deg < _FINE_BELOW_DEG else "110m"
     else:
         wanted = cast(Resolution, coastlines)
-    if find(layer, wanted) is not None:
-        return wanted
-    if coastlines != "auto":
+    if wanted == "10m" and find(layer, wanted) is None:
         _warn_once(wanted)
-    return "110m"
+        wanted = "50m"
+    return wanted if find(layer, wanted) is not None else "110m"
 
 
 @cache
 def _warn_once(resolution: Resolution) -> None:
     logger.warning(
-        "Natural Earth %s coasts are not on this machine; drawing the bundled 110m ones. Finer "
+        "Natural Earth %s coasts are not on this machine; drawing the bundled 50m ones. Finer "
         "ones come with: python -m cartopy.feature.download physical cultural",
         resolution,
     )
 
 
 def find(layer: str, resolution: Resolution) -> Path | None:
-    """The shapefile of a layer in one of cartopy's data folders; 110m: the file in the package."""
-    if resolution == "110m":
-        return _bundled()
+    """The file of a layer in the package, or its shapefile in one of cartopy's data folders."""
+    if layer in _BUNDLED.get(resolution, ()):
+        return Path(str(resources.files("climlstm.plots.natural_earth") / f"{resolution}.npz"))
     category, name = _LAYERS[layer]
     file = Path(category) / f"ne_{resolution}_{name}.shp"
     return next((folder / file for folder in _folders() if (folder / file).is_file()), None)
@@ -105,16 +120,13 @@ def _folders() -> list[Path]:
     return [Path(place) / "shapefiles" / "natural_earth" for place in places if place]
 
 
-def _bundled() -> Path:
-    return Path(str(resources.files("climlstm.plots.natural_earth") / "110m.npz"))
-
-
 @cache
 def _geometries(layer: str, resolution: Resolution) -> tuple[Any, ...]:
     """Lines (or polygons of land and lakes), degrees east and north."""
-    if resolution != "110m":
-        return tuple(Reader(str(find(layer, resolution))).geometries())
-    with np.load(_bundled()) as archive:
+    path = find(layer, resolution)
+    if path is None or path.suffix == ".shp":
+        return tuple(Reader(str(path)).geometries())
+    with np.load(path) as archive:
         points = archive[layer] / 100.0
         lines = np.split(points, archive[f"{layer}_starts"][1:])
     shape = shapely.Polygon if layer in ("land", "lakes") else shapely.LineString

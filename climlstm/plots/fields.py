@@ -74,7 +74,7 @@ def _at_one_time(places: xr.DataArray) -> xr.DataArray:
     """Latitudes or longitudes of the first time, where a file repeats them for each (WRF)."""
     if places.ndim != 3 or not bool((places[0] == places[-1]).all()):
         return places
-    return places[0].drop_vars(places.dims[0], errors="ignore")
+    return places[0].drop_vars(str(places.dims[0]), errors="ignore")
 
 
 def _check_numbers(field: xr.DataArray) -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from climlstm.errors import DataError
 from climlstm.plots import theme
-from climlstm.plots.canvas import Shading, canvas_of
+from climlstm.plots.canvas import Shading
 from climlstm.plots.coastlines import draw_coastlines
 from climlstm.plots.colours import Colours
 from climlstm.plots.fields import as_field
@@ -123,7 +123,7 @@ def decorate(
     wind: tuple[xr.DataArray, xr.DataArray] | None = None,
 ) -> None:
     """Draw coasts, contour lines, wind, grid lines and places over the colours."""
-    draw_coastlines(ax, drawing.coastlines, width_deg=canvas_of(ax, pixels=16).width_deg)
+    draw_coastlines(ax, drawing.coastlines)
     if contours is not None:
         draw_contours(ax, as_field(contours), interval=drawing.contour_interval)
     if wind is not None:

@@ -121,6 +121,8 @@ def look_of(
             "or give a style with units that fit."
         ) from error
     quantity = quantity_of(field, difference=difference)
+    if quantity.categories:  # `t2m > 280` is in no unit, although it has kept that of t2m
+        to_display, wanted = Conversion(), ""
     label, shown = _label(field, known), readable_units(wanted)
     if quantity.is_difference:
         to_display, shown = Conversion(to_display.scale), "K" if shown == "°C" else shown
