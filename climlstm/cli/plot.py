@@ -23,6 +23,7 @@ Units = Annotated[str | None, typer.Option(help="Display unit, such as degF.")]
 Cmap = Annotated[str | None, typer.Option(help="Colour map of matplotlib.")]
 Limits = Annotated[str | None, typer.Option(help="Ends of the colours, such as -10,30.")]
 Levels = Annotated[str | None, typer.Option(help="Number of colour steps, or edges: 0,1,2,5,10.")]
+Level = Annotated[list[float] | None, typer.Option(help="Contour of spaghetti; may be repeated.")]
 Difference = Annotated[bool | None, typer.Option(help="Whether it is a difference; else found.")]
 Shading = Annotated[Literal["smooth", "cells"] | None, typer.Option(help="Interpolated, or not.")]
 Coasts = Annotated[Literal["auto", "110m", "50m", "10m", "none"], typer.Option(help="Coasts.")]
@@ -56,6 +57,7 @@ def plot(
     cmap: Cmap = None,
     limits: Limits = None,
     levels: Levels = None,
+    level: Level = None,
     difference: Difference = None,
     shading: Shading = None,
     coastlines: Coasts = "auto",
@@ -73,14 +75,14 @@ def plot(
 
     Contours, limits, levels and thresholds are in the unit that the map shows, such as hPa.
     """
-    edges = _numbers(levels, "levels")
+    edges = level or _numbers(levels, "levels")
     options: dict[str, Any] = {
         "projection": projection, "units": units, "cmap": cmap, "difference": difference,
         "shading": shading, "contour_interval": contour_interval, "wind_as": wind_as,
         "coastlines": coastlines, "gridlines": gridlines, "letters": letters, "dpi": dpi,
         "region": _numbers(region, "region", 4) if region and "," in region else region,
         "limits": _numbers(limits, "limits", 2),
-        "levels": int(edges[0]) if edges is not None and len(edges) == 1 else edges,
+        "levels": int(edges[0]) if edges and len(edges) == 1 and not level else edges,
         "points": _places(point or []),
         "width": float(width) if width and width.replace(".", "").isdigit() else width,
     }  # fmt: skip
