@@ -43,9 +43,10 @@ class Linker:
     method: Literal["assign", "tempest"] = "assign"
     range_deg: float = 8.0
     """Greatest move of a storm: in six hours for `assign`, between linked centres for `tempest`.
-    A centre exactly at the range (to 1e-6 degrees) is linked, as by StitchNodes."""
+    A centre exactly at the range (to 1e-6 degrees) is linked; in StitchNodes rounding decides."""
     max_gap_h: float = 24.0
-    """Greatest time between linked centres, in hours; steps without a centre are bridged."""
+    """Greatest time between linked centres, in hours: steps without a centre are bridged. At least
+    the time step of the data, such as a day."""
 
 
 def link(nodes: pd.DataFrame, linker: Linker, *, source: str) -> pd.DataFrame:
@@ -105,6 +106,11 @@ class Steps:
             spacing_deg=float(group["spacing_deg"].max()) if "spacing_deg" in group else 0.0,
         )
 
+    def longest_gap(self, linker: Linker) -> float:
+        """Greatest time between linked centres, in seconds."""
+        step = np.diff(self.seconds).min(initial=np.inf) if self.seconds.size > 1 else 0.0
+        return max(linker.max_gap_h * HOUR, float(step)) + 1
+
 
 Storm = list[Place]
 """A track while it grows."""
@@ -129,7 +135,7 @@ def _assign(steps: Steps, linker: Linker) -> list[Storm]:
     ended: list[Storm] = []
     storms: list[Storm] = []
     for step, (seconds, vectors) in enumerate(zip(steps.seconds, steps.vectors, strict=True)):
-        earliest = seconds - linker.max_gap_h * HOUR - 1
+        earliest = seconds - steps.longest_gap(linker)
         ended += [storm for storm in storms if steps.seconds[storm[-1][0]] < earliest]
         storms = [storm for storm in storms if steps.seconds[storm[-1][0]] >= earliest]
         free = set(range(len(vectors)))
@@ -178,7 +184,7 @@ def _stitch(steps: Steps, linker: Linker) -> Iterator[Storm]:
     for step, vectors in enumerate(steps.vectors):
         for number, vector in enumerate(vectors):
             for later in range(step + 1, len(trees)):
-                if steps.seconds[later] - steps.seconds[step] > linker.max_gap_h * HOUR + 1:
+                if steps.seconds[later] - steps.seconds[step] > steps.longest_gap(linker):
                     break
                 tree = trees[later]
                 if tree is None:

@@ -103,6 +103,13 @@ def test_a_limit_is_within(degrees, longitude):
         assert len(Selection(**limit).choose(tracks)) == 2
 
 
+@pytest.mark.parametrize("linked", [tempest, assign])
+def test_daily_lows_are_linked_though_gaps_are_shorter(linked):
+    rows = [(0, 0, 0), (1, 0, 5), (2, 0, 10), (12, 0, 11)]
+    tracks = [track for track in linked(*rows, step_h=24, max_gap_h=12) if len(track) > 1]
+    assert tracks == [[(0, 0), (0, 5), (0, 10)]]
+
+
 @pytest.mark.parametrize("max_gap_h", [12, 18, 24])
 def test_a_gap_is_the_time_between_linked_nodes(max_gap_h):
     rows = [(0, 10, 0), (1, np.nan, np.nan), (2, np.nan, np.nan), (3, 10, 1)]

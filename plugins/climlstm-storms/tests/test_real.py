@@ -1,5 +1,7 @@
 """Real storms: one over North America in January 1996, and the hurricanes of that year."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -61,6 +63,21 @@ def test_stitchnodes_loses_that_low(january):
     start = start[great_circle_km(start["lat"], start["lon"], 40.0, -105.0) < 100]
     ends = tracks[tracks["track_id"].isin(start["track_id"])].groupby("track_id")["time"].max()
     assert ends.max() == pd.Timestamp("1996-01-18T18")
+
+
+def test_tracks_are_those_of_stitchnodes_itself(january):
+    """Kept: StitchNodes (TempestExtremes 80d2b54) on these centres, --range 9.1 --mintime 2
+    --maxgap 24h; positions of the centres on the grid."""
+    nodes = detect(january, Detector(closed_edges=True), names={"msl": "p"})
+    tracks = link(nodes, Linker(method="tempest", range_deg=9.1), source="NCEP")
+    file = Path(__file__).with_name("stitchnodes_january_1996.csv")
+    kept = pd.read_csv(file, parse_dates=["time"])
+    found, expected = (
+        {tuple(zip(g["time"], g["i"], g["j"], strict=True)) for _, g in t.groupby("track_id")}
+        for t in (tracks, kept)
+    )
+    assert len(found) == 21
+    assert found == expected
 
 
 def test_the_hurricanes_of_1996_in_era5(real_data):
