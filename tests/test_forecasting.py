@@ -241,3 +241,22 @@ def test_what_is_no_forecast_is_refused(weather, tmp_path):
         open_forecasts(weather / "atmosphere.zarr")
     with pytest.raises(DataError, match="There is no forecast store"):
         open_forecasts(tmp_path / "nothing.zarr")
+
+
+def test_the_latest_start_is_the_newest_of_the_source(trained, weather, tmp_path):
+    newest = xr.open_zarr(weather / "atmosphere.zarr")["time"].values[-1]
+    forecasts = runs.forecast(trained, init_times=["latest"], steps=2)
+    assert list(forecasts["init_time"].values) == [newest]
+
+
+def test_a_source_without_the_test_period_is_forecast_from_its_newest_time(
+    trained, weather, tmp_path
+):
+    early = xr.open_zarr(weather / "atmosphere.zarr").isel(time=slice(0, 8))
+    early.drop_encoding().to_zarr(tmp_path / "early.zarr", consolidated=False)
+    (tmp_path / "catalog.yaml").write_text(
+        "sources: {early: {driver: zarr, args: {urlpath: '{{ CATALOG_DIR }}/early.zarr'}}}"
+    )
+    other = {"catalog": str(tmp_path / "catalog.yaml"), "source": "early"}
+    forecasts = runs.forecast(trained, steps=2, **other)
+    assert list(forecasts["init_time"].values) == [early["time"].values[-1]]

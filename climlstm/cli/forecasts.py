@@ -35,7 +35,11 @@ def forecast(
     ],
     out: Annotated[Path, typer.Option(help="The Zarr store to write.")],
     init: Annotated[
-        list[str], typer.Option(help="Initial time; by default the whole test period.")
+        list[str],
+        typer.Option(
+            help="Initial time, or 'latest', the newest of the source; by default the whole test "
+            "period, or the latest of a source without it."
+        ),
     ] = [],  # noqa: B006
     steps: Annotated[int | None, typer.Option(help="Lead steps.", min=1)] = None,
     members: Annotated[int | None, typer.Option(help="Members of an ensemble.", min=1)] = None,

@@ -105,12 +105,12 @@ def _draw(
 ) -> None:
     from climlstm.forecasting import ensemble_mean, open_forecasts
     from climlstm.plots import plot_ensemble, plot_forecast, plot_strip, save
-    from climlstm.runs import config_of, open_cube
+    from climlstm.runs import open_truth
 
     forecasts = open_forecasts(store)
     options["init_time"] = init
     if with_truth and ensemble in ("mean", "spaghetti"):
-        options["truth"] = open_cube(config_of(forecasts).data)
+        options["truth"] = open_truth(forecasts)
     lead = leads[0] if leads else None
     if ensemble != "mean":
         given = {**over, **thresholds, **options, "lead_time": lead}

@@ -42,10 +42,13 @@ def _choices(config: Config) -> list[Choice]:
     ]
 
 
-def check_plugins(config: Config) -> list[str]:
-    """Messages about plugins that a run names and that are missing, or have wrong options."""
+def check_plugins(config: Config, *, channels_only: bool = False) -> list[str]:
+    """Messages about plugins that a run names and that are missing, or have wrong options.
+
+    channels_only: leave out the network, the loss and what scores.
+    """
     wrong = []
-    for place, kind, name, options in _choices(config):
+    for place, kind, name, options in () if channels_only else _choices(config):
         try:
             plugins.load(kind, name)
         except PluginError as error:

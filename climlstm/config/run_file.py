@@ -59,7 +59,8 @@ def as_config(run: Config | str | Path) -> Config:
 def parse_config(content: Mapping[str, Any], *, where: str, stored: bool = False) -> Config:
     """A run from nested dictionaries; `where` they come from is named in errors.
 
-    stored: in a checkpoint or forecast, perhaps by an earlier version: retired keys are ignored.
+    stored: in a checkpoint or forecast, perhaps by an earlier version: retired keys are ignored,
+        and of plugins only variables are looked for. Who forecasts needs no loss.
     """
     gone = [f"the key '{key}' is gone ({RETIRED[key]})" for key in retired_keys(content)]
     if gone and not stored:
@@ -69,10 +70,11 @@ def parse_config(content: Mapping[str, Any], *, where: str, stored: bool = False
         config = Config.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"{where}: {redact(explain(error, Config, noun='key'))}") from error
-    wrong = check_plugins(config)
+    wrong = check_plugins(config, channels_only=stored)
     if wrong:
         raise ConfigError(f"{where}: " + "\n".join(wrong))
-    check_ensemble(config, where)
+    if not stored:
+        check_ensemble(config, where)
     return config
 
 

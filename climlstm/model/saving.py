@@ -66,10 +66,11 @@ def read_forecaster(
         spec = Spec.from_dict(description["spec"])
         _check_spec(spec)
         state = read_tensors(directory / "forecaster.safetensors")
-        with plugins.read_from_a_file():
+        provenance = dict(description["provenance"])
+        with plugins.read_from_a_file(), plugins.resolved_as(provenance):
             _check_plugin(directory, spec.network, description["plugin"])
             forecaster = Forecaster.from_state(spec, state, precision=precision)
-        return forecaster.eval(), dict(description["provenance"])
+        return forecaster.eval(), provenance
     except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:

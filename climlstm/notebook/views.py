@@ -84,9 +84,9 @@ class Accessor:
 
         Raises DataError where the forecasts were not made by climlstm.
         """
-        from climlstm.runs import config_of, open_cube
+        from climlstm.runs import open_truth
 
-        return open_cube(config_of(self._dataset).data)
+        return open_truth(self._dataset)
 
     def verify(self, **options: Any) -> "Evaluation":
         """Scores beside persistence and climatology; options of `climlstm.evaluate`.

@@ -29,6 +29,8 @@ from climlstm.plugins.registry import (
     missing,
     name_of,
     read_from_a_file,
+    recorded_in,
+    resolved_as,
     state,
 )
 
@@ -60,5 +62,7 @@ __all__ = [
     "missing",
     "name_of",
     "read_from_a_file",
+    "recorded_in",
+    "resolved_as",
     "state",
 ]

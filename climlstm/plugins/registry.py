@@ -25,7 +25,8 @@ from climlstm.plugins.options import options_of, validate
 def find(kind: Kind, name: str) -> Plugin:
     """The plugin that a run file means by `name` or `distribution:name`.
 
-    Raises PluginError where there is none, or where several distributions offer the name.
+    Of several distributions that offer the name, the one that a checkpoint or forecast recorded is
+    meant (see `resolved_as`). Raises PluginError where there is none, or still several.
     """
     plugins = discover(kind)
     distribution, _, short = name.rpartition(":")
@@ -45,6 +46,10 @@ def find(kind: Kind, name: str) -> Plugin:
             "Install the package that has it, or see 'climlstm plugins list'."
         )
     if len(matches) > 1:
+        recorded = {(p.kind, p.name, p.distribution) for p in _recorded.get()}
+        made_with = [p for p in matches if (p.kind, p.name, p.distribution) in recorded]
+        if len(made_with) == 1:
+            return made_with[0]
         choices = " or ".join(f"'{p.distribution}:{p.name}' ({p.version})" for p in matches)
         raise PluginError(
             f"The {SINGULAR[kind]} '{name}' is offered by several packages. "
@@ -199,6 +204,33 @@ def read_from_a_file() -> Iterator[None]:
         yield
     finally:
         _read_from_a_file.reset(token)
+
+
+_recorded: ContextVar[tuple[Plugin, ...]] = ContextVar("recorded", default=())
+
+
+@contextmanager
+def resolved_as(provenance: Mapping[str, Any]) -> Iterator[None]:
+    """Context in which names that several distributions offer mean what a file was made with.
+
+    provenance: of a checkpoint or forecast.
+    """
+    token = _recorded.set(tuple(recorded_in(provenance)))
+    try:
+        yield
+    finally:
+        _recorded.reset(token)
+
+
+def recorded_in(provenance: Mapping[str, Any]) -> list[Plugin]:
+    """The plugins that a checkpoint or forecast was made with, as it records them.
+
+    Raises PluginError where the record is damaged.
+    """
+    try:
+        return [Plugin(**plugin) for plugin in provenance.get("plugins", ())]
+    except (TypeError, AttributeError, ValueError, KeyError) as error:
+        raise PluginError(f"its record of plugins is damaged ({error!r}).") from error
 
 
 def _is_module(module: str, kind: Kind) -> bool:

@@ -12,7 +12,7 @@ from climlstm.runs.forecasting import forecast, parse_times
 from climlstm.runs.preparing import Prepared, estimate_preparation, plan_preparation, prepare
 from climlstm.runs.several import train_seeds
 from climlstm.runs.starting import Started, init
-from climlstm.runs.trained import Trained, config_of, find_trained, load_forecaster
+from climlstm.runs.trained import Trained, config_of, find_trained, load_forecaster, open_truth
 from climlstm.runs.training import train
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "init",
     "load_forecaster",
     "open_cube",
+    "open_truth",
     "parse_times",
     "plan_preparation",
     "prepare",

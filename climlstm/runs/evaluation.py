@@ -27,7 +27,7 @@ from climlstm.forecasting import open_forecasts
 from climlstm.plugins import Baseline, Evaluator, TrainingPeriod
 from climlstm.runs.clusters import spread_over
 from climlstm.runs.forecasting import other_data
-from climlstm.runs.trained import config_of
+from climlstm.runs.trained import PROVENANCE, config_of, provenance_of
 from climlstm.steps import Step
 
 logger = logging.getLogger(__name__)
@@ -90,24 +90,30 @@ def evaluate(
     """
     opened = open_forecasts(forecasts) if isinstance(forecasts, str | Path) else forecasts
     _check_places(opened, out, report)
-    place = (catalog, source, parameters)
-    config, audit, known = _known(opened, truth, place, climatology, allow_seen=allow_seen)
-    asked = {"regions": tuple(regions) or None, "model": model, "baselines": baselines}
-    known |= {key: value for key, value in asked.items() if value is not None}
-    known["baselines"] = _baselines(known["baselines"], config, opened)
-    known["unusable"] = [*known.get("unusable", ()), *unusable]
-    chosen = _chosen(evaluators, config, opened, spectra=report is not None)
-    made = {c.label: plugins.create("evaluators", c.name, c.options) for c in chosen}
-    with spread_over(address) as executor:
-        found = score(opened, **known, evaluators=made, progress=progress, executor=executor)
-    evaluation = RunEvaluation(**vars(found), audit=audit)
-    written = [] if out is None else _write(evaluation, Path(out))
-    if report is not None and config is not None:
-        from climlstm.report import write_report  # draws maps, which is an extra
+    made_by = provenance_of(opened) if PROVENANCE in opened.attrs else {}
+    with plugins.resolved_as(made_by):
+        place = (catalog, source, parameters)
+        config, audit, known = _known(opened, truth, place, climatology, allow_seen=allow_seen)
+        asked = {"regions": tuple(regions) or None, "model": model, "baselines": baselines}
+        known |= {key: value for key, value in asked.items() if value is not None}
+        known["baselines"] = _baselines(known["baselines"], config, opened)
+        known["unusable"] = [*known.get("unusable", ()), *unusable]
+        chosen = _chosen(evaluators, config, opened, spectra=report is not None)
+        made = {c.label: plugins.create("evaluators", c.name, c.options) for c in chosen}
+        with spread_over(address) as executor:
+            found = score(opened, **known, evaluators=made, progress=progress, executor=executor)
+        evaluation = RunEvaluation(**vars(found), audit=audit)
+        written = [] if out is None else _write(evaluation, Path(out))
+        if report is not None and config is not None:
+            write = partial(_write_report, config=config, evaluators=chosen, model=model)
+            written.append(write(report, opened, evaluation, known["cube"]))
+        return replace(evaluation, written=tuple(written))
 
-        write = partial(write_report, config=config, evaluators=chosen, model=model)
-        written.append(write(report, opened, evaluation, known["cube"]))
-    return replace(evaluation, written=tuple(written))
+
+def _write_report(*given: Any, **options: Any) -> Path:
+    from climlstm.report import write_report  # draws maps, which is an extra
+
+    return write_report(*given, **options)
 
 
 def _known(
@@ -119,7 +125,7 @@ def _known(
     allow_seen: bool,
 ) -> tuple[Config | None, Audit | None, dict[str, Any]]:
     """The run that made the forecasts, the audit of scoring them, and arguments of `score`."""
-    if "climlstm_provenance" not in forecasts.attrs:
+    if PROVENANCE not in forecasts.attrs:
         if truth is None:
             raise DataError(
                 "The forecasts do not say which run made them (attribute climlstm_provenance). "
@@ -237,7 +243,7 @@ def audit_scoring(forecasts: xr.Dataset, climatology: xr.Dataset | None = None) 
     climatology: to compare with; by default that of the training period.
     """
     config = config_of(forecasts)
-    provenance = json.loads(forecasts.attrs["climlstm_provenance"])
+    provenance = provenance_of(forecasts)
     taken_from = (
         config.data.periods.spans["train"] if climatology is None else period_of(climatology)
     )

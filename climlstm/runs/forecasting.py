@@ -32,14 +32,19 @@ from climlstm.model.forecaster import Spec
 from climlstm.model.saving import read_forecaster
 from climlstm.runs.clusters import spread_over
 from climlstm.runs.several import over_several
-from climlstm.runs.trained import Trained, as_trained, origin_of
+from climlstm.runs.trained import Trained, as_it_was_made, as_trained, origin_of
+from climlstm.steps import within
 from climlstm.training.untrained import choose_precision
+
+LATEST = "latest"
+"""Word for the newest time from which a forecast can start."""
 
 PERTURBATION = 0.1
 """Amplitude for networks without noise, where the run file names none."""
 
 
 @over_several
+@as_it_was_made
 def forecast(
     trained: Trained | str | Path | Sequence[Trained | str | Path],
     out: str | Path | None = None,
@@ -64,7 +69,8 @@ def forecast(
         of them, whose forecasts then are the members of one ensemble.
     out: the Zarr store to write, in WeatherBench's layout; None: this process computes all.
     catalog, source, parameters: of the initial states, if not those of the training.
-    init_times: dates or texts such as '2020-01-31T06' (UTC); by default the test period.
+    init_times: dates or texts such as '2020-01-31T06' (UTC), or 'latest', the newest of the source;
+        by default the test period, or the latest where the source has none of it.
     steps, every, members, seed, perturbation: by default as the run file has them.
     gpu: None: if the run was trained on GPUs, and this machine has one.
     address: of a Ray cluster over which the initialisations are spread; None: this process.
@@ -112,17 +118,36 @@ def _job(
     verifiable: bool,
 ) -> dict[str, Any]:
     """Initial times, steps, batches and members, as `forecast_batches` takes them."""
-    if init_times is None:
-        test = config.data.periods.spans["test"]
-        inits = possible_inits(cube, spec, period=test, every=chosen.every)
-    else:
-        inits = parse_times(init_times)
+    inits, is_newest = _inits(config, chosen, spec, cube, init_times)
+    if verifiable or not is_newest:  # of which nobody expects that the truth is known
+        inits = with_truth(cube, spec, inits, chosen.steps, only=verifiable)
     return {
-        "init_times": with_truth(cube, spec, inits, chosen.steps, only=verifiable),
+        "init_times": inits,
         "steps": chosen.steps,
         "batch_size": chosen.batch_size,
         "ensemble": _ensemble(config, spec, chosen),
     }
+
+
+def _inits(
+    config: Config,
+    chosen: ForecastConfig,
+    spec: Spec,
+    cube: xr.Dataset,
+    init_times: Iterable[Any] | None,
+) -> tuple[Times, bool]:
+    """The initial times asked for, and whether it is the newest one of the source.
+
+    By default those of the test period, or the newest one of a source without any time of it.
+    """
+    test = config.data.periods.spans["test"]
+    wanted = list(init_times) if init_times is not None else []
+    if init_times is None and within(cube["time"].values, test).any():
+        return possible_inits(cube, spec, period=test, every=chosen.every), False
+    if wanted in ([], [LATEST]):
+        whole = (pd.Timestamp.min, pd.Timestamp.max)
+        return possible_inits(cube, spec, period=whole, every=config.data.step)[-1:], True
+    return parse_times(wanted), False
 
 
 def _precision(config: Config, device: str, executor: Executor | None) -> torch.dtype:
