@@ -69,8 +69,8 @@ def forecast(
         of them, whose forecasts then are the members of one ensemble.
     out: the Zarr store to write, in WeatherBench's layout; None: this process computes all.
     catalog, source, parameters: of the initial states, if not those of the training.
-    init_times: dates or texts such as '2020-01-31T06' (UTC), or 'latest', the newest of the source;
-        by default the test period, or the latest where the source has none of it.
+    init_times: texts such as '2020-01-31T06' (UTC), or 'latest'; by default the test period, or,
+        for a source without it, the latest.
     steps, every, members, seed, perturbation: by default as the run file has them.
     gpu: None: if the run was trained on GPUs, and this machine has one.
     address: of a Ray cluster over which the initialisations are spread; None: this process.
@@ -90,8 +90,7 @@ def forecast(
         gpu = config.cluster.gpu and address is None and torch.cuda.is_available()
     forecaster, provenance = read_forecaster(found.checkpoint)
     cube = open_cube(other_data(config.data, catalog, source, parameters))
-    asked: dict[str, Any] = {"members": members, "seed": seed, "perturbation": perturbation}
-    asked.update(steps=steps, every=every)
+    asked = dict(members=members, seed=seed, perturbation=perturbation, steps=steps, every=every)
     chosen = config.forecast.model_copy(update={k: v for k, v in asked.items() if v is not None})
     job = _job(config, chosen, forecaster.spec, cube, init_times, verifiable=verifiable)
     device = "cuda" if gpu else "cpu"
