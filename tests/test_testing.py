@@ -43,6 +43,12 @@ def test_built_in_losses_conform(name):
     assert failed(testing.check("losses", f"climlstm:{name}")) == {}
 
 
+@pytest.mark.parametrize("name", built_in("transforms"))
+def test_built_in_transforms_conform(name):
+    options = {"scale": 0.01} if name == "log1p" else {}
+    assert failed(testing.check("transforms", f"climlstm:{name}", options)) == {}
+
+
 @pytest.mark.parametrize("name", built_in("variables"))
 def test_built_in_variables_conform(name):
     assert failed(testing.check("variables", f"climlstm:{name}")) == {}

@@ -108,7 +108,7 @@ def audit(config: Config, plan: CubePlan, *, parameters: int | None = None) -> A
             config.data.forcing,
             times[:3],
             *plan.grid.places,
-            observed=config.data.state,
+            observed=(*config.data.predicted, *config.data.prescribed),
         ),
         *_check_window_counts(config, times, periods),
     ]
@@ -121,7 +121,7 @@ def audit(config: Config, plan: CubePlan, *, parameters: int | None = None) -> A
         findings += chunking.check_length(
             int(leaks.within(times, periods["train"]).sum()) * config.data.step,
             plan.grid,
-            channels=len(config.data.state),
+            channels=len(config.data.predicted),
             parameters=parameters,
         )
     positions = sample_positions(plan, wanted)
@@ -129,7 +129,7 @@ def audit(config: Config, plan: CubePlan, *, parameters: int | None = None) -> A
     findings += plausibility.check_values(plan, sample)
     findings += sums.check_sums(plan, config.data.step)
     findings += plausibility.check_repeats(
-        sample, config.data.state, _known(config, cube, sample, positions)
+        sample, config.data.predicted, _known(config, cube, sample, positions)
     )
     return Audit(
         tuple(findings),

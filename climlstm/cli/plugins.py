@@ -16,14 +16,19 @@ from climlstm.errors import PluginError, nearest
 if TYPE_CHECKING:  # imported when a command needs it, so that 'climlstm --help' stays quick
     from climlstm.plugins import Kind, Plugin, State, Variable
 
-app = typer.Typer(no_args_is_help=True, help="Variables, losses, evaluators, baselines and models.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Variables, losses, evaluators, baselines, models and transforms.",
+)
 
 Name = Annotated[
     str, typer.Argument(help="Name, DISTRIBUTION:NAME, or module:attribute with --kind.")
 ]
 KindOption = Annotated[
     str | None,
-    typer.Option("--kind", help="variable, loss, evaluator, baseline, model; by default any."),
+    typer.Option(
+        "--kind", help="variable, loss, evaluator, baseline, model, transform; by default any."
+    ),
 ]
 
 
@@ -190,7 +195,9 @@ def _options(settings: list[str]) -> dict[str, Any]:
 
 @app.command()
 def new(
-    kind: Annotated[str, typer.Argument(help="variable, loss, evaluator, baseline or model.")],
+    kind: Annotated[
+        str, typer.Argument(help="variable, loss, evaluator, baseline, model or transform.")
+    ],
     name: Annotated[str, typer.Argument(help="What run files will call it.")],
     parent: Annotated[Path, typer.Option("--in", help="Folder to put the project in.")] = Path(),
 ) -> None:

@@ -2,6 +2,13 @@
 
 from climlstm.config.checks import used_plugins
 from climlstm.config.choices import PluginChoice, chosen_plugins
+from climlstm.config.roles import (
+    KNOWN_FROM,
+    BoundaryConfig,
+    ChannelConfig,
+    PrescribedConfig,
+    TransformChoice,
+)
 from climlstm.config.run_file import as_config, load_config, parse_config
 from climlstm.config.sections import (
     CacheConfig,
@@ -26,7 +33,10 @@ from climlstm.config.values import (
 )
 
 __all__ = [
+    "KNOWN_FROM",
+    "BoundaryConfig",
     "CacheConfig",
+    "ChannelConfig",
     "ClusterConfig",
     "Config",
     "DataConfig",
@@ -37,10 +47,12 @@ __all__ = [
     "OuterConfig",
     "Periods",
     "PluginChoice",
+    "PrescribedConfig",
     "RegionConfig",
     "SearchRange",
     "Section",
     "TrainingConfig",
+    "TransformChoice",
     "TuneConfig",
     "as_config",
     "chosen_plugins",

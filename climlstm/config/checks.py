@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from climlstm import plugins
+from climlstm.config.roles import number_and_unit
 from climlstm.config.sections import Config
 from climlstm.errors import ConfigError, PluginError
 from climlstm.plugins import Kind, Plugin
@@ -13,11 +14,12 @@ from climlstm.plugins.channels import channel, plugins_of
 def used_plugins(config: Config) -> list[Plugin]:
     """Every plugin that a run uses, each once: whose it is, and in which version.
 
-    Network, loss, evaluators, baselines, and the variables of all channels with their inputs.
+    Network, loss, evaluators, baselines, transforms, and the variables of all channels with their
+    inputs.
     Raises PluginError where one is not installed.
     """
     chosen = [plugins.identify(kind, name) for _, kind, name, _ in _choices(config)]
-    for name in (*config.data.state, *config.data.static):
+    for name in (*config.data.predicted, *config.data.prescribed, *config.data.static):
         chosen += plugins_of(name)
     return list(dict.fromkeys(chosen))
 
@@ -39,7 +41,18 @@ def _choices(config: Config) -> list[Choice]:
             (f"evaluation.baselines.{number}", "baselines", choice.name, choice.options)
             for number, choice in enumerate(config.evaluation.baselines)
         ),
+        *(
+            (f"data.channels.{name}.transform", "transforms", chosen.name, _numbers(chosen.options))
+            for name, setting in config.data.channels.items()
+            if (chosen := setting.transform) is not None
+        ),
     ]
+
+
+def _numbers(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a transform with quantities ('1 mm') as numbers, whose units are checked later."""
+    amounts = {key: number_and_unit(value) for key, value in options.items()}
+    return {key: value if (a := amounts[key]) is None else a[0] for key, value in options.items()}
 
 
 def check_plugins(config: Config, *, channels_only: bool = False) -> list[str]:
@@ -58,7 +71,13 @@ def check_plugins(config: Config, *, channels_only: bool = False) -> list[str]:
             plugins.check_options(kind, name, options)
         except PluginError as error:
             wrong.append(f"{place}.options: {error}")
-    for place, names in (("data.state", config.data.state), ("data.static", config.data.static)):
+    data = config.data
+    for place, names in (
+        ("data.state", data.state),
+        ("data.output", data.output),
+        ("data.static", data.static),
+        ("data.prescribed", tuple(data.prescribed)),
+    ):
         for name in names:
             try:
                 channel(name)

@@ -18,6 +18,13 @@ from pydantic import (
 from climlstm import html
 from climlstm.advice import one_line
 from climlstm.config.choices import PluginChoice, PluginName, chosen_plugins
+from climlstm.config.roles import (
+    BoundaryConfig,
+    ChannelConfig,
+    LevelWeight,
+    PrescribedConfig,
+    check_roles,
+)
 from climlstm.config.secrets import secret_in
 from climlstm.config.tuning import TuneConfig
 from climlstm.config.values import Duration, Moment, Section, Size, Workers, period_bounds
@@ -99,8 +106,18 @@ class DataConfig(Section):
     """Values for the parameters of the entry."""
     state: Annotated[tuple[PluginName, ...], Field(min_length=1)]
     """Channels that are forecast: `t2m`, `msl`, `z500`."""
+    output: tuple[PluginName, ...] = ()
+    """Channels that are forecast whole, not as a change, and never fed back: rain."""
     forcing: tuple[Literal["cos_zenith", "season", "day"], ...] = ()
     """Inputs that follow from time and place alone."""
+    prescribed: dict[str, PrescribedConfig] = Field(default_factory=dict)
+    """Channels that are known from outside while forecasting: sea surface temperature."""
+    boundary: BoundaryConfig | None = None
+    """Host that drives a region at its rim."""
+    channels: dict[str, ChannelConfig] = Field(default_factory=dict)
+    """Settings of single channels: transform, bounds, weight."""
+    regions: dict[str, str] = Field(default_factory=dict)
+    """Places of the user's own by name: `box:45..55,0..20`, `land_mask < 0.5`."""
     static: tuple[str, ...] = ()
     """Inputs that never change: `orography`, `land_mask`."""
     region: RegionConfig | None = None
@@ -125,12 +142,20 @@ class DataConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _once_each(self) -> "DataConfig":
-        names = [*self.state, *self.forcing, *self.static]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"named more than once: {', '.join(twice)}")
+    def _fitting_roles(self) -> "DataConfig":
+        check_roles(self)
         return self
+
+    @property
+    def predicted(self) -> tuple[str, ...]:
+        """Channels that are forecast, state first."""
+        return (*self.state, *self.output)
+
+    @property
+    def from_source(self) -> tuple[str, ...]:
+        """Channels with time that come from the run's own source, predicted ones first."""
+        own = [name for name, each in self.prescribed.items() if each.source is None]
+        return tuple(dict.fromkeys([*self.predicted, *own]))
 
 
 class ModelConfig(Section):
@@ -174,6 +199,11 @@ class TrainingConfig(Section):
     """A plugin of the group climlstm.losses."""
     members: PositiveInt = 1
     """Forecasts of each window, with noise of their own, that a loss of ensembles compares."""
+    level_weight: LevelWeight | None = None
+    """Factor in the loss for channels on pressure levels; None: 1 for all."""
+    region: str | None = None
+    """Place whose cells count in the loss, such as `europe`, `box:45..55,0..20`,
+    `land_mask > 0.5`, or a name of `data.regions`; None: all."""
     balance: Literal["state", "tendency"] = "tendency"
     """For experts: weight of a channel in the loss. `state`: errors count in standard deviations of
     the state, `std`. `tendency`: errors count in `sqrt(std * tendency_std)`, with the standard

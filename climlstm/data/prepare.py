@@ -270,7 +270,7 @@ def _statistics(folder: Path, data: DataConfig, executor: Executor | None) -> St
     train, *others = data.periods.spans.values()
     return compute_statistics(
         plan,
-        channels=data.state,
+        channels=data.from_source,
         train=train,
         others=others,
         executor=executor,

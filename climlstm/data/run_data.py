@@ -15,6 +15,14 @@ import xarray as xr
 
 from climlstm.config import Config, DataConfig
 from climlstm.data.cube.cube import CubePlan, plan_cube
+from climlstm.data.roles import (
+    given_channels,
+    imposed_shares,
+    normalised_like_state,
+    settings_of,
+    streamed_channels,
+    transformed,
+)
 from climlstm.data.sources.catalog import open_source
 from climlstm.data.statistics.climatology import climatology
 from climlstm.data.statistics.compute import compute_statistics
@@ -51,6 +59,11 @@ class RunData:
         """The recipe of the cube: positions in the source, and how channels are made."""
         return plan_cube(self.source, self.config.data)
 
+    @cached_property
+    def learned(self) -> CubePlan:
+        """The plan after the transforms of channels: what is normalised and learned."""
+        return transformed(self.plan, settings_of(self.config.data))
+
     @property
     def cube(self) -> xr.Dataset:
         """The channels under our names, in our units and order; lazy."""
@@ -63,23 +76,28 @@ class RunData:
 
     @cached_property
     def statistics(self) -> Statistics:
-        """Mean, standard deviations and gaps; from the training period, kept on disk."""
+        """Mean, standard deviations and gaps of the transformed values of all channels with time;
+        from the training period, kept on disk."""
         periods = self.periods
-        return compute_statistics(
-            self.plan,
-            channels=self.config.data.state,
+        found = compute_statistics(
+            self.learned,
+            channels=streamed_channels(self.config.data),
             train=periods["train"],
             others=(periods["valid"], periods["test"]),
             **self._kept,
         )
+        return normalised_like_state(found)
 
     @property
     def observed(self) -> xr.Dataset:
-        """For each channel, the cells (latitude, longitude) that ever have a value."""
-        known = self.statistics
-        masks = zip(known.channels, known.observed, strict=True)
-        fields = {name: (self.plan.grid.dims, mask) for name, mask in masks}
-        return xr.Dataset(fields, self.plan.grid.coordinates())
+        """For each predicted channel, the cells (rows, columns) that ever have a value and are
+        forecast."""
+        data, grid = self.config.data, self.plan.grid
+        known = self.statistics.of(data.predicted)
+        imposed = imposed_shares(data, self.cube)
+        forecast = known.observed if imposed is None else known.observed & ~(imposed > 0)
+        masks = zip(known.channels, forecast, strict=True)
+        return xr.Dataset({name: (grid.dims, mask) for name, mask in masks}, grid.coordinates())
 
     @cached_property
     def climatology(self) -> xr.Dataset:
@@ -87,7 +105,7 @@ class RunData:
         return climatology(
             self.plan,
             self.periods["train"],
-            channels=self.config.data.state,
+            channels=streamed_channels(self.config.data),
             unusable=self.statistics.unusable,
             **self._kept,
         )
@@ -98,7 +116,7 @@ class RunData:
         times = self.cube["time"].values
         inside = (times >= first) & (times <= last) & ~np.isin(times, self.statistics.unusable)
         return TrainingPeriod(
-            cube=self.cube[list(self.config.data.state)].isel(time=inside),
+            cube=self.cube[list(self.config.data.predicted)].isel(time=inside),
             climatology=self.climatology,
             step=Step(self.config.data.step),
             leads=leads,
@@ -129,17 +147,19 @@ class RunData:
         neighbours: workers that share the memory of this machine.
         """
         data, training = self.config.data, self.config.training
-        channels = len(data.state)
+        names = streamed_channels(data)
+        chosen = None if statistics is None else statistics.of(names)
         # of what the workers of a machine share, the part of the one that takes most of each batch
         part = -(-training.batch_size // neighbours) / training.batch_size
         return WindowStream(
-            self.plan,
-            channels=data.state,
+            self.learned,
+            channels=data.predicted,
+            given=[each.name for each in given_channels(data)],
             history=self.config.model.history,
             horizon=training.horizon,
-            mean=np.zeros(channels) if statistics is None else statistics.mean,
-            std=np.ones(channels) if statistics is None else statistics.std,
-            observed=None if statistics is None else statistics.observed,
+            mean=np.zeros(len(names)) if chosen is None else chosen.mean,
+            std=np.ones(len(names)) if chosen is None else chosen.std,
+            observed=None if chosen is None else chosen.observed,
             forcing=data.forcing,
             memory=memory_budget(data.memory, part=part),
             remote_cache=self._remote_cache,
@@ -186,9 +206,13 @@ class RunData:
         return {"cache": folder, "remote_cache": self._remote_cache}
 
 
-def open_cube(data: DataConfig) -> xr.Dataset:
-    """The cube that the data section of a run file describes, lazily."""
-    return plan_cube(open_source(data.catalog, data.source, **data.parameters), data).cube
+def open_cube(data: DataConfig, *, outputs: bool = True) -> xr.Dataset:
+    """The cube that the data section of a run file describes, lazily.
+
+    outputs: whether channels that are forecast only are in it; a forecast starts without them.
+    """
+    wanted = data if outputs else data.model_copy(update={"output": ()})
+    return plan_cube(open_source(data.catalog, data.source, **data.parameters), wanted).cube
 
 
 def statistics_folder(storage: str) -> Path:

@@ -9,13 +9,16 @@ from climlstm.forecasting.forecast import (
     rollout,
     with_truth,
 )
+from climlstm.forecasting.outside import Outside, as_host
 from climlstm.forecasting.store import ensemble_mean, open_forecasts, write_forecasts
 from climlstm.forecasting.weatherbench import from_weatherbench, to_weatherbench
 
 __all__ = [
     "Ensemble",
+    "Outside",
     "Perturbations",
     "Times",
+    "as_host",
     "check",
     "ensemble_mean",
     "forecast_batches",

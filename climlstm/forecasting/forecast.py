@@ -1,5 +1,6 @@
 """Forecasts in physical units, from a trained forecaster and a cube."""
 
+import json
 import logging
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
@@ -12,11 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from climlstm.data.cube.forcing import forcing_fields, forcings_of
+from climlstm.data.roles import PRESCRIBED_FROM, origins_of
 from climlstm.data.windows.starts import valid_starts
 from climlstm.errors import DataError
 from climlstm.forecasting.ensemble import Ensemble, Times
+from climlstm.forecasting.outside import Outside
 from climlstm.grid import grid_of
 from climlstm.model.forecaster import Forecaster, Spec
+from climlstm.model.given import with_given
 from climlstm.model.noise import draw_noise
 from climlstm.plugins.channels import channel
 
@@ -36,22 +40,29 @@ def forecast_batches(
     steps: int,
     batch_size: int = 16,
     ensemble: Ensemble = Ensemble(members=1),  # noqa: B008 (it is frozen)
+    outside: Outside = Outside(),  # noqa: B008 (it is frozen)
 ) -> Iterator[xr.Dataset]:
     """Yield forecasts of a few initialisations at a time, in physical units.
 
-    cube: any that has the forecaster's channels, grid and step up to each initialisation.
+    cube: any that has the forecaster's state, grid and step up to each initialisation, and given
+        channels that are observed up to the last lead.
     steps: lead steps.
     batch_size: initialisations in one dataset, and members that the network computes together.
     ensemble: with several members there is a dimension `realization`, after `init_time`.
+    outside: where channels given from outside come from, besides the cube.
     Raises DataError where the cube does not fit, or an initialisation lacks its history,
     ConfigError where all members would be alike.
     """
     check(forecaster.spec, cube)
     ensemble.check(forecaster.spec)
+    outside.check(forecaster.spec, cube, init_times, steps)
     for first in range(0, len(init_times), batch_size):
         inits = init_times[first : first + batch_size]
         known = histories(forecaster.spec, cube, inits)
         forcing = _forcings(forecaster.spec, inits, steps)
+        if forecaster.spec.given:
+            given = outside.fields(forecaster, cube, inits, steps)
+            forcing = with_given(forecaster.spec, torch.from_numpy(forcing), given).numpy()
         several = max(1, batch_size // len(inits))
         parts = []
         for member in range(0, ensemble.members, several):
@@ -90,8 +101,9 @@ def rollout(
 ) -> Iterator[Tensor]:
     """Yield the state (B, C, H, W) in physical units, one lead step after another.
 
-    history: (B, T, C, H, W), physical units.
-    forcing: (B, T - 1 + L, F, H, W), one for each transition, history's included.
+    history: (B, T, C, H, W), physical units; of outputs anything.
+    forcing: (B, T - 1 + L, F, H, W), one for each transition, history's included; behind it, what
+        is given from outside (`model.given.with_given`).
     noise: (B, T - 1 + L, N, H, W), for a network that was trained with it.
     """
     normalised = forecaster.normaliser.normalise(history)
@@ -159,6 +171,8 @@ def with_truth(cube: xr.Dataset, spec: Spec, init_times: Times, steps: int, *, o
 def check(spec: Spec, cube: xr.Dataset) -> None:
     """Raises DataError unless the cube has a forecaster's channels, units and grid."""
     for name, units in zip(spec.channels, spec.units, strict=True):
+        if name in spec.outputs:
+            continue
         if name not in cube:
             raise DataError(
                 f"The forecaster needs the channel '{name}', but the cube has "
@@ -179,7 +193,7 @@ def check(spec: Spec, cube: xr.Dataset) -> None:
 
 
 def histories(spec: Spec, cube: xr.Dataset, inits: Times) -> NDArray[np.float32]:
-    """Known states (B, T, C, H, W) in physical units, each time read once."""
+    """Known states (B, T, C, H, W) in physical units, each time read once; NaN for outputs."""
     lags = np.arange(spec.history - 1, -1, -1) * np.timedelta64(spec.step)
     wanted = inits[:, None] - lags
     needed, place = np.unique(wanted, return_inverse=True)
@@ -194,9 +208,11 @@ def histories(spec: Spec, cube: xr.Dataset, inits: Times) -> NDArray[np.float32]
             f"The cube has no data at {absent[0]}, which the forecast from {init} starts from. The "
             f"nearest possible start is {nearest}."
         )
-    states = cube[list(spec.channels)].sel(time=needed).to_dataarray("channel")
+    states = cube[list(spec.state)].sel(time=needed).to_dataarray("channel")
     values = states.transpose("time", "channel", *spec.grid.dims).values
-    return values.astype("float32")[place.reshape(wanted.shape)]
+    outputs = np.full((len(values), len(spec.outputs), *values.shape[2:]), np.nan, dtype="float32")
+    whole = np.concatenate([values.astype("float32"), outputs], axis=1)
+    return whole[place.reshape(wanted.shape)]
 
 
 def _forcings(spec: Spec, inits: Times, steps: int) -> NDArray[np.float32]:
@@ -224,7 +240,9 @@ def labelled(states: Tensor, spec: Spec, inits: Times) -> xr.Dataset:
     }
     if several:
         coords["realization"] = np.arange(states.shape[1], dtype="int32")
-    return xr.Dataset(fields, coords)
+    origins = origins_of(spec.given)
+    attrs = {PRESCRIBED_FROM: json.dumps(origins)} if origins else {}
+    return xr.Dataset(fields, coords, attrs)
 
 
 def attributes(spec: Spec, number: int) -> dict[str, str]:

@@ -20,6 +20,7 @@ from climlstm.errors import DataError, OutputError
 from climlstm.files import write_whole, writing
 from climlstm.forecasting.ensemble import Ensemble, Times
 from climlstm.forecasting.forecast import forecast_batches, labelled
+from climlstm.forecasting.outside import Outside
 from climlstm.forecasting.weatherbench import (
     from_weatherbench,
     to_weatherbench,
@@ -48,6 +49,7 @@ def write_forecasts(
     provenance: dict[str, Any],
     batch_size: int = 16,
     ensemble: Ensemble = Ensemble(members=1),  # noqa: B008 (it is frozen)
+    outside: Outside = Outside(),  # noqa: B008 (it is frozen)
     progress: Callable[[int], None] | None = None,
     executor: Executor | None = None,
     device: str = "cpu",
@@ -56,15 +58,16 @@ def write_forecasts(
 
     Until then it grows in `STORE.part`, one region an initialisation; the same call after an
     interruption goes on there.
-    batch_size, ensemble: as in `forecast_batches`.
+    batch_size, ensemble, outside: as in `forecast_batches`.
     progress: gets the number of initialisations that have been written, of all.
     executor: forecasts a batch with each call, in any order, on hosts that see the store and the
         cube's source under the same names; None: this process.
     device: where the network runs, there.
-    Raises DataError where the store exists already.
+    Raises DataError where the store exists already, or given channels end too early.
     """
     if store.exists():
         raise DataError(f"{store} exists already. Give another --out, or delete it.")
+    outside.check(forecaster.spec, cube, init_times, steps)
     part = store.with_name(store.name + ".part")
     request = {
         "forecaster": provenance.get("digest"),
@@ -84,9 +87,8 @@ def write_forecasts(
     left = np.array([t for t in init_times if str(t) not in done], dtype=init_times.dtype)
     batches = [left[first : first + batch_size] for first in range(0, left.size, batch_size)]
     given: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "ensemble": ensemble}
-    write = partial(
-        _write_batch, part.resolve(), init_times, forecaster.cpu(), cube, device=device, **given
-    )
+    given |= {"outside": outside, "device": device}
+    write = partial(_write_batch, part.resolve(), init_times, forecaster.cpu(), cube, **given)
     with _finished(executor, write, batches) as finished:
         for batch in finished:
             _note(part, batch)
@@ -164,7 +166,8 @@ def _write_skeleton(
     template = xr.Dataset(
         {name: (field.dims, lazy, field.attrs) for name, field in one.items()},
         one.coords.assign(init_time=init_times),
-        attrs={
+        attrs=one.attrs
+        | {
             "Conventions": "CF-1.11",
             "source": f"climlstm {__version__}, network {spec.network}",
             "climlstm_provenance": json.dumps(provenance),

@@ -5,7 +5,6 @@ geometry beyond the edges.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -15,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from climlstm.model.head import TendencyHead
-from climlstm.model.network import GridNetwork
+from climlstm.model.network import GridNetwork, Steps, corrected
 from climlstm.model.padding import with_halo
 from climlstm.model.residual import ResidualBlocks, convolve
 
@@ -29,6 +28,7 @@ class LSTM(GridNetwork):
 
     equivariant: ClassVar[bool] = False
     """Whether shifting the globe shifts the forecast."""
+    takes_corrections: ClassVar[bool] = True
 
     @dataclass(frozen=True)
     class Options:
@@ -51,7 +51,7 @@ class LSTM(GridNetwork):
         self.unfold = nn.Linear(chosen.hidden, channels * cells)
         self.head = TendencyHead([channels], channels, scale=scale)
 
-    def steps(self, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:
+    def steps(self, history: Tensor, forcing: Tensor) -> Steps:
         """Yield the predicted state (B, C, H, W), one lead step after another."""
         known = history.shape[1] - 1
         memory = None
@@ -62,7 +62,7 @@ class LSTM(GridNetwork):
             x = self._embed(state[:, None], forcing[:, transition : transition + 1])
             hidden, memory = self.lstm(x, memory)
             state = self.head(state, [self._spread(self.unfold(hidden[:, 0]))])
-            yield state
+            state = corrected(state, (yield state))
 
     def _embed(self, states: Tensor, forcing: Tensor) -> Tensor:
         """(B, T, C, H, W) to (B, T, hidden)."""
@@ -79,6 +79,8 @@ class LSTM(GridNetwork):
 
 class CNN(GridNetwork):
     """Residual CNN from the whole history, stacked as channels, to the next state."""
+
+    takes_corrections: ClassVar[bool] = True
 
     @dataclass(frozen=True)
     class Options:
@@ -105,7 +107,7 @@ class CNN(GridNetwork):
         self.head = TendencyHead([width], channels, scale=scale)
         self.remember_sign(channels, fields, history=history)
 
-    def steps(self, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:
+    def steps(self, history: Tensor, forcing: Tensor) -> Steps:
         """Yield the predicted state (B, C, H, W), one lead step after another."""
         known = list(history.unbind(1))
         for fields in forcing.unbind(1)[len(known) - 1 :]:
@@ -114,5 +116,4 @@ class CNN(GridNetwork):
             )
             x = self.blocks(convolve(self.embed, inputs.to(self.precision)))
             state = self.head(known[-1], [F.silu(x)])
-            known = [*known[1:], state]
-            yield state
+            known = [*known[1:], corrected(state, (yield state))]

@@ -1,9 +1,8 @@
 """ConvLSTM: a recurrent network with convolutions for gates (Shi et al. 2015, arXiv:1506.04214)."""
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +13,7 @@ from climlstm.model.diffusion import HorizontalDiffusion
 from climlstm.model.head import TendencyHead
 from climlstm.model.kernels.gates import update_state
 from climlstm.model.kernels.recurrence import Plan, Recurrence, Weights
-from climlstm.model.network import GridNetwork
+from climlstm.model.network import GridNetwork, Steps, corrected
 from climlstm.model.padding import Geometry, interior, with_halo
 from climlstm.model.residual import ResidualBlocks, convolve
 
@@ -28,6 +27,8 @@ class ConvLSTM(GridNetwork):
     The stack reads the known states, then its own predictions; a 1x1 convolution of the hidden
     states of all its layers (Shi et al. 2015, section 3.2) gives the tendency.
     """
+
+    takes_corrections: ClassVar[bool] = True
 
     @dataclass(frozen=True)
     class Options:
@@ -90,7 +91,7 @@ class ConvLSTM(GridNetwork):
         )
         self.remember_sign(channels, fields)
 
-    def steps(self, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:
+    def steps(self, history: Tensor, forcing: Tensor) -> Steps:
         """Yield the predicted state (B, C, H, W), one lead step after another."""
         known = history.shape[1] - 1
         states: list[State] | None = None
@@ -108,7 +109,7 @@ class ConvLSTM(GridNetwork):
             state = self.head(state, features, halo=halo, top=top)
             if self.diffusion is not None:
                 state = self.diffusion(state)
-            yield state
+            state = corrected(state, (yield state))
 
     def _inputs(self, fields: Tensor) -> Tensor:
         """Inputs of the stack from (B, T, C, H, W): patches, embedded where there are blocks;

@@ -1,12 +1,13 @@
 """All that a forecast needs: network, normaliser, static fields, and their meaning."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from climlstm import html, plugins
 from climlstm.errors import CheckpointError, ConfigError
+from climlstm.model.given import GivenNormaliser
 from climlstm.model.normaliser import Normaliser
 from climlstm.model.spec import Spec
 
@@ -19,6 +20,8 @@ class Forecaster(nn.Module):
     static: Tensor
     missing: Tensor
     tendency_std: Tensor
+    imposed: Tensor | None
+    fed_back: Tensor
 
     def __init__(
         self,
@@ -29,19 +32,26 @@ class Forecaster(nn.Module):
         tendency_std: Tensor,
         static: Tensor | None = None,
         missing: Tensor | None = None,
+        given: GivenNormaliser | None = None,
+        imposed: Tensor | None = None,
         precision: torch.dtype = torch.float32,
     ) -> None:
-        """An untrained forecaster, which forecasts persistence.
+        """An untrained forecaster, which forecasts persistence of the state and mean outputs.
 
         mean, std, tendency_std: (C,), in the channels' units; of the tendency over one step.
         static: (S, H, W), normalised; may be left out where the spec names none.
         missing: (C, H, W), True where a channel never has a value (sea temperature on land); None:
            it always has. There the input counts as the mean and never changes.
+        given: of the channels known from outside, where the spec names any.
+        imposed: (C, H, W) from 0 to 1: by how much each step's state is replaced by the channel
+           that the spec gives for it; None: nowhere.
         precision: of the network's convolutions; what enters and leaves it is float32.
         """
         super().__init__()
         self.spec = spec
-        self.normaliser = Normaliser(mean, std)
+        self.normaliser = Normaliser(mean, std, channels=spec.channels, settings=spec.settings)
+        self.given_normaliser = given
+        self.register_buffer("imposed", imposed)
         self.register_buffer("tendency_std", tendency_std.to(torch.float32))
         shape = spec.grid.shape
         self.register_buffer("static", torch.zeros(0, *shape) if static is None else static.float())
@@ -49,10 +59,13 @@ class Forecaster(nn.Module):
             missing = torch.zeros(len(spec.channels), 1, 1, dtype=torch.bool)
         self.register_buffer("missing", missing)
         self._check(shape)
-        scale = (self.tendency_std / self.normaliser.std)[:, None, None] * ~self.missing
+        back = torch.tensor([name not in spec.outputs for name in spec.channels])[:, None, None]
+        self.register_buffer("fed_back", back, persistent=False)
+        change = torch.where(back, (self.tendency_std / self.normaliser.std)[:, None, None], 1.0)
+        scale = change * ~self.missing
         self.network = plugins.load("models", spec.network)(
             len(spec.channels),
-            len(spec.forcing) + spec.noise,
+            len(spec.forcing) + len(spec.given_fields) + spec.noise,
             len(spec.static),
             history=spec.history,
             geometry=spec.geometry,
@@ -60,6 +73,8 @@ class Forecaster(nn.Module):
             precision=precision,
             **plugins.check_options("models", spec.network, spec.options),
         )
+        self._corrects = bool(spec.outputs) or imposed is not None or self.normaliser.is_bounded
+        self._check_network()
 
     @classmethod
     def from_state(
@@ -77,6 +92,8 @@ class Forecaster(nn.Module):
                 tendency_std=state["tendency_std"],
                 static=state["static"],
                 missing=state["missing"],
+                given=GivenNormaliser.from_state(spec, state),
+                imposed=state.get("imposed"),
                 precision=precision,
             )
             forecaster.load_state_dict(dict(state))
@@ -89,7 +106,7 @@ class Forecaster(nn.Module):
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Names of the state channels, in order."""
+        """Names of the predicted channels, in order."""
         return self.spec.channels
 
     def forward(self, history: Tensor, forcing: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -99,10 +116,12 @@ class Forecaster(nn.Module):
     def steps(
         self, history: Tensor, forcing: Tensor, noise: Tensor | None = None
     ) -> Iterator[Tensor]:
-        """Yield the normalised state (B, C, H, W), one lead step after another.
+        """Yield the normalised channels (B, C, H, W), one lead step after another.
 
-        history: (B, T, C, H, W), normalised; what it holds in missing cells, even NaN, is ignored.
-        forcing: (B, T - 1 + L, F, H, W), one for each transition, history's included.
+        history: (B, T, C, H, W), normalised; what it holds in missing cells and for outputs, even
+           NaN, is ignored.
+        forcing: (B, T - 1 + L, F, H, W), one for each transition, history's included; behind the
+           forcing those of the channels given from outside, see `model.given`.
         noise: (B, T - 1 + L, N, H, W), standard normal, as `model.noise` draws it; None where the
            spec has none. Raises ConfigError where it does not fit.
         """
@@ -112,10 +131,40 @@ class Forecaster(nn.Module):
                 f"The network was made for {self.spec.noise} fields of noise, but got {number}. "
                 "Draw them with climlstm.model.noise.draw_noise."
             )
-        everywhere = history.masked_fill(self.missing, 0.0)
+        everywhere = history.masked_fill(self.missing | ~self.fed_back, 0.0)
         static = self.static.expand(*forcing.shape[:2], *self.static.shape)
         fields = [forcing, static] if noise is None else [forcing, noise, static]
-        return self.network.steps(everywhere, torch.cat(fields, dim=2))
+        steps = self.network.steps(everywhere, torch.cat(fields, dim=2))
+        if not self._corrects:
+            return steps
+        return self._corrected(steps, forcing[:, history.shape[1] - 1 :])
+
+    def _corrected(
+        self, steps: Generator[Tensor, Tensor, None], forcing: Tensor
+    ) -> Iterator[Tensor]:
+        """Yield states within their bounds, replaced where others are imposed; the network goes on
+        from those, without outputs.
+
+        forcing: (B, L, F, H, W), of the transitions that are predicted.
+        """
+        state = next(steps)
+        for lead, fields in enumerate(forcing.unbind(1), start=1):
+            state = self._replaced(self.normaliser.bounded(state), fields)
+            yield state
+            if lead < forcing.shape[1]:
+                state = steps.send(torch.where(self.fed_back, state, 0.0))
+
+    def _replaced(self, state: Tensor, fields: Tensor) -> Tensor:
+        """A state (B, C, H, W), blended with what the fields (B, F, H, W) of its step impose."""
+        if self.imposed is None:
+            return state
+        spec = self.spec
+        outside = state.clone()
+        for number, (given, at) in enumerate(spec.given_fields, start=len(spec.forcing)):
+            replaced = spec.given[given].replaces
+            if at == "target" and replaced is not None:
+                outside[:, spec.channels.index(replaced)] = fields[:, number]
+        return torch.lerp(state, outside, self.imposed)
 
     def denormalise(self, state: Tensor) -> Tensor:
         """(..., C, H, W) to physical units, with NaN in missing cells."""
@@ -130,10 +179,20 @@ class Forecaster(nn.Module):
             ("network", f"{spec.network}, {number:,} parameters" + f"; {options}" * bool(options)),
             ("forecasts", ", ".join(map("{} ({})".format, spec.channels, spec.units))),
             ("from", f"{spec.history} step{'s' if spec.history > 1 else ''} of {spec.step}"),
-            ("known besides", ", ".join([*spec.forcing, *spec.static]) or "nothing"),
+            ("known besides", _known_besides(spec) or "nothing"),
             ("grid", str(spec.grid)),
         ]
         return html.fragment('<div class="name">forecaster</div>', html.facts(pairs))
+
+    def _check_network(self) -> None:
+        """Raises ConfigError where states must be corrected and the network does not take them."""
+        if self._corrects and not getattr(self.network, "takes_corrections", False):
+            raise ConfigError(
+                f"The network '{self.spec.network}' steps from its own predictions alone, so it "
+                "cannot have 'output', bounds, a mask of prescribed channels or a boundary: its "
+                "steps() must go on from the state that it is sent, and its class say so by "
+                "takes_corrections = True. Choose another model, such as convlstm."
+            )
 
     def _check(self, shape: tuple[int, int]) -> None:
         channels = len(self.spec.channels)
@@ -161,3 +220,9 @@ class Forecaster(nn.Module):
                 "varies there, so there is nothing to forecast. Leave the channel out, or make it "
                 "static."
             )
+
+
+def _known_besides(spec: Spec) -> str:
+    """Forcings, static fields and channels given from outside, with their origin."""
+    given = [f"{each.name} ({each.source})" for each in spec.given]
+    return ", ".join([*spec.forcing, *spec.static, *given])

@@ -1,12 +1,20 @@
 """How a network is made and called."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from climlstm.model.padding import Geometry
+
+Steps = Generator[Tensor, Tensor | None, None]
+"""States one after another; it may be sent the state to go on from."""
+
+
+def corrected(state: Tensor, sent: Tensor | None) -> Tensor:
+    """The state that a network was sent in answer to the one that it yielded, or that one."""
+    return state if sent is None else sent
 
 
 class GridNetwork(nn.Module):
@@ -19,6 +27,9 @@ class GridNetwork(nn.Module):
 
     Options: ClassVar[Any]
     """Dataclass of the options that a run file can choose."""
+    takes_corrections: ClassVar[bool] = False
+    """Whether `steps` goes on from the state that it is sent, see `corrected`: outputs, bounds,
+    prescribed channels and boundaries need that."""
     sign: Tensor
 
     def __init__(
@@ -50,7 +61,7 @@ class GridNetwork(nn.Module):
         """Make the parts of a network of state channels and forcing and static fields."""
         raise NotImplementedError
 
-    def steps(self, history: Tensor, forcing: Tensor) -> Iterator[Tensor]:
+    def steps(self, history: Tensor, forcing: Tensor) -> Steps:
         """Yield the predicted state (B, C, H, W), one lead step after another.
 
         history: (B, T, C, H, W), normalised.

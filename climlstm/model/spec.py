@@ -15,11 +15,26 @@ from climlstm.model.padding import Geometry
 
 
 @dataclass(frozen=True)
+class Given:
+    """A channel that is known from outside while forecasting: prescribed, or of a host model."""
+
+    name: str
+    """Name in the cube."""
+    source: str
+    """Origin of its values in forecasts: `observed`, `persisted`, `climatology`, or the name of a
+    source with forecasts."""
+    at: tuple[str, ...] = ("target",)
+    """Times at which a step sees it: `input`, where it starts from; `target`, where it leads to."""
+    replaces: str | None = None
+    """State channel whose place it takes after each step, as far as `Forecaster.imposed` says."""
+
+
+@dataclass(frozen=True)
 class Spec:
     """Meaning of the numbers in a forecaster's tensors: plain data, kept as JSON beside them."""
 
     channels: tuple[str, ...]
-    """Names of the state channels, in order."""
+    """Names of the predicted channels, in order: state first, then output."""
     units: tuple[str, ...]
     """Units of the channels before normalisation."""
     levels: tuple[float | None, ...]
@@ -39,6 +54,22 @@ class Spec:
     """All options of the network."""
     noise: int = 0
     """Number of noise fields that enter each transition beside the forcing."""
+    outputs: tuple[str, ...] = ()
+    """Those of the channels that are predicted whole and never fed back."""
+    given: tuple[Given, ...] = ()
+    """Channels that are known from outside."""
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Channels' `transform` (name and options), `minimum` and `maximum`, where they have any."""
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """Channels that are fed back."""
+        return tuple(name for name in self.channels if name not in self.outputs)
+
+    @property
+    def given_fields(self) -> tuple[tuple[int, str], ...]:
+        """Position among `given`, and the time seen, of each field that follows the forcing."""
+        return tuple((i, at) for i, each in enumerate(self.given) for at in each.at)
 
     @property
     def geometry(self) -> Geometry:
@@ -65,6 +96,7 @@ class Spec:
         """The spec as plain JSON, which `from_dict` reads."""
         content = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         content["grid"] = grid.to_dict(self.grid)
+        content["given"] = [dataclasses.asdict(each) for each in self.given]
         content["step_seconds"] = content.pop("step").total_seconds()
         return content
 
@@ -72,7 +104,8 @@ class Spec:
     def from_dict(cls, content: Mapping[str, Any]) -> "Spec":
         """Raises CheckpointError where a key is missing or unknown."""
         known = {f.name for f in dataclasses.fields(cls)} - {"step"} | {"step_seconds"}
-        given = {"noise": 0, **content}  # forecasters were written before there was noise
+        later: dict[str, Any] = {"noise": 0, "outputs": (), "given": (), "settings": {}}
+        given = {**later, **content}  # forecasters were written before there were these
         if "grid" not in given:  # and before there were kinds of grids
             rows, columns = (np.array(given.pop(name, ())) for name in ("latitude", "longitude"))
             given["grid"] = grid.to_dict(grid.LatLon(rows, columns))
@@ -87,4 +120,7 @@ class Spec:
             key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
         }
         fields["grid"] = grid.from_dict(fields["grid"])
+        fields["given"] = tuple(
+            Given(**(each | {"at": tuple(each["at"])})) for each in fields["given"]
+        )
         return cls(step=timedelta(seconds=fields.pop("step_seconds")), **fields)

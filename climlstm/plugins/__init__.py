@@ -1,4 +1,4 @@
-"""Plugins: variables, losses, evaluators, baselines and models come in by one door.
+"""Plugins: variables, losses, evaluators, baselines, models and transforms come in by one door.
 
 `contracts` says what a plugin must be; `registry` finds and loads it.
 """
@@ -12,6 +12,7 @@ from climlstm.plugins.contracts import (
     Loss,
     Style,
     TrainingPeriod,
+    Transform,
     Variable,
 )
 from climlstm.plugins.discovery import BUILT_IN, SINGULAR, Kind, Plugin, discover
@@ -49,6 +50,7 @@ __all__ = [
     "State",
     "Style",
     "TrainingPeriod",
+    "Transform",
     "Variable",
     "changed",
     "check_options",

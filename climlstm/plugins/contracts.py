@@ -1,4 +1,4 @@
-"""The types that plugins are made of: variables, styles, losses, evaluators and baselines."""
+"""The types that plugins are made of: variables, styles, losses, evaluators and others."""
 
 from __future__ import annotations
 
@@ -73,7 +73,40 @@ class Variable:
     derive: Callable[[xr.Dataset], xr.DataArray] | None = None
     """Dataset of the inputs, in our units, to this variable in `units`; lazy in, lazy out."""
     style: Style = field(default_factory=Style)
+    transform: Transform | None = None
+    """Transform of the values that a network learns, unless the run file names another one."""
+    minimum: float | None = None
+    """Least possible value, in `units`, below which no forecast goes."""
+    maximum: float | None = None
+    """Greatest possible value, in `units`."""
     api_version: int = API_VERSION
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """Increasing function of a channel's values. A frozen dataclass, whose fields are its options.
+
+    >>> import climlstm
+    >>> import torch
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Asinh:
+    ...     scale: float = 1.0
+    ...
+    ...     def forward(self, values):
+    ...         return torch.asinh(values / self.scale)
+    ...
+    ...     def inverse(self, values):
+    ...         return torch.sinh(values) * self.scale
+    >>> isinstance(Asinh(), climlstm.plugins.Transform)
+    True
+    """
+
+    def forward(self, values: Any) -> Any:
+        """Tensor of any shape, in the channel's units, to what is normalised; NaN stays NaN."""
+
+    def inverse(self, values: Any) -> Any:
+        """Results of `forward`, back to the channel's units."""
 
 
 @runtime_checkable

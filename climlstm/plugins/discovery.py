@@ -19,13 +19,14 @@ logger = logging.getLogger(__name__)
 BUILT_IN = "climlstm"
 """The distribution whose plugins are never overridden silently."""
 
-Kind = Literal["variables", "losses", "evaluators", "baselines", "models"]
+Kind = Literal["variables", "losses", "evaluators", "baselines", "models", "transforms"]
 SINGULAR: dict[Kind, str] = {
     "variables": "variable",
     "losses": "loss",
     "evaluators": "evaluator",
     "baselines": "baseline",
     "models": "model",
+    "transforms": "transform",
 }
 """Word for one plugin of each kind."""
 

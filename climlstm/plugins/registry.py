@@ -86,8 +86,7 @@ def _owner(package: str) -> tuple[str, str]:
 
 
 def load(kind: Kind, name: str) -> Any:
-    """The object behind a plugin: a Variable, or the class of a loss, evaluator, baseline or
-    model.
+    """The object behind a plugin: a Variable, or the class of a loss, model or anything else.
 
     name: as in `find`, or `module:attribute` with a dotted module path, for an object that is
     not packaged yet; `__main__:Mine` in a notebook.
@@ -288,9 +287,11 @@ def complete_options(kind: Kind, name: str, options: Mapping[str, Any]) -> dict[
 
 
 def create(
-    kind: Literal["losses", "evaluators", "baselines"], name: str, options: Mapping[str, Any]
+    kind: Literal["losses", "evaluators", "baselines", "transforms"],
+    name: str,
+    options: Mapping[str, Any],
 ) -> Any:
-    """A loss, an evaluator or a baseline with its options, validated."""
+    """A loss, evaluator, baseline or transform with its options, validated."""
     return load(kind, name)(**check_options(kind, name, options))
 
 

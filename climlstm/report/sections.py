@@ -34,7 +34,7 @@ def what_was_run(forecasts: xr.Dataset, config: Config, provenance: dict[str, An
     pairs: list[tuple[str, Any]] = [
         ("Data", f"source '{data.source}' of {data.catalog}"),
         ("Grid", f"{rows} × {columns} points, {_extent(forecasts)}"),
-        ("Forecast", ", ".join(data.state)),
+        ("Forecast", ", ".join(data.predicted)),
         ("Known besides", ", ".join([*data.forcing, *data.static]) or "nothing"),
         ("Step", format_duration(data.step)),
         ("Trained on", _span(spans.get("train") or periods.train)),

@@ -88,7 +88,7 @@ def headline(
 
 
 def _sentence(evaluation: Evaluation, config: Config, model: str) -> Markup | str:
-    number = len(config.data.state)
+    number = len(config.data.predicted)
     beside = [name for name in dict.fromkeys(evaluation.scores["model"]) if name != model]
     return (
         f"Forecasts of {number} variable{'s' if number > 1 else ''} by {model}, scored on times "

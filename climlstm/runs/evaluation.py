@@ -15,6 +15,7 @@ from climlstm import plugins
 from climlstm.audit.audit import Audit
 from climlstm.audit.leaks import check_scoring
 from climlstm.config import Config, EvaluationConfig, PluginChoice, chosen_plugins
+from climlstm.data.roles import label_of
 from climlstm.data.run_data import RunData, open_cube
 from climlstm.data.statistics.climatology import period_of
 from climlstm.errors import ConfigError, DataError
@@ -105,7 +106,7 @@ def evaluate(
         evaluation = RunEvaluation(**vars(found), audit=audit)
         written = [] if out is None else _write(evaluation, Path(out))
         if report is not None and config is not None:
-            write = partial(_write_report, config=config, evaluators=chosen, model=model)
+            write = partial(_write_report, config=config, evaluators=chosen, model=known["model"])
             written.append(write(report, opened, evaluation, known["cube"]))
         return replace(evaluation, written=tuple(written))
 
@@ -150,7 +151,7 @@ def _known(
             "unusable": known.statistics.unusable,
             "regions": config.evaluation.regions,
             "baselines": config.evaluation.baselines,
-            "model": config.model.name,
+            "model": f"{config.model.name} {label_of(forecasts)}".strip(),
         },
     )
 

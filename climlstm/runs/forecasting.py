@@ -12,15 +12,18 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from climlstm.config import Config, DataConfig, ForecastConfig
+from climlstm.config import KNOWN_FROM, Config, DataConfig, ForecastConfig
 from climlstm.data.run_data import RunData, open_cube
+from climlstm.data.sources.catalog import open_source
 from climlstm.environment import check_gpus
 from climlstm.errors import ConfigError
 from climlstm.files import lock
 from climlstm.forecasting import (
     Ensemble,
+    Outside,
     Perturbations,
     Times,
+    as_host,
     forecast_batches,
     histories,
     open_forecasts,
@@ -89,7 +92,7 @@ def forecast(
     if gpu is None:  # on a cluster, GPUs are asked for
         gpu = config.cluster.gpu and address is None and torch.cuda.is_available()
     forecaster, provenance = read_forecaster(found.checkpoint)
-    cube = open_cube(other_data(config.data, catalog, source, parameters))
+    cube = open_cube(other_data(config.data, catalog, source, parameters), outputs=False)
     asked = dict(members=members, seed=seed, perturbation=perturbation, steps=steps, every=every)
     chosen = config.forecast.model_copy(update={k: v for k, v in asked.items() if v is not None})
     job = _job(config, chosen, forecaster.spec, cube, init_times, verifiable=verifiable)
@@ -125,6 +128,7 @@ def _job(
         "steps": chosen.steps,
         "batch_size": chosen.batch_size,
         "ensemble": _ensemble(config, spec, chosen),
+        "outside": _outside(config, spec),
     }
 
 
@@ -147,6 +151,20 @@ def _inits(
         whole = (pd.Timestamp.min, pd.Timestamp.max)
         return possible_inits(cube, spec, period=whole, every=config.data.step)[-1:], True
     return parse_times(wanted), False
+
+
+def _outside(config: Config, spec: Spec) -> Outside:
+    """Climatology, and forecasts of other models, that the given channels of a forecaster need."""
+    sources = {each.source for each in spec.given}
+    usual = {"persisted", "climatology"} & sources
+    data = config.data
+    return Outside(
+        RunData(config).climatology if usual else None,
+        {
+            name: as_host(open_source(data.catalog, name), name, spec)
+            for name in sources - {*KNOWN_FROM}
+        },
+    )
 
 
 def _precision(config: Config, device: str, executor: Executor | None) -> torch.dtype:

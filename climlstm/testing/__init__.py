@@ -14,6 +14,7 @@ from climlstm.testing.checks import Conformance, Outcome, check, run
 from climlstm.testing.evaluators import EvaluatorTests
 from climlstm.testing.losses import LossTests
 from climlstm.testing.models import ModelTests
+from climlstm.testing.transforms import TransformTests
 from climlstm.testing.variables import VariableTests
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "LossTests",
     "ModelTests",
     "Outcome",
+    "TransformTests",
     "VariableTests",
     "check",
     "run",

@@ -19,6 +19,7 @@ TESTS: dict[Kind, str] = {
     "evaluators": "EvaluatorTests",
     "baselines": "BaselineTests",
     "models": "ModelTests",
+    "transforms": "TransformTests",
 }
 
 
@@ -77,7 +78,7 @@ def _outcome(given: type[Conformance], name: str) -> Outcome:
 
 
 def check(kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> list[Outcome]:
-    """All checks of an installed plugin, by its name; with these options.
+    """All checks of an installed plugin, by its name, made with these options.
 
     Raises PluginError where it cannot be loaded, or not be made with these options.
     """

@@ -59,6 +59,15 @@ class ModelTests(Conformance):
         steps = self._made(GLOBE).steps(*_inputs(2))
         expect(iter(steps) is steps, "steps() gives all steps together; make it a generator")
 
+    def test_it_goes_on_from_what_it_is_sent(self) -> None:
+        """If it takes corrections, the state that it is sent is the one that it steps from."""
+        if not getattr(self.network, "takes_corrections", False):
+            raise unittest.SkipTest("does not declare takes_corrections = True")
+        history, forcing = _inputs(2)
+        steps = self._made(GLOBE).steps(history, forcing)
+        sent = next(steps) + 1
+        expect(torch.equal(steps.send(sent), sent), "an untrained network leaves what it was sent")
+
     def test_forecast_does_not_see_the_future(self) -> None:
         """A lead step does not depend on the forcing of later ones."""
         history, forcing = _inputs(3)

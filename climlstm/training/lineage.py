@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from climlstm import plugins
@@ -22,7 +23,10 @@ from climlstm.model.saving import read_forecaster, read_json
 from climlstm.training.checkpoint import best_checkpoint
 from climlstm.training.storage import fetch_checkpoint
 
-ALIKE = ("network", "channels", "units", "forcing", "static", "step")
+ALIKE = (
+    *("network", "channels", "units", "forcing", "static", "step"),
+    *("outputs", "given", "settings"),
+)
 """Properties that parent and child must share; history and grid may differ."""
 
 
@@ -56,11 +60,23 @@ class Parent:
 
     def normalise(self, statistics: Statistics) -> Statistics:
         """The statistics with the parent's mean and standard deviations."""
-        mean, std, tendency_std = (
-            self.state[name].double().cpu().numpy().astype(np.float64)
-            for name in ("normaliser.mean", "normaliser.std", "tendency_std")
-        )
-        return replace(statistics, mean=mean, std=std, tendency_std=tendency_std)
+        own = {
+            name: self.state[name].double().cpu().numpy().astype(np.float64)
+            for name in self.state
+            if name.endswith(("normaliser.mean", "normaliser.std", "tendency_std"))
+        }
+        mean, std, change = (a.copy() for a in _scales(statistics))
+        at = [statistics.channels.index(each.name) for each in self.spec.given]
+        if at:
+            mean[at], std[at] = own["given_normaliser.mean"], own["given_normaliser.std"]
+        at = [statistics.channels.index(name) for name in self.spec.channels]
+        mean[at], std[at] = own["normaliser.mean"], own["normaliser.std"]
+        change[at] = own["tendency_std"]
+        return replace(statistics, mean=mean, std=std, tendency_std=change)
+
+
+def _scales(statistics: Statistics) -> tuple[NDArray[np.float64], ...]:
+    return statistics.mean, statistics.std, statistics.tendency_std
 
 
 def find_parent(config: Config, resume_from: Path | None) -> Parent | None:

@@ -12,7 +12,10 @@ from climlstm.errors import ConfigError
 ADDRESS = ("catalog", "source", "parameters", "statistics")
 """Keys of the record of the data that depend on where they lie and on climlstm's version."""
 
-LEARNED_FROM_DATA = ("normaliser.mean", "normaliser.std", "tendency_std", "missing")
+LEARNED_FROM_DATA = (
+    *("normaliser.mean", "normaliser.std", "tendency_std", "missing"),
+    *("given_normaliser.mean", "given_normaliser.std", "given_normaliser.missing"),
+)
 """Tensors of a forecaster that come from the whole training period."""
 
 

@@ -32,8 +32,8 @@ def seconds_per_batch(config: Config, cube: xr.Dataset) -> float:
         one, batch = _try(forecaster, config, 1, device), config.training.batch_size
         spec = forecaster.spec
         steps = config.model.history + config.training.horizon
-        cells = math.prod(spec.grid.shape)
-        size = 4 * batch * steps * (len(spec.channels) + len(spec.forcing)) * cells
+        channels = len(spec.channels) + len(spec.forcing) + len(spec.given_fields)
+        size = 4 * batch * steps * channels * math.prod(spec.grid.shape)
         if batch == 1 or one * batch > LONGEST or size > LARGEST:
             return one * batch
         return _try(forecaster, config, batch, device)
@@ -44,7 +44,8 @@ def _try(forecaster: Forecaster, config: Config, batch: int, device: torch.devic
     spec, horizon = forecaster.spec, config.training.horizon
     plane = spec.grid.shape
     state = torch.randn(batch, spec.history + horizon, len(spec.channels), *plane, device=device)
-    known = (batch, spec.history - 1 + horizon, len(spec.forcing), *plane)
+    fields = len(spec.forcing) + len(spec.given_fields)
+    known = (batch, spec.history - 1 + horizon, fields, *plane)
     forcing = torch.randn(*known, device=device)
     loss = plugins.create("losses", config.training.loss.name, config.training.loss.options)
     weight = torch.ones(len(spec.channels), *plane, device=device)

@@ -1,14 +1,16 @@
 """The task of a run: audited data, and windows in the order in which they are learned."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 
 from climlstm.audit.audit import Audit, audit, check_task, what_was_seen
@@ -16,18 +18,34 @@ from climlstm.audit.extremes import check_statistics
 from climlstm.audit.findings import Finding
 from climlstm.audit.leaks import check_lineage
 from climlstm.config import Config, used_plugins
+from climlstm.data.roles import (
+    channel_weights,
+    extremes_in_units,
+    given_channels,
+    imposed_shares,
+    mask_of,
+    normalised_climatology,
+    settings_of,
+)
 from climlstm.data.run_data import RunData
 from climlstm.data.statistics.climatology import check_hours, climatology_at, period_of
 from climlstm.data.statistics.statistics import Statistics
 from climlstm.data.windows.plan import WindowPlan, in_order, share
 from climlstm.data.windows.stream import Window, WindowStream
 from climlstm.environment import recorded_environment, versions
+from climlstm.errors import DataError
 from climlstm.grid import grid_of
+from climlstm.model.given import resolve, with_given
+from climlstm.model.spec import Spec
 from climlstm.training.lineage import Parent
 from climlstm.training.parallel import Workers
 from climlstm.training.untrained import count_parameters, describe, sketch_forecaster
 
 logger = logging.getLogger(__name__)
+
+ROLES = ("output", "prescribed", "boundary", "channels", "regions")
+"""Keys of the data that are left out of its record where they are empty, so that it equals that of
+checkpoints that were written before there were such keys."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +68,7 @@ class Task:
         """This worker's part of each batch from `first` on, and which share of the batch it is."""
         groups = self.plan.groups(epoch, first)
         mine = share(groups, rank=self.workers.rank, world=self.workers.world)
-        for window in self.stream.windows(mine):
+        for window in map(self._known, self.stream.windows(mine)):
             yield window, len(window.init_time) / self.plan.batch_size
 
     def validation_windows(self) -> Iterator[tuple[Window, Tensor]]:
@@ -58,24 +76,45 @@ class Task:
         world = self.workers.world
         mine = np.array_split(self.data.valid_starts, world)[self.workers.rank]
         size = max(1, self.plan.batch_size // world)
-        for window in self.stream.windows(in_order(mine, batch_size=size)):
-            yield window, self._climatology(window)
+        for window in map(self._known, self.stream.windows(in_order(mine, batch_size=size))):
+            leads = np.arange(1, self.stream.horizon + 1)
+            yield window, self._climatology(window, self.data.config.data.predicted, leads)
 
     @property
     def waited_seconds(self) -> float:
         """Time in which the loop waited for data."""
         return self.stream.waited_seconds
 
-    def _climatology(self, window: Window) -> Tensor:
-        leads = np.arange(1, self.stream.horizon + 1)
+    def _known(self, window: Window) -> Window:
+        """The window with what a forecast may know of channels from outside, behind its forcing."""
+        if window.given is None:
+            return window
+        data = self.data.config.data
+        given = given_channels(data, training=True)
+        sources, known = [each.source for each in given], self.stream.history
+        normal = None
+        if {"persisted", "climatology"} & set(sources):
+            leads = np.arange(1 - known, self.stream.horizon + 1)
+            normal = self._climatology(window, [each.name for each in given], leads)
+        resolved = resolve(window.given, sources, known=known, normal=normal)
+        return replace(window, forcing=with_given(self._spec, window.forcing, resolved))
+
+    @cached_property
+    def _spec(self) -> Spec:
+        return describe(self.data.config, self.data.cube)
+
+    def _climatology(
+        self, window: Window, channels: Sequence[str], leads: NDArray[np.int64]
+    ) -> Tensor:
+        """Normalised climatology (B, L, C, H, W) of some channels at lead steps."""
         times = window.init_time[:, None] + leads * np.timedelta64(self.data.config.data.step)
-        fields = climatology_at(self.data.climatology, times.ravel()).to_dataarray("channel")
-        values = fields.transpose("time", "channel", *grid_of(fields).dims).values
-        mean, std = (a[:, None, None] for a in (self.statistics.mean, self.statistics.std))
-        normalised = ((values - mean) / std).astype("float32")
-        return torch.from_numpy(normalised.reshape(*times.shape, *values.shape[1:])).to(
-            self.workers.device
+        known = self.statistics.of(tuple(channels))
+        normal = normalised_climatology(
+            climatology_at(self.data.climatology, times.ravel()),
+            settings_of(self.data.config.data),
+            known,
         )
+        return normal.unflatten(0, times.shape).to(self.workers.device)
 
 
 @contextmanager
@@ -106,7 +145,7 @@ def open_task(config: Config, workers: Workers, parent: Parent | None = None) ->
             statistics=statistics,
             plan=plan,
             stream=stream,
-            weight=_weight(data.cube, statistics, config.training.balance),
+            weight=_weight(config, data.cube, statistics),
             provenance=_provenance(data, statistics, plan, found, parent),
             parent=parent,
         )
@@ -138,7 +177,8 @@ def audit_fits(data: RunData, parent: Parent | None = None) -> list[Finding]:
         statistics=data.statistics,
         climatology=period_of(data.climatology),
     )
-    findings += check_statistics(data.plan, data.statistics)
+    plain = extremes_in_units(data.statistics, settings_of(config.data))
+    findings += check_statistics(data.plan, plain)
     if parent is not None:
         parent.require_fit(describe(config, data.cube))
         findings += check_lineage(parent.lineage, data.periods)
@@ -150,6 +190,7 @@ def _provenance(
 ) -> dict[str, Any]:
     config = data.config
     chosen = config.data.model_dump(mode="json", exclude={"memory", "cache"})
+    chosen = {key: value for key, value in chosen.items() if value or key not in ROLES}
     return {
         "config": config.model_dump(mode="json"),
         "data": chosen | {"statistics": statistics.digest},
@@ -169,14 +210,22 @@ def _provenance(
     } | ({} if parent is None else {"lineage": parent.lineage})
 
 
-def _weight(cube: xr.Dataset, statistics: Statistics, balance: str) -> Tensor:
-    """(C, H, W), mean 1: cell area where observed, times a factor for each channel.
-
-    With the balance 'tendency' the squared error of a channel is divided by its standard
-    deviation and by that of its tendency, instead of by the former squared.
-    """
+def _weight(config: Config, cube: xr.Dataset, statistics: Statistics) -> Tensor:
+    """(C, H, W), mean 1: cell area where observed and forecast, times a factor for each channel."""
+    data = config.data
     area = grid_of(cube).area
-    slowness = statistics.std / statistics.tendency_std if balance == "tendency" else 1.0
-    factor = np.broadcast_to(slowness, len(statistics.channels))[:, None, None]
-    weight = torch.from_numpy(area * statistics.observed * factor).float()
+    counts = statistics.of(data.predicted).observed
+    imposed = imposed_shares(data, cube)
+    if imposed is not None:
+        counts = counts & ~(imposed > 0)
+    if config.training.region is not None:
+        counts = counts & mask_of(config.training.region, data, cube)
+    found = channel_weights(config, statistics)
+    factor = np.array([each.product for each in found])[:, None, None]
+    weight = torch.from_numpy(area * counts * factor).float()
+    if not (weight.sum(dim=(1, 2)) > 0).all():
+        raise DataError(
+            "A channel has no cell that counts in the loss: data.prescribed, data.boundary and "
+            "training.region leave none that is observed. Widen the region, or narrow the masks."
+        )
     return weight / weight.mean()

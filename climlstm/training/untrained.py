@@ -3,34 +3,40 @@
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 
 from climlstm import plugins
-from climlstm.config import Config
+from climlstm.config import Config, DataConfig
 from climlstm.data.cube.forcing import forcing_channels
+from climlstm.data.roles import RIM, given_channels, imposed_shares, settings_of
 from climlstm.data.statistics.statistics import Statistics
 from climlstm.grid import grid_of
 from climlstm.model.forecaster import Forecaster, Spec
+from climlstm.model.given import GivenNormaliser
 from climlstm.plugins.channels import channel
 
 
 def describe(config: Config, cube: xr.Dataset) -> Spec:
     """The forecaster of this run on this cube, in plain data."""
     data = config.data
-    channels = [channel(name) for name in data.state]
+    channels = [channel(name) for name in data.predicted]
     return Spec(
-        channels=data.state,
+        channels=data.predicted,
         units=tuple(c.variable.units for c in channels),
         levels=tuple(c.level for c in channels),
         sign=tuple(-1 if c.variable.component else 1 for c in channels),
         forcing=forcing_channels(data.forcing),
-        static=data.static,
+        static=(*data.static, *(name for name, _ in _places_imposed(config.data, cube))),
         step=data.step,
         grid=grid_of(cube),
         history=config.model.history,
         network=config.model.name,
         options=plugins.complete_options("models", config.model.name, config.model.options),
         noise=config.model.noise,
+        outputs=data.output,
+        given=given_channels(data),
+        settings=settings_of(data),
     )
 
 
@@ -38,13 +44,26 @@ def build_forecaster(
     config: Config, cube: xr.Dataset, statistics: Statistics, *, precision: torch.dtype
 ) -> Forecaster:
     """An untrained forecaster for a cube with these statistics."""
+    spec = describe(config, cube)
+    known = statistics.of(spec.channels)
+    given = statistics.of(tuple(each.name for each in spec.given))
+    imposed = imposed_shares(config.data, cube)
     return Forecaster(
-        describe(config, cube),
-        mean=torch.from_numpy(statistics.mean),
-        std=torch.from_numpy(statistics.std),
-        tendency_std=torch.from_numpy(statistics.tendency_std),
-        static=_static_fields(cube, config.data.static),
-        missing=torch.from_numpy(~statistics.observed),
+        spec,
+        mean=torch.from_numpy(known.mean),
+        std=torch.from_numpy(known.std),
+        tendency_std=torch.from_numpy(known.tendency_std),
+        static=_static_fields(cube, config.data),
+        missing=torch.from_numpy(~known.observed),
+        given=GivenNormaliser(
+            spec,
+            torch.from_numpy(given.mean),
+            torch.from_numpy(given.std),
+            torch.from_numpy(~given.observed),
+        )
+        if spec.given
+        else None,
+        imposed=None if imposed is None else torch.from_numpy(imposed),
         precision=precision,
     )
 
@@ -57,11 +76,20 @@ def sketch_forecaster(
     The random generator is left alone.
     """
     spec = describe(config, cube)
-    one = torch.ones(len(spec.channels))
+    one, given = torch.ones(len(spec.channels)), torch.ones(len(spec.given))
+    missing = torch.zeros(len(spec.given), 1, 1, dtype=torch.bool)
+    imposed = imposed_shares(config.data, cube)
     static = torch.zeros(len(spec.static), *spec.grid.shape)
     with torch.random.fork_rng(devices=[]):
         return Forecaster(
-            spec, mean=0 * one, std=one, tendency_std=one, static=static, precision=precision
+            spec,
+            mean=0 * one,
+            std=one,
+            tendency_std=one,
+            static=static,
+            given=GivenNormaliser(spec, 0 * given, given, missing) if spec.given else None,
+            imposed=None if imposed is None else torch.from_numpy(imposed),
+            precision=precision,
         )
 
 
@@ -83,11 +111,26 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if gains else torch.float32
 
 
-def _static_fields(cube: xr.Dataset, names: tuple[str, ...]) -> Tensor | None:
-    """(S, H, W), each with mean 0 and standard deviation 1 over the grid, or None."""
-    if not names:
-        return None
-    fields = np.stack([cube[name].values for name in names]).astype("float64")
+def _static_fields(cube: xr.Dataset, data: DataConfig) -> Tensor | None:
+    """(S, H, W), each with mean 0 and standard deviation 1 over the grid, and as they are those
+    that say where a state is replaced from outside; or None."""
+    places = [share for _, share in _places_imposed(data, cube)]
+    if not data.static:
+        return torch.from_numpy(np.stack(places)).float() if places else None
+    fields = np.stack([cube[name].values for name in data.static]).astype("float64")
     mean = fields.mean(axis=(1, 2), keepdims=True)
     spread = fields.std(axis=(1, 2), keepdims=True)
-    return torch.from_numpy((fields - mean) / np.where(spread > 0, spread, 1)).float()
+    scaled = (fields - mean) / np.where(spread > 0, spread, 1)
+    return torch.from_numpy(np.concatenate([scaled, *(place[None] for place in places)])).float()
+
+
+def _places_imposed(data: DataConfig, cube: xr.Dataset) -> list[tuple[str, NDArray[np.float32]]]:
+    """Name and field (H, W) of each place in which the state is replaced from outside."""
+    shares = imposed_shares(data, cube)
+    if shares is None:
+        return []
+    named = [(f"{name} prescribed", name) for name, each in data.prescribed.items() if each.mask]
+    if data.boundary is not None:
+        free = next(name for name in data.state if name not in data.prescribed)
+        named.append((RIM, free))
+    return [(label, shares[data.predicted.index(name)]) for label, name in named]

@@ -53,7 +53,7 @@ def plan_cube(source: xr.Dataset, data: DataConfig) -> "CubePlan":
     cells = CubeCells(*select_cells(axes, data.region), coarsen=data.coarsen)
     _check_whole_blocks(cells)
     _check_place(axes, data)
-    channels = [channel(name) for name in (*data.state, *data.static)]
+    channels = [channel(name) for name in (*data.from_source, *data.static)]
     _check_kinds(channels, data)
     times = select_times(axes.time, data.step)  # which are in order and defined from here on
     fields = [f for each in channels for f in find_fields(source, axes, each)]
@@ -246,7 +246,9 @@ def _check_kinds(channels: list[Channel], data: DataConfig) -> None:
     for each in channels:
         name, static = each.name, each.variable.static
         if static != (name in data.static):
-            wrong, right = ("state", "static") if static else ("static", "state")
+            role = "output" if name in data.output else "state"
+            role = "prescribed" if name in data.prescribed else role
+            wrong, right = (role, "static") if static else ("static", "state")
             raise DataError(
                 f"'{name}' stands under '{wrong}', but {'never changes' if static else 'varies'}. "
                 f"Move it to '{right}' in the run file."

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from climlstm.errors import DataError
 from climlstm.grid import Grid, LatLon
 from climlstm.grid.axes import AxisPoints, as_slice
+from climlstm.plugins import Transform
 from climlstm.plugins.channels import Channel
 
 Array = NDArray[np.float32]
@@ -160,3 +161,17 @@ class ChannelRecipe:
                 f"instead of {dims}. Correct the plugin."
             )
         return np.asarray(derived.transpose(*dims).values, dtype="float32")
+
+
+@dataclass(frozen=True)
+class TransformedRecipe(ChannelRecipe):
+    """A recipe for the transformed values of a channel, which are normalised."""
+
+    transform: Transform
+
+    def read(self, stored: Sequence[NDArray], times: NDArray[np.datetime64] | None = None) -> Array:
+        """The transformed channel (time, latitude, longitude); arguments as of a plain recipe."""
+        import torch  # takes seconds, and a cube without transforms does without
+
+        values = torch.from_numpy(np.ascontiguousarray(super().read(stored, times)))
+        return np.asarray(self.transform.forward(values).numpy(), dtype="float32")

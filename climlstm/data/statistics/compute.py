@@ -18,7 +18,7 @@ from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
 from climlstm.data.cube.cube import CubePlan, dataset_of
-from climlstm.data.cube.recipes import Field
+from climlstm.data.cube.recipes import ChannelRecipe, Field
 from climlstm.data.statistics.extremes import ValuePlace
 from climlstm.data.statistics.statistics import (
     FORMAT,
@@ -114,7 +114,8 @@ def _inside(
     stored = {
         recipe.channel.name
         for recipe in plan.recipes
-        if recipe.fields == (Field(recipe.channel.variable.name, recipe.channel.name),)
+        if type(recipe) is ChannelRecipe  # not a transformed one
+        and recipe.fields == (Field(recipe.channel.variable.name, recipe.channel.name),)
     }
     if not whole or (known.train, *known.others) != periods or not set(channels) <= stored:
         return None

@@ -55,14 +55,17 @@ class Window:
     """(B, L, C, H, W)"""
     init_time: NDArray[np.datetime64]
     """(B,): time of the last history step."""
+    given: Tensor | None = None
+    """(B, T + L, G, H, W): observed values of channels that are known from outside, if any are."""
 
 
 class WindowStream:
     """Cuts windows out of a cube; a context manager, so that its threads end at once.
 
     cube: its plan, so that stored chunks are decoded straight into blocks, or a lazy dataset.
+    channels: predicted ones. given: those known from outside, which may be among them.
     mean, std: (C,), for normalisation; observed: (C, H, W), False where a channel never has values
-    (filled with 0, its mean).
+    (filled with 0, its mean). All of them for the channels and then those given that are none.
     forcing: names as in the run file; see forcing.py.
     memory: bytes that data may fill; None: a share of the free memory. A cube that fits, as far
     as it is used, is read once and kept.
@@ -80,6 +83,7 @@ class WindowStream:
         mean: NDArray[np.float64],
         std: NDArray[np.float64],
         observed: NDArray[np.bool_] | None = None,
+        given: Sequence[str] = (),
         forcing: Sequence[str] = (),
         memory: int | None = None,
         remote_cache: Cache | None = None,
@@ -94,16 +98,18 @@ class WindowStream:
         """Asked while a block is not ready; once it returns True, `windows` ends."""
         self.waited_seconds = 0.0
         """Time for which `windows` waited for blocks that were not ready."""
+        read = list(dict.fromkeys([*channels, *given]))
         self.reader = BlockReader(
             cube,
-            channels,
+            read,
             Scaling(mean, std, observed),
             forcing=forcing,
             remote_cache=remote_cache,
             threads=threads,
         )
         self.memory = memory_budget(memory)
-        self._channels = len(channels)
+        self._channels, self._read = len(channels), len(read)
+        self._given = torch.tensor([read.index(name) for name in given], dtype=torch.int64)
         self._device = torch.device(device)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="climlstm-stream")
         self._blocks = BufferPool()
@@ -266,9 +272,10 @@ class WindowStream:
             batch = self._gather(block, (rows[:, None] + np.arange(self.length)).ravel())
         return Window(
             history=batch[:, : self.history, : self._channels],
-            forcing=batch[:, 1:, self._channels :],
+            forcing=batch[:, 1:, self._read :],
             target=batch[:, self.history :, : self._channels],
             init_time=self.reader.times[starts + self.history - 1],
+            given=batch.index_select(2, self._given.to(batch.device)) if len(self._given) else None,
         )
 
     def _gather(self, block: Tensor, rows: Steps) -> Tensor:

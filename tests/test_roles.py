@@ -1,0 +1,220 @@
+"""Roles of channels: output, prescribed, transformed; from the run file to the scores."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+import yaml
+
+from climlstm import runs
+from climlstm.config import load_config
+from climlstm.data.run_data import RunData
+from climlstm.errors import ConfigError, DataError
+from climlstm.model.saving import read_forecaster
+from climlstm.runs import find_trained
+from climlstm.training import checkpoint
+from climlstm.training.loop import run_training
+from climlstm.training.storage import run_folder
+from tests.checkpoints import assert_same, tensors_of
+from tests.small_world import make_world, write_world
+
+torch.set_num_threads(1)
+
+RAIN = "data.output=[tp]"
+LOG = "data.channels={tp: {transform: {name: log1p, scale: 1 mm}, minimum: 0, weight: 0.5}}"
+SEA = "data.prescribed={sst: {from: observed}}"
+MASKED = [
+    "data.state=[t2m, msl, sst]",
+    'data.prescribed={sst: {from: observed, mask: "land_mask < 0.5"}}',
+]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return write_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def make(world, tmp_path):
+    """Makes the run with overrides, in a folder of this test."""
+    return lambda *overrides: load_config(world, [f"cluster.storage={tmp_path}/runs", *overrides])
+
+
+def train(config):
+    return find_trained(runs.train(config, under_ray=False))
+
+
+def test_an_output_is_forecast_but_never_fed_back(make, tmp_path):
+    found = train(make(RAIN, LOG))
+    forecaster, _ = read_forecaster(found.checkpoint)
+    assert forecaster.spec.channels == ("t2m", "msl", "tp")
+    history = torch.randn(2, 2, 3, 6, 10)
+    other = history.clone()
+    other[:, :, 2] = torch.nan  # whatever is known of the output
+    forcing = torch.zeros(2, 4, 0, 6, 10)
+    assert torch.equal(forecaster(history, forcing), forecaster(other, forcing))
+    forecasts = runs.forecast(found, tmp_path / "rain.zarr")
+    assert (forecasts["tp"] >= 0).all()
+    assert forecasts["tp"].attrs["units"] == "m"
+    scores = runs.evaluate(forecasts).scores
+    assert {"tp", "t2m"} <= set(scores["variable"])
+
+
+def test_a_forecast_needs_no_initial_values_of_outputs(make, world, tmp_path):
+    found = train(make(RAIN, LOG, "training.epochs=1"))
+    write_world(tmp_path, make_world().drop_vars("tp"))
+    there = {"catalog": str(tmp_path / "catalog.yaml"), "source": "world"}
+    inits = ["2001-04-02"]
+    without = runs.forecast(found, init_times=inits, **there)
+    xr.testing.assert_equal(without, runs.forecast(found, init_times=inits))
+
+
+def test_statistics_are_those_of_transformed_values(make):
+    config = make(RAIN, LOG)
+    data = RunData(config)
+    start, stop = data.periods["train"]
+    rain = np.log1p(make_world()["tp"].sel(time=slice(start, stop)).values / 1e-3)
+    at = data.statistics.channels.index("tp")
+    assert data.statistics.std[at] == pytest.approx(rain.std(), rel=1e-2)
+    assert data.cube["tp"].attrs["units"] == "m"
+    np.testing.assert_allclose(data.cube["tp"].values, make_world()["tp"].values)
+
+
+def test_prescribed_sst_improves_a_forecast_of_the_air(make, tmp_path):
+    """The air follows the sea, so that who knows the sea forecasts it better."""
+    settings = ["training.epochs=6", "forecast.steps=4"]
+    scores = {}
+    for name, further in (("alone", []), ("driven", [SEA])):
+        found = train(make(f"name={name}", *settings, *further))
+        table = runs.evaluate(runs.forecast(found, tmp_path / f"{name}.zarr")).scores
+        rows = table[(table["variable"] == "t2m") & (table["metric"] == "rmse")]
+        scores[name] = rows[rows["model"].str.startswith("convlstm")]["value"].iloc[-1]
+    assert scores["driven"] < 0.9 * scores["alone"]
+
+
+def test_a_forecast_says_what_it_was_allowed_to_know(make, tmp_path):
+    found = train(make(SEA, "training.epochs=1"))
+    forecasts = runs.forecast(found, tmp_path / "driven.zarr", init_times=["2001-04-02"])
+    assert json.loads(forecasts.attrs["prescribed_from"]) == {"sst": "observed"}
+    models = set(runs.evaluate(forecasts, out=tmp_path / "scores").scores["model"])
+    assert "convlstm with observed sst" in models
+
+
+@pytest.mark.parametrize("origin", ["persisted", "climatology"])
+def test_what_is_not_observed_does_not_see_the_future(make, tmp_path, origin):
+    found = train(make(f"data.prescribed={{sst: {{from: {origin}}}}}", "training.epochs=1"))
+    init = np.datetime64("2001-04-02")
+    world = make_world()
+    future = world["sst"].where(world.time <= init, world["sst"] + 5)
+    write_world(tmp_path, world.assign(sst=future))
+    there = {"catalog": str(tmp_path / "catalog.yaml"), "source": "world"}
+    changed = runs.forecast(found, tmp_path / "changed.zarr", init_times=[init], **there)
+    xr.testing.assert_equal(changed.load(), runs.forecast(found, init_times=[init]))
+    assert "with observed" not in " ".join(runs.evaluate(changed).scores["model"])
+
+
+def test_observed_sst_of_the_future_changes_a_simulation(make, tmp_path):
+    found = train(make(SEA, "training.epochs=1"))
+    init = np.datetime64("2001-04-02")
+    world = make_world()
+    write_world(tmp_path, world.assign(sst=world["sst"] + 5 * (world.time > init)))
+    there = {"catalog": str(tmp_path / "catalog.yaml"), "source": "world"}
+    warmer = runs.forecast(found, init_times=[init], **there)
+    assert not warmer["t2m"].equals(runs.forecast(found, init_times=[init])["t2m"])
+
+
+def test_forcing_that_ends_before_the_forecast_is_refused(make):
+    found = train(make(SEA, "training.epochs=1"))
+    with pytest.raises(DataError, match=r"'sst' is given from outside .* --verifiable"):
+        runs.forecast(found, init_times=["2001-04-30"])
+    assert runs.forecast(found, verifiable=True).sizes["init_time"] > 0
+
+
+def test_fewer_steps_are_forecast_where_forcing_ends_as_the_message_says(make):
+    found = train(make(SEA, "training.epochs=1"))
+    assert runs.forecast(found, init_times=["2001-04-30"], steps=3).sizes["lead_time"] == 3
+
+
+def test_a_name_in_two_roles_gets_a_mask_as_the_message_says(make):
+    roles = "data.state=[t2m, sst]"
+    with pytest.raises(ConfigError, match="Say where") as refused:
+        make(roles, SEA)
+    line = re.search(r"'(prescribed: .*\}\})'", str(refused.value))[1]
+    mask = yaml.safe_load(line)["prescribed"]["sst"]["mask"]
+    given = make(roles, f'data.prescribed={{sst: {{from: observed, mask: "{mask}"}}}}')
+    assert RunData(given).plan.cube["sst"].ndim == 3
+
+
+def test_a_masked_channel_is_replaced_over_sea_and_forecast_over_land(make, tmp_path):
+    config = make(*MASKED, "training.epochs=1")
+    world = make_world()
+    world["sst"] = world["sst"].fillna(world["t2m"])  # skin temperature over land
+    folder = run_folder(config).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    write_world(folder, world)
+    found = train(make(*MASKED, "training.epochs=1", f"data.catalog={folder}/catalog.yaml"))
+    forecasts = runs.forecast(found, init_times=["2001-04-02"]).isel(init_time=0)
+    valid = forecasts["init_time"] + forecasts["lead_time"]
+    truth = world["sst"].sel(time=valid)
+    error = abs(forecasts["sst"].drop_vars("init_time") - truth.drop_vars("init_time"))
+    sea = world["land_mask"] < 0.5
+    assert float(error.where(sea).max()) < 1e-3
+    assert float(error.where(~sea).min()) > 0
+    store = runs.forecast(found, tmp_path / "sea.zarr", init_times=["2001-04-02"])
+    rmse = runs.evaluate(store).scores
+    rows = rmse[(rmse["variable"] == "sst") & (rmse["metric"] == "rmse")]
+    assert (rows["value"] > 0.01).all()  # sea, where it is right by construction, is not scored
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [RAIN, LOG],
+        [SEA],
+        ["data.prescribed={sst: {from: persisted, at: input}}", RAIN],
+    ],
+    ids=["output", "observed", "persisted"],
+)
+def test_every_role_resumes_bit_for_bit(make, overrides):
+    class Killed(Exception):
+        pass
+
+    settings = ["training.validate_every=9", *overrides]
+    unbroken, broken = make("name=unbroken", *settings), make("name=broken", *settings)
+    run_training(unbroken)
+
+    def kill(metrics):
+        raise Killed
+
+    with pytest.raises(Killed):
+        run_training(broken, report=kill)
+    run_training(broken, resume_from=checkpoint.latest_checkpoint(run_folder(broken)))
+    assert_same(tensors_of(run_folder(unbroken)), tensors_of(run_folder(broken)))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.output=[msl]", "named more than once: msl"),
+        ("data.prescribed={msl: {from: observed}}", r"msl\. Say where it is prescribed: .*mask"),
+        ('data.prescribed={sst: {from: observed, mask: "land_mask < 0.5"}}', "nowhere part of it"),
+        ("data.channels={mls: {weight: 2}}", "did you mean 'msl'"),
+        ("data.channels={msl: {transform: {name: log1p}}}", "'scale' is missing"),
+        ("data.channels={msl: {transform: logg}}", "no transform 'logg'"),
+        ("data.channels={msl: {accumulate: true, average: true}}", "exclude each other"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_when_the_run_file_is_read(make, override, message):
+    with pytest.raises(ConfigError, match=f"(?i){message}"):
+        make(override)
+
+
+def test_a_bound_with_a_wrong_unit_is_refused(make):
+    config = make(RAIN, "data.channels={tp: {minimum: 0 K}}")
+    with pytest.raises(
+        ConfigError, match=r"data.channels.tp.minimum: '0 K' cannot be brought to 'm'"
+    ):
+        _ = RunData(config).learned
