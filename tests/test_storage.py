@@ -4,12 +4,15 @@ import logging
 import os
 import socket
 import urllib.request
+from contextlib import suppress
+from functools import partial
 from threading import Event
 
+import fsspec
 import pytest
 
 from climlstm import runs
-from climlstm.errors import CheckpointError, ConfigError, StorageError
+from climlstm.errors import CheckpointError, ClimLSTMError, ConfigError, StorageError
 from climlstm.runs import find_trained
 from climlstm.training import checkpoint, storage
 from climlstm.training.loop import run_training
@@ -85,6 +88,78 @@ def test_what_a_killed_worker_left_half_written_is_cleared_away(small_run):
     assert not left.parent.exists()
 
 
+RUN = {
+    f"step-00000000{step}/{name}": f"{name} {step}".encode()
+    for step in (1, 2)
+    for name in ("forecaster.json", "training.json", "training.safetensors")
+}
+
+
+@pytest.fixture
+def in_memory():
+    """A store of objects that is cut off after some operations; and what lies in it."""
+    fsspec.filesystem("memory").store.clear()
+
+    def opened(folder, cut_off_after=10**6):
+        run = ObjectStorage("memory://bucket/run", folder)
+        files, left = run.files, [cut_off_after]
+
+        def counted(act):
+            def counting(*arguments, **options):
+                if left[0] == 0:
+                    raise KeyboardInterrupt
+                left[0] -= 1
+                return act(*arguments, **options)
+
+            return counting
+
+        files.cp_file, files.rm_file = (
+            counted(partial(getattr(type(files), name), files)) for name in ("cp_file", "rm_file")
+        )
+        return run
+
+    return opened
+
+
+def content(run, root="/bucket/run"):
+    found = run.files.find(root)
+    return {path.removeprefix(f"{root}/"): run.files.cat_file(path) for path in found}
+
+
+@pytest.mark.parametrize("cut_off_after", range(17))
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_run_survives_wherever_its_replacement_is_cut_off(
+    in_memory, tmp_path, cut_off_after, begun
+):
+    """Cut off while it is set aside or put back: the earlier run is whole again, or still."""
+    run = in_memory(tmp_path)
+    run.files.pipe({f"/bucket/run/{name}": data for name, data in RUN.items()})
+    if begun:
+        run.set_aside()
+    with suppress(KeyboardInterrupt):
+        cut = in_memory(tmp_path, cut_off_after)
+        cut.settle() if begun else cut.set_aside()
+    again = in_memory(tmp_path)
+    again.settle()
+    assert content(again) == RUN
+    assert not again.files.exists("/bucket/.run.replaced")
+
+
+@pytest.mark.parametrize("cut_off_after", range(8))
+def test_a_replaced_run_is_deleted_whenever_that_was_cut_off(in_memory, tmp_path, cut_off_after):
+    run = in_memory(tmp_path)
+    run.files.pipe({f"/bucket/run/{name}": data for name, data in RUN.items()})
+    run.set_aside()
+    new = {f"step-000000001/{name}": b"new" for name in ("training.json", "training.safetensors")}
+    run.files.pipe({f"/bucket/run/{name}": data for name, data in new.items()})
+    with suppress(KeyboardInterrupt):
+        in_memory(tmp_path, cut_off_after).settle()
+    again = in_memory(tmp_path)
+    again.settle()
+    assert content(again) == new
+    assert not again.files.exists("/bucket/.run.replaced")
+
+
 class Store:
     """An S3 server on this machine, which can go away and come back with what it holds."""
 
@@ -132,6 +207,34 @@ def s3(monkeypatch, tmp_path):
 
 
 IN_S3 = "cluster.storage=s3://climate/runs"
+
+
+def test_a_run_in_s3_is_replaced_when_the_new_one_has_a_checkpoint(s3, small_run):
+    config = small_run(IN_S3, *SETTINGS)
+    best = runs.train(config, under_ray=False)
+    before = {path: s3.files.cat_file(path) for path in s3.files.find("climate")}
+    for mistake in ("data.source=min", "training.horizon=400"):
+        with pytest.raises(ClimLSTMError):
+            runs.train(small_run(IN_S3, *SETTINGS, mistake), under_ray=False, overwrite=True)
+        assert {path: s3.files.cat_file(path) for path in s3.files.find("climate")} == before
+    seen = {}
+
+    def look(record):
+        s3.files.invalidate_cache()
+        seen.setdefault(record["event"], s3.files.exists("climate/runs/.small.replaced"))
+
+    again = runs.train(
+        small_run(IN_S3, *SETTINGS, "training.seed=7"),
+        under_ray=False,
+        overwrite=True,
+        observe=look,
+    )
+    assert (seen["start"], seen["end"]) == (True, False)
+    assert again.rpartition("/")[0] == best.rpartition("/")[0]
+    left = set(s3.files.find("climate"))
+    assert not [path for path in left if ".replaced" in path]
+    kept = before.keys() & left
+    assert all(s3.files.cat_file(path) != before[path] for path in kept if "safetensors" in path)
 
 
 def test_a_run_in_s3_resumes_to_the_same_weights_as_one_on_disk(s3, small_run):

@@ -120,17 +120,31 @@ class RunStorage(ABC):
     def set_aside(self) -> None:
         """Put the run away until the one that replaces it has a checkpoint; see `settle`."""
         with self._answering("emptied"):
-            self.files.mv(self.root, self._aside, recursive=True)
+            self._move(self.root, self._aside)
 
     def settle(self) -> None:
-        """Delete a run that was set aside if this one has a checkpoint; else put it back."""
-        if not self.files.exists(self._aside):
-            return
-        if self.names():
-            self._delete(self._aside)
-        else:
-            self._delete(self.root)
-            self.files.mv(self._aside, self.root, recursive=True)
+        """Delete a run that was set aside if this one has a checkpoint; else put it back.
+
+        In an object store a run moves file by file. Whenever that is cut off, a checkpoint that
+        counts in both places belongs to the run that was set aside, and another call goes on.
+        """
+        with self._answering("put in order"):
+            if not self.files.exists(self._aside):
+                return
+            if self._counts(self.root) - self._counts(self._aside):
+                self._delete(self._aside)
+            else:
+                self._delete(self.root)
+                self._move(self._aside, self.root)
+
+    def _move(self, source: str, target: str) -> None:
+        """Move the run from one place to another."""
+        self.files.mv(source, target, recursive=True)
+
+    def _counts(self, root: str) -> set[tuple[str, bytes]]:
+        """Checkpoints that count, with the content that tells them from others of their name."""
+        found = self.files.glob(f"{root}/step-*/{COUNTS}")
+        return {(str(path).split("/")[-2], self.files.cat_file(path)) for path in found}
 
     def _upload(self, place: Path) -> None:  # noqa: B027 (likewise)
         """Copy a finished checkpoint to where others find it."""
@@ -218,6 +232,14 @@ class ObjectStorage(RunStorage):
         for path in (f"{self.root}/{name}/{COUNTS}", f"{self.root}/{name}"):
             self._delete(path)
         shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def _move(self, source: str, target: str) -> None:
+        """Copy what makes checkpoints count last, and delete it first."""
+        for path in sorted(self.files.find(source), key=lambda path: path.endswith(COUNTS)):
+            self.files.cp_file(path, target + path.removeprefix(source))
+        for path in self.files.glob(f"{source}/step-*/{COUNTS}"):
+            self.files.rm_file(path)
+        self._delete(source)
 
     def publish_journal(self) -> None:
         self.files.put_file(str(self.folder / JOURNAL), f"{self.root}/{JOURNAL}")
