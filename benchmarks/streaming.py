@@ -335,11 +335,8 @@ WAYS: dict[str, Callable[[Path, Case, float], float]] = {
 def decode_seconds(plan: CubePlan) -> float:
     """Every chunk decoded once on all cores into memory that is used again, and nothing else."""
     with open_stream(plan, 10**9) as stream:
-        jobs = [
-            (part, np.flatnonzero(part.units == unit))
-            for part in stream.reader.parts
-            for unit in np.unique(part.units)
-        ]
+        steps = np.arange(stream.reader.times.size)
+        jobs = [job for part in stream.reader.parts for job in jobs_of(part, steps)]
         with ThreadPoolExecutor(CPU_COUNT) as pool:
             begun = time.perf_counter()
             list(pool.map(lambda job: job[0].read(job[1]), jobs))

@@ -11,6 +11,7 @@ from climlstm.data.store.memory import (
     _left_in_groups,
     free_memory,
     memory_budget,
+    reserve,
 )
 
 
@@ -95,3 +96,11 @@ def test_what_is_held_keeps_its_values():
         del array
     assert [int(tensor.unique()) for tensor in held] == list(range(5))
     assert np.unique([tensor.data_ptr() for tensor in held]).size == 5
+
+
+def test_room_takes_memory_only_where_it_is_written():
+    before = psutil.Process().memory_info().rss
+    room = reserve((100_000, 100_000))  # 40 GB
+    room[5, :10] = 1.0
+    assert room[5, :10].sum() == 10
+    assert psutil.Process().memory_info().rss - before < 100e6

@@ -1,8 +1,11 @@
 """What is done to every value: the compiled passes and NumPy's give the same."""
 
+import subprocess
+
 import numpy as np
 import pytest
 
+from climlstm.compiled import load_c
 from climlstm.data.store import passes
 
 SHAPES = [(3, 4, 5), (2, 1, 16), (5, 7, 64), (1, 3, 33), (30, 2, 241)]
@@ -83,3 +86,19 @@ def test_missing_compiler_is_said_aloud_and_hinders_nothing(monkeypatch, caplog)
         assert "reading a cube takes" in caplog.text
     finally:
         passes._library.cache_clear()
+
+
+def test_a_library_is_compiled_once_for_all_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    commands = []
+    run = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: commands.append(a[0]) or run(*a, **k))
+    for _ in range(2):
+        library = load_c("climlstm.data.store", "passes.c", otherwise="-")
+        assert library is not None
+        assert library.normalise
+    assert len(commands) == 2  # compile and link
+    (kept,) = (tmp_path / "climlstm/compiled").iterdir()
+    kept.parent.chmod(0o777)  # others could have put something there
+    assert load_c("climlstm.data.store", "passes.c", otherwise="-") is not None
+    assert len(commands) == 4

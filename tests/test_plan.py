@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from climlstm.data.windows.layout import lay_out
 from climlstm.data.windows.plan import (
     ORDER_MEMORY,
     WindowPlan,
@@ -206,3 +207,18 @@ def test_too_few_windows_are_refused():
 def test_evenly_spaced_windows_reach_both_ends():
     assert list(evenly_spaced(np.arange(10, 110), 4)) == [10, 43, 76, 109]
     assert list(evenly_spaced(np.arange(3), 10)) == [0, 1, 2]
+
+
+def test_one_segment_needs_no_further_steps_for_each_of_its_windows():
+    """A budget of a seventh of the cube: a segment of 70 windows on 77 steps, not of 10 on 80."""
+    step = 4 * 4 * 121 * 240
+    segment, mixed = choose_segments(
+        2168, length=8, batch_size=10, step_bytes=step, memory=200_000_000, chunk=24
+    )
+    assert (segment, mixed) == (70, 1)
+    group = max(WindowPlan(np.arange(2168), batch_size=10, seed=0, segment=70, mixed=1).groups(0),
+                key=len)  # fmt: skip
+    layout = lay_out(group, 8)
+    assert layout.steps.size == group.size + 7
+    assert None not in layout.apart  # so that batches are views
+    assert 2 * 77 * step + 2 * 10 * 8 * step <= 200_000_000

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from climlstm.audit.findings import Finding
+from climlstm.data.store.memory import reserve
 from climlstm.data.store.parts import LazyPart, PlannedPart, Steps
 from climlstm.data.windows.plan import WindowPlan
 from climlstm.data.windows.stream import WindowStream
@@ -35,7 +36,7 @@ class ReadingCost:
     groups: int
     """Number of batch groups, each read at once; the first batch waits for the first group."""
     windows_per_second: float
-    """Windows that reading can supply, measured on a sample; copying and training come on top."""
+    """Windows that the stream can supply, measured on a sample; training comes on top."""
     how: str
     """Description of the readers that decode the channels."""
     advice: str | None
@@ -85,6 +86,7 @@ def reading_cost(stream: WindowStream, plan: WindowPlan, *, epoch: int = 0) -> R
     decoded = sum(part.decoded(steps)[0] for part in stream.reader.parts for steps in reads)
     chunks = sum(part.decoded(steps)[1] for part in stream.reader.parts for steps in reads)
     windows = sum(group.size for group in groups)
+    copied = 0 if not kept else windows * stream.length
     cells = int(np.prod(stream.reader.shape[1:])) * len(stream.reader.channels)
     cost = ReadingCost(
         decoded_bytes=decoded,
@@ -92,23 +94,34 @@ def reading_cost(stream: WindowStream, plan: WindowPlan, *, epoch: int = 0) -> R
         kept=kept,
         chunks=chunks,
         groups=len(groups),
-        windows_per_second=windows * _speed(stream, reads[0]) / max(decoded, 1),
+        windows_per_second=windows / _seconds(stream, reads[0], decoded, copied),
         how=stream.reader.describe(),
         advice=None,
     )
     return replace(cost, advice=_advice(cost, stream))
 
 
-def _speed(stream: WindowStream, steps: Steps) -> float:
-    """Decoded bytes a second, from chunks of the first group."""
-    whole = sum(part.decoded(steps)[0] for part in stream.reader.parts)
+def _seconds(stream: WindowStream, steps: Steps, decoded: int, copied: int) -> float:
+    """Seconds for decoding bytes and for copying steps into batches, from chunks of a first group.
+
+    decoded: bytes of chunks. copied: steps that are copied out of what is kept in memory.
+    """
+    reader = stream.reader
+    whole = sum(part.decoded(steps)[0] for part in reader.parts)
     some = steps[: max(1, int(steps.size * min(1.0, SAMPLE_BYTES / whole)))]
-    out = np.empty((some.size, *stream.reader.shape), dtype="float32")
-    out.fill(0)
+    anything = np.zeros(reader.times.size, dtype=bool)
+    out = np.zeros((some.size, *reader.shape), dtype="float32")
+    reader.read(some, out, wanted=anything)  # compiles, opens, allocates
+    goal = reserve(out.shape) if copied else out  # what is kept is written to fresh memory
     begun = time.perf_counter()
-    stream.reader.read(some, out, wanted=np.zeros(stream.reader.times.size, dtype=bool))
-    seconds = time.perf_counter() - begun
-    return sum(part.decoded(some)[0] for part in stream.reader.parts) / seconds
+    reader.read(some, goal, wanted=anything)
+    read = time.perf_counter()
+    seconds = decoded / sum(part.decoded(some)[0] for part in reader.parts) * (read - begun)
+    if copied:
+        copying = time.perf_counter()
+        reader.copy(goal, np.arange(some.size), out)
+        seconds += copied / some.size * (time.perf_counter() - copying)
+    return max(seconds, 1e-9)
 
 
 def _advice(cost: ReadingCost, stream: WindowStream) -> str | None:

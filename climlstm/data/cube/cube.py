@@ -20,7 +20,7 @@ from climlstm.data.cube.forcing import NEEDS_PLACE
 from climlstm.data.cube.matching import find_fields, make_recipe
 from climlstm.data.cube.recipes import Array, ChannelRecipe, CubeCells, Field
 from climlstm.data.sources.axes import Axes, find_axes, select_cells
-from climlstm.data.sources.origin import chunks_along, run_lengths, token_of
+from climlstm.data.sources.origin import AxisChunks, chunks_along, run_lengths, token_of
 from climlstm.data.sources.times import select_times
 from climlstm.errors import ClimLSTMError, DataError
 from climlstm.grid import Grid, Plane, kind_of
@@ -170,10 +170,9 @@ class CubePlan:
             order = [time, latitude, longitude]
         return variable.isel(positions).compute(scheduler="synchronous").transpose(*order).values
 
-    def chunk_of_steps(self, recipe: ChannelRecipe) -> NDArray[np.int64]:
-        """For each step of the cube, the number of the stored chunk that holds it."""
-        variable = self.source[recipe.fields[0].variable].variable
-        return chunks_along(variable, self.axes.dims[0]).holding(self.times.indices)
+    def chunks(self, recipe: ChannelRecipe) -> AxisChunks:
+        """The stored chunks of a channel along the times of the source."""
+        return chunks_along(self.source[recipe.fields[0].variable].variable, self.axes.dims[0])
 
 
 class _ChannelValues:
@@ -194,7 +193,7 @@ class _ChannelValues:
         """Sizes of the ranges that one task reads, by dimension; one number for equal ones."""
         if self.ndim == 2:
             return self.shape
-        numbers = self._plan.chunk_of_steps(self._recipe)
+        numbers = self._plan.chunks(self._recipe).holding(self._plan.times.indices)
         sizes = run_lengths(numbers // -(-numbers.size // MAX_TASKS))
         equal = len(set(sizes[:-1])) <= 1 and sizes[-1] <= sizes[0]
         return (sizes[0] if equal else sizes, *self.shape[-2:])

@@ -202,13 +202,22 @@ class AxisChunks:
             return np.searchsorted(self.edges, positions, side="right")
         return np.asarray((positions + self.first) // self.size)
 
+    def ends(self, chunks: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The first point of each of some chunks, and the first one after it."""
+        if self.edges is not None:
+            return np.concatenate([[0], self.edges])[chunks], self.edges[chunks]
+        starts = chunks * self.size - self.first
+        return starts.clip(0), (starts + self.size).clip(max=self.length)
+
     def points(self, chunks: NDArray[np.int64]) -> int:
         """Number of points in some chunks."""
-        if self.edges is not None:
-            return int(np.diff(self.edges, prepend=0)[chunks].sum())
-        starts = (chunks * self.size - self.first).clip(0)
-        stops = ((chunks + 1) * self.size - self.first).clip(max=self.length)
+        starts, stops = self.ends(chunks)
         return int((stops - starts).sum())
+
+    @property
+    def layout(self) -> tuple[int, int, bytes]:
+        """A key that is the same for equal chunks."""
+        return self.size, self.first, b"" if self.edges is None else self.edges.tobytes()
 
 
 def chunks_along(variable: xr.Variable, dim: Hashable) -> AxisChunks:

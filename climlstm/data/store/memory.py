@@ -1,9 +1,11 @@
 """How much memory there is for data, and memory that is used again."""
 
+import mmap
 import re
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,10 @@ def _left(folder: Path, limit: str, used: str, cache: str) -> Iterator[int]:
         yield max(int(most) - now + (int(reclaimable[1]) if reclaimable else 0), 0)
 
 
+MAP_NORESERVE = 0x4000
+"""Flag of mmap(2) on Linux, which Python names from 3.12 on."""
+
+
 class BufferPool:
     """float32 memory that is handed out again as soon as nobody holds an array of it.
 
@@ -103,6 +109,21 @@ def _holders(objects: list[Any], index: int) -> int:
 
 NOBODY = _holders([object()], 0)
 """The count of `_holders` where nothing but the list holds an object."""
+
+
+def reserve(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Room for an array, of which only what is written takes memory.
+
+    Most of a great archive is never read, yet each step of it has its place.
+    """
+    nbytes = 4 * int(np.prod(shape))
+    if sys.platform != "linux" or nbytes == 0:
+        return np.empty(shape, dtype="float32")
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+    memory = mmap.mmap(-1, nbytes, flags=flags)
+    with suppress(OSError):  # a kernel without huge pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype="float32").reshape(shape)
 
 
 class Scratch(threading.local):

@@ -13,10 +13,17 @@ from numpy.typing import NDArray
 
 from climlstm.data.cube.cube import CubePlan
 from climlstm.data.cube.recipes import ChannelRecipe
+from climlstm.data.sources.origin import AxisChunks
 from climlstm.data.store.stored import Fetched
 
 Steps = NDArray[np.int64]
 """Positions on the time axis of a cube, or of a source."""
+
+
+def join_ranges(first: Steps, last: Steps) -> Steps:
+    """The numbers of all half-open ranges, one after the other."""
+    sizes = last - first
+    return np.arange(sizes.sum()) + np.repeat(first - np.cumsum(sizes) + sizes, sizes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +34,12 @@ class Part(ABC):
     """Positions among the channels of the cube."""
     names: tuple[str, ...]
     """Names of the channels."""
-    units: Steps
-    """For each step of the cube, the unit that one task reads."""
-    chunks: Steps
-    """For each step of the cube, the chunk of storage that holds it; units are whole chunks."""
+    places: Steps
+    """For each step of the cube, its position among the stored ones; increasing."""
+    chunks: AxisChunks
+    """Chunks of storage along the places."""
+    units: AxisChunks
+    """Ranges that one task reads: whole chunks."""
 
     @property
     def how(self) -> str:
@@ -41,6 +50,16 @@ class Part(ABC):
     def is_remote(self) -> bool:
         """Whether `fetch` has something to fetch."""
         return False
+
+    def units_of(self, steps: Steps) -> Steps:
+        """The number of the unit that holds each of some steps."""
+        return self.units.holding(self.places[steps])
+
+    def decoded_with(self, steps: Steps) -> Steps:
+        """All steps of the cube in the chunks of some steps, increasing."""
+        starts, stops = self.chunks.ends(np.unique(self.chunks.holding(self.places[steps])))
+        first, last = np.searchsorted(self.places, starts), np.searchsorted(self.places, stops)
+        return join_ranges(first, last)
 
     @abstractmethod
     def decoded(self, steps: Steps) -> tuple[int, int]:
@@ -75,13 +94,14 @@ class LazyPart(Part):
         names = tuple(channels[i] for i in positions)
         chosen = [cube[name].transpose("time", ...) for name in names]
         arrays = tuple(a.data if a.chunks else a.chunk().data for a in chosen)
-        units = np.repeat(np.arange(len(arrays[0].chunks[0])), arrays[0].chunks[0])
-        return cls(positions, names, units, units, arrays)
+        sizes = arrays[0].chunks[0]
+        chunks = AxisChunks(sum(sizes), max(sizes), edges=np.cumsum(sizes))
+        return cls(positions, names, np.arange(sum(sizes)), chunks, chunks, arrays)
 
     def decoded(self, steps: Steps) -> tuple[int, int]:
-        wanted = np.unique(self.units[steps])
+        wanted = np.unique(self.units_of(steps))
         step_bytes = sum(4 * int(np.prod(array.shape[1:])) for array in self.arrays)
-        return int(np.isin(self.units, wanted).sum()) * step_bytes, wanted.size * len(self.arrays)
+        return self.units.points(wanted) * step_bytes, wanted.size * len(self.arrays)
 
     def read(self, steps: Steps) -> list[NDArray]:
         first, last = steps[0], steps[-1] + 1
@@ -101,19 +121,19 @@ class PlannedPart(Part):
         cls, plan: CubePlan, recipes: Sequence[ChannelRecipe], positions: tuple[int, ...]
     ) -> "PlannedPart":
         """The part of some channels of a cube."""
-        units = plan.chunk_of_steps(recipes[0])
+        chunks = plan.chunks(recipes[0])
         names = tuple(recipe.channel.name for recipe in recipes)
-        return cls(positions, names, units, units, plan, tuple(recipes))
+        return cls(positions, names, plan.times.indices, chunks, chunks, plan, tuple(recipes))
 
     @property
     def how(self) -> str:
         return "read by xarray"
 
     def decoded(self, steps: Steps) -> tuple[int, int]:
-        wanted = np.unique(self.units[steps])
+        wanted = np.unique(self.units_of(steps))
         plane = 4 * math.prod(self.plan.grid.shape)
         number = len(self.recipes)
-        return int(np.isin(self.units, wanted).sum()) * plane * number, wanted.size * number
+        return self.units.points(wanted) * plane * number, wanted.size * number
 
     def read(self, steps: Steps) -> list[NDArray]:
         whole = slice(int(steps[0]), int(steps[-1]) + 1)

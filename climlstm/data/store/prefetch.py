@@ -33,7 +33,7 @@ Job = tuple[Part, Steps]
 
 def jobs_of(part: Part, steps: Steps) -> list[Job]:
     """A job for each unit in which some steps (increasing) lie."""
-    cuts = np.flatnonzero(np.diff(part.units[steps])) + 1
+    cuts = np.flatnonzero(np.diff(part.units_of(steps))) + 1
     return [(part, piece) for piece in np.split(steps, cuts) if piece.size]
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from climlstm.data.cube.cube import CubePlan
 from climlstm.data.cube.recipes import ChannelRecipe, Field
+from climlstm.data.sources.origin import AxisChunks
 from climlstm.data.store.memory import Scratch
 from climlstm.data.store.parts import LazyPart, Part, PlannedPart, Steps
 from climlstm.data.store.remote import Cache
@@ -220,7 +221,8 @@ def _stored_part(
         variables.append(variable)
     chunk = max(one.chunk for one in variables)
     shard = max(one.shard for one in variables)
-    times = plan.times.indices + variables[0].origin
+    unit = _unit_steps(chunk, shard, sum(one.step_bytes for one in variables))
+    length, first = plan.source.sizes[plan.axes.dims[0]], variables[0].origin
 
     def place(field: Field) -> tuple[int, tuple[int, ...]]:
         which = names.index(field.variable)
@@ -229,8 +231,9 @@ def _stored_part(
     return StoredPart(
         channels=channels,
         names=tuple(recipe.channel.name for recipe in recipes),
-        units=times // _unit_steps(chunk, shard, sum(one.step_bytes for one in variables)),
-        chunks=times // chunk,
+        places=plan.times.indices,
+        chunks=AxisChunks(length, chunk, first),
+        units=AxisChunks(length, unit, first),
         plan=plan,
         recipes=tuple(recipes),
         variables=tuple(variables),

@@ -5,7 +5,7 @@ A block is float32 (step, C + F, H, W): normalised channels, then the fields of 
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from climlstm.data.cube.cube import CubePlan, dataset_of
 from climlstm.data.cube.forcing import forcing_channels, forcing_fields
+from climlstm.data.sources.origin import AxisChunks
+from climlstm.data.store.memory import reserve
 from climlstm.data.store.parts import Part, Steps
 from climlstm.data.store.passes import normalise
 from climlstm.data.store.prefetch import Job, read_jobs
@@ -88,7 +90,8 @@ class BlockReader:
         """Shape of one step: (C + F, H, W)."""
         self.scaling = scaling
         self.parts = make_parts(cube, self.channels, remote_cache)
-        self._alike = _alike(self.parts)
+        self._alike = list(_alike(self.parts, lambda part: part.units).values())
+        self._layouts = [p[0] for p in _alike(self.parts, lambda part: part.chunks).values()]
         self.threads = threads or CPU_COUNT
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="climlstm-read")
         self._closed = threading.Event()
@@ -101,7 +104,10 @@ class BlockReader:
     @property
     def chunk_steps(self) -> int:
         """Largest number of steps of the cube that storage decodes together."""
-        return max(int(np.unique(p.chunks, return_counts=True)[1].max()) for p in self.parts)
+        return max(
+            int(np.unique(part.chunks.holding(part.places), return_counts=True)[1].max())
+            for part in self._layouts
+        )
 
     def describe(self) -> str:
         """How the channels are read, for people."""
@@ -122,11 +128,7 @@ class BlockReader:
 
     def covering(self, steps: Steps) -> Steps:
         """All steps that are decoded if these are read: those of the same chunks, increasing."""
-        wanted = np.zeros(self.times.size, dtype=bool)
-        wanted[steps] = True
-        for part in self.parts:
-            wanted |= np.isin(part.chunks, part.chunks[steps])
-        return np.flatnonzero(wanted)
+        return np.unique(np.concatenate([p.decoded_with(steps) for p in self._layouts]))
 
     def read(
         self,
@@ -136,8 +138,10 @@ class BlockReader:
         *,
         wanted: NDArray[np.bool_] | None = None,
         known: "KnownBlock | None" = None,
-    ) -> None:
+    ) -> Steps:
         """Fill rows of `out` (row, C + F, H, W) with steps of the cube, each chunk decoded once.
+
+        Returns the steps that lack values, which may be others than those wanted.
 
         steps: in any order, also more than once; rows: where each goes, None: the first ones.
         wanted: (time,), True for the steps that must be whole; None: all.
@@ -148,15 +152,12 @@ class BlockReader:
         copying: list[Future[None]] = []
         if known is not None:
             here, where = known.find(steps)
-            copying = [
-                self._pool.submit(known.copy, where[some], out, places[here][some])
-                for some in np.array_split(np.arange(where.size), self.threads)
-            ]
+            copying = self._copy(known.block, where, out, places[here])
             steps, places = steps[~here], places[~here]
         jobs: list[Job] = []
         goals: list[tuple[Steps, Steps]] = []
         for parts in self._alike:
-            units = parts[0].units[steps]
+            units = parts[0].units_of(steps)
             order = np.argsort(units, kind="stable")
             cuts = np.flatnonzero(np.diff(units[order])) + 1
             pieces = [mine for mine in np.split(order, cuts) if mine.size]  # none: all is known
@@ -164,15 +165,28 @@ class BlockReader:
             jobs += [(part, mine) for part in parts for mine in read]
             goals += [(steps[mine], places[mine]) for mine in pieces] * len(parts)
 
-        def place(number: int, values: list[NDArray]) -> None:
-            self._scale(*jobs[number], values, *goals[number], out, wanted)
+        def place(number: int, values: list[NDArray]) -> Steps:
+            return self._scale(*jobs[number], values, *goals[number], out, wanted)
 
-        read_jobs(jobs, place, self._pool)
+        lacking = read_jobs(jobs, place, self._pool)
         if self.forcing:
             shares = np.array_split(np.arange(steps.size), self.threads)
             list(self._pool.map(lambda mine: self._force(steps[mine], places[mine], out), shares))
         for each in copying:
             each.result()
+        return np.unique(np.concatenate(lacking)) if lacking else np.empty(0, dtype="int64")
+
+    def copy(self, block: Block, rows: Steps, out: Block) -> None:
+        """Fill `out` with rows of another block."""
+        for each in self._copy(block, rows, out, np.arange(rows.size)):
+            each.result()
+
+    def _copy(self, block: Block, rows: Steps, out: Block, places: Steps) -> "list[Future[None]]":
+        """Begin to copy rows of a block to places of another one."""
+        return [
+            self._pool.submit(_copy_rows, block, rows[some], out, places[some])
+            for some in np.array_split(np.arange(rows.size), self.threads)
+        ]
 
     def _scale(
         self,
@@ -183,18 +197,25 @@ class BlockReader:
         rows: Steps,
         out: Block,
         wanted: NDArray[np.bool_] | None,
-    ) -> None:
-        """Normalise what was read of some channels into all rows that want it."""
+    ) -> Steps:
+        """Normalise what was read of some channels into all rows that want it.
+
+        Returns the steps that lack values.
+        """
         if self._closed.is_set():
             raise RuntimeError("the stream was closed while it was read")
         where = np.searchsorted(read, steps)
         runs = _runs(where, rows)
+        lacking = [steps[:0]]
         for channel, fields in zip(part.channels, values, strict=True):
             for first, last in runs:
                 chosen = fields[where[first] : where[first] + last - first]
                 place = out[rows[first] : rows[first] + last - first, channel]
                 if not self.scaling.apply(channel, chosen, place):
-                    self._refuse(channel, steps[first:last], place, wanted)
+                    bad = np.argwhere(~np.isfinite(place))
+                    self._refuse(channel, steps[first:last], bad, wanted)
+                    lacking.append(steps[first:last][np.unique(bad[:, 0])])
+        return np.concatenate(lacking)
 
     def _force(self, steps: Steps, rows: Steps, out: Block) -> None:
         if steps.size:
@@ -203,9 +224,10 @@ class BlockReader:
             out[rows, len(self.channels) :] = fields[where]
 
     def _refuse(
-        self, channel: int, steps: Steps, block: Block, wanted: NDArray[np.bool_] | None
+        self, channel: int, steps: Steps, bad: NDArray[np.int64], wanted: NDArray[np.bool_] | None
     ) -> None:
-        bad = np.argwhere(~np.isfinite(block))
+        """bad: (value, 3), the row among the steps, the latitude and longitude of values that are
+        not finite."""
         if wanted is not None:
             bad = bad[wanted[steps[bad[:, 0]]]]
         if bad.size == 0:
@@ -236,11 +258,11 @@ class KnownBlock:
         here = unique[at] == steps
         return here, rows[at[here]]
 
-    def copy(self, rows: Steps, out: Block, places: Steps) -> None:
-        """Copy rows into places of another block."""
-        for first, last in _runs(rows, places) if rows.size else ():
-            size = last - first
-            out[places[first] : places[first] + size] = self.block[rows[first] : rows[first] + size]
+
+def _copy_rows(block: Block, rows: Steps, out: Block, places: Steps) -> None:
+    for first, last in _runs(rows, places) if rows.size else ():
+        size = last - first
+        out[places[first] : places[first] + size] = block[rows[first] : rows[first] + size]
 
 
 class KeptBlocks:
@@ -248,7 +270,7 @@ class KeptBlocks:
 
     def __init__(self, reader: BlockReader):
         self._reader = reader
-        self._steps = np.empty((reader.times.size, *reader.shape), dtype="float32")
+        self._steps = reserve((reader.times.size, *reader.shape))
         self.here = np.zeros(reader.times.size, dtype=bool)
         """(time,), True for the steps that have been read."""
 
@@ -263,19 +285,19 @@ class KeptBlocks:
             new = decoded[~self.here[decoded]]
             wanted = np.zeros(self.here.size, dtype=bool)
             wanted[missing] = True
-            self._reader.read(new, self._steps, rows=new, wanted=wanted)
-            channels = len(self._reader.channels)
-            whole = np.isfinite(self._steps[new, :channels]).all(axis=(1, 2, 3))
-            self.here[new[whole]] = True
-        np.take(self._steps, steps, axis=0, out=out, mode="clip")
+            lacking = self._reader.read(new, self._steps, rows=new, wanted=wanted)
+            self.here[np.setdiff1d(new, lacking)] = True
+        self._reader.copy(self._steps, steps, out)
 
 
-def _alike(parts: Sequence[Part]) -> list[list[Part]]:
-    """The parts, those with the same units together."""
-    found: dict[bytes, list[Part]] = {}
+def _alike(
+    parts: Sequence[Part], ranges: Callable[[Part], AxisChunks]
+) -> dict[Hashable, list[Part]]:
+    """The parts, those with equal ranges of steps together."""
+    found: dict[Hashable, list[Part]] = {}
     for part in parts:
-        found.setdefault(part.units.tobytes(), []).append(part)
-    return list(found.values())
+        found.setdefault(ranges(part).layout, []).append(part)
+    return found
 
 
 def _runs(where: NDArray[np.intp], rows: Steps) -> list[tuple[int, int]]:

@@ -37,11 +37,15 @@ class BlockLayout:
 def lay_out(group: Starts, length: int, *, room: int = 0) -> BlockLayout:
     """The layout of a group of windows of `length` steps: without copies, if possible.
 
-    Each column of the batches stands by itself, if all span as many steps and that saves copying;
-    or each window, if that takes no more rows than `room`. Batches are then evenly spaced rows:
-    views of the block. Otherwise each step comes once, and batches are gathered.
+    Each step comes once, if the windows of each batch are then evenly spaced. Otherwise each column
+    of the batches stands by itself, if all span as many steps and that saves copying; or each
+    window, if that takes no more rows than `room`. Batches are then evenly spaced rows: views of
+    the block. Otherwise each step comes once, and batches are gathered.
     """
     shared = np.unique(np.unique(group)[:, None] + np.arange(length))
+    once = BlockLayout(group, shared, np.searchsorted(shared, group))
+    if None not in once.apart:
+        return once
     first = group.min(axis=0)
     span = group.max(axis=0) - first + length
     apart = span[0] * span.size
@@ -51,4 +55,4 @@ def lay_out(group: Starts, length: int, *, room: int = 0) -> BlockLayout:
     if group.size * length <= room:
         steps = (group.ravel()[:, None] + np.arange(length)).ravel()
         return BlockLayout(group, steps, np.arange(group.size).reshape(group.shape) * length)
-    return BlockLayout(group, shared, np.searchsorted(shared, group))
+    return once

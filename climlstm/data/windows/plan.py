@@ -250,7 +250,8 @@ def choose_segments(
     wanted += [(length - 1, divisors), (1, divisors)]
     for least, mixed in ((least, k) for least, several in wanted for k in several):
         each = batch_size // mixed
-        fitting = steps // (2 * mixed) - each * (length - 1)
+        columns = each if mixed > 1 else 1  # of one segment, neighbours share steps; see layout.py
+        fitting = steps // (2 * mixed) - columns * (length - 1)
         spare = min(chunk - 1, max(fitting, 0) // 16)  # of the last chunk, for the next segment
         segment = min(16 * overhead, fitting - spare) // each * each
         if segment >= max(least, each):
