@@ -1,9 +1,7 @@
 """Steps in time: durations or calendar months, counted in whole numbers in the data's own calendar.
 
 Who asks which step a time is, how many lie between two, or which time comes n steps later, asks a
-`Step`; nobody subtracts dates. Times are arrays of datetime64, or of cftime objects where the
-calendar is another one (`noleap`, `360_day`, Julian) or the year lies outside of what numpy's
-nanoseconds reach. Both kinds pass through unchanged.
+`Step`; nobody subtracts dates. Times are datetime64 or cftime, see calendars.py.
 """
 
 import re
@@ -16,10 +14,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from climlstm.calendars import (
+    MICROSECONDS,
+    MONTHS_A_YEAR,
+    PROLEPTIC,
+    Times,
+    are_times,
+    clock,
+    from_clock,
+    month_index,
+    month_starts,
+    time_text,
+)
 from climlstm.errors import ConfigError, DataError
-
-Times = NDArray[Any]
-"""datetime64, or cftime objects of one calendar."""
 
 Leads = NDArray[Any]
 """timedelta64, or integers that count calendar months."""
@@ -30,21 +37,12 @@ SECOND = pd.Timedelta(seconds=1)
 TOLERANCE = 1e-3
 """Share of a step by which a time may miss it: floats of days or hours are seldom exact."""
 
-MONTHS = 12
-FIRST_YEAR = 1970
-"""Year that numpy counts months from."""
-
-MICROSECONDS = "microseconds since 0001-01-01"
-
-MONTH_NAMES = (
-    *("January", "February", "March", "April", "May", "June", "July"),
-    *("August", "September", "October", "November", "December"),
-)
+MEAN_MONTH_DAYS = 365.2425 / MONTHS_A_YEAR
 
 MONTHS_OF = {
     **dict.fromkeys(("month", "months", "MS", "ME", "monthly"), 1),
     **dict.fromkeys(("season", "seasons", "quarter", "quarters", "QS", "QE", "seasonal"), 3),
-    **dict.fromkeys(("year", "years", "YS", "YE", "AS", "annual", "yearly"), MONTHS),
+    **dict.fromkeys(("year", "years", "YS", "YE", "AS", "annual", "yearly"), MONTHS_A_YEAR),
 }
 """Words for calendar steps, those of pandas' and xarray's offsets among them, in months."""
 
@@ -89,8 +87,8 @@ class Step:
         """The shortest words that `parse` reads back: '6h', '1d12h', '1 month', '2 years'."""
         if self.duration is not None:
             return format_duration(self.duration)
-        years = self.months % MONTHS == 0
-        number = self.months // MONTHS if years else self.months
+        years = self.months % MONTHS_A_YEAR == 0
+        number = self.months // MONTHS_A_YEAR if years else self.months
         return f"{number} {'year' if years else 'month'}{'s' if number > 1 else ''}"
 
     def __mul__(self, number: int) -> "Step":
@@ -129,11 +127,9 @@ class Step:
         """
         counts, start = np.asarray(numbers, dtype="int64"), as_times(origin)
         if self.duration is None:
-            return _month_starts(_month_index(start) + self.months * counts, like=start)
-        if start.dtype.kind == "M":
-            return np.asarray(start + counts * np.timedelta64(self.duration))
-        ticks = self._ticks(start) + counts * self._size
-        return _from_microseconds(ticks, like=start)
+            return month_starts(month_index(start) + self.months * counts, like=start)
+        later = clock(start) + counts * np.timedelta64(self.duration)
+        return np.asarray(later) if start.dtype.kind == "M" else from_clock(later, like=start)
 
     def leads(self, numbers: ArrayLike) -> Leads:
         """Lead times of whole numbers of steps: timedelta64[ns], or int64 in months."""
@@ -162,14 +158,46 @@ class Step:
             return same_kind and self.months % other.months == 0
         return self.duration % other.duration == timedelta(0)
 
+    def thin(self, times: Times) -> NDArray[np.bool_]:
+        """Mask of the times that lie whole steps after the first.
+
+        Of times within a month, months take the first.
+        """
+        if self.duration is not None:
+            line = clock(times)
+            return np.asarray((line - line[0]) % np.timedelta64(self.duration) == np.timedelta64(0))
+        months = month_index(times)
+        is_first = np.r_[True, np.diff(months) > 0]
+        return np.asarray(is_first & ((months - months[0]) % self.months == 0))
+
+    @property
+    def days(self) -> float:
+        """Length in days; of months, on average."""
+        if self.duration is None:
+            return self.months * MEAN_MONTH_DAYS
+        return self.duration / timedelta(days=1)
+
+    def is_longer_than(self, other: "Step") -> bool:
+        """Whether this step is longer than another, of any kind."""
+        return self.days > other.days
+
     def _ticks(self, times: Times) -> NDArray[np.int64]:
         """Months, or microseconds, since a fixed origin of the calendar."""
-        return _month_index(times) if self.duration is None else _microseconds_of(times)
+        if self.duration is None:
+            return month_index(times)
+        return clock(times).astype("datetime64[us]").astype("int64")
 
     @property
     def _size(self) -> int:
         """Length of a step in the unit of `_ticks`."""
         return self.months if self.duration is None else self.duration // timedelta(microseconds=1)
+
+
+def as_step(value: Any) -> Step:
+    """A step from words, a duration, or a step. Raises ConfigError for anything else."""
+    if isinstance(value, timedelta):
+        return Step(duration=value)
+    return value if isinstance(value, Step) else Step.parse(str(value))
 
 
 DAY = Step(duration=timedelta(days=1))
@@ -182,15 +210,27 @@ def as_times(times: Any) -> Times:
     Raises DataError for what is neither.
     """
     found = np.asarray(getattr(times, "values", times))
-    if found.dtype.kind == "M":
+    if are_times(found):
         return found
     first = found.ravel()[0] if found.dtype == object and found.size else None
-    if isinstance(first, cftime.datetime):
-        return found
     if isinstance(first, date):  # pandas' and Python's own
         moments = [pd.Timestamp(each).to_datetime64() for each in found.ravel()]
         return np.array(moments).reshape(found.shape)
     raise DataError(f"Expected times, datetime64 or cftime, not {found.dtype}: {found.ravel()[:3]}")
+
+
+def are_leads(coordinate: Any) -> bool:
+    """Whether a coordinate holds lead times: timedelta64, or integers with the units 'months'."""
+    months = coordinate.attrs.get("units") == "months" and coordinate.dtype.kind in "iu"
+    return coordinate.dtype.kind == "m" or months
+
+
+def leads_between(init_time: Any, times: Times, *, like: Leads) -> Leads:
+    """Lead times from a start to other times, in the unit of other lead times."""
+    start = as_times(init_time)
+    if like.dtype.kind in "iu":
+        return MONTH.number(times, start)
+    return np.asarray((clock(times) - clock(start)).astype(like.dtype))
 
 
 def valid_times(init_times: ArrayLike, lead_times: ArrayLike) -> Times:
@@ -201,61 +241,28 @@ def valid_times(init_times: ArrayLike, lead_times: ArrayLike) -> Times:
     starts, leads = as_times(init_times)[:, None], np.asarray(lead_times)
     if leads.dtype.kind in "iu":
         return MONTH.time(leads, starts)
-    if starts.dtype.kind == "M":
-        return np.asarray(starts + leads)
-    ticks = _microseconds_of(starts) + leads.astype("timedelta64[us]").astype("int64")
-    return _from_microseconds(ticks, like=starts)
+    valid = clock(starts) + leads
+    return np.asarray(valid) if starts.dtype.kind == "M" else from_clock(valid, like=starts)
 
 
-def within(times: Times, period: tuple[pd.Timestamp, pd.Timestamp]) -> NDArray[np.bool_]:
-    """Mask of the times between two moments, both included, by the date that each calendar shows.
-
-    Where a calendar lacks the day of a bound, such as the 31st, its neighbours decide.
-    """
-    if times.dtype.kind == "M":
-        return np.asarray((times >= np.datetime64(period[0])) & (times <= np.datetime64(period[1])))
-    shown = _digits(times)
-    start, stop = _digits(np.array(period, dtype=object))
-    return np.asarray((shown >= start) & (shown <= stop))
-
-
-def parse_time(text: Any, like: Times) -> Any:
-    """A time such as '2020-01-31T06', in the calendar of other times.
+def parse_time(text: Any, calendar: str = PROLEPTIC) -> Any:
+    """A time such as '2020-01-31T06', as datetime64 or in another calendar; also a time as it is.
 
     Raises ConfigError for what is no time, or none of that calendar.
     """
+    if isinstance(text, cftime.datetime):
+        return text
     try:
-        if like.dtype.kind == "M" or not isinstance(text, str):
-            return text if isinstance(text, cftime.datetime) else pd.Timestamp(text).to_datetime64()
-        numbers = [int(part) for part in re.split(r"[-T: ]", text.strip().removesuffix("Z"))]
-        names = ("year", "month", "day", "hour", "minute", "second", "microsecond")
-        fields = dict(zip(names, (1, 1, 1, 0, 0, 0, 0), strict=True))
-        return like.ravel()[0].replace(**fields | dict(zip(names, numbers, strict=False)))
+        if calendar == PROLEPTIC:
+            return pd.Timestamp(text).to_datetime64()
+        numbers = [int(part) for part in re.split(r"[-T: ]", str(text).strip().removesuffix("Z"))]
+        named = cftime.datetime(*numbers, calendar=calendar)
+        return cftime.num2date(cftime.date2num(named, MICROSECONDS), MICROSECONDS, calendar)
     except (ValueError, TypeError) as error:
         raise ConfigError(
-            f"'{text}' is no time of the calendar '{calendar_of(like)}' ({error}); expected one "
-            "such as 2020-01-31T06."
+            f"'{text}' is no time of the calendar '{calendar}' ({error}); expected one such as "
+            "2020-01-31T06."
         ) from error
-
-
-def calendar_of(times: Times) -> str:
-    """CF's name of the calendar; that of datetime64 is proleptic_gregorian."""
-    return "proleptic_gregorian" if times.dtype.kind == "M" else str(times.ravel()[0].calendar)
-
-
-def is_increasing(times: Times) -> bool:
-    """Whether each time is later than the one before."""
-    return bool(np.all(times[1:] > times[:-1]))
-
-
-def time_text(time: Any, *, months: bool = False) -> str:
-    """'2020-01-31 06:00', in whatever calendar; `months`: 'March 1998'."""
-    if isinstance(time, np.datetime64 | np.ndarray):
-        time = pd.Timestamp(np.asarray(time)[()])
-    if months:
-        return f"{MONTH_NAMES[time.month - 1]} {time.year}"
-    clock = f"{time.hour:02}:{time.minute:02}" + (f":{time.second:02}" if time.second else "")
-    return f"{time.year:04}-{time.month:02}-{time.day:02} {clock}"
 
 
 def lead_text(lead: Any) -> str:
@@ -265,6 +272,35 @@ def lead_text(lead: Any) -> str:
     if np.asarray(lead).dtype.kind in "iuf":
         return f"{lead:g} month{'' if lead == 1 else 's'}"
     return f"{pd.Timedelta(lead) / pd.Timedelta(hours=1):g} h"
+
+
+def lead_numbers(leads: Any) -> tuple[NDArray[np.float64], str]:
+    """Lead times as plain numbers, and their unit: 'days', or 'months'."""
+    given = np.asarray(leads)
+    if given.dtype.kind in "iuf":
+        return given.astype("float64"), "months"
+    return np.asarray(pd.to_timedelta(given.ravel()) / pd.Timedelta(days=1)), "days"
+
+
+def parse_lead(lead: Any, *, months: bool) -> Any:
+    """A lead time from words such as '24h', '3d' or '3 months'; months as their number.
+
+    Raises ConfigError for what is none, or of another kind.
+    """
+    if months and isinstance(lead, int | np.integer) and not isinstance(lead, np.timedelta64):
+        return int(lead)
+    if isinstance(lead, np.timedelta64 | timedelta):
+        lead = pd.Timedelta(lead).to_pytimedelta()
+    step = as_step(lead)
+    if months != (step.duration is None):
+        raise ConfigError(f"'{step}' is no lead time in {'months' if months else 'days or hours'}")
+    return step.months if months else pd.Timedelta(step.duration)
+
+
+def is_round_lead(leads: Any) -> NDArray[np.bool_]:
+    """Mask of the lead times that are whole days; all, where they count months."""
+    numbers, unit = lead_numbers(leads)
+    return np.full(numbers.shape, True) if unit == "months" else numbers % 1 == 0
 
 
 def format_duration(value: timedelta) -> str:
@@ -278,57 +314,9 @@ def format_duration(value: timedelta) -> str:
 def _months_in(words: str) -> int:
     """Months that words stand for; 0 where they are of something else."""
     if iso := re.fullmatch(r"P(?:(\d+)Y)?(?:(\d+)M)?", words):
-        return MONTHS * int(iso[1] or 0) + int(iso[2] or 0)
+        return MONTHS_A_YEAR * int(iso[1] or 0) + int(iso[2] or 0)
     named = re.fullmatch(r"(\d*)\s*([A-Za-z]+)(?:-[A-Z]{3})?", words)
     return int(named[1] or 1) * MONTHS_OF.get(named[2], 0) if named else 0
-
-
-def _month_index(times: Times) -> NDArray[np.int64]:
-    """Months since January of the year 0, whatever the calendar."""
-    if times.dtype.kind == "M":
-        return times.astype("datetime64[M]").astype("int64") + FIRST_YEAR * MONTHS
-    index = [MONTHS * time.year + time.month - 1 for time in times.ravel()]
-    return np.array(index, dtype="int64").reshape(times.shape)
-
-
-def _month_starts(index: NDArray[np.int64], *, like: Times) -> Times:
-    """First moments of months, in the calendar and the unit of other times."""
-    if like.dtype.kind == "M":
-        return (index - FIRST_YEAR * MONTHS).astype("datetime64[M]").astype(like.dtype)
-    first = like.ravel()[0].replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    made = [first.replace(year=i // MONTHS, month=i % MONTHS + 1) for i in index.ravel().tolist()]
-    return _objects(made, index.shape)
-
-
-def _microseconds_of(times: Times) -> NDArray[np.int64]:
-    """Microseconds since a fixed moment of the calendar."""
-    if times.dtype.kind == "M":
-        return times.astype("datetime64[us]").astype("int64")
-    ticks = cftime.date2num(times, MICROSECONDS, calendar=calendar_of(times))
-    return np.asarray(ticks, dtype="int64")
-
-
-def _from_microseconds(ticks: NDArray[np.int64], *, like: Times) -> Times:
-    """cftime objects of the calendar of other times: `_microseconds_of` read backwards."""
-    made = cftime.num2date(ticks.ravel(), MICROSECONDS, calendar=calendar_of(like))
-    return _objects(list(made), ticks.shape)
-
-
-def _objects(times: list[Any], shape: tuple[int, ...]) -> Times:
-    out = np.empty(len(times), dtype=object)
-    out[:] = times
-    return out.reshape(shape)
-
-
-def _digits(times: Times) -> NDArray[np.int64]:
-    """Numbers that order times as their dates and clocks read, whatever the calendar."""
-    shown = [
-        ((t.year * MONTHS + t.month) * 31 + t.day) * 86_400_000_000
-        + ((t.hour * 60 + t.minute) * 60 + t.second) * 1_000_000
-        + t.microsecond
-        for t in times.ravel()
-    ]
-    return np.array(shown, dtype="int64").reshape(times.shape)
 
 
 def _missed(off: int, step: Step) -> str:

@@ -28,7 +28,10 @@ FRAGMENT = re.compile(
 """How a docstring must not begin, since it then hangs on the name above it."""
 
 MODEL_MAY_IMPORT = frozenset(
-    {"advice", "errors", "plugins", "grid", "compiled", "html", "steps", "version", "model"}
+    {
+        *("advice", "calendars", "compiled", "errors", "grid", "html", "model", "plugins"),
+        *("steps", "version"),
+    }
 )
 """Rooms of ours that the networks know."""
 

@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 
 from climlstm.config import load_config
-from climlstm.data.statistics.climatology import check_hours
+from climlstm.data.statistics.climatology import check_covered
 from climlstm.environment import usable_cores
 from climlstm.errors import ClimLSTMError, DataError
 from climlstm.runs import check_run
@@ -92,9 +92,9 @@ def test_a_channel_that_never_changes_in_the_training_period(changed):
 
 def test_hours_that_the_climatology_lacks():
     normal = xr.Dataset(coords={"hour": [0, 12]}, attrs={"period": "2001 to 2002"})
-    check_hours(normal, np.array(["2003-01-01T12"], "M8[ns]"))
+    check_covered(normal, np.array(["2003-01-01T12"], "M8[ns]"))
     with pytest.raises(DataError, match="has the hours 0, 12 UTC, but not 6, 18"):
-        check_hours(normal, np.array(["2003-01-01T06", "2003-01-01T18"], "M8[ns]"))
+        check_covered(normal, np.array(["2003-01-01T06", "2003-01-01T18"], "M8[ns]"))
 
 
 def test_a_training_period_without_some_hours_is_refused_before_it_starts(changed):

@@ -1,13 +1,13 @@
 """Chunks, steps and blocks of cells that do not suit."""
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from climlstm.audit import audit as audits
 from climlstm.audit import chunking
 from climlstm.data.cube.cube import plan_cube
 from climlstm.grid import LatLon
+from climlstm.steps import Step
 from tests.small_audits import PERIODS, found, make_config, make_source, rules
 
 
@@ -48,9 +48,7 @@ def test_steps_that_do_not_divide():
         ({"step": "2d"}, "2d", 0),
     ):
         config = make_config(**data)
-        changed = config.forecast.model_copy(
-            update={"every": pd.Timedelta(forecast.replace("d", "D")).to_pytimedelta()}
-        )
+        changed = config.forecast.model_copy(update={"every": Step.parse(forecast)})
         config = config.model_copy(update={"forecast": changed})
         findings = list(chunking.check_steps(config, times))
         assert [f.rule for f in findings] == ["steps-do-not-divide"] * number, (data, forecast)

@@ -12,7 +12,7 @@ from climlstm.config import (
     parse_config,
 )
 from climlstm.errors import ConfigError
-from climlstm.steps import format_duration
+from climlstm.steps import Step
 
 RUN = """
 name: europe
@@ -133,7 +133,17 @@ def test_a_missing_run_file_is_named(tmp_path):
 
 @pytest.mark.parametrize("text", ["6h", "30min", "1d12h", "1d", "1h30min"])
 def test_durations_are_written_as_they_are_read(run_file, text):
-    assert format_duration(load_config(run_file, [f"data.step={text}"]).data.step) == text
+    assert str(load_config(run_file, [f"data.step={text}"]).data.step) == text
+    assert f"step: {text}\n" in dump_config(load_config(run_file, [f"data.step={text}"]))
+
+
+@pytest.mark.parametrize("text", ["1 month", "MS", "1MS", "P1M"])
+def test_months_are_no_milliseconds_and_no_minutes(run_file, text):
+    config = load_config(run_file, [f"data.step={text}"])
+    assert config.data.step == Step(months=1)
+    assert "step: 1 month\n" in dump_config(config)
+    with pytest.raises(ConfigError, match="expected a duration, such as '6h' or '1d', not months"):
+        load_config(run_file, [f"cluster.timeout={text}"])
 
 
 @pytest.mark.parametrize(

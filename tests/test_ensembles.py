@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from datetime import timedelta
 from functools import partial
 
 import numpy as np
@@ -29,6 +28,7 @@ from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.model.losses import CRPS
 from climlstm.model.noise import draw_noise
 from climlstm.runs import evaluators_of, open_cube
+from climlstm.steps import Step
 from climlstm.training.members import predict
 
 torch.set_num_threads(1)
@@ -42,7 +42,7 @@ SPEC = Spec(
     sign=(1, -1),
     forcing=("season",),
     static=(),
-    step=timedelta(hours=6),
+    step=Step.parse("6h"),
     grid=LatLon(np.array([67.5, 22.5, -22.5, -67.5]), np.arange(0.0, 360, 60)),
     history=2,
     options={"hidden": (3,)},

@@ -1,6 +1,5 @@
 import dataclasses
 import json
-from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from climlstm.errors import CheckpointError, ConfigError
 from climlstm.grid import LatLon
 from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.model.normaliser import Normaliser
+from climlstm.steps import Step
 
 torch.set_num_threads(1)
 
@@ -20,7 +20,7 @@ SPEC = Spec(
     sign=(1, -1),
     forcing=("season",),
     static=("orography",),
-    step=timedelta(hours=6),
+    step=Step.parse("6h"),
     grid=LatLon(np.array([67.5, 22.5, -22.5, -67.5]), np.arange(0.0, 360, 60)),
     history=2,
     network="convlstm",

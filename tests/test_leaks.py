@@ -12,6 +12,7 @@ from climlstm.data.statistics.climatology import climatology, period_of
 from climlstm.data.statistics.compute import compute_statistics
 from climlstm.data.windows.starts import plan_windows
 from climlstm.errors import DataError
+from climlstm.steps import Step
 from tests.small_audits import PERIODS, STEP, make_config, make_source, rules, spans
 
 
@@ -32,7 +33,7 @@ def test_periods_that_overlap(valid, test, expected):
 def test_windows_that_reach_into_another_period():
     times = make_source()["time"].values
     bounds = spans()
-    clean = plan_windows(times, period=bounds["train"], history=2, horizon=2, step=STEP)
+    clean = plan_windows(times, period=bounds["train"], history=2, horizon=2, step=Step.parse("6h"))
     by_first_step = np.flatnonzero(times <= bounds["train"][1].to_datetime64())
     cut = {
         name: times[np.unique((starts[:, None] + np.arange(4)).ravel())]
@@ -61,7 +62,7 @@ def task_findings(*, statistics=None, reference=None, train=None, valid=None):
     bounds = config.data.periods.spans
     times = cube["time"].values
     places = {
-        name: plan_windows(times, period=period, history=2, horizon=2, step=STEP)
+        name: plan_windows(times, period=period, history=2, horizon=2, step=Step.parse("6h"))
         for name, period in (
             ("train", train or bounds["train"]),
             ("valid", valid or spans()["valid"]),

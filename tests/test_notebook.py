@@ -118,7 +118,7 @@ def test_the_accessor_draws_what_the_functions_draw(forecast, truth, tmp_path):
     assert drawn.axes[2].get_title(loc="right") == "RMSE 2 K"
     field = truth.climlstm.plot_field("msl", time="2020-01-02", projection="mollweide")
     assert field.axes[0].get_title(loc="right") == "Thu 2 Jan 2020 00 UTC"
-    with pytest.raises(DataError, match="2020-01-01 00:00:00 to 2020-01-04"):
+    with pytest.raises(DataError, match="2020-01-01 00:00 to 2020-01-04"):
         truth.climlstm.plot_field("msl", time="2020-02-01")
     path = forecast.climlstm.animate("t2m", tmp_path / "t2m.gif", width=3)
     assert path.exists()

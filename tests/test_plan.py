@@ -19,8 +19,9 @@ from climlstm.data.windows.starts import (
     valid_starts,
 )
 from climlstm.errors import DataError
+from climlstm.steps import Step
 
-SIX_HOURS = np.timedelta64(6, "h")
+SIX_HOURS = Step.parse("6h")
 
 
 def hours(*values: int) -> np.ndarray:

@@ -190,7 +190,7 @@ def test_notebooks_show_config_forecaster_audit_and_scores(trained, evaluation):
     number = sum(weights.numel() for weights in forecaster.network.parameters())
     for thing, words in (
         (trained.config, ("run small", "state", "[t850, msl, u10, v10, z500]", "patience")),
-        (forecaster, (f"{number:,} parameters", "msl (Pa)", "32 × 64", "2 steps of 6:00:00")),
+        (forecaster, (f"{number:,} parameters", "msl (Pa)", "32 × 64", "2 steps of 6h")),
         (audit, ("passed" if audit.passed else "failed", (audit.digest or "")[:12])),
         (evaluation, ("rmse, global", "persistence", "power_spectrum")),
     ):

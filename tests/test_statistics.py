@@ -90,8 +90,8 @@ def test_missing_values_are_told_apart():
     assert (~statistics.observed).sum() == 1
     assert not statistics.observed[0, 0, 0]
     assert [str(gap).removeprefix("t2m at 2020-01-") for gap in statistics.missing] == [
-        "05 06:00:00: 2 cells without a value, the first at latitude 30, longitude 2",
-        "08 12:00:00: 11 cells without a value, the first at latitude 60, longitude 1",
+        "05 06:00: 2 cells without a value, the first at latitude 30, longitude 2",
+        "08 12:00: 11 cells without a value, the first at latitude 60, longitude 1",
     ]
     unusable = statistics.unusable.astype("M8[h]")
     assert list(unusable.astype(str)) == ["2020-01-05T06", "2020-01-08T12"]

@@ -24,6 +24,7 @@ from climlstm.data.windows.plan import (
 from climlstm.data.windows.starts import (
     plan_windows,
 )
+from climlstm.steps import Step
 from tests.windows import (
     CHANNELS,
     MEAN,
@@ -172,7 +173,7 @@ def check_windows(
     }
     period = (pd.Timestamp("2020-01-01T12"), pd.Timestamp("2020-01-14"))
     starts = plan_windows(
-        cube.time.values, period=period, history=2, horizon=2, step=np.timedelta64(6, "h")
+        cube.time.values, period=period, history=2, horizon=2, step=Step.parse("6h")
     )
     segment, batch_size, mixed = batches
     order = WindowPlan(starts, batch_size=batch_size, seed=3, segment=segment, mixed=mixed)

@@ -18,11 +18,12 @@ from climlstm import html
 from climlstm.audit import chunking, leaks, plausibility, sums
 from climlstm.audit.findings import Finding, errors_of, findings_table
 from climlstm.audit.sampling import bytes_decoded, read_steps, sample_positions
+from climlstm.calendars import Times, are_times, civil, clock, within
 from climlstm.config import Config
 from climlstm.data.cube.cube import CubePlan
 from climlstm.data.cube.forcing import CHANNELS, forcing_channels, forcing_fields
 from climlstm.data.sources.axes import find_axes
-from climlstm.data.sources.times import full_steps
+from climlstm.data.sources.times import coordinate_bytes, full_steps
 from climlstm.data.statistics.statistics import Period, Statistics
 from climlstm.data.windows.starts import plan_windows
 from climlstm.errors import ClimLSTMError, DataError
@@ -112,14 +113,14 @@ def audit(config: Config, plan: CubePlan, *, parameters: int | None = None) -> A
         ),
         *_check_window_counts(config, times, periods),
     ]
-    inside = [leaks.within(times, period) for period in periods.values()]
+    inside = [within(times, period) for period in periods.values()]
     wanted = np.flatnonzero(np.any(inside, axis=0))
     if wanted.size == 0:
         return Audit((*findings, _no_data(times, periods)))
     findings += chunking.check_chunks(plan, wanted)
     if parameters is not None:
         findings += chunking.check_length(
-            int(leaks.within(times, periods["train"]).sum()) * config.data.step,
+            int(within(times, periods["train"]).sum()) * config.data.step.days,
             plan.grid,
             channels=len(config.data.predicted),
             parameters=parameters,
@@ -189,7 +190,7 @@ def check_task(
         "masks of missing cells": statistics.train,
         "climatology": climatology,
     }
-    chosen = (pd.Timestamp(used["valid"].min()), pd.Timestamp(used["valid"].max()))
+    chosen = (civil(used["valid"].min()), civil(used["valid"].max()))
     return [
         *_check_changes(statistics),
         *leaks.check_windows(used, periods),
@@ -227,19 +228,19 @@ def what_was_seen(
     length: steps of a window; train, valid: where windows begin.
     """
     spans: dict[str, Period] = {
-        name: (pd.Timestamp(times[starts.min()]), pd.Timestamp(times[starts.max() + length - 1]))
+        name: (civil(times[starts.min()]), civil(times[starts.max() + length - 1]))
         for name, starts in (("train", train), ("valid", valid))
     }
     spans |= {"statistics": statistics, "climatology": climatology}
     return {name: [str(moment) for moment in span] for name, span in spans.items()}
 
 
-def check_times(times: NDArray[np.datetime64], name: str) -> Iterator[Finding]:
+def check_times(times: Times, name: str) -> Iterator[Finding]:
     """Times that come twice, out of order, or are no times."""
-    if times.dtype.kind != "M":
+    if not are_times(times):
         return
-    undefined = int(np.isnat(times).sum())
-    steps = np.diff(times)
+    undefined = int(pd.isnull(times).sum())
+    steps = np.diff(clock(times))
     zero = np.timedelta64(0)
     for rule, wrong, what in (
         ("times-duplicate", steps == zero, "Times come more than once"),
@@ -280,7 +281,7 @@ def _check_window_counts(
                 period=periods[name],
                 history=config.model.history,
                 horizon=horizon,
-                step=np.timedelta64(config.data.step),
+                step=config.data.step,
             )
         except DataError as error:
             yield Finding(
@@ -331,7 +332,7 @@ def _known(
 def _digest(cube: xr.Dataset, sample: Mapping[str, NDArray]) -> str:
     digest = hashlib.sha256()
     for name in ("time", "latitude", "longitude"):
-        digest.update(np.ascontiguousarray(cube[name].values).tobytes())
+        digest.update(coordinate_bytes(cube[name].values))
     for name in sorted(sample):
         digest.update(f"{name}:{cube[name].attrs.get('units')}:".encode())
         digest.update(np.ascontiguousarray(sample[name]).tobytes())

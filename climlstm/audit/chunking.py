@@ -2,19 +2,19 @@
 
 import math
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from climlstm.audit.findings import Finding
+from climlstm.calendars import Times, clock, time_text
 from climlstm.config import Config
 from climlstm.data.cube.cube import CubePlan
 from climlstm.data.sources.origin import AxisChunks, chunks_along
-from climlstm.data.sources.times import between_steps, full_steps
+from climlstm.data.sources.times import between_steps, full_steps, step_of
 from climlstm.grid import EARTH_RADIUS_KM, Grid, LatLon, has_pole_row
-from climlstm.steps import format_duration
+from climlstm.steps import DAY, Step
 
 MAX_READ_AMPLIFICATION = 2.0
 """Values decoded for each one used, from which a warning is due."""
@@ -31,48 +31,43 @@ INDEPENDENT_DAYS = 5.0
 table 1.3): values of one channel nearer to one another are not independent of each other."""
 
 
-def check_steps(config: Config, times: NDArray[np.datetime64]) -> Iterator[Finding]:
+def check_steps(config: Config, times: Times) -> Iterator[Finding]:
     """Steps that do not divide a day, or are no multiple of one another.
 
     times: of the source, increasing.
     """
     step = config.data.step
-    if timedelta(days=1) % step and step % timedelta(days=1):
+    if step.duration is not None and not (DAY.is_multiple_of(step) or step.is_multiple_of(DAY)):
         yield _uneven(
             "data.step",
-            f"{format_duration(step)} divides no day, so the hours of windows drift and the "
+            f"{step} divides no day, so the hours of windows drift and the "
             "climatology has few values for each",
             "Use 1h, 2h, 3h, 4h, 6h, 8h, 12h or whole days.",
         )
-    if config.forecast.every % step:
+    every = config.forecast.every
+    if not (every.is_multiple_of(step) or step.is_longer_than(every)):
         yield _uneven(
             "forecast.every",
-            f"{format_duration(config.forecast.every)} is no multiple of the step "
-            f"{format_duration(step)}, so many initial times are left out",
-            f"Use a multiple of {format_duration(step)}.",
+            f"{every} is no multiple of the step {step}, so many initial times are left out",
+            f"Use a multiple of {step}.",
         )
-    if times.size > 2:
-        apart, counts = np.unique(np.diff(times), return_counts=True)
-        native = apart[np.argmax(counts)].astype("timedelta64[us]").item()
-        if native and step % native:
-            yield _uneven(
-                "data.step",
-                f"{format_duration(step)} is no multiple of the source's "
-                f"{format_duration(native)}, so steps are left out",
-                f"Use a multiple of {format_duration(native)}.",
-            )
+    native = step_of(times) if times.size > 2 else step
+    if not step.is_multiple_of(native):
+        yield _uneven(
+            "data.step",
+            f"{step} is no multiple of the source's {native}, so steps are left out",
+            f"Use a multiple of {native}.",
+        )
 
 
-def check_left_out(
-    times: NDArray[np.datetime64], kept: NDArray[np.datetime64], step: timedelta
-) -> Iterator[Finding]:
+def check_left_out(times: Times, kept: Times, step: Step) -> Iterator[Finding]:
     """Times that were rounded to full steps, and times between the steps, which are left out.
 
     times: of the source, increasing; kept: of the cube.
     """
     rounded = full_steps(times, step)
     if not np.array_equal(rounded, times):
-        off = np.abs(rounded - times).max().astype("timedelta64[us]").item()
+        off = np.abs(clock(rounded) - clock(times)).max().astype("timedelta64[us]").item()
         yield Finding(
             "times-rounded",
             "note",
@@ -86,26 +81,26 @@ def check_left_out(
         yield Finding(
             "times-left-out",
             "warning",
-            f"Times of the source lie between the steps of {format_duration(step)} and are left "
-            "out",
+            f"Times of the source lie between the steps of {step} and are left out",
             "time axis of the source",
-            f"{odd.size} of {times.size} times, the first at {odd[0]}; kept are {kept.size}, the "
-            f"first at {kept[0]}",
+            f"{odd.size} of {times.size} times, the first at {time_text(odd[0])}; kept are "
+            f"{kept.size}, the first at {time_text(kept[0])}",
             "Choose a step that all times have, or write a source whose times have one step.",
         )
 
 
-def check_gaps(times: NDArray[np.datetime64], step: timedelta) -> Iterator[Finding]:
+def check_gaps(times: Times, step: Step) -> Iterator[Finding]:
     """Steps that the cube lacks; windows go round them."""
-    gaps = np.flatnonzero(np.diff(times) > np.timedelta64(step))
+    apart = np.diff(step.number(times))
+    gaps = np.flatnonzero(apart > 1)
     if gaps.size:
-        lacking = int(np.sum(np.diff(times)[gaps] // np.timedelta64(step) - 1))
+        lacking = int(np.sum(apart[gaps] - 1))
         yield Finding(
             "gaps",
             "note",
             "The source lacks steps; windows go round them",
             "time axis of the source",
-            f"{lacking} steps in {gaps.size} gaps, the first after {times[gaps[0]]}",
+            f"{lacking} steps in {gaps.size} gaps, the first after {time_text(times[gaps[0]])}",
             "Complete the source if they should be there.",
         )
 
@@ -139,7 +134,7 @@ def check_coarsening(grid: Grid, coarsen: int) -> Iterator[Finding]:
 
 
 def check_length(
-    span: timedelta,
+    days: float,
     grid: Grid,
     *,
     channels: int,
@@ -147,12 +142,11 @@ def check_length(
 ) -> Iterator[Finding]:
     """A training set too short for the model: far more parameters than values.
 
-    span: time that the training steps cover. A grid finer than `FINEST_WEATHER` passes: it is data
+    days: time that the training steps cover. A grid finer than `FINEST_WEATHER` passes: it is data
     without geography, or of a street.
     """
     if grid.shape[0] > 1 and np.abs(np.diff(grid.latitude[:, 0])).max() < FINEST_WEATHER:
         return
-    days = span / timedelta(days=1)
     values = channels * max(days / INDEPENDENT_DAYS, 1) * _regions(grid)
     if parameters > MAX_PARAMETERS_PER_VALUE * values:
         yield Finding(

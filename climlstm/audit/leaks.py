@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from climlstm.audit.findings import Finding
+from climlstm.calendars import Times, within
 from climlstm.config import Moment, period_bounds
 from climlstm.data.cube.forcing import CHANNELS, forcing_fields
 from climlstm.data.statistics.statistics import Period
 from climlstm.errors import DataError
+from climlstm.steps import Leads, valid_times
 
-Times = NDArray[np.datetime64]
 Fields = Callable[[Sequence[str], Times, NDArray, NDArray], NDArray]
 """A function like `forcing_fields`."""
 
@@ -140,7 +141,7 @@ def check_forcings(
 def check_scoring(
     provenance: Mapping[str, Any],
     init_times: Times,
-    lead_times: NDArray[np.timedelta64],
+    lead_times: Leads,
     *,
     climatology: Period | None = None,
 ) -> list[Finding]:
@@ -164,7 +165,7 @@ def check_scoring(
     )
     if "valid" in seen:
         findings += check_choice(seen["valid"], periods)
-    scored = np.unique((init_times[:, None] + lead_times[None, :]).ravel())
+    scored = np.unique(valid_times(init_times, lead_times).ravel())
     for name, deed in (("train", "trained"), ("valid", "validated")):
         spans = [periods[name], *([seen[name]] if name in seen else [])]
         findings += _seen_before(
@@ -264,9 +265,5 @@ def _period(span: Any) -> Period:
     return period_bounds(*TypeAdapter(tuple[Moment, Moment]).validate_python(span))
 
 
-def within(times: Times, period: Period) -> NDArray[np.bool_]:
-    return (times >= period[0].to_datetime64()) & (times <= period[1].to_datetime64())
-
-
-def _moment(time: np.datetime64) -> str:
-    return str(pd.Timestamp(time))
+def _moment(time: Any) -> str:
+    return str(pd.Timestamp(time)) if isinstance(time, np.datetime64) else str(time)

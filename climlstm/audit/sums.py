@@ -1,15 +1,15 @@
 """Whether sums over time are what they are taken for."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 import numpy as np
 
 from climlstm.advice import variable_line
 from climlstm.audit.findings import Finding
+from climlstm.calendars import clock
 from climlstm.data.cube.accumulation import AS_STORED, is_sum_since_midnight, time_method
 from climlstm.data.cube.cube import CubePlan, explain_read_errors
-from climlstm.steps import format_duration
+from climlstm.steps import Step
 
 DAYS = 4
 """Days at the beginning of a source that are looked at."""
@@ -17,7 +17,7 @@ DAYS = 4
 MAX_TIMES = 200
 
 
-def check_sums(plan: CubePlan, step: timedelta) -> Iterator[Finding]:
+def check_sums(plan: CubePlan, step: Step) -> Iterator[Finding]:
     """Sums that begin anew each day though nothing says so, and sums that are put together."""
     time = plan.axes.dims[0]
     for recipe in plan.recipes:
@@ -30,7 +30,7 @@ def check_sums(plan: CubePlan, step: timedelta) -> Iterator[Finding]:
                 continue
             where = f"channel '{recipe.channel.name}', variable '{field.variable}' of the source"
             if said.method == "sum" and "accumulated" not in stored.attrs:
-                times = plan.axes.time.values
+                times = clock(plan.axes.time.values)
                 near = times < times[0] + np.timedelta64(DAYS, "D")
                 near &= np.arange(times.size) < MAX_TIMES
                 some = stored.isel({d: i for d, i in field.positions if d in stored.dims})
@@ -44,7 +44,7 @@ def check_sums(plan: CubePlan, step: timedelta) -> Iterator[Finding]:
                 yield Finding(
                     "put-together-in-time",
                     "note",
-                    f"'{recipe.channel.name}': {said.method} over {format_duration(step)}",
+                    f"'{recipe.channel.name}': {said.method} over {step}",
                     where,
                     "its values stand for shorter intervals, or for the day so far",
                     "If they do not, declare it "

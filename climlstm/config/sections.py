@@ -1,10 +1,8 @@
 """The sections of a run file: every key, with what it means and its default."""
 
 from datetime import timedelta
-from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-import pandas as pd
 import yaml
 from pydantic import (
     Field,
@@ -27,38 +25,15 @@ from climlstm.config.roles import (
 )
 from climlstm.config.secrets import secret_in
 from climlstm.config.tuning import TuneConfig
-from climlstm.config.values import Duration, Moment, Section, Size, Workers, period_bounds
-
-
-class Periods(Section):
-    """Spans of time, ends included; they must not share a step."""
-
-    train: tuple[Moment, Moment]
-    valid: tuple[Moment, Moment]
-    test: tuple[Moment, Moment]
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Periods":
-        for name, (start, stop) in self.spans.items():
-            if start > stop:
-                raise ValueError(f"the period '{name}' ends ({stop}) before it starts ({start})")
-        ordered = sorted(self.spans.items(), key=lambda item: item[1])
-        for (name, (_, stop)), (other, (start, _)) in pairwise(ordered):
-            if start <= stop:
-                raise ValueError(
-                    f"the periods '{name}' (until {stop}) and '{other}' (from {start}) overlap: "
-                    "scores would be taken on data that were trained on"
-                )
-        return self
-
-    def bounds(self, name: Literal["train", "valid", "test"]) -> tuple[pd.Timestamp, pd.Timestamp]:
-        """First and last moment of a period, both included."""
-        return period_bounds(*getattr(self, name))
-
-    @property
-    def spans(self) -> dict[str, tuple[pd.Timestamp, pd.Timestamp]]:
-        """First and last moment of `train`, `valid` and `test`."""
-        return {name: period_bounds(*span) for name, span in self}
+from climlstm.config.values import (
+    Duration,
+    Periods,
+    Section,
+    Size,
+    StepLength,
+    Workers,
+)
+from climlstm.steps import Step
 
 
 class RegionConfig(Section):
@@ -124,8 +99,9 @@ class DataConfig(Section):
     """Part of the globe; everything that the source has, if left out."""
     coarsen: PositiveInt = 1
     """Average over coarsen × coarsen cells."""
-    step: Duration
-    """Time step of the forecast; a multiple of the source's."""
+    step: StepLength
+    """Time step of the forecast: `6h`, `1d`, a multiple of the source's; or, for means of calendar
+    months, that of the source: `1 month`, `season` (3 months), `year`."""
     periods: Periods
     memory: Size | None = None
     """Budget for blocks and batches in memory, such as '4GiB', shared by the workers of a machine.
@@ -255,8 +231,8 @@ class ForecastConfig(Section):
 
     steps: PositiveInt = 20
     """Lead steps."""
-    every: Duration = timedelta(hours=24)
-    """Time between initialisations."""
+    every: StepLength = Step(duration=timedelta(hours=24))
+    """Time between initialisations; each step, where a step is longer."""
     batch_size: PositiveInt = 16
     """Forecasts computed together; each member of an ensemble counts."""
     members: PositiveInt = 1

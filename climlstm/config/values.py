@@ -2,12 +2,20 @@
 
 import re
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated
+from itertools import pairwise
+from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
 
-from climlstm.steps import format_duration
+from climlstm.steps import Step, as_step, format_duration
 
 
 class Section(BaseModel):
@@ -16,16 +24,20 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+StepLength = Annotated[
+    Step,
+    BeforeValidator(as_step),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string"}),
+]
+"""A duration such as '6h', or calendar months: '1 month', 'season', 'year'."""
+
+
 def _parse_duration(value: object) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    try:
-        parsed = pd.Timedelta(re.sub(r"d(?![a-z])", "D", value)) if isinstance(value, str) else None
-    except ValueError:
-        parsed = None
-    if parsed is None or pd.isna(parsed) or parsed <= pd.Timedelta(0):
-        raise ValueError("expected a duration with its unit, such as '6h' or '1d'")
-    return parsed.to_pytimedelta()
+    duration = as_step(value).duration
+    if duration is None:
+        raise ValueError(f"expected a duration, such as '6h' or '1d', not months ('{value}')")
+    return duration
 
 
 Duration = Annotated[
@@ -87,6 +99,37 @@ def period_bounds(
     if not isinstance(stop, datetime):
         stop = datetime.combine(stop, time.max)
     return pd.Timestamp(start), pd.Timestamp(stop)
+
+
+class Periods(Section):
+    """Spans of time, ends included; they must not share a step."""
+
+    train: tuple[Moment, Moment]
+    valid: tuple[Moment, Moment]
+    test: tuple[Moment, Moment]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Periods":
+        for name, (start, stop) in self.spans.items():
+            if start > stop:
+                raise ValueError(f"the period '{name}' ends ({stop}) before it starts ({start})")
+        ordered = sorted(self.spans.items(), key=lambda item: item[1])
+        for (name, (_, stop)), (other, (start, _)) in pairwise(ordered):
+            if start <= stop:
+                raise ValueError(
+                    f"the periods '{name}' (until {stop}) and '{other}' (from {start}) overlap: "
+                    "scores would be taken on data that were trained on"
+                )
+        return self
+
+    def bounds(self, name: Literal["train", "valid", "test"]) -> tuple[pd.Timestamp, pd.Timestamp]:
+        """First and last moment of a period, both included."""
+        return period_bounds(*getattr(self, name))
+
+    @property
+    def spans(self) -> dict[str, tuple[pd.Timestamp, pd.Timestamp]]:
+        """First and last moment of `train`, `valid` and `test`."""
+        return {name: period_bounds(*span) for name, span in self}
 
 
 def _parse_workers(value: object) -> int | tuple[int, int]:

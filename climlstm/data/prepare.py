@@ -27,6 +27,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
+from climlstm.calendars import within
 from climlstm.config import DataConfig, format_size
 from climlstm.data.cube.cube import DIMS, CubePlan, plan_cube
 from climlstm.data.estimate import Estimate, Layout, channels_of, estimate, layout_of, plane_of
@@ -63,13 +64,12 @@ Progress = Callable[[int, int], None]
 def restrict(plan: CubePlan, data: DataConfig) -> CubePlan:
     """The plan with the times from the first period's start to the last one's end."""
     spans = data.periods.spans.values()
-    start = min(first for first, _ in spans).to_datetime64()
-    stop = max(last for _, last in spans).to_datetime64()
-    inside = (plan.times.values >= start) & (plan.times.values <= stop)
+    whole = min(first for first, _ in spans), max(last for _, last in spans)
+    inside = within(plan.times.values, whole)
     if not inside.any():
         raise DataError(
-            f"The source has no time within the periods ({start} to {stop}); its times go from "
-            f"{plan.times.values[0]} to {plan.times.values[-1]}. Change data.periods."
+            f"The source has no time within the periods ({whole[0]} to {whole[1]}); its times "
+            f"go from {plan.times.values[0]} to {plan.times.values[-1]}. Change data.periods."
         )
     times = AxisPoints(plan.times.indices[inside], plan.times.values[inside])
     return replace(plan, times=times)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from climlstm.calendars import within
 from climlstm.config import Config, DataConfig
 from climlstm.data.cube.cube import CubePlan, plan_cube
 from climlstm.data.roles import (
@@ -33,7 +34,6 @@ from climlstm.data.windows.plan import WindowPlan, choose_segments
 from climlstm.data.windows.starts import Starts, evenly_spaced, plan_windows
 from climlstm.data.windows.stream import WindowStream
 from climlstm.plugins import TrainingPeriod
-from climlstm.steps import Step
 
 STATISTICS = ".statistics"
 """Folder beside the runs that keeps statistics and climatologies, by the digest of their data."""
@@ -112,13 +112,12 @@ class RunData:
 
     def training_period(self, leads: int) -> TrainingPeriod:
         """The usable steps of the training period, which baselines are fitted to."""
-        first, last = (moment.to_datetime64() for moment in self.periods["train"])
         times = self.cube["time"].values
-        inside = (times >= first) & (times <= last) & ~np.isin(times, self.statistics.unusable)
+        inside = within(times, self.periods["train"]) & ~np.isin(times, self.statistics.unusable)
         return TrainingPeriod(
             cube=self.cube[list(self.config.data.predicted)].isel(time=inside),
             climatology=self.climatology,
-            step=Step(self.config.data.step),
+            step=self.config.data.step,
             leads=leads,
             cache=statistics_folder(self.config.cluster.storage),
         )
@@ -191,7 +190,7 @@ class RunData:
             period=self.periods[period],
             history=self.config.model.history,
             horizon=self.config.training.horizon,
-            step=np.timedelta64(self.config.data.step),
+            step=self.config.data.step,
             unusable=unusable,
         )
 

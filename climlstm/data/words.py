@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from climlstm.steps import MONTH, Step, Times, as_times, calendar_of, time_text
+from climlstm.calendars import Times, calendar_of, time_text
+from climlstm.steps import MONTH, Step, as_times
 
 STANDARD = ("standard", "gregorian", "proleptic_gregorian")
 """Calendars that need no word."""

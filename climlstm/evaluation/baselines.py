@@ -13,12 +13,10 @@ from climlstm.data.statistics.linear import fit_damping, fit_linear
 from climlstm.errors import DataError, PluginError
 from climlstm.grid import Grid, field_dims, grid_of
 from climlstm.plugins import TrainingPeriod
-from climlstm.steps import Step
+from climlstm.steps import Leads, Step
 
 BASELINES = ("persistence", "climatology")
 """Baselines that need no fit, and stand in all scores unless others are chosen."""
-
-Leads = NDArray[np.timedelta64]
 
 
 @dataclass(frozen=True)

@@ -7,27 +7,26 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from climlstm.calendars import Times, are_times, clock, time_text
 from climlstm.data.statistics.climatology import climatology_at
 from climlstm.errors import DataError
 from climlstm.evaluation.baselines import forecast_of
+from climlstm.evaluation.missing import COORDINATES, refuse_missing, trusted
 from climlstm.grid import LatLon, axes, field_dims, grid_of, wrap_longitude
 from climlstm.grid.find import ordered
 from climlstm.plugins import Baseline
+from climlstm.steps import Step, are_leads, as_times, leads_between, valid_times
 
 logger = logging.getLogger(__name__)
 
 GRID_TOLERANCE_DEG = 1e-3
 """Grid points farther apart than this are not the same (as in WeatherBench 2)."""
-
-Times = NDArray[np.datetime64]
-
-COORDINATES = ("init_time", "lead_time", "valid_time", "latitude", "longitude")
 
 PAST = np.timedelta64(24, "h")
 """Span of the past that evaluators may ask for: enough for motion and tendencies."""
@@ -53,11 +52,14 @@ def orient(forecast: xr.Dataset) -> xr.Dataset:
     Raises DataError where dimensions are missing, doubled, unknown or of the wrong kind.
     """
     forecast = axes.rename_dims(forecast, ["realization"])
-    for name, kind in (("init_time", np.datetime64), ("lead_time", np.timedelta64)):
-        if name not in forecast.dims or not np.issubdtype(forecast[name].dtype, kind):
+    for name, is_right, kind in (
+        ("init_time", lambda each: are_times(each.values), "datetime64 or cftime"),
+        ("lead_time", are_leads, "timedelta64, or integers with the units 'months'"),
+    ):
+        if name not in forecast.dims or not is_right(forecast[name]):
             found = f"is {forecast[name].dtype}" if name in forecast.coords else "is missing"
             raise DataError(
-                f"forecast: the dimension '{name}' ({kind.__name__}) {found}; the dimensions are "
+                f"forecast: the dimension '{name}' ({kind}) {found}; the dimensions are "
                 f"{', '.join(map(str, forecast.dims))}. Open forecasts with open_forecasts()."
             )
         if forecast.indexes[name].has_duplicates:
@@ -84,10 +86,9 @@ def orient(forecast: xr.Dataset) -> xr.Dataset:
             f"forecast.isel({unknown[0]}=0)."
         )
     chosen = _without_others(chosen).transpose(*order, missing_dims="ignore")
-    chosen = chosen.assign_coords(
-        init_time=chosen.init_time.astype("datetime64[us]"),
-        lead_time=chosen.lead_time.astype("timedelta64[us]"),
-    )
+    for name, form in (("init_time", "datetime64[us]"), ("lead_time", "timedelta64[us]")):
+        if chosen[name].dtype.kind in "mM":
+            chosen = chosen.assign_coords({name: chosen[name].astype(form)})
     return chosen.sortby(["init_time", "lead_time"])
 
 
@@ -116,7 +117,7 @@ def on_grid(dataset: xr.Dataset, forecast: xr.Dataset, what: str) -> xr.Dataset:
             )
         return _without_others(dataset).assign_coords(grid.coordinates())
     picked = {name: _positions(dataset, forecast, name, what) for name in cells}
-    picked_dataset = dataset.isel(picked).reset_coords(drop=True)
+    picked_dataset = dataset.isel(picked).reset_coords(drop=True).transpose(..., *cells)
     return picked_dataset.assign_coords({name: forecast[name] for name in cells})
 
 
@@ -148,11 +149,11 @@ class Reference:
     truth: xr.Dataset
     """(time, latitude, longitude)."""
     climatology: xr.Dataset | None
-    """(hour, dayofyear, latitude, longitude)."""
+    """(hour, dayofyear, latitude, longitude) or (month, latitude, longitude)."""
     observed: xr.Dataset | None
     """bool (latitude, longitude); values of other cells are made NaN."""
-    usable: pd.DatetimeIndex
-    """Times of the truth without missing values."""
+    usable: Times
+    """Times of the truth without missing values, in order."""
     baselines: Mapping[str, Baseline]
     """Baselines by name, each ready to forecast."""
     past: bool
@@ -186,8 +187,8 @@ def read_cases(
             normals.hold(np.unique(np.concatenate([valid, known])))
         for position, row in enumerate(available[batch]):
             own = loaded.isel(init_time=position, lead_time=slice(None) if row.all() else row)
-            own = own.assign_coords(valid_time=own.init_time + own.lead_time)
-            forecasts = {model: _trusted(own, f"forecast '{model}'", observed)}
+            own = own.assign_coords(valid_time=("lead_time", _valid_times(own)[0]))
+            forecasts = {model: trusted(own, f"forecast '{model}'", observed)}
             normal = None if normals is None else normals.at(own.valid_time)
             for name, baseline in baselines.items():
                 times = _known_times(own.init_time.values, {name: baseline}, spacing)
@@ -195,7 +196,7 @@ def read_cases(
                 before = None if normals is None else normals.at(until)
                 offered = {"climatology": normal, "past_climatology": before}
                 made = forecast_of(name, baseline, steps.at(until), own, offered)
-                _refuse_missing(made, f"baseline '{name}'", observed)
+                refuse_missing(made, f"baseline '{name}'", observed)
                 forecasts[name] = made.assign_coords({key: own[key] for key in COORDINATES})
             earlier = steps.at(_up_to(own, past[position])) if reference.past else None
             share = (first + position + 1) / kept.size
@@ -204,36 +205,34 @@ def read_cases(
 
 def _up_to(forecast: xr.Dataset, times: Times) -> xr.DataArray:
     """Times up to the initialisation as valid times of lead times up to zero."""
-    leads = times - forecast.init_time.values
-    valid = forecast.init_time + xr.DataArray(leads, {"lead_time": leads}, dims="lead_time")
+    leads = leads_between(forecast.init_time.values, times, like=forecast.lead_time.values)
+    coordinates = {"lead_time": leads, "init_time": forecast.init_time}
+    valid = xr.DataArray(times, coordinates, dims="lead_time")
     return valid.assign_coords(valid_time=valid)
 
 
-def _known_times(
-    init_times: Times, baselines: Mapping[str, Baseline], spacing: np.timedelta64
-) -> Times:
+def _known_times(init_times: Times, baselines: Mapping[str, Baseline], spacing: Step) -> Times:
     """Times (init_time, step) that baselines start from, the initialisation last."""
     number = max((each.history for each in baselines.values()), default=0)
-    lags = np.arange(number - 1, -1, -1) * spacing
-    return np.atleast_1d(init_times)[:, None] - lags
+    return spacing.time(np.arange(1 - number, 1), np.atleast_1d(init_times)[:, None])
 
 
-def _spacing(forecast: xr.Dataset) -> np.timedelta64:
+def _spacing(forecast: xr.Dataset) -> Step:
     """The step of forecasts, which is the smallest distance between lead times."""
     leads = forecast.lead_time.values
-    step: np.timedelta64 = min([leads[0], *np.diff(leads)])
-    return step
+    smallest = min(each for each in (leads[0], *np.diff(leads)) if each > each * 0)
+    months = leads.dtype.kind in "iu"
+    return Step(months=int(smallest)) if months else Step(duration=smallest.item())
 
 
-def _before(init_time: np.datetime64, reference: Reference) -> Times:
+def _before(init_time: Any, reference: Reference) -> Times:
     """Times with truth, of the day up to an initialisation, in order; none if not asked for."""
-    times = reference.usable
-    inside = (times >= init_time - PAST) & (times <= init_time) & reference.past
-    return times[inside].sort_values().values
+    times, until = clock(reference.usable), clock(as_times(init_time))
+    return reference.usable[(times >= until - PAST) & (times <= until) & reference.past]
 
 
 def _valid_times(forecast: xr.Dataset) -> Times:
-    return forecast.init_time.values[:, None] + forecast.lead_time.values[None, :]
+    return valid_times(np.atleast_1d(forecast.init_time.values), forecast.lead_time.values)
 
 
 def scorable(forecast: xr.Dataset, reference: Reference) -> NDArray[np.bool_]:
@@ -243,15 +242,17 @@ def scorable(forecast: xr.Dataset, reference: Reference) -> NDArray[np.bool_]:
     """
     times = reference.usable
     valid = _valid_times(forecast)
-    there = pd.DatetimeIndex(valid.ravel()).isin(times).reshape(valid.shape)
+    there = np.asarray(np.isin(valid, times))
     known = _known_times(forecast.init_time.values, reference.baselines, _spacing(forecast))
-    started = pd.DatetimeIndex(known.ravel()).isin(times).reshape(known.shape).all(axis=1)
-    available = there & started[:, None]
-    span = f"the cube has {len(times)} usable times from {times.min()} to {times.max()}"
+    started = np.isin(known, times).all(axis=1, keepdims=True)
+    available = there & started
+    ends = " to ".join(time_text(time) for time in times[[0, -1]]) if times.size else "none"
+    span = f"the cube has {times.size} usable times, {ends}"
     if not available.any():
         raise DataError(
-            f"No forecast can be scored: they are valid from {valid.min()} to {valid.max()}, but "
-            f"{span}. Evaluate against a cube of the forecast's period and step."
+            f"No forecast can be scored: they are valid from {time_text(valid.min())} to "
+            f"{time_text(valid.max())}, but {span}. Evaluate against a cube of the forecast's "
+            "period and step."
         )
     logger.info(
         "Scoring %d initialisations, %d pairs of initialisation and lead time.",
@@ -285,55 +286,10 @@ class _Steps:
         new = np.setdiff1d(times, kept[0].time.values) if kept else times
         if new.size:
             block = self.read(new).load().transpose("time", ...)
-            kept.append(_trusted(block, self.what, self.observed))
+            kept.append(trusted(block, self.what, self.observed))
         self.held = [xr.concat(kept, "time").sortby("time") if len(kept) > 1 else kept[0]]
 
     def at(self, valid_time: xr.DataArray, time: xr.DataArray | None = None) -> xr.Dataset:
         """Fields with the coordinates of (lead_time,) valid times; those of `time`, if given."""
         chosen = valid_time if time is None else xr.full_like(valid_time, time.values)
         return self.held[0].sel(time=chosen).drop_vars("time")
-
-
-def _trusted(dataset: xr.Dataset, what: str, observed: xr.Dataset | None) -> xr.Dataset:
-    """The same data, NaN where nothing is ever observed; DataError for NaN anywhere else."""
-    _refuse_missing(dataset, what, observed)
-    return dataset if observed is None else dataset.where(observed)
-
-
-def _refuse_missing(dataset: xr.Dataset, what: str, observed: xr.Dataset | None) -> None:
-    for name, variable in dataset.data_vars.variables.items():
-        missing = variable.copy(data=~np.isfinite(variable.values))
-        if observed is not None:
-            missing = missing & observed.variables[name]
-        if missing.values.any():
-            raise DataError(_first_missing(what, dataset[name], missing))
-
-
-def _first_missing(what: str, array: xr.DataArray, missing: xr.Variable) -> str:
-    first = dict(zip(array.dims, np.argwhere(missing.values)[0], strict=True))
-    point = array.isel(first)
-    known = [name for name in ("time", *COORDINATES) if name in point.coords]
-    place = ", ".join(f"{name} {_text(point[name].values)}" for name in known)
-    if "time" in array.dims:
-        time = np.datetime_as_string(point["time"].values, unit="s")
-        advice = (
-            f"Leave the time out with unusable=[np.datetime64('{time}')]; or, where cells are "
-            "never observed, say so with observed=cube.isel(time=0).notnull()."
-        )
-    else:
-        advice = (
-            "The forecast went wrong. Score it without such starts, "
-            f"forecasts.drop_sel(init_time='{_text(point['init_time'].values)}'), or up to shorter "
-            f"lead times, forecasts.sel(lead_time=forecasts.lead_time < "
-            f"np.timedelta64({point['lead_time'].values.astype('m8[m]').astype(int)}, 'm'))."
-        )
-    return (
-        f"{what}: '{array.name}' is {float(point)} at {place} ({int(missing.sum())} such values). "
-        f"Scores would be wrong. {advice}"
-    )
-
-
-def _text(value: NDArray[np.generic]) -> str:
-    if value.dtype.kind == "m":
-        return str(pd.Timedelta(value.item()))
-    return str(pd.Timestamp(value.item())) if value.dtype.kind == "M" else f"{value:g}"

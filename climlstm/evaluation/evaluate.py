@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from climlstm.calendars import Times
 from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError, PluginError, nearest
 from climlstm.evaluation.baselines import BASELINES
@@ -18,13 +19,14 @@ from climlstm.evaluation.cases import Reference, on_grid, orient, read_cases, sc
 from climlstm.evaluation.regions import region_weights
 from climlstm.evaluation.tables import Draw, Evaluation, Write, join_scores
 from climlstm.plugins import BASELINE_NEEDS, NEEDS, Baseline, Evaluator, create
+from climlstm.steps import as_times
 
 logger = logging.getLogger(__name__)
 
 INITS_OF_A_TASK = 16
 """Initialisations scored by one call of an executor: seconds of work, so that calls cost little."""
 
-Tables = dict[tuple[str, pd.Timestamp], pd.DataFrame]
+Tables = dict[tuple[str, Any], pd.DataFrame]
 """Tables of one evaluator by model and init_time."""
 
 
@@ -37,7 +39,7 @@ def evaluate(
     regions: Sequence[str] = ("global",),
     baselines: Mapping[str, Baseline] | None = None,
     observed: xr.Dataset | None = None,
-    unusable: Iterable[np.datetime64] = (),
+    unusable: Iterable[Any] = (),
     model: str = "forecast",
     memory: int = 512 * 2**20,
     progress: Callable[[float], None] | None = None,
@@ -47,8 +49,8 @@ def evaluate(
 
     forecast: (init_time, lead_time, latitude, longitude), an ensemble with realization, channels
         by their short names; each point of its grid must be one of the cube's.
-    climatology: (hour, dayofyear, latitude, longitude), of the training period only; None if
-        neither the baseline nor an evaluator needs it.
+    climatology: (hour, dayofyear, latitude, longitude), or (month, …), of the training period
+        only; None if neither the baseline nor an evaluator needs it.
     baselines: by their names in the tables, those that are fitted already fitted; None:
         `persistence`, which is the cube at init_time, and `climatology` at valid times.
     observed: by channel, where (latitude, longitude) values are ever observed; other cells are
@@ -74,7 +76,7 @@ def evaluate(
         if climatology is None
         else _counterpart(forecast, climatology, "climatology"),
         observed=None if observed is None else _mask(observed, forecast),
-        usable=truth.indexes["time"].difference(pd.DatetimeIndex(list(unusable))),
+        usable=_usable(truth["time"].values, unusable),
         baselines=baselines,
         past=any("past" in _needs(evaluator) for evaluator in evaluators.values()),
     )
@@ -87,6 +89,13 @@ def evaluate(
     cases = {name: _labelled(tables) for name, tables in found.items()}
     units = {str(name): array.attrs["units"] for name, array in forecast.items()}
     return _summarise(evaluators, cases, [model, *baselines], units)
+
+
+def _usable(times: Times, unusable: Iterable[Any]) -> Times:
+    """Times in order, without those that are not usable."""
+    refused = list(unusable)
+    kept = times[~np.isin(times, as_times(refused))] if refused else times
+    return np.sort(kept)
 
 
 def _spread(
@@ -126,7 +135,8 @@ def _score_cases(
     found: dict[str, Tables] = {name: {} for name in evaluators}
     for case in read_cases(forecast, reference, model=model, memory=memory):
         offered = {"weight": weight, "climatology": case.climatology, "past": case.past}
-        init_time = pd.Timestamp(case.truth.init_time.values)
+        start = case.truth.init_time.values[()]
+        init_time = pd.Timestamp(start) if isinstance(start, np.datetime64) else start
         for name, evaluator in evaluators.items():
             wanted: dict[str, Any] = {need: offered[need] for need in _needs(evaluator)}
             for label, fields in case.forecasts.items():

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from climlstm.calendars import clock
 from climlstm.evaluation.bootstrap import Real
 from climlstm.evaluation.statistic import (
     KEYS,
@@ -138,7 +139,7 @@ class RankHistogram:
         number = forecast.sizes.get("realization", 1)
         if number == 1:
             return pd.DataFrame()
-        hour = int(forecast.init_time.values.astype("datetime64[h]").astype("int64"))
+        hour = int(clock(forecast.init_time.values).astype("datetime64[h]").astype("int64"))
         generator = np.random.default_rng([self.seed, hour % 2**32])
         ranks = {}
         for channel, members, observed in members_of(forecast, truth):

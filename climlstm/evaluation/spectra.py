@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.fft import dct
 
 from climlstm.grid import EARTH_RADIUS_KM, LatLon, field_dims, grid_of, is_periodic
+from climlstm.steps import Leads, Step
 
 Real = NDArray[np.float64]
 
@@ -88,9 +89,12 @@ class PowerSpectrum:
         inside = (np.abs(latitude) >= nearest) & (np.abs(latitude) <= farthest)
         return np.flatnonzero(inside if inside.any() else np.abs(latitude) < 90 - 1e-3)
 
-    def _leads(self, lead_time: NDArray[np.timedelta64]) -> NDArray[np.int64]:
-        wanted = [pd.Timedelta(text.replace("d", "D")) for text in self.lead_times]
-        there = pd.to_timedelta(lead_time).isin(wanted)  # of any resolution
+    def _leads(self, lead_time: Leads) -> NDArray[np.int64]:
+        months = lead_time.dtype.kind in "iu"
+        named = [Step.parse(text) for text in self.lead_times]
+        wanted = [s.months or s.duration for s in named if (s.duration is None) == months]
+        known = pd.Index(lead_time) if months else pd.to_timedelta(lead_time)  # of any resolution
+        there = known.isin(wanted)
         return np.flatnonzero(there) if there.any() else np.arange(1)
 
 

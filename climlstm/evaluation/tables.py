@@ -13,6 +13,7 @@ from climlstm.advice import command
 from climlstm.errors import DataError
 from climlstm.files import write_whole, writing
 from climlstm.plugins.channels import installed_channel
+from climlstm.steps import is_round_lead, lead_text
 
 SCORE_COLUMNS = [
     *("variable", "level", "lead_time", "region", "metric", "model"),
@@ -44,7 +45,8 @@ class Evaluation:
     """Scores over all initialisations, and the tables of each one."""
 
     scores: pd.DataFrame
-    """Scores of all evaluators that give some, in `SCORE_COLUMNS`; lead_time is a timedelta64."""
+    """Scores of all evaluators that give some, in `SCORE_COLUMNS`; lead_time is a timedelta64, or a
+    number of months."""
     tables: dict[str, pd.DataFrame]
     """Summaries of the other evaluators, by their names: columns of their own, and `model`."""
     cases: dict[str, pd.DataFrame]
@@ -90,8 +92,8 @@ def useful_lead(scores: pd.DataFrame, metric: str = "acc", threshold: float = 0.
 
     For scores of which more is better: ACC above 0.6 is the usual bound of useful forecasts, a
     skill score above 0 (`rmse_skill_vs_climatology`) another. One row for each of variable, level,
-    region and model: `useful_lead` (timedelta64; 0 where already the first lead time is below),
-    and `ended`: False where the score stays above as far as the forecasts go.
+    region and model: `useful_lead` (timedelta64, or months; 0 where already the first lead time is
+    below), and `ended`: False where the score stays above as far as the forecasts go.
     """
     chosen = scores[scores["metric"] == metric]
     if chosen.empty:
@@ -107,13 +109,13 @@ def useful_lead(scores: pd.DataFrame, metric: str = "acc", threshold: float = 0.
     return pd.DataFrame(rows, columns=[*GROUP, "useful_lead", "ended"])
 
 
-def _crossing(leads: pd.Series, values: np.ndarray, threshold: float) -> tuple[pd.Timedelta, bool]:
+def _crossing(leads: pd.Series, values: np.ndarray, threshold: float) -> tuple[Any, bool]:
     below = np.flatnonzero(values < threshold)
     if below.size == 0:
         return leads.iloc[-1], False
     first = below[0]
     if first == 0:
-        return pd.Timedelta(0), True
+        return leads.iloc[0] * 0, True
     before, after = values[first - 1], values[first]
     share = float((before - threshold) / (before - after))
     return leads.iloc[first - 1] + share * (leads.iloc[first] - leads.iloc[first - 1]), True
@@ -124,7 +126,7 @@ def score_table(
     metric: str,
     *,
     region: str = "global",
-    leads: Sequence[pd.Timedelta] | None = None,
+    leads: Sequence[Any] | None = None,
 ) -> tuple[list[str], list[list[str]]]:
     """Heading and rows of one metric for the screen: by variable and lead time, a column a model.
 
@@ -136,7 +138,7 @@ def score_table(
     chosen = scores[(scores["metric"] == metric) & (scores["region"] == region)]
     models = list(chosen["model"].unique())
     if leads is None:
-        days = chosen[chosen["lead_time"] % pd.Timedelta("1D") == pd.Timedelta(0)]
+        days = chosen[is_round_lead(chosen["lead_time"])]
         chosen = chosen if days.empty else days
     else:
         chosen = chosen[chosen["lead_time"].isin(list(leads))]
@@ -147,7 +149,7 @@ def score_table(
         units = group["units"].iloc[0]
         name += "" if pd.isna(units) or units == "1" else f" ({units})"
         cells = group.drop_duplicates("model").set_index("model")
-        rows.append([name, _hours(lead), *(_cell(cells, model) for model in models)])
+        rows.append([name, _lead(lead), *(_cell(cells, model) for model in models)])
     return ["variable", "lead", *models], rows
 
 
@@ -164,9 +166,9 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if 1000 <= abs(value) < 1e8 else f"{value:.3g}"
 
 
-def _hours(lead: pd.Timedelta) -> str:
-    """'6h'; nothing for a score of whole forecasts, which has no lead time."""
-    return "" if pd.isna(lead) else f"{lead / pd.Timedelta('1h'):g}h"
+def _lead(lead: Any) -> str:
+    """'6h', '3 months'; nothing for a score of whole forecasts, which has no lead time."""
+    return lead_text(lead).replace(" h", "h")
 
 
 def write_scores(evaluation: Evaluation, directory: str | Path) -> list[Path]:
@@ -174,8 +176,8 @@ def write_scores(evaluation: Evaluation, directory: str | Path) -> list[Path]:
 
     Evaluators that have further files, such as tracks, write these beside them.
 
-    Lead times are written as '6h', which `pd.to_timedelta` reads. Each file appears whole or not
-    at all. Returns the paths. Raises DataError where the folder cannot be written.
+    Lead times are written as '6h', which `pd.to_timedelta` reads, or '3 months'. Each file appears
+    whole or not at all. Returns the paths. Raises DataError where the folder cannot be written.
     """
     tables = {"scores": evaluation.scores} if len(evaluation.scores) else {}
     for name, table in evaluation.tables.items():
@@ -208,10 +210,14 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     missing = [name for name in SCORE_COLUMNS if name not in scores]
     if missing:
         raise DataError(f"'{path}' is no table of scores: it has no column {', '.join(missing)}.")
-    return scores.assign(lead_time=pd.to_timedelta(scores["lead_time"]))[SCORE_COLUMNS]
+    months = scores["lead_time"].astype(str).str.extract(r"^(\d+) months?$")[0]
+    counted = pd.to_numeric(months) if months.notna().any() else None
+    leads = pd.to_timedelta(scores["lead_time"]) if counted is None else counted
+    return scores.assign(lead_time=leads)[SCORE_COLUMNS]
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    durations = {name: table[name].map(_hours) for name in table if table[name].dtype.kind == "m"}
+    timed = [name for name in table if name == "lead_time" or table[name].dtype.kind == "m"]
+    durations = {name: table[name].map(_lead) for name in timed}
     with write_whole(path, durable=True) as written:
         table.assign(**durations).to_csv(written, index=False)

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from climlstm.calendars import Times, clock
 from climlstm.errors import ConfigError, DataError
 from climlstm.model.forecaster import Spec
 from climlstm.model.noise import pair_seed
-
-Times = NDArray[np.datetime64]
+from climlstm.steps import as_times
 
 DAY = np.timedelta64(1, "D")
 YEAR_DAYS = 365.2425
@@ -50,13 +50,12 @@ class Perturbations:
         perturbation: NDArray[np.float32] = (drawn[: len(pairs)] - drawn[len(pairs) :]) * scale
         return perturbation
 
-    def _pair(
-        self, generator: np.random.Generator, init_time: np.datetime64
-    ) -> tuple[np.datetime64, np.datetime64]:
+    def _pair(self, generator: np.random.Generator, init_time: Any) -> tuple[Any, Any]:
         alike = self.times[_is_alike(self.times, init_time)]
         partnered = alike[:0]
         if alike.size:
-            partnered = alike[(alike - alike.min() >= APART) | (alike.max() - alike >= APART)]
+            line = clock(alike)
+            partnered = alike[(line - line.min() >= APART) | (line.max() - line >= APART)]
         if partnered.size == 0:
             raise DataError(
                 f"Members that start at {init_time} are perturbed by differences of states of that "
@@ -65,7 +64,7 @@ class Perturbations:
                 "train with model.noise and forecast with --perturbation 0 (perturbation=0)."
             )
         first = generator.choice(partnered)
-        return first, generator.choice(alike[np.abs(alike - first) >= APART])
+        return first, generator.choice(alike[np.abs(line - clock(as_times(first))) >= APART])
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,9 @@ class Ensemble:
             )
 
 
-def _is_alike(times: Times, init_time: np.datetime64) -> NDArray[np.bool_]:
+def _is_alike(times: Times, init_time: Any) -> NDArray[np.bool_]:
     """Mask of the times that share the hour of the day and the season of another time."""
-    days = np.abs(times - init_time) / DAY % YEAR_DAYS
+    apart = clock(times) - clock(as_times(init_time))
+    days = np.abs(apart) / DAY % YEAR_DAYS
     in_season = np.minimum(days, YEAR_DAYS - days) <= SEASON_DAYS
-    return in_season & ((times - init_time) % DAY == np.timedelta64(0))
+    return in_season & (apart % DAY == np.timedelta64(0))

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from climlstm.calendars import clock, within
 from climlstm.data.cube.forcing import forcing_fields, forcings_of
 from climlstm.data.roles import PRESCRIBED_FROM, origins_of
 from climlstm.data.windows.starts import valid_starts
@@ -23,6 +24,7 @@ from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.model.given import with_given
 from climlstm.model.noise import draw_noise
 from climlstm.plugins.channels import channel
+from climlstm.steps import Step, as_times
 
 logger = logging.getLogger(__name__)
 
@@ -116,25 +118,26 @@ def possible_inits(
     spec: Spec,
     *,
     period: tuple[pd.Timestamp, pd.Timestamp],
-    every: timedelta,
-    unusable: Iterable[np.datetime64] = (),
+    every: Step,
+    unusable: Iterable[Any] = (),
 ) -> Times:
     """Times in a period, at intervals of `every` from the first, whose history the cube holds.
 
+    Each step of months, where `every` is a shorter duration.
     unusable: times that no history may contain.
     """
     times = cube["time"].values
-    step = np.timedelta64(spec.step)
-    starts = valid_starts(times, length=spec.history, step=step, unusable=unusable)
+    starts = valid_starts(times, length=spec.history, step=spec.step, unusable=unusable)
     inits = times[starts + spec.history - 1]
-    inits = inits[(inits >= period[0].to_datetime64()) & (inits <= period[1].to_datetime64())]
+    inits = inits[within(inits, period)]
     if inits.size == 0:
         raise DataError(
             f"No forecast can start between {period[0]} and {period[1]}: it needs {spec.history} "
             f"steps of {spec.step} before it, and the cube has {times.size} times from {times[0]} "
             f"to {times[-1]}."
         )
-    return inits[(inits - inits[0]) % np.timedelta64(every) == np.timedelta64(0)]
+    each = spec.step.duration is None and spec.step.is_longer_than(every)
+    return inits if each else inits[every.thin(inits)]
 
 
 def with_truth(cube: xr.Dataset, spec: Spec, init_times: Times, steps: int, *, only: bool) -> Times:
@@ -143,9 +146,9 @@ def with_truth(cube: xr.Dataset, spec: Spec, init_times: Times, steps: int, *, o
     only: leave these out, since tools that score forecasts may ask for the truth of all leads.
     Raises DataError where none is left.
     """
-    leads = np.arange(1, steps + 1) * np.timedelta64(spec.step)
     times = cube["time"].values
-    whole = np.isin(init_times[:, None] + leads, times).all(axis=1)
+    leads = np.arange(1, steps + 1)
+    whole = np.isin(spec.step.time(leads, init_times[:, None]), times).all(axis=1)
     if only and not whole.any():
         raise DataError(
             f"None of the {len(init_times)} initialisations from {init_times[0]} has all its "
@@ -194,16 +197,16 @@ def check(spec: Spec, cube: xr.Dataset) -> None:
 
 def histories(spec: Spec, cube: xr.Dataset, inits: Times) -> NDArray[np.float32]:
     """Known states (B, T, C, H, W) in physical units, each time read once; NaN for outputs."""
-    lags = np.arange(spec.history - 1, -1, -1) * np.timedelta64(spec.step)
-    wanted = inits[:, None] - lags
+    wanted = spec.step.time(np.arange(1 - spec.history, 1), inits[:, None])
     needed, place = np.unique(wanted, return_inverse=True)
     absent = needed[~np.isin(needed, cube["time"].values)]
     if absent.size:
         init = inits[(wanted == absent[0]).any(axis=1)][0]
         times = cube["time"].values
-        starts = valid_starts(times, length=spec.history, step=np.timedelta64(spec.step))
+        starts = valid_starts(times, length=spec.history, step=spec.step)
         possible = times[starts + spec.history - 1]
-        nearest = possible[np.abs(possible - init).argmin()] if possible.size else "not there"
+        apart = np.abs(clock(possible) - clock(as_times([init])))
+        nearest = possible[apart.argmin()] if possible.size else "not there"
         raise DataError(
             f"The cube has no data at {absent[0]}, which the forecast from {init} starts from. The "
             f"nearest possible start is {nearest}."
@@ -217,15 +220,14 @@ def histories(spec: Spec, cube: xr.Dataset, inits: Times) -> NDArray[np.float32]
 
 def _forcings(spec: Spec, inits: Times, steps: int) -> NDArray[np.float32]:
     """Forcing of the step that each transition leads to, (B, T - 1 + L, F, H, W)."""
-    offsets = np.arange(2 - spec.history, steps + 1) * np.timedelta64(spec.step)
-    times = inits[:, None] + offsets
-    fields = forcing_fields(forcings_of(spec.forcing), times.ravel(), *spec.grid.places)
+    times = spec.step.time(np.arange(2 - spec.history, steps + 1), inits[:, None])
+    names = forcings_of(spec.forcing)
+    fields = forcing_fields(names, times.ravel(), *spec.grid.places, months=spec.step.months)
     return fields.reshape(*times.shape, *fields.shape[1:])
 
 
 def labelled(states: Tensor, spec: Spec, inits: Times) -> xr.Dataset:
     """(B, L, C, H, W), or (B, M, L, C, H, W), with names, coordinates and attributes."""
-    leads = np.arange(1, states.shape[-4] + 1) * np.timedelta64(spec.step)
     values = states.cpu().numpy()
     several = states.dim() == 6
     dims = (*INIT_DIMS[: 1 + several], "lead_time", *spec.grid.dims)
@@ -235,7 +237,7 @@ def labelled(states: Tensor, spec: Spec, inits: Times) -> xr.Dataset:
     }
     coords = {
         "init_time": inits,
-        "lead_time": leads.astype("timedelta64[ns]"),
+        "lead_time": lead_axis(spec.step, states.shape[-4]),
         **spec.grid.coordinates(),
     }
     if several:
@@ -243,6 +245,12 @@ def labelled(states: Tensor, spec: Spec, inits: Times) -> xr.Dataset:
     origins = origins_of(spec.given)
     attrs = {PRESCRIBED_FROM: json.dumps(origins)} if origins else {}
     return xr.Dataset(fields, coords, attrs)
+
+
+def lead_axis(step: Step, number: int) -> xr.Variable:
+    """Lead times of the first steps: timedelta64, or integers in months."""
+    attrs = {"units": "months"} if step.duration is None else {}
+    return xr.Variable("lead_time", step.leads(np.arange(1, number + 1)), attrs)
 
 
 def attributes(spec: Spec, number: int) -> dict[str, str]:

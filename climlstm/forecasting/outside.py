@@ -134,7 +134,7 @@ def _plain(given: Given) -> str:
 
 def _times(spec: Spec, inits: Times, steps: int) -> Times:
     """Times (B, T + L) of the known steps and the leads."""
-    return inits[:, None] + np.arange(1 - spec.history, steps + 1) * np.timedelta64(spec.step)
+    return spec.step.time(np.arange(1 - spec.history, steps + 1), inits[:, None])
 
 
 def _last_start(forecasts: xr.Dataset, init: np.datetime64) -> np.datetime64:

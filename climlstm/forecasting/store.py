@@ -179,6 +179,8 @@ def _write_skeleton(
         for name, field in stored.items()
     }
     encoding["time"] = {"units": "seconds since 1970-01-01", "dtype": "int64"}
+    for name in {"valid_time", "valid_time_bnds"} & set(stored.coords):
+        encoding[name] = encoding["time"] | {"chunks": stored[name].shape}
     stored.to_zarr(part, compute=False, zarr_format=2, consolidated=True, encoding=encoding)
 
 
@@ -204,8 +206,7 @@ def _write_region(part: Path, forecasts: xr.Dataset, init_times: Times) -> None:
     for init in forecasts["init_time"].values:
         position = int(np.flatnonzero(init_times == init)[0])
         one = to_weatherbench(forecasts.sel(init_time=[init]))
-        coordinates = [name for name in one.coords if "time" not in one[name].dims]
-        one.drop_vars([*coordinates, "time"]).to_zarr(
+        one.drop_vars(list(one.coords)).to_zarr(
             part, region={"time": slice(position, position + 1)}, zarr_format=2
         )
 

@@ -16,11 +16,12 @@ from climlstm.errors import DataError, PluginError
 from climlstm.grid import axes, field_dims
 from climlstm.grid.find import ordered
 from climlstm.plugins.channels import installed_channel
+from climlstm.steps import MONTHS_OF, valid_times
 
 logger = logging.getLogger(__name__)
 
-DIMS = {"init_time": "time", "lead_time": "prediction_timedelta"}
-"""Our names of dimensions to WeatherBench's, where they differ."""
+LEADS = "prediction_timedelta"
+"""WeatherBench's name of the lead time; ours stays where lead times count months."""
 
 LEVELS = "forecast_levels"
 """Attribute of a variable: the levels at which it is forecast; at others of the store it is NaN."""
@@ -35,6 +36,16 @@ COORDINATES: dict[str, dict[str, str]] = {
     "prediction_timedelta": {
         "standard_name": "forecast_period",
         "long_name": "time since forecast_reference_time",
+    },
+    "lead_time": {
+        "standard_name": "forecast_period",
+        "long_name": "calendar months since forecast_reference_time",
+        "units": "months",
+    },
+    "valid_time": {
+        "standard_name": "time",
+        "long_name": "first moment of the months forecast",
+        "bounds": "valid_time_bnds",
     },
     "realization": {"standard_name": "realization", "long_name": "member of the ensemble"},
     "level": {"standard_name": "air_pressure", "units": "hPa", "positive": "down"},
@@ -58,8 +69,11 @@ def to_weatherbench(forecasts: xr.Dataset) -> xr.Dataset:
         fields.setdefault(found.variable.era5_name or found.variable.name, []).append(field)
     stored = xr.Dataset(
         {name: _on_levels(parts) for name, parts in fields.items()}, attrs=forecasts.attrs
-    ).rename(DIMS)
-    order = ("time", "realization", "prediction_timedelta", "level", *field_dims(stored))
+    )
+    months = forecasts["lead_time"].dtype.kind in "iu"
+    stored = _with_valid_months(stored) if months else stored.rename(lead_time=LEADS)
+    stored = stored.rename(init_time="time")
+    order = ("time", "realization", LEADS, "lead_time", "level", *field_dims(stored), "bnds")
     stored = stored.transpose(*(d for d in order if d in stored.dims))
     for name, described in COORDINATES.items():
         if name in stored.coords:
@@ -81,8 +95,25 @@ def from_weatherbench(stored: xr.Dataset) -> xr.Dataset:
             one = field.sel(level=level, drop=True)
             one.attrs.pop(LEVELS, None)
             forecasts[f"{short}{level:g}"] = one
-    renamed = xr.Dataset(forecasts, attrs=stored.attrs).drop_vars("level", errors="ignore")
-    return renamed.rename({theirs: ours for ours, theirs in DIMS.items()})
+    renamed = xr.Dataset(forecasts, attrs=stored.attrs).drop_vars(
+        ["level", "valid_time", "valid_time_bnds"], errors="ignore"
+    )
+    ours = {"time": "init_time", LEADS: "lead_time"}
+    return renamed.rename({theirs: name for theirs, name in ours.items() if theirs in renamed.dims})
+
+
+def _with_valid_months(forecasts: xr.Dataset) -> xr.Dataset:
+    """Forecasts of months with the beginnings (init_time, lead_time) of what they are valid for.
+
+    Bounds run from each to the beginning of the step that follows.
+    """
+    leads = forecasts["lead_time"].values
+    length = np.diff(leads).min() if leads.size > 1 else leads[0]
+    both = [valid_times(forecasts["init_time"].values, each) for each in (leads, leads + length)]
+    dims = ("init_time", "lead_time")
+    return forecasts.assign_coords(
+        valid_time=(dims, both[0]), valid_time_bnds=((*dims, "bnds"), np.stack(both, axis=-1))
+    )
 
 
 def _on_levels(parts: list[xr.DataArray]) -> xr.DataArray:
@@ -109,18 +140,24 @@ def _short_names() -> dict[str, str]:
 def with_our_dimensions(stored: xr.Dataset, store: str) -> xr.Dataset:
     """Forecasts of any model with WeatherBench's dimensions, members along `realization`.
 
-    Lead times become timedelta64; numbers without units are hours.
+    Lead times become timedelta64, or integers in months where their unit is months, seasons or
+    years; numbers without units are hours.
     Raises DataError where that is no forecast, and for numbers that cannot be hours.
     """
     stored = axes.rename_dims(stored, ["realization", "level", "init_time", "lead_time"])
-    stored = stored.rename({ours: DIMS[ours] for ours in DIMS if ours in stored.dims})
+    months = _months_of_leads(stored.get("lead_time"))
+    if months is not None:
+        counted = (stored["lead_time"].values * months).round().astype("int64")
+        stored = stored.assign_coords(lead_time=("lead_time", counted, {"units": "months"}))
+        return _placed(stored.rename(init_time="time") if "init_time" in stored.dims else stored)
+    ours = {"init_time": "time", "lead_time": LEADS}
+    stored = stored.rename({name: ours[name] for name in ours if name in stored.dims})
     if not {"time", "prediction_timedelta"} <= set(stored.dims):
         raise DataError(
             f"{store} is no forecast: its dimensions are {', '.join(map(str, stored.dims))}, "
             "but forecasts have 'time' (of the start) and 'prediction_timedelta'."
         )
-    if not set(field_dims(stored)) <= set(stored.dims) or "latitude" not in stored.coords:
-        stored = ordered(stored)
+    stored = _placed(stored)
     leads = stored["prediction_timedelta"]
     if leads.dtype.kind == "m":
         return stored
@@ -146,3 +183,15 @@ def with_our_dimensions(stored: xr.Dataset, store: str) -> xr.Dataset:
         )
     durations = np.round(hours * 3600).astype("timedelta64[s]").astype("timedelta64[ns]")
     return stored.assign_coords(prediction_timedelta=durations)
+
+
+def _placed(stored: xr.Dataset) -> xr.Dataset:
+    """Forecasts with rows and columns under our names."""
+    placed = set(field_dims(stored)) <= set(stored.dims) and "latitude" in stored.coords
+    return stored if placed else ordered(stored)
+
+
+def _months_of_leads(leads: xr.DataArray | None) -> int | None:
+    """Calendar months of the unit of lead times; None where it is another one, or none."""
+    units = None if leads is None else leads.attrs.get("units")
+    return MONTHS_OF.get(str(units)) if leads is not None and leads.dtype.kind in "iuf" else None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import cf_xarray  # noqa: F401 (registers .cf)
+import cftime
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -274,4 +275,8 @@ def some(values: NDArray) -> str:
 
 def readable(value: Any) -> str:
     """2020-01-01T06:00, without nine zeros; numbers without trailing ones."""
-    return np.datetime_as_string(value, unit="m") if value.dtype.kind == "M" else f"{value:g}"
+    if isinstance(value, cftime.datetime):
+        return str(value.strftime("%Y-%m-%dT%H:%M"))
+    if isinstance(value, np.datetime64):
+        return str(np.datetime_as_string(value, unit="m"))
+    return f"{value:g}" if isinstance(value, np.number) else str(value)

@@ -6,16 +6,19 @@ use it through a loss of several members at once (Lang et al. 2024, arXiv:2412.1
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from climlstm.calendars import Times, clock
+from climlstm.steps import as_times
 
 
 def draw_noise(
     seed: Sequence[int],
-    init_times: NDArray[np.datetime64],
+    init_times: Times,
     members: Sequence[int],
     shape: tuple[int, ...],
     *,
@@ -33,8 +36,9 @@ def draw_noise(
     return noise
 
 
-def pair_seed(seed: Sequence[int], init_time: np.datetime64, member: int) -> int:
+def pair_seed(seed: Sequence[int], init_time: Any, member: int) -> int:
     """A 63-bit seed for one member of one forecast."""
-    seconds = int(init_time.astype("datetime64[s]").astype("int64")) % 2**64  # from 1970, or before
+    moment = clock(as_times(init_time)).astype("datetime64[s]")
+    seconds = int(moment.astype("int64")) % 2**64  # from 1970, or before
     state = np.random.SeedSequence([*seed, seconds, member]).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))

@@ -12,6 +12,7 @@ from climlstm import grid
 from climlstm.errors import CheckpointError, ConfigError
 from climlstm.grid import Grid
 from climlstm.model.padding import Geometry
+from climlstm.steps import Step
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Spec:
     """Signs of the channels: -1 for a vector component, which turns round at a pole, else 1."""
     forcing: tuple[str, ...]
     static: tuple[str, ...]
-    step: timedelta
+    step: Step
     grid: Grid
     """Where rows and columns lie."""
     history: int
@@ -97,13 +98,16 @@ class Spec:
         content = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         content["grid"] = grid.to_dict(self.grid)
         content["given"] = [dataclasses.asdict(each) for each in self.given]
-        content["step_seconds"] = content.pop("step").total_seconds()
-        return content
+        del content["step"]
+        if self.step.duration is None:
+            return content | {"step_months": self.step.months}
+        return content | {"step_seconds": self.step.duration.total_seconds()}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Spec":
         """Raises CheckpointError where a key is missing or unknown."""
-        known = {f.name for f in dataclasses.fields(cls)} - {"step"} | {"step_seconds"}
+        unit = "step_months" if "step_months" in content else "step_seconds"
+        known = {f.name for f in dataclasses.fields(cls)} - {"step"} | {unit}
         later: dict[str, Any] = {"noise": 0, "outputs": (), "given": (), "settings": {}}
         given = {**later, **content}  # forecasters were written before there were these
         if "grid" not in given:  # and before there were kinds of grids
@@ -123,4 +127,7 @@ class Spec:
         fields["given"] = tuple(
             Given(**(each | {"at": tuple(each["at"])})) for each in fields["given"]
         )
-        return cls(step=timedelta(seconds=fields.pop("step_seconds")), **fields)
+        size = fields.pop(unit)
+        months = unit == "step_months"
+        step = Step(months=size) if months else Step(duration=timedelta(seconds=size))
+        return cls(step=step, **fields)

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from climlstm.calendars import calendar_of, time_text
 from climlstm.errors import DataError, PluginError
+from climlstm.steps import lead_text, parse_time
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,11 +44,11 @@ class Accessor:
         field = plots.placed_field(self._dataset, variable)
         if "time" in field.dims:
             times = field["time"].values
-            wanted = times[-1] if time is None else np.datetime64(pd.Timestamp(time))
+            wanted = times[-1] if time is None else parse_time(time, calendar_of(times))
             if wanted not in times:
                 raise DataError(
-                    f"There is no '{variable}' at {wanted}: it runs from {pd.Timestamp(times[0])} "
-                    f"to {pd.Timestamp(times[-1])}."
+                    f"There is no '{variable}' at {time_text(wanted)}: it runs from "
+                    f"{time_text(times[0])} to {time_text(times[-1])}."
                 )
             field = field.sel(time=wanted)
         return plots.plot_field(field, **options)
@@ -213,8 +215,9 @@ class _Explorer:
         self.views: dict[str, Any] = {}
         wide = {"continuous_update": False, "layout": widgets.Layout(width="46%")}
         inits, leads = np.atleast_1d(dataset["init_time"]), np.atleast_1d(dataset["lead_time"])
-        starts = [(f"{pd.Timestamp(time):%d %b %Y %H} UTC", time) for time in inits]
-        hours = [(f"+{pd.Timedelta(lead) / pd.Timedelta(hours=1):g} h", lead) for lead in leads]
+        months = leads.dtype.kind in "iu"
+        starts = [(time_text(time, months=months), time) for time in inits]
+        hours = [(f"+{lead_text(lead)}", lead) for lead in leads]
         self.variable = widgets.Dropdown(
             options=names, value=variable, layout=widgets.Layout(width="8em")
         )

@@ -19,6 +19,7 @@ from climlstm.plots.graphs import (
     require_value,
 )
 from climlstm.plots.styles import look_of_channel
+from climlstm.steps import lead_numbers
 
 REQUIRED = ("variable", "lead_time", "metric", "model", "value")
 
@@ -71,14 +72,20 @@ def plot_scores(
         _dress(panel, look.label, metric, look.units)
     if ax is None:
         where = f", {chosen['region'].iloc[0]}" if "region" in chosen else ""
-        finish_grid(figure, panels, columns, metric_name(metric) + where, "lead time (days)")
+        finish_grid(
+            figure,
+            panels,
+            columns,
+            metric_name(metric) + where,
+            f"lead time ({chosen['unit'].iloc[0]})",
+        )
     else:
         panels[0].legend(frameon=False, fontsize=8, labelcolor=theme.ink())
     return figure
 
 
 def _select(scores: pd.DataFrame, metric: str, region: str | None) -> pd.DataFrame:
-    """The rows of one metric and region, with `channel` (z500) and `days` added."""
+    """The rows of one metric and region, with `channel` (z500), `lead` and its `unit` added."""
     require_columns(scores, REQUIRED, "scores")
     require_value(scores["metric"], metric, "scores for the metric")
     chosen = scores[scores["metric"] == metric]
@@ -91,8 +98,9 @@ def _select(scores: pd.DataFrame, metric: str, region: str | None) -> pd.DataFra
         raise DataError(
             f"'{metric}' is one number for whole forecasts: it has no curve over leads."
         )
-    days = pd.to_timedelta(chosen["lead_time"]) / pd.Timedelta(days=1)
-    return chosen.assign(channel=_channels(chosen), days=days).sort_values("days", kind="stable")
+    numbers, unit = lead_numbers(chosen["lead_time"])
+    chosen = chosen.assign(channel=_channels(chosen), lead=numbers, unit=unit)
+    return chosen.sort_values("lead", kind="stable")
 
 
 def _channels(scores: pd.DataFrame) -> pd.Series:
@@ -128,10 +136,10 @@ def _draw_panel(
             "marker": "o",
             "markersize": 3.0,
         }
-        ax.plot(rows["days"], rows["value"] * scale, label=model, zorder=3, **line)
+        ax.plot(rows["lead"], rows["value"] * scale, label=model, zorder=3, **line)
         if {"ci_low", "ci_high"} <= set(rows.columns) and rows["ci_low"].notna().any():
             ax.fill_between(
-                rows["days"], rows["ci_low"] * scale, rows["ci_high"] * scale,
+                rows["lead"], rows["ci_low"] * scale, rows["ci_high"] * scale,
                 color=line["color"], alpha=0.16, linewidth=0, zorder=2,
             )  # fmt: skip
     if metric in _MARKS:

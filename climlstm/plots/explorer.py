@@ -12,7 +12,7 @@ from climlstm.plots.maps import decorate, draw_values, open_maps
 from climlstm.plots.options import Drawing, MapOptions
 from climlstm.plots.selection import channel, choose_init, choose_lead, true_field
 from climlstm.plots.sheet import Sheet, set_titles
-from climlstm.plots.styles import lead_label, time_label
+from climlstm.plots.styles import init_label, valid_label
 
 
 class ForecastView:
@@ -80,8 +80,7 @@ class ForecastView:
         set_titles(self.maps[0], "Forecast", "")
         if self.truth is not None:
             self._show_truth(field)
-        valid = time_label(start + lead)
-        self._when.set_text(f"{lead_label(lead)}, valid {valid}, from {time_label(start)}")
+        self._when.set_text(f"{valid_label(start, lead)}, from {init_label(start, lead)}")
         buffer = io.BytesIO()
         self.sheet.figure.savefig(buffer, format="png", dpi=100)
         return buffer.getvalue()

@@ -17,7 +17,7 @@ from climlstm.plots.maps import decorate, draw_values, open_maps, plot_field
 from climlstm.plots.options import Drawing, MapOptions, takes_map_options
 from climlstm.plots.selection import Lead, Scene, choose_lead, choose_scene
 from climlstm.plots.sheet import Sheet, set_titles
-from climlstm.plots.styles import Look, lead_label, time_label, times_label
+from climlstm.plots.styles import Look, init_label, lead_label, times_label
 
 TITLES = ("Forecast", "Truth", "Error")
 
@@ -135,7 +135,9 @@ def plot_strip(
         bars=((0, 1), (2, 2)) if truth is not None else ((0, 0),), bars_at="right",
     )  # fmt: skip
     if ax is None:
-        sheet.set_heading(scale.look.label, f"from {time_label(first.init_time.values)}")
+        sheet.set_heading(
+            scale.look.label, f"from {init_label(first.init_time.values, first.lead_time.values)}"
+        )
     for column, scene in enumerate(scenes):
         maps = [row[column] for row in sheet.maps]
         images = _draw_scene(scene, maps, scale, drawing)

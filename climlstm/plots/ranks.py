@@ -1,6 +1,7 @@
 """Rank histograms: whether the truth lies among the members of an ensemble as one of them would."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from climlstm.plots import theme
 from climlstm.plots.graphs import dress_axes, finish_grid, panel_grid, require_columns
 from climlstm.plots.styles import lead_label, look_of_channel
+from climlstm.steps import is_round_lead
 
 COLUMNS = ("variable", "lead_time", "rank", "share")
 SHOWN = 4
@@ -19,7 +21,7 @@ SHOWN = 4
 def plot_ranks(
     ranks: pd.DataFrame,
     *,
-    leads: Sequence[pd.Timedelta] | None = None,
+    leads: Sequence[Any] | None = None,
     columns: int = 3,
     width: float | None = None,
 ) -> Figure:
@@ -57,9 +59,8 @@ def plot_ranks(
     return figure
 
 
-def _some(leads: list[pd.Timedelta]) -> list[pd.Timedelta]:
+def _some(leads: list[Any]) -> list[Any]:
     """A few of the lead times, evenly spaced over whole days, where there are any."""
-    days = [lead for lead in leads if pd.Timedelta(lead) % pd.Timedelta("1D") == pd.Timedelta(0)]
-    among = days or leads
+    among = [lead for lead in leads if is_round_lead([lead]).all()] or leads
     places = np.unique(np.linspace(0, len(among) - 1, min(SHOWN, len(among))).round().astype(int))
     return [among[place] for place in places]

@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from climlstm.errors import DataError, nearest
+from climlstm.calendars import calendar_of, time_text
+from climlstm.errors import ConfigError, DataError, nearest
 from climlstm.plots.fields import as_field
 from climlstm.plots.styles import lead_label
+from climlstm.steps import as_times, lead_numbers, parse_lead, parse_time, valid_times
 
-Lead: TypeAlias = str | np.timedelta64 | pd.Timedelta
-"""'24h', or a timedelta."""
+Lead: TypeAlias = str | int | np.timedelta64 | pd.Timedelta
+"""'24h' or a timedelta; '3 months' or their number."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ def choose_scene(
     truth: xr.Dataset | None,
     variable: str,
     init_time: Any,
-    lead: np.timedelta64,
+    lead: Any,
     *,
     contours: str | None = None,
     wind: tuple[str, str] | None = None,
@@ -46,7 +48,8 @@ def choose_scene(
     def analysed(name: str) -> xr.DataArray | None:
         if truth is None:
             return None
-        return true_field(truth, name, np.datetime64(start) + lead, like=predicted(name))
+        valid = valid_times(as_times(start).reshape(1), np.atleast_1d(lead))[0, 0]
+        return true_field(truth, name, valid, like=predicted(name))
 
     def pair(of: Any) -> Any:
         return None if wind is None or (of is analysed and truth is None) else tuple(map(of, wind))
@@ -71,36 +74,35 @@ def channel(data: xr.Dataset, name: str) -> xr.DataArray:
     return data[name]
 
 
-def choose_init(forecast: xr.Dataset, init_time: Any) -> np.datetime64:
+def choose_init(forecast: xr.Dataset, init_time: Any) -> Any:
     """An initialisation of the forecast; the first one, if none is given."""
     times = np.atleast_1d(_coordinate(forecast, "init_time"))
     if init_time is None:
         return times[0]
-    wanted = pd.Timestamp(init_time)
-    for time in times:
-        if pd.Timestamp(time) == wanted:
-            return time
+    wanted = parse_time(init_time, calendar_of(times))
+    found = times[times == wanted]
+    if found.size:
+        return found[0]
     raise DataError(
-        f"No forecast starts at {wanted}. The {times.size} initialisations run from "
-        f"{pd.Timestamp(times[0])} to {pd.Timestamp(times[-1])}."
+        f"No forecast starts at {time_text(wanted)}. The {times.size} initialisations run from "
+        f"{time_text(times[0])} to {time_text(times[-1])}."
     )
 
 
-def choose_lead(forecast: xr.Dataset, lead_time: Lead | None) -> np.timedelta64:
+def choose_lead(forecast: xr.Dataset, lead_time: Lead | None) -> Any:
     """A lead time of the forecast; a day or the longest below it, if none is given."""
     leads = np.atleast_1d(_coordinate(forecast, "lead_time"))
     if lead_time is None:
-        within = leads[leads <= np.timedelta64(1, "D")]
+        within = leads[lead_numbers(leads)[0] <= 1]
         return within[-1] if within.size else leads[0]
+    months = leads.dtype.kind in "iu"
     try:
-        text = lead_time.replace("d", "D") if isinstance(lead_time, str) else lead_time
-        wanted = pd.Timedelta(text)
-    except ValueError as error:
-        raise DataError(
-            f"'{lead_time}' is no lead time; expected one such as '24h' or '3d'."
-        ) from error
+        wanted = parse_lead(lead_time, months=months)
+    except ConfigError as error:
+        such = "'3 months'" if months else "'24h' or '3d'"
+        raise DataError(f"'{lead_time}' is no lead time; expected one such as {such}.") from error
     for lead in leads:
-        if pd.Timedelta(lead) == wanted:
+        if (lead if months else pd.Timedelta(lead)) == wanted:
             return lead
     listed = ", ".join(lead_label(lead) for lead in leads[:12])
     more = f", … {lead_label(leads[-1])}" if leads.size > 12 else ""
@@ -118,15 +120,13 @@ def _coordinate(forecast: xr.Dataset, name: str) -> np.ndarray:
     return values
 
 
-def true_field(
-    truth: xr.Dataset, name: str, time: np.datetime64, *, like: xr.DataArray
-) -> xr.DataArray:
+def true_field(truth: xr.Dataset, name: str, time: Any, *, like: xr.DataArray) -> xr.DataArray:
     """The channel of a cube at a time, on the same grid as a forecast field."""
     found = channel(truth, name)
     if time not in found.time.values:
         raise DataError(
-            f"The truth has no '{name}' at {pd.Timestamp(time)}: it runs from "
-            f"{pd.Timestamp(found.time.values[0])} to {pd.Timestamp(found.time.values[-1])}. "
+            f"The truth has no '{name}' at {time_text(time)}: it runs from "
+            f"{time_text(found.time.values[0])} to {time_text(found.time.values[-1])}. "
             "Choose another initialisation or lead time, or a cube that covers it."
         )
     field = as_field(found.sel(time=time))

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import cftime
 import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.colors import Colormap
 
 from climlstm import plugins
+from climlstm.calendars import are_times, time_text
 from climlstm.data.sources.units import Conversion, conversion
 from climlstm.errors import DataError, PluginError
 from climlstm.plots.colours import Colours, Levels, Limits, colours_of
@@ -20,6 +22,7 @@ from climlstm.plots.quantity import Quantity, quantity_of, says_difference
 from climlstm.plugins import Style, Variable
 from climlstm.plugins.channels import Channel
 from climlstm.plugins.channels import channel as channel_of
+from climlstm.steps import as_times, lead_text, valid_times
 
 logger = logging.getLogger(__name__)
 
@@ -228,15 +231,31 @@ def readable_units(units: str) -> str:
 
 
 def lead_label(lead_time: Any) -> str:
-    """'+36 h'"""
-    return f"+{pd.Timedelta(lead_time) / pd.Timedelta(hours=1):g} h"
+    """'+36 h', '+3 months'"""
+    return f"+{lead_text(lead_time)}"
 
 
-def time_label(time: Any) -> str:
-    """'Mon 1 Aug 2022 00 UTC'"""
+def time_label(time: Any, *, months: bool = False) -> str:
+    """'Mon 1 Aug 2022 00 UTC', 'August 2022' of months; without weekdays in other calendars."""
+    moment = as_times(time).item() if isinstance(time, np.ndarray) else time
+    if months:
+        return time_text(moment, months=True)
+    if isinstance(moment, cftime.datetime):
+        return f"{moment.day} {moment.strftime('%b %Y %H')} UTC"
     stamp = pd.Timestamp(time)
     clock = f"{stamp:%H}" if stamp.minute == 0 else f"{stamp:%H:%M}"
     return f"{stamp:%a} {stamp.day} {stamp:%b %Y} {clock} UTC"
+
+
+def init_label(time: Any, lead_time: Any) -> str:
+    """A start as `time_label`, of months where the lead time counts them."""
+    return time_label(time, months=np.asarray(lead_time).dtype.kind in "iu")
+
+
+def valid_label(init_time: Any, lead_time: Any) -> str:
+    """'+36 h, valid Mon 1 Aug 2022 12 UTC', '+3 months, valid March 1998'."""
+    valid = valid_times(as_times(init_time).reshape(1), np.atleast_1d(lead_time))
+    return f"{lead_label(lead_time)}, valid {init_label(valid[0, 0], lead_time)}"
 
 
 def times_label(field: xr.DataArray) -> str:
@@ -247,13 +266,10 @@ def times_label(field: xr.DataArray) -> str:
         if name in field.coords and field[name].ndim == 0
     }
     if "init_time" in times and "lead_time" in times:
-        valid = times["init_time"] + times["lead_time"]
-        return (
-            f"{lead_label(times['lead_time'])}, valid {time_label(valid)}\n"
-            f"from {time_label(times['init_time'])}"
-        )
+        start, lead = times["init_time"], times["lead_time"]
+        return f"{valid_label(start, lead)}\nfrom {init_label(start, lead)}"
     for name in ("valid_time", "time", "init_time"):
-        if name in times and np.issubdtype(times[name].dtype, np.datetime64):
+        if name in times and are_times(times[name]):
             return time_label(times[name])
     return ""
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+import cftime
 import pandas as pd
 import xarray as xr
 
 from climlstm import html, plots, plugins
 from climlstm.audit.findings import Finding, findings_table
+from climlstm.calendars import day_text
 from climlstm.config import Config, PluginChoice, dump_config
 from climlstm.evaluation.evaluate import Evaluation
 from climlstm.evaluation.tables import DEFINITIONS, Draw, score_table
@@ -17,9 +18,10 @@ from climlstm.html import Markup
 from climlstm.plots import metric_name as _name
 from climlstm.report import page
 from climlstm.report.verdict import Chosen, favourites
-from climlstm.steps import format_duration
+from climlstm.steps import lead_text
 
 TABLE_LEADS = ("1D", "3D", "5D", "7D", "10D")
+TABLE_MONTHS = (1, 3, 6, 9, 12)
 """Lead times of the short table of scores; the others can be unfolded."""
 
 SHOWN = 6
@@ -36,7 +38,7 @@ def what_was_run(forecasts: xr.Dataset, config: Config, provenance: dict[str, An
         ("Grid", f"{rows} × {columns} points, {_extent(forecasts)}"),
         ("Forecast", ", ".join(data.predicted)),
         ("Known besides", ", ".join([*data.forcing, *data.static]) or "nothing"),
-        ("Step", format_duration(data.step)),
+        ("Step", str(data.step)),
         ("Trained on", _span(spans.get("train") or periods.train)),
         ("Chosen on", _span(spans.get("valid") or periods.valid)),
         ("Tested on", _span(periods.test)),
@@ -108,7 +110,8 @@ def _tables(table: pd.DataFrame, metric: str) -> Markup:
     parts = []
     for region in dict.fromkeys(chosen["region"]):
         here = chosen[chosen["region"] == region]
-        leads = [pd.Timedelta(lead) for lead in TABLE_LEADS]
+        months = here["lead_time"].dtype.kind in "iuf"
+        leads = list(TABLE_MONTHS if months else map(pd.Timedelta, TABLE_LEADS))
         leads = [lead for lead in leads if (here["lead_time"] == lead).any()]
         short = score_table(table, metric, region=region, leads=leads or None)
         whole = score_table(table, metric, region=region, leads=list(here["lead_time"].unique()))
@@ -154,7 +157,7 @@ def _maps(forecasts: xr.Dataset, truth: xr.Dataset, case: Chosen) -> Markup:
         lead_time=case.lead_time,
     )
     names = ("forecast", "truth", "error")
-    when = f"from {_moment(case.init_time)}, {_hours(case.lead_time)} ahead"
+    when = f"from {_moment(case.init_time)}, {lead_text(case.lead_time)} ahead"
     drawn = [
         page.picture(plots.svg_of(figure), f"Map of the {name} of {_label(case.variable)}, {when}")
         for figure, name in zip(figures, names, strict=True)
@@ -167,7 +170,7 @@ def ensemble(forecasts: xr.Dataset, truth: xr.Dataset, typical: Chosen) -> Marku
     if forecasts.sizes.get("realization", 1) < 2:
         return Markup("")
     chosen: dict[str, Any] = {"init_time": typical.init_time, "lead_time": typical.lead_time}
-    when = f"from {_moment(typical.init_time)}, {_hours(typical.lead_time)} ahead"
+    when = f"from {_moment(typical.init_time)}, {lead_text(typical.lead_time)} ahead"
     spread = plots.plot_ensemble(forecasts, typical.variable, "spread", width=6.9, **chosen)
     lines = plots.plot_ensemble(
         forecasts, typical.variable, "spaghetti", truth=truth, width=6.9, **chosen
@@ -301,10 +304,6 @@ def _training(config: Config, provenance: dict[str, Any]) -> str:
     )
 
 
-def _moment(time: np.datetime64) -> str:
-    stamp = pd.Timestamp(time)
-    return f"{stamp.day} {stamp:%b %Y %H} UTC"
-
-
-def _hours(lead: np.timedelta64) -> str:
-    return f"{pd.Timedelta(lead) / pd.Timedelta(hours=1):g} h"
+def _moment(time: Any) -> str:
+    moment = time if isinstance(time, cftime.datetime) else pd.Timestamp(time)
+    return f"{day_text(moment)} {moment.hour:02} UTC"

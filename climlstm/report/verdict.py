@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
+from climlstm.calendars import day_text
 from climlstm.config import Config
 from climlstm.evaluation.evaluate import Evaluation
 from climlstm.evaluation.tables import useful_lead
 from climlstm.html import Markup, badge, text
 from climlstm.report import page
+from climlstm.steps import lead_numbers
 
 FAVOURITES = ("msl", "z500", "t2m", "t850")
 """Variables that people look at first."""
@@ -25,8 +26,8 @@ class Chosen:
     """A forecast that the report shows, and why this one."""
 
     variable: str
-    init_time: np.datetime64
-    lead_time: np.timedelta64
+    init_time: Any
+    lead_time: Any
     why: str
 
 
@@ -39,13 +40,13 @@ def favourites(names: Any) -> list[str]:
 def best_known(
     evaluation: Evaluation, forecasts: xr.Dataset, model: str
 ) -> tuple[Chosen, Chosen | None]:
-    """The median and the worst forecast of the best known variable at two days.
+    """The median and the worst forecast of the best known variable at two days, or months.
 
     By the error that the evaluator `rmse` found; without it, the one in the middle of the period.
     """
     variable = favourites(forecasts.data_vars)[0]
     leads = forecasts["lead_time"].values
-    within = leads[leads <= np.timedelta64(2, "D")]
+    within = leads[lead_numbers(leads)[0] <= 2]
     lead = within[-1] if within.size else leads[0]
     inits = forecasts["init_time"].values
     cases = evaluation.cases.get("rmse")
@@ -53,9 +54,9 @@ def best_known(
         middle = inits[inits.size // 2]
         return Chosen(variable, middle, lead, "in the middle of the period"), None
     cases = cases[(cases["model"] == model) & (cases["variable"] == variable)]
-    cases = cases[cases["lead_time"] == pd.Timedelta(lead)]
+    cases = cases[cases["lead_time"] == lead]
     cases = cases[cases["region"] == cases["region"].iloc[0]].sort_values("mse")
-    ordered = cases["init_time"].to_numpy("datetime64[ns]")
+    ordered = cases["init_time"].to_numpy()
     typical = Chosen(
         variable, ordered[ordered.size // 2], lead, "the median case: half are better, half worse"
     )
@@ -70,9 +71,9 @@ def headline(
     model: str,
 ) -> str:
     """The first screen of the page."""
-    inits = pd.DatetimeIndex(forecasts["init_time"].values)
-    span = f"{_day(inits[0])} to {_day(inits[-1])}"
-    longest = pd.Timedelta(forecasts["lead_time"].values[-1])
+    inits = forecasts["init_time"].values
+    span = f"{day_text(inits[0])} to {day_text(inits[-1])}"
+    longest = forecasts["lead_time"].values[-1]
     passed = provenance.get("audit", {}).get("passed")
     seen = "audit passed" if passed else "no audit" if passed is None else "audit failed"
     numbers = [
@@ -118,18 +119,14 @@ def _skill(evaluation: Evaluation, model: str) -> list[tuple[str, str]]:
 
 def _range(leads: pd.DataFrame) -> str:
     """'4.0 to 4.8 days', '> 7 days'."""
-    days = leads["useful_lead"] / pd.Timedelta(days=1)
+    numbers, unit = lead_numbers(leads["useful_lead"])
     if not leads["ended"].any():
-        return f"> {days.min():.3g} days"
-    low, high = (f"{number:.1f}" for number in (days.min(), days.max()))
+        return f"> {numbers.min():.3g} {unit}"
+    low, high = (f"{number:.1f}" for number in (numbers.min(), numbers.max()))
     more = "" if leads["ended"].all() else "> "
-    return f"{low} days" if low == high else f"{low} to {more}{high} days"
+    return f"{low} {unit}" if low == high else f"{low} to {more}{high} {unit}"
 
 
-def _day(time: pd.Timestamp) -> str:
-    return f"{time.day} {time:%b %Y}"
-
-
-def _days(lead: pd.Timedelta) -> str:
-    days = lead / pd.Timedelta(days=1)
-    return f"{days:g} day{'' if days == 1 else 's'}"
+def _days(lead: Any) -> str:
+    numbers, unit = lead_numbers([lead])
+    return f"{numbers[0]:g} {unit.removesuffix('s') if numbers[0] == 1 else unit}"

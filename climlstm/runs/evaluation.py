@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from climlstm import plugins
@@ -29,7 +28,6 @@ from climlstm.plugins import Baseline, Evaluator, TrainingPeriod
 from climlstm.runs.clusters import spread_over
 from climlstm.runs.forecasting import other_data
 from climlstm.runs.trained import PROVENANCE, config_of, provenance_of
-from climlstm.steps import Step
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +59,7 @@ def evaluate(
     model: str | None = None,
     baselines: Iterable[PluginChoice | Baseline | str] | None = None,
     climatology: xr.Dataset | None = None,
-    unusable: Iterable[np.datetime64] = (),
+    unusable: Iterable[Any] = (),
     allow_seen: bool = False,
     out: str | Path | None = None,
     report: str | Path | None = None,
@@ -76,7 +74,7 @@ def evaluate(
         evaluators by name, as in a run file, or as objects.
     model: name of the forecasts in the tables; by default that of the network.
     baselines: as evaluators; by default those of the run file, or persistence and climatology.
-    climatology: (hour, dayofyear, ...); by default that of the training period.
+    climatology: (hour, dayofyear, ...) or (month, ...); by default that of the training period.
     unusable: times at which the truth has missing values, besides those known from training.
     allow_seen: score also what the forecaster was trained or validated on.
     out: folder for tables and curves. report: one HTML page to pass on.
@@ -167,7 +165,7 @@ def _baselines(
     data = RunData(config)
 
     def training() -> TrainingPeriod:
-        leads = Step(config.data.step).counts(forecasts["lead_time"].values)
+        leads = config.data.step.counts(forecasts["lead_time"].values)
         return data.training_period(int(leads.max()))
 
     return {label: ready(baseline, training) for label, baseline in made.items()}

@@ -8,15 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
 
+from climlstm.calendars import calendar_of, within
 from climlstm.config import KNOWN_FROM, Config, DataConfig, ForecastConfig
 from climlstm.data.run_data import RunData, open_cube
 from climlstm.data.sources.catalog import open_source
 from climlstm.environment import check_gpus
-from climlstm.errors import ConfigError
 from climlstm.files import lock
 from climlstm.forecasting import (
     Ensemble,
@@ -36,7 +37,7 @@ from climlstm.model.saving import read_forecaster
 from climlstm.runs.clusters import spread_over
 from climlstm.runs.several import over_several
 from climlstm.runs.trained import Trained, as_it_was_made, as_trained, origin_of
-from climlstm.steps import within
+from climlstm.steps import MONTH, Step, as_step, as_times, parse_time
 from climlstm.training.untrained import choose_precision
 
 LATEST = "latest"
@@ -44,6 +45,10 @@ LATEST = "latest"
 
 PERTURBATION = 0.1
 """Amplitude for networks without noise, where the run file names none."""
+
+
+CIVIL_TIMES: Times = np.empty(0, dtype="datetime64[ns]")
+"""No times, of the usual calendar."""
 
 
 @over_several
@@ -57,7 +62,7 @@ def forecast(
     parameters: Mapping[str, Any] | None = None,
     init_times: Iterable[Any] | None = None,
     steps: int | None = None,
-    every: timedelta | None = None,
+    every: Step | timedelta | str | None = None,
     members: int | None = None,
     seed: int | None = None,
     perturbation: float | None = None,
@@ -74,7 +79,7 @@ def forecast(
     catalog, source, parameters: of the initial states, if not those of the training.
     init_times: texts such as '2020-01-31T06' (UTC), or 'latest'; by default the test period, or,
         for a source without it, the latest.
-    steps, every, members, seed, perturbation: by default as the run file has them.
+    steps, every ('1 month'), members, seed, perturbation: by default as the run file has them.
     gpu: None: if the run was trained on GPUs, and this machine has one.
     address: of a Ray cluster over which the initialisations are spread; None: this process.
     verifiable: leave out initialisations whose lead times are not all in the data.
@@ -93,8 +98,8 @@ def forecast(
         gpu = config.cluster.gpu and address is None and torch.cuda.is_available()
     forecaster, provenance = read_forecaster(found.checkpoint)
     cube = open_cube(other_data(config.data, catalog, source, parameters), outputs=False)
-    asked = dict(members=members, seed=seed, perturbation=perturbation, steps=steps, every=every)
-    chosen = config.forecast.model_copy(update={k: v for k, v in asked.items() if v is not None})
+    asked = dict(members=members, seed=seed, perturbation=perturbation, steps=steps)
+    chosen = _updated(config.forecast, asked | {"every": every and as_step(every)})
     job = _job(config, chosen, forecaster.spec, cube, init_times, verifiable=verifiable)
     device = "cuda" if gpu else "cpu"
     with (
@@ -108,6 +113,11 @@ def forecast(
         job |= {"provenance": provenance | origin_of(found), "progress": progress}
         write_forecasts(Path(out), forecaster, cube, executor=executor, device=device, **job)
     return open_forecasts(out)
+
+
+def _updated(section: ForecastConfig, asked: Mapping[str, Any]) -> ForecastConfig:
+    """The section with what was asked for instead of its own."""
+    return section.model_copy(update={k: v for k, v in asked.items() if v is not None})
 
 
 def _job(
@@ -148,9 +158,9 @@ def _inits(
     if init_times is None and within(cube["time"].values, test).any():
         return possible_inits(cube, spec, period=test, every=chosen.every), False
     if wanted in ([], [LATEST]):
-        whole = (pd.Timestamp.min, pd.Timestamp.max)
+        whole = (pd.Timestamp("0001-01-01"), pd.Timestamp("9999-12-31"))
         return possible_inits(cube, spec, period=whole, every=config.data.step)[-1:], True
-    return parse_times(wanted), False
+    return parse_times(wanted, cube["time"].values, spec.step), False
 
 
 def _outside(config: Config, spec: Spec) -> Outside:
@@ -210,11 +220,14 @@ def other_data(
     return data.model_copy(update=place | {"parameters": dict(parameters or {})})
 
 
-def parse_times(times: Iterable[Any]) -> Times:
-    """Times such as 2020-01-31T06 as datetime64, in order. Raises ConfigError for anything else."""
-    listed = list(times)
-    try:
-        parsed = pd.DatetimeIndex([pd.Timestamp(time) for time in listed])
-    except ValueError as error:
-        raise ConfigError(f"'{listed}': expected times such as 2020-01-31T06 ({error}).") from error
-    return parsed.unique().sort_values().to_numpy("datetime64[ns]")
+def parse_times(times: Iterable[Any], like: Times = CIVIL_TIMES, step: Step | None = None) -> Times:
+    """Times such as 2020-01-31T06 in the calendar of other ones, in order, each once.
+
+    step: that of the forecasts; one of months starts from the month that a time lies in.
+    Raises ConfigError for what is no time.
+    """
+    parsed = as_times([parse_time(time, calendar_of(like)) for time in times])
+    if step is not None and step.duration is None:
+        parsed = MONTH.time(MONTH.number(parsed, like[0]), like[0])
+    parsed = np.unique(parsed)
+    return parsed.astype(like.dtype)

@@ -18,7 +18,6 @@ import torch
 from climlstm import plugins
 from climlstm.config import Config
 from climlstm.errors import DataError, Stopped, TrainingError
-from climlstm.steps import format_duration
 from climlstm.training.agreement import Agreement, Decision
 from climlstm.training.checkpoint import Position, Standing
 from climlstm.training.keeping import Keeper
@@ -256,7 +255,7 @@ class Training:
         )
         if result is None:
             return False
-        leads = [format_duration(n * self.config.data.step) for n in range(1, settings.horizon + 1)]
+        leads = [str(self.config.data.step * n) for n in range(1, settings.horizon + 1)]
         if not math.isfinite(result.loss):
             wrong = result.explain(self.learner.forecaster.channels, leads)
             raise TrainingError(self._advise(wrong))

@@ -28,7 +28,7 @@ from climlstm.data.roles import (
     settings_of,
 )
 from climlstm.data.run_data import RunData
-from climlstm.data.statistics.climatology import check_hours, climatology_at, period_of
+from climlstm.data.statistics.climatology import check_covered, climatology_at, period_of
 from climlstm.data.statistics.statistics import Statistics
 from climlstm.data.windows.plan import WindowPlan, in_order, share
 from climlstm.data.windows.stream import Window, WindowStream
@@ -107,7 +107,7 @@ class Task:
         self, window: Window, channels: Sequence[str], leads: NDArray[np.int64]
     ) -> Tensor:
         """Normalised climatology (B, L, C, H, W) of some channels at lead steps."""
-        times = window.init_time[:, None] + leads * np.timedelta64(self.data.config.data.step)
+        times = self.data.config.data.step.time(leads, window.init_time[:, None])
         known = self.statistics.of(tuple(channels))
         normal = normalised_climatology(
             climatology_at(self.data.climatology, times.ravel()),
@@ -168,7 +168,7 @@ def audit_fits(data: RunData, parent: Parent | None = None) -> list[Finding]:
     """
     config, times = data.config, data.plan.times.values
     leads = np.arange(config.training.horizon) + config.model.history
-    check_hours(data.climatology, times[np.unique(data.valid_starts[:, None] + leads)])
+    check_covered(data.climatology, times[np.unique(data.valid_starts[:, None] + leads)])
     findings = check_task(
         config,
         times,

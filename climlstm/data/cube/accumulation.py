@@ -10,7 +10,6 @@ import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -21,12 +20,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from climlstm.advice import variable_line
+from climlstm.calendars import clock
 from climlstm.data.sources.axes import Axes
 from climlstm.data.sources.fills import FILL_ATTRIBUTES, stated_fills
 from climlstm.data.sources.origin import as_dask
-from climlstm.data.sources.times import full_steps, native_step
+from climlstm.data.sources.times import bounds_of, full_steps, native_step
 from climlstm.errors import DataError
-from climlstm.steps import format_duration
+from climlstm.steps import Step, format_duration
 
 logger = logging.getLogger(__name__)
 
@@ -100,13 +100,14 @@ def _interval(pattern: re.Pattern[str], text: str) -> np.timedelta64 | None:
 
 
 def over_steps(
-    source: xr.Dataset, axes: Axes, step: timedelta | None, names: Iterable[str]
+    source: xr.Dataset, axes: Axes, step: Step | None, names: Iterable[str]
 ) -> xr.Dataset:
     """The source with some variables put together over the steps of a run; lazy.
 
-    A step without all its intervals has no value. Raises DataError where they do not fit.
+    A step without all its intervals has no value. Values of calendar months stay as they are.
+    Raises DataError where intervals and step do not fit.
     """
-    if step is None or axes.time.size < 2:
+    if step is None or step.duration is None or axes.time.size < 2:
         return source
     times = full_steps(axes.time.values, step)
     native = native_step(times, step)
@@ -115,10 +116,10 @@ def over_steps(
         said = time_method(source[name])
         if said is None or axes.dims[0] not in source[name].dims:
             continue
-        if said.since_midnight or (said.interval or native) != np.timedelta64(step):
+        if said.since_midnight or (said.interval or native) != np.timedelta64(step.duration):
             made[name] = _combined(source, name, axes, said, step)
             made[AS_STORED.format(name)] = source[name]
-            logger.info("'%s': %s over %s", name, said.method, format_duration(step))
+            logger.info("'%s': %s over %s", name, said.method, step)
     return source.assign(made)
 
 
@@ -135,15 +136,16 @@ class _Intervals:
 
     @classmethod
     def of(
-        cls, source: xr.Dataset, name: str, axes: Axes, said: TimeMethod, step: timedelta
+        cls, source: xr.Dataset, name: str, axes: Axes, said: TimeMethod, step: Step
     ) -> "_Intervals":
-        times, wanted = full_steps(axes.time.values, step), np.timedelta64(step)
-        native = native_step(times, step)
+        full = full_steps(axes.time.values, step)
+        times, wanted = clock(full), np.timedelta64(step.duration)
+        native = native_step(full, step)
         interval = native if said.interval is None or said.since_midnight else said.interval
         if wanted % interval or interval % native or (said.since_midnight and DAY % native):
             raise DataError(
                 f"'{name}' holds a {said.method} over {_shown(interval)} at every "
-                f"{_shown(native)}, which does not make steps of {format_duration(step)}. Set "
+                f"{_shown(native)}, which does not make steps of {step}. Set "
                 f"data.step to a multiple of {_shown(interval)}; or, if its values are of single "
                 f"moments, say so {variable_line(name, accumulated='never')}."
             )
@@ -166,17 +168,16 @@ class _Intervals:
 
 def _label_to_end(source: xr.Dataset, axes: Axes) -> np.timedelta64:
     """Time from the label of an interval to its end, by the bounds of the times, if any."""
-    said = axes.time.attrs.get("bounds") or axes.time.encoding.get("bounds")
-    bounds = source.get(said) if said else None
-    if bounds is None or bounds.dtype.kind != "M" or bounds.ndim != 2:
+    bounds = bounds_of(source, axes.time)
+    if bounds is None:
         return np.timedelta64(0, "ns")
-    ends = bounds.max(dim=[dim for dim in bounds.dims if dim != axes.time.dims[0]]).values
-    ahead: np.timedelta64 = np.median((ends - axes.time.values).astype("timedelta64[ns]"))
+    ends = clock(bounds.values).max(axis=1)
+    ahead: np.timedelta64 = np.median((ends - clock(axes.time.values)).astype("timedelta64[ns]"))
     return max(ahead, np.timedelta64(0, "ns"))
 
 
 def _combined(
-    source: xr.Dataset, name: str, axes: Axes, said: TimeMethod, step: timedelta
+    source: xr.Dataset, name: str, axes: Axes, said: TimeMethod, step: Step
 ) -> xr.DataArray:
     """A variable put together over steps, without fill values and packing of its own."""
     variable = as_dask(source[[name]])[name]

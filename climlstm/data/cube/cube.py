@@ -21,7 +21,7 @@ from climlstm.data.cube.matching import find_fields, make_recipe
 from climlstm.data.cube.recipes import Array, ChannelRecipe, CubeCells, Field
 from climlstm.data.sources.axes import Axes, find_axes, select_cells
 from climlstm.data.sources.origin import AxisChunks, chunks_along, run_lengths, token_of
-from climlstm.data.sources.times import select_times
+from climlstm.data.sources.times import bounds_of, select_times
 from climlstm.errors import ClimLSTMError, DataError
 from climlstm.grid import Grid, Plane, kind_of
 from climlstm.grid.axes import AxisPoints, as_slice
@@ -55,7 +55,8 @@ def plan_cube(source: xr.Dataset, data: DataConfig) -> "CubePlan":
     _check_place(axes, data)
     channels = [channel(name) for name in (*data.from_source, *data.static)]
     _check_kinds(channels, data)
-    times = select_times(axes.time, data.step)  # which are in order and defined from here on
+    bounds = bounds_of(source, axes.time) if data.step and data.step.months else None
+    times = select_times(axes.time, data.step, bounds)  # which are in order from here on
     fields = [f for each in channels for f in find_fields(source, axes, each)]
     names = [field.variable for field in fields if axes.dims[0] not in dict(field.positions)]
     source = over_steps(source, axes, data.step, names)

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from climlstm.calendars import Times, civil_times, month_of_year, year_share
 from climlstm.errors import DataError, nearest
+from climlstm.steps import as_times
 
 CHANNELS: dict[str, tuple[str, ...]] = {
     "cos_zenith": ("cos_zenith",),
@@ -42,30 +44,38 @@ def forcings_of(fields: Sequence[str]) -> tuple[str, ...]:
 
 
 def forcing_fields(
-    names: Sequence[str], times: ArrayLike, latitude: ArrayLike, longitude: ArrayLike
+    names: Sequence[str],
+    times: ArrayLike,
+    latitude: ArrayLike,
+    longitude: ArrayLike,
+    *,
+    months: int = 0,
 ) -> NDArray[np.float32]:
     """Forcings (time, F, latitude, longitude), in the order of `forcing_channels(names)`.
 
-    times: datetime64, UTC; latitude, longitude: degrees north and east, 1-D, or in shapes that
-        broadcast to the grid's.
+    times: datetime64 or cftime, UTC; latitude, longitude: degrees north and east, 1-D, or in shapes
+        that broadcast to the grid's.
+    months: calendar months that a time stands for; 0: it is a moment.
 
     `cos_zenith` is the cosine of the sun's zenith angle at that instant, negative at night.
-    `season` is sine and cosine of the elapsed part of the calendar year, `day` of the mean solar
-    time (UTC + longitude / 15° h), both as angles; at the start of the year, at midnight, (0, 1).
+    `season` is sine and cosine of the elapsed part of the year in the calendar of the times, to the
+    middle of what a time stands for: (month - 1/2) / 12. `day` is that of the mean solar
+    time (UTC + longitude / 15° h). At the start of the year, and at midnight, both are (0, 1).
     """
     fields = forcing_channels(names)
-    times = np.atleast_1d(np.asarray(times)).astype("datetime64[s]")
+    moments = np.atleast_1d(as_times(times))
+    real = civil_times(moments).astype("datetime64[s]")
     phi, lam = np.asarray(latitude, dtype="float64"), np.asarray(longitude, dtype="float64")
     if phi.ndim < 2:
         phi, lam = np.atleast_1d(phi)[:, None], np.atleast_1d(lam)[None]
     shape = np.broadcast_shapes(phi.shape, lam.shape)
-    out = np.empty((times.size, len(fields), *shape), dtype="float32")
+    out = np.empty((moments.size, len(fields), *shape), dtype="float32")
     for index, field in enumerate(fields):
         if field == "cos_zenith":
-            out[:, index] = cos_zenith(times, phi, lam)
+            out[:, index] = cos_zenith(real, phi, lam)
             continue
         season = field.startswith("season")
-        angle = _season_angle(times)[:, None, None] if season else _day(times, lam)
+        angle = _season_angle(moments, months)[:, None, None] if season else _day(real, lam)
         out[:, index] = np.sin(angle) if field.endswith("sin") else np.cos(angle)
     return out
 
@@ -97,7 +107,13 @@ def cos_zenith(
     )
 
 
-def _season_angle(times: NDArray[np.datetime64]) -> NDArray[np.float64]:
+def _season_angle(moments: Times, months: int) -> NDArray[np.float64]:
+    """Elapsed part of the year as an angle, in the calendar of the times."""
+    if months:
+        return 2 * np.pi * (month_of_year(moments) - 1 + months / 2) / 12
+    if moments.dtype.kind != "M":
+        return 2 * np.pi * year_share(moments)
+    times = moments.astype("datetime64[s]")
     year = times.astype("datetime64[Y]")
     start = year.astype("datetime64[s]")
     length = (year + np.timedelta64(1, "Y")).astype("datetime64[s]") - start

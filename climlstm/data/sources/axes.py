@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from climlstm.advice import catalog_line
+from climlstm.calendars import are_times
 from climlstm.config import RegionConfig
 from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError
@@ -69,15 +70,9 @@ def find_time(source: xr.Dataset) -> xr.DataArray:
     names += [str(name) for name in source.coords if source[name].dtype.kind == "M"]
     along = [source[name] for name in names if source[name].ndim == 1]
     for coordinate in sorted(along, key=lambda c: c.name != "valid_time"):
-        if coordinate.dtype.kind == "M":
+        if are_times(coordinate.values):
             return coordinate
     for coordinate in along:
-        if coordinate.dtype == object:
-            raise DataError(
-                f"The times '{coordinate.name}' are in a calendar of their own "
-                f"({type(coordinate.values[0]).__name__}), but climlstm needs real dates. Convert "
-                "them with xarray's convert_calendar."
-            )
         raise DataError(
             f"The time axis '{coordinate.name}' holds numbers without an epoch "
             f"({some(coordinate.values)}). Declare it "

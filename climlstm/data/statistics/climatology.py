@@ -1,9 +1,10 @@
-"""Climatology by hour of the day and day of the year, as WeatherBench 2 defines it."""
+"""Climatology by hour of the day and day of the year, as WeatherBench 2 defines it; or by month."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,16 @@ import xarray as xr
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
+from climlstm.calendars import (
+    Times,
+    day_of_year,
+    hour_of_day,
+    longest_year,
+    month_of_year,
+    within,
+)
 from climlstm.data.cube.cube import CubePlan, dataset_of
+from climlstm.data.sources.times import step_of
 from climlstm.data.statistics.compute import digest_of
 from climlstm.data.store.parts import Part
 from climlstm.data.store.prefetch import jobs_of, read_jobs
@@ -25,11 +35,15 @@ WINDOW_DAYS = 61
 """Width of the triangular window, ends of weight 0 included (WeatherBench 2: Rasp et al. 2024,
 J. Adv. Model. Earth Syst. 16, e2023MS004019, section 3.2)."""
 
+NAMES = {
+    "hour": "hour of the day, UTC",
+    "dayofyear": "day of the year",
+    "month": "month of the year, of the first if a step has several",
+}
+"""Long names of the axes of a climatology."""
+
 FORMAT = 1
 """Version of what a climatology means; cached ones of another version are made anew."""
-
-DAYS = 366
-"""Days of a year; years without a 29 February have no day 366."""
 
 
 def climatology(
@@ -37,16 +51,18 @@ def climatology(
     period: tuple[pd.Timestamp, pd.Timestamp],
     *,
     channels: Sequence[str],
-    unusable: Iterable[np.datetime64] = (),
+    unusable: Iterable[Any] = (),
     cache: Path | None = None,
     remote_cache: Cache | None = None,
 ) -> xr.Dataset:
     """Mean of a period for each hour and day of the year: (hour, dayofyear, latitude, longitude).
 
-    Each value is the mean over all years and the days around it, weighted by a triangle that falls
-    to 0 at 30 days, across the turn of the year. Day 366 therefore has values even if only leap
-    years have it, and a record shorter than a year uses what its window meets. A day with no data
-    within the window has the mean of its hour over the whole period, which is all that is known.
+    Of steps of months it is the mean of each month: (month, latitude, longitude). Days and hours
+    are those of the data and of their calendar. Each value is the mean over all years and the days
+    around it, weighted by a triangle that falls to 0 at 30 days, across the turn of the year. Day
+    366 therefore has values even if only leap years have it, and a record shorter than a year uses
+    what its window meets. A day with no data within the window has the mean of its hour over the
+    whole period, which is all that is known.
 
     cube: its plan, so that stored chunks are decoded straight, or a lazy dataset.
     period: first and last moment, both included: the training period only.
@@ -59,20 +75,19 @@ def climatology(
     """
     dataset = dataset_of(cube)
     times = dataset["time"].values
-    inside = (times >= period[0].to_datetime64()) & (times <= period[1].to_datetime64())
+    inside = within(times, period)
     inside &= ~np.isin(times, np.array(list(unusable), dtype=times.dtype))
     if not inside.any():
-        raise DataError(
-            f"The period {period[0]} to {period[1]} holds none of the usable times from "
-            f"{times[0]} to {times[-1]}, so it has no climatology."
-        )
-    hours, groups = _groups(times, inside)
-    counts = np.bincount(groups[inside], minlength=hours.size * DAYS).reshape(-1, DAYS)
+        span = f"{period[0]} to {period[1]} holds none of the usable times from "
+        raise DataError(f"The period {span}{times[0]} to {times[-1]}: it has no climatology.")
+    axes, groups, weights = _groups(times, inside)
+    shape = [values.size for values in axes.values()]
 
     def means() -> Iterator[tuple[str, NDArray[np.float32]]]:
         for part in make_parts(cube, channels, remote_cache):
-            fields = _means(part, np.flatnonzero(inside), groups, _weights(counts))
-            yield from zip(part.names, fields, strict=True)
+            fields = _means(part, np.flatnonzero(inside), groups, weights)
+            for name, field in zip(part.names, fields, strict=True):
+                yield name, field.reshape(*shape, *field.shape[2:])
             part.close()
 
     if cache is None:
@@ -82,25 +97,50 @@ def climatology(
         place = cache / f"climatology-{digest_of(dataset, channels, settings)[:16]}"
         fields = _kept(place, channels, means)
     grid = grid_of(dataset)
-    dims = ("hour", "dayofyear", *grid.dims)
+    dims = (*axes, *grid.dims)
+    described = {name: (name, values, {"long_name": NAMES[name]}) for name, values in axes.items()}
+    window = {} if "month" in axes else {"window_days": WINDOW_DAYS}
     return xr.Dataset(
         {name: (dims, fields[name], dataset[name].attrs) for name in channels},
-        coords={
-            "hour": ("hour", hours, {"long_name": "hour of the day, UTC"}),
-            "dayofyear": ("dayofyear", np.arange(1, DAYS + 1), {"long_name": "day of the year"}),
-            **grid.coordinates(),
-        },
-        attrs={"period": f"{period[0]} to {period[1]}", "window_days": WINDOW_DAYS},
+        coords=described | grid.coordinates(),
+        attrs={"period": f"{period[0]} to {period[1]}"} | window,
     )
 
 
 def _groups(
-    times: NDArray[np.datetime64], inside: NDArray[np.bool_]
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Hours of the day of the times inside, and for each time its group: hour, then day."""
-    index = pd.DatetimeIndex(times)
-    hours = np.unique(index.hour[inside])
-    return hours, np.searchsorted(hours, index.hour) * DAYS + index.day_of_year.to_numpy() - 1
+    times: Times, inside: NDArray[np.bool_]
+) -> tuple[dict[str, NDArray], NDArray[np.int64], NDArray[np.float32]]:
+    """Axes of a climatology, the place of each time in them, row by row, and `_weights`."""
+    monthly = times.size > 1 and step_of(times).duration is None
+    axes, groups = (_months if monthly else _hours_and_days)(times, inside)
+    rows, columns = [1, *(values.size for values in axes.values())][-2:]
+    counts = np.bincount(groups[inside], minlength=rows * columns).reshape(rows, columns)
+    return axes, groups, _weights(counts, width=1 if monthly else WINDOW_DAYS // 2)
+
+
+def _hours_and_days(
+    times: Times, inside: NDArray[np.bool_]
+) -> tuple[dict[str, NDArray], NDArray[np.int64]]:
+    """Groups by hour, of the times inside, and day of the year."""
+    days = np.arange(1, longest_year(times) + 1)
+    clocks = _hours(times)
+    hours = np.unique(clocks[inside])
+    groups = np.searchsorted(hours, clocks) * days.size + day_of_year(times) - 1
+    return {"hour": hours, "dayofyear": days}, groups
+
+
+def _months(
+    times: Times, inside: NDArray[np.bool_]
+) -> tuple[dict[str, NDArray], NDArray[np.int64]]:
+    """Groups by month of the year, of the times inside."""
+    months = np.unique(month_of_year(times[inside]))
+    return {"month": months}, np.searchsorted(months, month_of_year(times))
+
+
+def _hours(times: Times) -> NDArray:
+    """Hours of the day, whole numbers where they can be."""
+    hours = hour_of_day(times)
+    return hours.astype("int64") if (hours % 1 == 0).all() else hours
 
 
 def _kept(
@@ -124,37 +164,45 @@ def period_of(climatology: xr.Dataset) -> tuple[pd.Timestamp, pd.Timestamp]:
     return pd.Timestamp(start), pd.Timestamp(stop)
 
 
-def check_hours(climatology: xr.Dataset, times: NDArray[np.datetime64]) -> None:
-    """Raises DataError unless the climatology has the hours of the day of all times."""
-    hours = climatology["hour"].values
-    unknown = np.setdiff1d(pd.DatetimeIndex(times).hour, hours)
+def check_covered(climatology: xr.Dataset, times: Times) -> None:
+    """Raises DataError unless the climatology has the hours of the day, or months, of all times."""
+    axis = "month" if "month" in climatology.dims else "hour"
+    known = climatology[axis].values
+    unknown = np.setdiff1d(month_of_year(times) if axis == "month" else _hours(times), known)
     if unknown.size:
         raise DataError(
-            f"The climatology of {climatology.attrs['period']} has the hours "
-            f"{', '.join(map(str, hours))} UTC, but not {', '.join(map(str, unknown))}. Make it "
-            "from data with the same time step, or choose a period that has these hours."
+            f"The climatology of {climatology.attrs['period']} has the {axis}s "
+            f"{', '.join(f'{each:g}' for each in known)}{' UTC' * (axis == 'hour')}, but not "
+            f"{', '.join(f'{each:g}' for each in unknown)}. Make it "
+            f"from data with the same time step, or choose a period that has these {axis}s."
         )
 
 
-def climatology_at(climatology: xr.Dataset, times: NDArray[np.datetime64]) -> xr.Dataset:
+def climatology_at(climatology: xr.Dataset, times: Times) -> xr.Dataset:
     """The climatology (time, latitude, longitude) of given times.
 
-    Raises DataError for an hour of the day that it does not have.
+    Raises DataError for an hour of the day, or a month, that it does not have.
     """
-    check_hours(climatology, times)
-    index, hours = pd.DatetimeIndex(times), climatology["hour"].values
-    chosen = climatology.isel(
-        hour=xr.DataArray(np.searchsorted(hours, index.hour), dims="time"),
-        dayofyear=xr.DataArray(index.day_of_year.to_numpy() - 1, dims="time"),
-    )
-    return chosen.drop_vars(["hour", "dayofyear"]).assign_coords(time=("time", index.to_numpy()))
+    check_covered(climatology, times)
+    places: dict[str, NDArray] = {}
+    if "month" in climatology.dims:
+        places["month"] = np.searchsorted(climatology["month"].values, month_of_year(times))
+    else:
+        places["hour"] = np.searchsorted(climatology["hour"].values, _hours(times))
+        places["dayofyear"] = day_of_year(times) - 1
+    chosen = climatology.isel({name: xr.DataArray(at, dims="time") for name, at in places.items()})
+    return chosen.drop_vars(list(places)).assign_coords(time=("time", times))
 
 
-def _weights(counts: NDArray[np.int64]) -> NDArray[np.float32]:
-    """(hour, day, other day): the weight of another day's sum in the mean of a day."""
-    apart = np.abs(np.arange(DAYS)[:, None] - np.arange(DAYS))
-    apart = np.minimum(apart, DAYS - apart)
-    triangle = np.maximum(1 - apart / (WINDOW_DAYS // 2), 0)
+def _weights(counts: NDArray[np.int64], *, width: int) -> NDArray[np.float32]:
+    """(hour, day, other day): the weight of another day's sum in the mean of a day.
+
+    width: days at which a triangle around each day falls to 0; 1: each day by itself.
+    """
+    days = counts.shape[-1]
+    apart = np.abs(np.arange(days)[:, None] - np.arange(days))
+    apart = np.minimum(apart, days - apart)
+    triangle = np.maximum(1 - apart / width, 0)
     total = np.einsum("de,he->hd", triangle, counts)
     near = triangle / np.maximum(total, 1e-9)[:, :, None]
     whole = np.broadcast_to(1 / counts.sum(axis=1)[:, None, None], near.shape)
@@ -175,9 +223,9 @@ def _means(
         first = read_jobs(
             [(part, positions[:1])], lambda _, read: [values[0].copy() for values in read], pool
         )[0]
-    plane = first[0].shape
-    sums = np.zeros((len(first), len(weights) * DAYS, *plane), dtype="float32")
-    locks = [threading.Lock() for _ in range(DAYS)]
+    plane, days = first[0].shape, weights.shape[-1]
+    sums = np.zeros((len(first), len(weights) * days, *plane), dtype="float32")
+    locks = [threading.Lock() for _ in range(days)]
 
     jobs = jobs_of(part, positions)
 
@@ -186,15 +234,15 @@ def _means(
         for channel, values in enumerate(read):
             for field, group in zip(values, groups[jobs[number][1]].tolist(), strict=True):
                 np.subtract(field, first[channel], out=work)
-                with locks[group % DAYS]:
+                with locks[group % days]:
                     sums[channel, group] += work
 
     with ThreadPoolExecutor(CPU_COUNT, thread_name_prefix="climlstm-climatology") as pool:
         read_jobs(jobs, add, pool)
     means = []
     for start, channel in zip(first, sums, strict=True):
-        by_day = channel.reshape(len(weights), DAYS, -1)
+        by_day = channel.reshape(len(weights), days, -1)
         for weight, hour in zip(weights, by_day, strict=True):
             hour[:] = weight @ hour
-        means.append(by_day.reshape(-1, DAYS, *plane) + start)
+        means.append(by_day.reshape(-1, days, *plane) + start)
     return means

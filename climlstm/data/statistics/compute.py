@@ -17,8 +17,10 @@ import xarray as xr
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
+from climlstm.calendars import Times, within
 from climlstm.data.cube.cube import CubePlan, dataset_of
 from climlstm.data.cube.recipes import ChannelRecipe, Field
+from climlstm.data.sources.times import coordinate_bytes, step_of
 from climlstm.data.statistics.extremes import ValuePlace
 from climlstm.data.statistics.statistics import (
     FORMAT,
@@ -134,13 +136,13 @@ def _compute(
 ) -> Statistics:
     dataset = dataset_of(cube)
     times = dataset["time"].values
-    inside = _within(times, train)
+    inside = within(times, train)
     if inside.sum() < 2:
         raise DataError(
             f"The training period {train[0]} to {train[1]} holds {inside.sum()} of the times from "
             f"{times[0]} to {times[-1]}; statistics need two at least. Change data.periods.train."
         )
-    wanted = np.logical_or.reduce([inside, *(_within(times, period) for period in others)])
+    wanted = np.logical_or.reduce([inside, *(within(times, period) for period in others)])
     summarise = partial(_summarise, cube, channels, inside, remote_cache)
     if executor is None:
         found = summarise(CPU_COUNT, np.flatnonzero(wanted))
@@ -224,10 +226,9 @@ def _spread(
     step_bytes = 4 * len(channels) * math.prod(grid_of(cube).shape)
     size = max(1, BYTES_OF_A_CALL // step_bytes)
     blocks = [positions[first : first + size] for first in range(0, positions.size, size)]
-    step = _step(cube["time"].values)
     found, *later = executor.map(summarise, blocks)
     for summaries in later:
-        found = [a.update(b, step) for a, b in zip(found, summaries, strict=True)]
+        found = [a.update(b) for a, b in zip(found, summaries, strict=True)]
     return found
 
 
@@ -240,13 +241,13 @@ def _summarise(
     positions: NDArray[np.int64],
 ) -> list[ChannelSummary]:
     """Summary of each channel: one Dask task a chunk, merged as they come in."""
-    cells, times = math.prod(grid_of(dataset_of(cube)).shape), dataset_of(cube)["time"].values
-    step = _step(times)
+    cells = math.prod(grid_of(dataset_of(cube)).shape)
+    numbers = _numbers(dataset_of(cube)["time"].values)
 
     def merge(
         earlier: dict[int, ChannelSummary], later: dict[int, ChannelSummary]
     ) -> dict[int, ChannelSummary]:
-        merged = {i: earlier[i].update(later[i], step) for i in earlier.keys() & later.keys()}
+        merged = {i: earlier[i].update(later[i]) for i in earlier.keys() & later.keys()}
         return earlier | later | merged
 
     found: dict[int, ChannelSummary] = {}
@@ -263,7 +264,7 @@ def _summarise(
                 number: int, values: list[NDArray], now: list[Job] = now
             ) -> dict[int, ChannelSummary]:
                 part, steps = now[number]
-                of = partial(ChannelSummary.of, times=times, inside=inside, step=step)
+                of = partial(ChannelSummary.of, numbers=numbers, inside=inside)
                 return dict(zip(part.channels, [of(v, steps) for v in values], strict=True))
 
             found = reduce(merge, read_jobs(now, summaries_of, pool, merge=merge), found)
@@ -299,17 +300,11 @@ def _warn_of_missing(missing: Sequence[MissingValues], steps: int) -> None:
         )
 
 
-def _within(times: NDArray[np.datetime64], period: Period) -> NDArray[np.bool_]:
-    return (times >= period[0].to_datetime64()) & (times <= period[1].to_datetime64())
-
-
-def _step(times: NDArray[np.datetime64]) -> np.timedelta64:
-    """The commonest distance between neighbouring times."""
+def _numbers(times: Times) -> NDArray[np.int64]:
+    """Number of the step of each time, by the commonest step; it grows by more than 1 at gaps."""
     if times.size < 2:
         raise DataError(f"A cube needs two times at least; this one has {times.size}.")
-    distances, counts = np.unique(np.diff(times), return_counts=True)
-    step: np.timedelta64 = distances[np.argmax(counts)]
-    return step
+    return step_of(times).number(times)
 
 
 def digest_of(cube: xr.Dataset, channels: Sequence[str], settings: Sequence[Any]) -> str:
@@ -317,7 +312,7 @@ def digest_of(cube: xr.Dataset, channels: Sequence[str], settings: Sequence[Any]
     Dask's names), the grid, the times, the channels, and the settings (plain values)."""
     names = [dask.base.tokenize(cube[name].data) for name in channels]
     coordinates = [
-        hashlib.sha256(np.ascontiguousarray(cube[name].values).tobytes()).hexdigest()
+        hashlib.sha256(coordinate_bytes(cube[name].values)).hexdigest()
         for name in ("time", "latitude", "longitude")
     ]
     content = [list(channels), names, coordinates, list(settings)]

@@ -1,14 +1,17 @@
 """Statistics of a cube: what is known of each channel from the training period, as plain values."""
 
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from climlstm.calendars import PROLEPTIC, Times, calendar_of, time_text
 from climlstm.data.statistics.summary import unpack
 from climlstm.errors import DataError
+from climlstm.steps import parse_time
 
 Period = tuple[pd.Timestamp, pd.Timestamp]
 """First and last moment, both included."""
@@ -22,7 +25,8 @@ class MissingValues:
     """A step at which a channel lacks values that it has at other times."""
 
     channel: str
-    time: np.datetime64
+    time: Any
+    """datetime64, or cftime."""
     cells: int
     """Number of cells without a value."""
     latitude: float
@@ -32,7 +36,7 @@ class MissingValues:
 
     def __str__(self) -> str:
         return (
-            f"{self.channel} at {pd.Timestamp(self.time)}: {self.cells} cells without a value, "
+            f"{self.channel} at {time_text(self.time)}: {self.cells} cells without a value, "
             f"the first at latitude {self.latitude:g}, longitude {self.longitude:g}"
         )
 
@@ -45,14 +49,14 @@ class ExtremeValue:
     value: float
     count: int
     """Number of cells and steps with this value."""
-    time: np.datetime64
+    time: Any
     latitude: float
     longitude: float
 
     def __str__(self) -> str:
         return (
             f"{self.value:.7g} at {self.count} place{'s' if self.count > 1 else ''}, the first at "
-            f"{pd.Timestamp(self.time)}, latitude {self.latitude:g}, longitude {self.longitude:g}"
+            f"{time_text(self.time)}, latitude {self.latitude:g}, longitude {self.longitude:g}"
         )
 
 
@@ -62,7 +66,7 @@ class ConstantSteps:
 
     channel: str
     count: int
-    time: np.datetime64
+    time: Any
     """Time of the first."""
 
 
@@ -95,9 +99,10 @@ class Statistics:
     """Channels with steps that hold one value."""
 
     @property
-    def unusable(self) -> NDArray[np.datetime64]:
+    def unusable(self) -> Times:
         """Times that no window may contain, because some channel lacks values there."""
-        return np.unique(np.array([gap.time for gap in self.missing], dtype="datetime64[ns]"))
+        times = [gap.time for gap in self.missing]
+        return np.unique(np.array(times, dtype=None if times else "datetime64[ns]"))
 
     def of(self, channels: tuple[str, ...]) -> "Statistics":
         """Statistics of some of the channels, in another order."""
@@ -134,13 +139,22 @@ class Statistics:
             "digest": self.digest,
             "extremes": [[*astuple(e)[:3], str(e.time), *astuple(e)[4:]] for e in self.extremes],
             "constant": [[e.channel, e.count, str(e.time)] for e in self.constant],
-        }
+        } | self._calendar
+
+    @property
+    def _calendar(self) -> dict[str, str]:
+        """The calendar of the times, where they are no datetime64."""
+        dated: list[Any] = [*self.missing, *self.extremes, *self.constant]
+        times = [each.time for each in dated]
+        calendar = calendar_of(np.asarray(times[:1])) if times else PROLEPTIC
+        return {} if calendar == PROLEPTIC else {"calendar": calendar}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Statistics":
         """Raises DataError where the dictionary is not what `to_dict` gives."""
         try:
             shape = tuple(content["observed"]["shape"])
+            time = partial(parse_time, calendar=content.get("calendar", PROLEPTIC))
             train, *others = (
                 (pd.Timestamp(start), pd.Timestamp(stop))
                 for start, stop in (content["train"], *content["others"])
@@ -152,19 +166,19 @@ class Statistics:
                 tendency_std=np.array(content["tendency_std"], dtype="float64"),
                 observed=unpack(bytes.fromhex(content["observed"]["bits"]), shape),
                 missing=tuple(
-                    MissingValues(channel, np.datetime64(time), cells, latitude, longitude)
-                    for channel, time, cells, latitude, longitude in content["missing"]
+                    MissingValues(channel, time(moment), cells, latitude, longitude)
+                    for channel, moment, cells, latitude, longitude in content["missing"]
                 ),
                 train=train,
                 others=tuple(others),
                 digest=content["digest"],
                 extremes=tuple(
-                    ExtremeValue(channel, value, count, np.datetime64(time), *place)
-                    for channel, value, count, time, *place in content.get("extremes", ())
+                    ExtremeValue(channel, value, count, time(moment), *place)
+                    for channel, value, count, moment, *place in content.get("extremes", ())
                 ),
                 constant=tuple(
-                    ConstantSteps(channel, count, np.datetime64(time))
-                    for channel, count, time in content.get("constant", ())
+                    ConstantSteps(channel, count, time(moment))
+                    for channel, count, moment in content.get("constant", ())
                 ),
             )
         except (KeyError, TypeError, ValueError) as error:

@@ -19,8 +19,8 @@ class ChannelSummary:
     """Moments of changes over one step, both ends in the training period."""
     lacking: dict[bytes, NDArray[np.int64]]
     """Patterns of missing cells (packed bits), and the positions in time that have them."""
-    ends: tuple[tuple[np.datetime64, NDArray[np.float32]], ...]
-    """First and last time in the training period and their fields, for changes across pieces."""
+    ends: tuple[tuple[int, NDArray[np.float32]], ...]
+    """First and last step in the training period and their fields, for changes across pieces."""
     extremes: Extremes
     """Extremes of all values, in the training period or not."""
 
@@ -30,33 +30,33 @@ class ChannelSummary:
         values: NDArray[np.float32],
         positions: NDArray[np.int64],
         *,
-        times: NDArray[np.datetime64],
+        numbers: NDArray[np.int64],
         inside: NDArray[np.bool_],
-        step: np.timedelta64,
     ) -> "ChannelSummary":
         """Summary of steps (time, H, W), which lie at `positions` on the cube's time axis.
 
-        times, inside: of the whole cube; inside: whether a time belongs to the training period.
+        numbers, inside: of the whole cube: the number of each step, which grows by one where there
+            is no gap, and whether the step belongs to the training period.
         """
         chosen = inside[positions]
         training = values if chosen.all() else values[chosen]
-        moments = times[positions[chosen]]
-        gaps = np.flatnonzero(moments[1:] - moments[:-1] != step) + 1
+        steps = numbers[positions[chosen]]
+        gaps = np.flatnonzero(np.diff(steps) != 1) + 1
         first, *further = np.split(training, gaps) if gaps.size else [training]
         of_values, of_changes = Moments.of_both(first)
         for piece in further:
             more_values, more_changes = Moments.of_both(piece)
             of_values, of_changes = of_values.merge(more_values), of_changes.merge(more_changes)
         whole = bool(chosen.all() and np.all(of_values.count == values[:, 0].size))
-        ends = [(moments[i], training[i].copy()) for i in (0, -1)] if moments.size else []
+        ends = [(int(steps[i]), training[i].copy()) for i in (0, -1)] if steps.size else []
         lacking = {} if whole else _lacking(values, positions)
         extremes = Extremes.of(values, positions, finite=not lacking)
         return cls(of_values, of_changes, lacking, tuple(ends), extremes)
 
-    def update(self, later: "ChannelSummary", step: np.timedelta64) -> "ChannelSummary":
+    def update(self, later: "ChannelSummary") -> "ChannelSummary":
         """Summary of these steps and later ones together."""
         changes = self.changes.merge(later.changes)
-        if self.ends and later.ends and later.ends[0][0] - self.ends[1][0] == step:
+        if self.ends and later.ends and later.ends[0][0] - self.ends[1][0] == 1:
             across = later.ends[0][1] - self.ends[1][1]
             changes = changes.merge(Moments.of(across[None]))
         lacking = dict(self.lacking)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from climlstm.data.cube.cube import CubePlan, dataset_of
 from climlstm.data.cube.forcing import forcing_channels, forcing_fields
 from climlstm.data.sources.origin import AxisChunks
+from climlstm.data.sources.times import step_of
 from climlstm.data.store.memory import reserve
 from climlstm.data.store.parts import Part, Steps
 from climlstm.data.store.passes import normalise
@@ -82,6 +83,7 @@ class BlockReader:
     ):
         dataset = dataset_of(cube)
         self.times = dataset["time"].values
+        self._months = step_of(self.times).months if self.times.size > 1 else 0
         self.grid = grid_of(dataset)
         self.channels = tuple(channels)
         self.forcing = tuple(forcing)
@@ -220,7 +222,9 @@ class BlockReader:
     def _force(self, steps: Steps, rows: Steps, out: Block) -> None:
         if steps.size:
             unique, where = np.unique(steps, return_inverse=True)
-            fields = forcing_fields(self.forcing, self.times[unique], *self.grid.places)
+            fields = forcing_fields(
+                self.forcing, self.times[unique], *self.grid.places, months=self._months
+            )
             out[rows, len(self.channels) :] = fields[where]
 
     def _refuse(

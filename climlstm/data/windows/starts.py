@@ -1,13 +1,15 @@
 """Where windows begin: positions on the time axis from which all steps of a window follow."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from climlstm.calendars import Times, time_text, within
 from climlstm.errors import DataError
-from climlstm.steps import format_duration
+from climlstm.steps import Step
 
 Starts = NDArray[np.int64]
 """Positions on the time axis of a cube at which windows begin."""
@@ -15,13 +17,7 @@ Starts = NDArray[np.int64]
 MINUTES = "%Y-%m-%d %H:%M"
 
 
-def valid_starts(
-    times: NDArray[np.datetime64],
-    *,
-    length: int,
-    step: np.timedelta64,
-    unusable: Iterable[np.datetime64] = (),
-) -> Starts:
+def valid_starts(times: Times, *, length: int, step: Step, unusable: Iterable[Any] = ()) -> Starts:
     """Positions from which `length` times follow one another by `step`, all of them usable.
 
     times: strictly increasing.
@@ -32,7 +28,7 @@ def valid_starts(
     if times.size < length:
         return np.empty(0, dtype="int64")
     refused = np.isin(times, np.array(list(unusable), dtype=times.dtype))
-    broken = np.diff(times) != step
+    broken = np.diff(step.number(times)) != 1
     breaks = np.concatenate([[0], np.cumsum(broken)])  # gaps before each time
     refusals = np.concatenate([[0], np.cumsum(refused)])  # refused times before each one
     first = np.arange(times.size - length + 1)
@@ -42,13 +38,13 @@ def valid_starts(
 
 
 def plan_windows(
-    times: NDArray[np.datetime64],
+    times: Times,
     *,
     period: tuple[pd.Timestamp, pd.Timestamp],
     history: int,
     horizon: int,
-    step: np.timedelta64,
-    unusable: Iterable[np.datetime64] = (),
+    step: Step,
+    unusable: Iterable[Any] = (),
 ) -> Starts:
     """Where the windows of a period begin; none crosses a gap or the period's edge.
 
@@ -56,17 +52,15 @@ def plan_windows(
     period: first and last moment, both included.
     Raises DataError where the period holds no window.
     """
-    inside = (times >= period[0].to_datetime64()) & (times <= period[1].to_datetime64())
+    inside = within(times, period)
     position = np.flatnonzero(inside)
     starts = valid_starts(times[inside], length=history + horizon, step=step, unusable=unusable)
     if starts.size == 0:
-        first, last = pd.Timestamp(times[0]), pd.Timestamp(times[-1])
-        interval = format_duration(pd.Timedelta(step).to_pytimedelta())
         raise DataError(
             f"The period {period[0]:{MINUTES}} to {period[1]:{MINUTES}} holds no window of "
-            f"{history} + {horizon} steps of {interval}: of the {times.size} times from "
-            f"{first:{MINUTES}} to {last:{MINUTES}}, {position.size} lie in it. Change the period, "
-            "or shorten history or horizon."
+            f"{history} + {horizon} steps of {step}: of the {times.size} times from "
+            f"{time_text(times[0])} to {time_text(times[-1])}, {position.size} lie in it. "
+            "Change the period, or shorten history or horizon."
         )
     return position[starts]
 
