@@ -12,6 +12,7 @@ from climlstm.config import DataConfig
 from climlstm.data.cube.accumulation import is_sum_since_midnight, time_method
 from climlstm.data.cube.cube import plan_cube
 from climlstm.errors import DataError
+from climlstm.steps import Step
 
 PERIODS = {
     "train": ("2022-05-01", "2022-05-08"),
@@ -176,10 +177,22 @@ def test_sums_since_midnight_are_found_out():
     hourly = rain()
     for values, expected in ((hourly, []), (since_midnight(hourly), ["sum-since-midnight"])):
         plan = cube_of(source_of(values))
-        found = [f.rule for f in check_sums(plan, pd.Timedelta("6h").to_pytimedelta())]
+        found = [f.rule for f in check_sums(plan, Step.parse("6h"))]
         assert [rule for rule in found if rule != "put-together-in-time"] == expected
         assert is_sum_since_midnight(values, plan.axes.time.values) is bool(expected)
     declared = cube_of(source_of(since_midnight(hourly), accumulated="day"))
-    [note] = check_sums(declared, pd.Timedelta("6h").to_pytimedelta())
+    [note] = check_sums(declared, Step.parse("6h"))
     assert note.severity == "note"
     np.testing.assert_allclose(declared.cube["tp"].values[1:], sums(hourly, 6), atol=1e-8)
+
+
+@pytest.mark.parametrize("change", ["half-way", "dry at first"])
+def test_sums_since_midnight_are_found_wherever_they_begin(change):
+    hourly = rain(24 * 60 + 1)
+    values = since_midnight(hourly)
+    if change == "half-way":
+        values[: 24 * 30 + 1] = hourly[: 24 * 30 + 1]
+    else:
+        values[: 24 * 40 + 1] = 0
+    found = check_sums(cube_of(source_of(values)), Step.parse("6h"))
+    assert "sum-since-midnight" in [finding.rule for finding in found]

@@ -17,7 +17,7 @@ from climlstm.data.cube.cube import CubePlan, plan_cube
 from climlstm.data.estimate import Layout, choose_layout, estimate
 from climlstm.data.prepare import _Writer, prepare, restrict
 from climlstm.data.sources.origin import open_zarr
-from climlstm.data.statistics.compute import compute_statistics
+from climlstm.data.statistics.compute import STATISTICS, compute_statistics
 from climlstm.errors import DataError
 
 PERIODS = {
@@ -109,6 +109,17 @@ def test_store_is_a_source(plan, tmp_path, monkeypatch):
     assert inside.missing == expected.missing
     with pytest.raises(pytest.fail.Exception, match="read"):  # another period: computed anew
         compute_statistics(again, **asked | {"train": others[0]})
+
+
+def test_a_store_of_an_earlier_version_is_read_for_its_extremes(plan, tmp_path):
+    """Those versions did not look for values that cannot be; the store stays as it is."""
+    prepare(plan, tmp_path / "cube.zarr", data=DATA)
+    stored = open_zarr(tmp_path / "cube.zarr")
+    del stored.attrs[STATISTICS]["extremes"]
+    train, *others = (DATA.periods.bounds(name) for name in ("train", "valid", "test"))
+    asked = {"channels": ("z500", "t2m"), "train": train, "others": others}
+    found = compute_statistics(plan_cube(stored, DATA), **asked)
+    assert found.extremes == compute_statistics(plan.cube, **asked).extremes != ()
 
 
 def test_an_interrupted_preparation_goes_on(plan, tmp_path):

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
 
 from climlstm.advice import variable_line
 from climlstm.audit.findings import Finding
@@ -12,9 +14,15 @@ from climlstm.data.cube.cube import CubePlan, explain_read_errors
 from climlstm.steps import Step
 
 DAYS = 4
-"""Days at the beginning of a source that are looked at."""
+"""Days in a row that are looked at, in each of several parts of a source."""
 
 MAX_TIMES = 200
+"""Most times in a row that are looked at."""
+
+PARTS = (0, 1, 1 / 2, 1 / 4, 3 / 4, 1 / 8, 3 / 8, 5 / 8, 7 / 8)
+WET_PARTS = 4
+"""Parts of a source in the order in which they are looked at, and how many with rain are enough:
+files may change half-way, and the first days may be dry."""
 
 
 def check_sums(plan: CubePlan, step: Step) -> Iterator[Finding]:
@@ -30,14 +38,12 @@ def check_sums(plan: CubePlan, step: Step) -> Iterator[Finding]:
                 continue
             where = f"channel '{recipe.channel.name}', variable '{field.variable}' of the source"
             if said.method == "sum" and "accumulated" not in stored.attrs:
-                times = clock(plan.axes.time.values)
-                near = times < times[0] + np.timedelta64(DAYS, "D")
-                near &= np.arange(times.size) < MAX_TIMES
                 some = stored.isel({d: i for d, i in field.positions if d in stored.dims})
-                some = some.transpose(time, ...).isel({time: near})
                 with explain_read_errors(f"Channel '{recipe.channel.name}'"):
-                    values = np.asarray(some.values)
-                if is_sum_since_midnight(values, times[near]):
+                    begins_anew = _begins_anew(
+                        some.transpose(time, ...), clock(plan.axes.time.values)
+                    )
+                if begins_anew:
                     yield _since_midnight(field.variable, where)
                     continue
             if combined:
@@ -50,6 +56,22 @@ def check_sums(plan: CubePlan, step: Step) -> Iterator[Finding]:
                     "If they do not, declare it "
                     f"{variable_line(field.variable, accumulated='never')}.",
                 )
+
+
+def _begins_anew(sums: xr.DataArray, times: NDArray[np.datetime64]) -> bool:
+    """Whether sums (time, ...) begin anew each day in any of some parts."""
+    length = min(int(np.searchsorted(times, times[0] + np.timedelta64(DAYS, "D"))), MAX_TIMES)
+    wet = 0
+    for share in PARTS:
+        first = int(share * (times.size - length))
+        part = slice(first, first + length)
+        values = np.asarray(sums[part].values)
+        if is_sum_since_midnight(values, times[part]):
+            return True
+        wet += bool((values > 0).any())
+        if wet == WET_PARTS:
+            break
+    return False
 
 
 def _since_midnight(name: str, where: str) -> Finding:

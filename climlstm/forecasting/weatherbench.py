@@ -65,7 +65,8 @@ def to_weatherbench(forecasts: xr.Dataset) -> xr.Dataset:
             place = found.name.removesuffix("hPa").removesuffix(level)
             field = field.assign_attrs({PLACE: place})
         if found.level is not None:
-            field = field.expand_dims(level=[int(found.level)])
+            whole = found.level.is_integer()
+            field = field.expand_dims(level=[int(found.level) if whole else found.level])
         fields.setdefault(found.variable.era5_name or found.variable.name, []).append(field)
     stored = xr.Dataset(
         {name: _on_levels(parts) for name, parts in fields.items()}, attrs=forecasts.attrs

@@ -40,6 +40,9 @@ from climlstm.grid import grid_of
 
 logger = logging.getLogger(__name__)
 
+EXTREMES = "extremes"
+"""Key of statistics that earlier versions did not compute."""
+
 RESULTS_BYTES = 1 << 27
 """Bytes of fields in memory together, about: two fields of each unit that one graph reads of a
 remote store."""
@@ -95,7 +98,7 @@ def compute_statistics(
     kept = cache / f"statistics-{digest[:16]}.json"
     with lock(kept):
         content = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-        if "extremes" in content:  # earlier versions did not look for them
+        if EXTREMES in content:
             logger.info("statistics of the training period: taken from %s", kept)
             return Statistics.from_dict(content)
         statistics = compute()
@@ -109,6 +112,9 @@ def _inside(
     """Statistics that a prepared store has of itself, if the cube is the whole of it."""
     content = plan.source.attrs.get(STATISTICS) if isinstance(plan, CubePlan) else None
     if content is None or not isinstance(plan, CubePlan):
+        return None
+    if EXTREMES not in content:
+        logger.info("the prepared store is of an earlier version: its values are read once")
         return None
     known = Statistics.from_dict(content)
     cells = (plan.times.indices.size, *plan.grid.shape)
