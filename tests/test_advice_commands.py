@@ -120,7 +120,7 @@ def test_a_store_that_is_in_the_way(trained, forecasts):
 def test_a_patch_that_divides_no_grid(small_run):
     odd = small_run("model.options.patch=3")
     message = said(ConfigError, lambda: runs.train(odd, under_ray=False))
-    line = re.search(r"or (patch: 1)\.", message)[1].replace(": ", "=")
+    line = "patch=" + re.search(r"Choose a patch of (\d+)", message)[1]
     runs.train(small_run(f"model.options.{line}", "training.epochs=1"), under_ray=False)
 
 

@@ -6,6 +6,7 @@ import xarray as xr
 import yaml
 
 from climlstm import runs
+from climlstm.advice import declarations
 from climlstm.config import load_config
 from climlstm.data.cube.cube import build_cube, plan_cube
 from climlstm.data.cube.forcing import forcing_fields
@@ -17,7 +18,6 @@ from climlstm.grid import grid_of
 from climlstm.grid.find import ordered
 from climlstm.runs import check_run
 from climlstm.runs.trained import find_trained
-from tests.advice import declarations
 from tests.test_grid_projected import LAMBERT, lambert, tripolar
 
 TIMES = np.datetime64("2001-01-01", "ns") + np.arange(400) * np.timedelta64(6, "h")

@@ -33,6 +33,7 @@ from climlstm.data.store.remote import Cache
 from climlstm.data.windows.plan import WindowPlan, choose_segments
 from climlstm.data.windows.starts import Starts, evenly_spaced, plan_windows
 from climlstm.data.windows.stream import WindowStream
+from climlstm.grid.winds import to_earth
 from climlstm.plugins import TrainingPeriod
 
 STATISTICS = ".statistics"
@@ -115,8 +116,8 @@ class RunData:
         times = self.cube["time"].values
         inside = within(times, self.periods["train"]) & ~np.isin(times, self.statistics.unusable)
         return TrainingPeriod(
-            cube=self.cube[list(self.config.data.predicted)].isel(time=inside),
-            climatology=self.climatology,
+            cube=to_earth(self.cube[list(self.config.data.predicted)].isel(time=inside)),
+            climatology=to_earth(self.climatology),
             step=self.config.data.step,
             leads=leads,
             cache=statistics_folder(self.config.cluster.storage),

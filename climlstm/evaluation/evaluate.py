@@ -18,6 +18,7 @@ from climlstm.evaluation.baselines import BASELINES
 from climlstm.evaluation.cases import Reference, on_grid, orient, read_cases, scorable
 from climlstm.evaluation.regions import region_weights
 from climlstm.evaluation.tables import Draw, Evaluation, Write, join_scores
+from climlstm.grid.winds import to_earth
 from climlstm.plugins import BASELINE_NEEDS, NEEDS, Baseline, Evaluator, create
 from climlstm.steps import as_times
 
@@ -240,7 +241,9 @@ def _check_request(
 
 
 def _counterpart(forecast: xr.Dataset, other: xr.Dataset, what: str) -> xr.Dataset:
-    """The channels of the forecast from another dataset, in the same units, on the same grid."""
+    """The channels of the forecast from another dataset, in the same units, on the same grid, with
+    winds towards east and north as forecasts have them."""
+    other = to_earth(other)
     for name, predicted in forecast.items():
         if name not in other:
             raise DataError(

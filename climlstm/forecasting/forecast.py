@@ -20,6 +20,7 @@ from climlstm.errors import DataError
 from climlstm.forecasting.ensemble import Ensemble, Times
 from climlstm.forecasting.outside import Outside
 from climlstm.grid import grid_of
+from climlstm.grid.winds import ALONG_GRID, is_turned, to_earth
 from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.model.given import with_given
 from climlstm.model.noise import draw_noise
@@ -244,7 +245,7 @@ def labelled(states: Tensor, spec: Spec, inits: Times) -> xr.Dataset:
         coords["realization"] = np.arange(states.shape[1], dtype="int32")
     origins = origins_of(spec.given)
     attrs = {PRESCRIBED_FROM: json.dumps(origins)} if origins else {}
-    return xr.Dataset(fields, coords, attrs)
+    return to_earth(xr.Dataset(fields, coords, attrs))
 
 
 def lead_axis(step: Step, number: int) -> xr.Variable:
@@ -254,8 +255,10 @@ def lead_axis(step: Step, number: int) -> xr.Variable:
 
 
 def attributes(spec: Spec, number: int) -> dict[str, str]:
+    """Attributes of a channel; of winds, as the network has them."""
     variable = channel(spec.channels[number]).variable
     attributes = {"units": spec.units[number], "long_name": variable.long_name}
     if variable.standard_name:
-        attributes["standard_name"] = variable.standard_name
+        along = ALONG_GRID if is_turned(spec.grid) else {}
+        attributes["standard_name"] = along.get(variable.standard_name, variable.standard_name)
     return attributes

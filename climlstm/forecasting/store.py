@@ -160,7 +160,7 @@ def _write_skeleton(
     """Coordinates and attributes, and no values yet, so that each region can be written alone."""
     starts = (1,) if members == 1 else (1, members)
     grid = spec.grid.shape
-    one = labelled(torch.empty(*starts, steps, len(spec.channels), *grid), spec, init_times[:1])
+    one = labelled(torch.zeros(*starts, steps, len(spec.channels), *grid), spec, init_times[:1])
     shape = (len(init_times), *starts[1:], steps, *grid)
     lazy = da.full(shape, np.nan, dtype="float32", chunks=shape)  # never computed
     template = xr.Dataset(

@@ -25,6 +25,7 @@ from climlstm.data.sources.times import bounds_of, select_times
 from climlstm.errors import ClimLSTMError, DataError
 from climlstm.grid import Grid, Plane, kind_of
 from climlstm.grid.axes import AxisPoints, as_slice
+from climlstm.grid.winds import is_turned, partner
 from climlstm.plugins.channels import Channel, channel
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ def plan_cube(source: xr.Dataset, data: DataConfig) -> "CubePlan":
     _check_place(axes, data)
     channels = [channel(name) for name in (*data.from_source, *data.static)]
     _check_kinds(channels, data)
+    _check_pairs(axes, channels)
     bounds = bounds_of(source, axes.time) if data.step and data.step.months else None
     times = select_times(axes.time, data.step, bounds)  # which are in order from here on
     fields = [f for each in channels for f in find_fields(source, axes, each)]
@@ -115,6 +117,10 @@ class CubePlan:
         return self.cells.grid
 
     @cached_property
+    def _is_turned(self) -> bool:
+        return self.axes.placed is not None and is_turned(self.grid)
+
+    @cached_property
     def cube(self) -> xr.Dataset:
         """The plan as a lazy Dataset."""
         cube = xr.Dataset(
@@ -126,7 +132,7 @@ class CubePlan:
         )
         for recipe in self.recipes:
             dims = self.grid.dims if recipe.channel.variable.static else ("time", *self.grid.dims)
-            attributes = _attributes(recipe.channel)
+            attributes = _attributes(recipe.channel, turned=self._is_turned)
             if self.grid.crs is not None:
                 attributes["grid_mapping"] = "crs"
             cube[recipe.channel.name] = (dims, self.lazy(recipe), attributes)
@@ -227,6 +233,19 @@ def _check_place(axes: Axes, data: DataConfig) -> None:
         )
 
 
+def _check_pairs(axes: Axes, channels: list[Channel]) -> None:
+    """Refuse one component of a wind alone, where files will have both as east and north."""
+    names = {each.name for each in channels}
+    for each in channels:
+        alone = each.variable.component is not None and partner(each.name) not in names
+        if alone and axes.placed is not None and is_turned(axes.placed.grid):
+            raise DataError(
+                f"The rows of the grid do not run eastward, so that '{each.name}' is written and "
+                f"scored together with '{partner(each.name)}' alone. Add it to data.state, or "
+                "leave out both."
+            )
+
+
 def _check_whole_blocks(cells: CubeCells) -> None:
     n = cells.coarsen
     for size, what, edges in (
@@ -255,10 +274,20 @@ def _check_kinds(channels: list[Channel], data: DataConfig) -> None:
             )
 
 
-def _attributes(each: Channel) -> dict[str, str]:
+def _attributes(each: Channel, *, turned: bool) -> dict[str, str]:
+    """Attributes of a channel.
+
+    turned: whether winds follow rows and columns that do not run east and north.
+    """
     variable = each.variable
     where = "" if each.level is None else f" at {each.level:g} hPa"
     attributes = {"units": variable.units, "long_name": variable.long_name + where}
-    return attributes | (
-        {"standard_name": variable.standard_name} if variable.standard_name else {}
-    )
+    if variable.standard_name:
+        attributes["standard_name"] = variable.standard_name
+    if turned and variable.component is not None:
+        axis = "x" if variable.component == "eastward" else "y"
+        attributes["standard_name"] = f"{axis}_wind"
+        attributes["long_name"] = attributes["long_name"].replace(
+            variable.component, f"along {axis}"
+        )
+    return attributes

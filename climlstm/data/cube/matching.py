@@ -15,6 +15,7 @@ from climlstm.data.sources.fills import FILL_ATTRIBUTES, default_fills, numbers
 from climlstm.data.sources.joining import left_out_of
 from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError, nearest
+from climlstm.grid.winds import ALONG_GRID, frame_of, is_turned, partner
 from climlstm.plugins import Variable
 from climlstm.plugins.channels import Channel
 
@@ -95,12 +96,40 @@ def find_fields(source: xr.Dataset, axes: Axes, channel: Channel) -> tuple[Field
 def _fields(source: xr.Dataset, axes: Axes, channel: Channel, asked: str) -> Iterator[Field]:
     variable = channel.variable
     if variable.derive is None:
-        yield _find_field(source, axes, channel, asked)
+        field = _find_field(source, axes, channel, asked)
+        yield field
+        if variable.component is not None and needs_turning(source[field.variable], axes):
+            yield _find_partner(source, axes, channel, asked)
     for name in variable.inputs if variable.derive is not None else ():
         needed: Variable = plugins.load("variables", name)
         level = channel.level if needed.on_levels else None
         label = name if level is None else f"{name}{level:g}"
         yield from _fields(source, axes, Channel(label, needed, level), asked)
+
+
+def needs_turning(variable: xr.DataArray, axes: Axes) -> bool:
+    """Whether a stored wind points east or north, while the rows of the grid do not.
+
+    Raises DataError where its file does not say where it points.
+    """
+    if axes.placed is None or not is_turned(axes.placed.grid):
+        return False
+    frame = frame_of(variable)
+    if frame is None:
+        raise DataError(
+            "The rows of the grid do not run eastward, and the file does not say whether the wind "
+            f"'{variable.name}' follows them or points east and north. Say so "
+            f"{catalog_line(winds='grid')}, or {catalog_line(winds='earth')}."
+        )
+    return frame == "earth"
+
+
+def _find_partner(source: xr.Dataset, axes: Axes, channel: Channel, asked: str) -> Field:
+    """The other component of a wind, which is needed to turn it into the grid."""
+    name = partner(channel.variable.name)
+    other: Variable = plugins.load("variables", name)
+    label = name if channel.level is None else f"{name}{channel.level:g}"
+    return _find_field(source, axes, Channel(label, other, channel.level), asked)
 
 
 def _find_field(source: xr.Dataset, axes: Axes, channel: Channel, asked: str) -> Field:
@@ -234,10 +263,11 @@ def _candidates(source: xr.Dataset, channel: Channel) -> Iterator[tuple[str, boo
         return
     if channel.level is None and variable.standard_name in SHARED_STANDARD_NAMES:
         return
+    meanings = {variable.standard_name, ALONG_GRID.get(variable.standard_name)} - {None}
     meant = [
         str(name)
         for name in source.data_vars  # their DataArrays would each search all the others
-        if source.variables[name].attrs.get("standard_name") == variable.standard_name
+        if source.variables[name].attrs.get("standard_name") in meanings
     ]
     if len(meant) == 1 or channel.level is not None:
         yield from ((name, False) for name in meant)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from climlstm.errors import DataError
 from climlstm.grid import Grid, LatLon
 from climlstm.grid.axes import AxisPoints, as_slice
+from climlstm.grid.winds import turned
 from climlstm.plugins import Transform
 from climlstm.plugins.channels import Channel
 
@@ -140,8 +141,20 @@ class ChannelRecipe:
             field.physical(self.cells.take(values))
             for field, values in zip(self.fields, stored, strict=True)
         ]
-        values = parts[0] if self.channel.variable.derive is None else self._derive(parts, times)
+        if self.channel.variable.derive is not None:
+            values = self._derive(parts, times)
+        elif len(parts) == 2:
+            values = self._along_grid(*parts)
+        else:
+            values = parts[0]
         return self.cells.average(values)
+
+    def _along_grid(self, own: Array, other: Array) -> Array:
+        """A wind along the rows or columns, from components towards east and north."""
+        angle = self.cells.fine.angle.astype("float32")
+        if self.channel.variable.component == "eastward":
+            return turned(own, other, angle)[0]
+        return turned(other, own, angle)[1]
 
     def _derive(self, parts: list[Array], times: NDArray[np.datetime64] | None) -> Array:
         variable = self.channel.variable

@@ -63,6 +63,8 @@ class Metadata(Section):
     """Rows and columns of data without geography, such as videos: their dimensions."""
     crs: str | None = None
     """Projection of rows and columns where files leave it out: a code, PROJ text, or WKT."""
+    winds: Literal["grid", "earth"] | None = None
+    """Directions that winds follow, where files do not say: rows and columns, or east and north."""
     axes: dict[Literal["time", "latitude", "longitude", "level"], str] = Field(default_factory=dict)
     """Names of axes that are not recognised by themselves."""
     time_units: str | None = None
@@ -95,6 +97,10 @@ def declare(source: xr.Dataset, metadata: Metadata, where: str) -> xr.Dataset:
         source = _decode_time(source, metadata.time_units, where)
     if metadata.period is not None:
         source = _crop(source, metadata.period, where)
+    if metadata.winds is not None:
+        source = source.copy()
+        for variable in source.data_vars.values():
+            variable.attrs["winds"] = metadata.winds
     return _describe(source, metadata.variables, where)
 
 

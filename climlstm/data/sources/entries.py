@@ -31,7 +31,17 @@ DRIVER_CLASSES = {
 }
 """Drivers by the names of their classes, as Intake writes them; nothing is imported for it."""
 
-READ_BY_US = ("plane", "crs", "axes", "time_units", "period", "select", "combine", "variables")
+READ_BY_US = (
+    "plane",
+    "crs",
+    "winds",
+    "axes",
+    "time_units",
+    "period",
+    "select",
+    "combine",
+    "variables",
+)
 """Keys of `metadata` that change how data are read."""
 
 NESTED = ("yaml_file_cat", "yaml_files_cat", "intake.catalog.local.YAMLFileCatalog")

@@ -18,7 +18,8 @@ import xarray as xr
 
 from climlstm.config.secrets import redact
 from climlstm.data.sources.fills import not_missing, without_fills
-from climlstm.data.sources.origin import with_origins
+from climlstm.data.sources.origin import follow, with_origins
+from climlstm.data.sources.wrf import as_cf
 from climlstm.environment import import_pyproj
 from climlstm.errors import CatalogError, missing_extra
 
@@ -124,7 +125,8 @@ def _open_file(
             source = read(mask_and_scale=(masked if isinstance(masked, dict) else {}) | unmasked)
         source = without_fills(source, values)
     storage, group = reader.data.storage_options, options.get("group")
-    return with_origins(source, url, options=storage or None, group=group, is_zarr=is_zarr)
+    source = with_origins(source, url, options=storage or None, group=group, is_zarr=is_zarr)
+    return follow(source, as_cf)
 
 
 def _cannot_be_opened(where: str, driver: str, url: str, error: Exception) -> CatalogError:
