@@ -1,7 +1,5 @@
 """Winds along a grid inside, towards east and north in files and scores; WRF's sides of cells."""
 
-from datetime import timedelta
-
 import numpy as np
 import pytest
 import xarray as xr
@@ -18,6 +16,7 @@ from climlstm.forecasting.store import open_forecasts
 from climlstm.grid.find import ordered
 from climlstm.grid.winds import frame_of, to_earth, turned
 from climlstm.runs.trained import find_trained
+from climlstm.steps import Step
 from tests.test_grid_projected import lambert
 from tests.test_native_grids import TIMES, run_file
 
@@ -128,7 +127,7 @@ def test_forecasts_and_scores_have_east_and_north(tmp_path, monkeypatch):
 def test_real_wrf_output_is_a_cube_with_winds_in_the_middle_of_cells(real_data):
     file = real_data / "wrf_cropped" / "wrf_d01_allvars_cropped.nc"
     opened, raw = open_path(str(file)), xr.open_dataset(file, engine="netcdf4")
-    config = data("u10", "v10", "t2m").model_copy(update={"step": timedelta(hours=3)})
+    config = data("u10", "v10", "t2m").model_copy(update={"step": Step.parse("3h")})
     cube = build_cube(opened, config)
     np.testing.assert_array_equal(cube["u10"][:, ::-1], raw["U10"])
     np.testing.assert_allclose(cube["latitude"][::-1], raw["XLAT"], atol=1e-4)
@@ -141,7 +140,7 @@ def test_real_wrf_output_is_a_cube_with_winds_in_the_middle_of_cells(real_data):
 
 def test_a_nest_that_moves_is_a_plane_as_said(real_data):
     opened = open_path(str(real_data / "wrf_cropped" / "mercator_sample.nc"))
-    config = data("t2m").model_copy(update={"step": timedelta(hours=3)})
+    config = data("t2m").model_copy(update={"step": Step.parse("3h")})
     with pytest.raises(DataError, match="3 dimensions") as error:
         build_cube(opened, config)
     [said] = declarations(str(error.value))
