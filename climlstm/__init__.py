@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from climlstm.plugins import Loss as Loss
     from climlstm.plugins import Style as Style
     from climlstm.plugins import Variable as Variable
+    from climlstm.runs import calibrate as calibrate
     from climlstm.runs import evaluate as evaluate
     from climlstm.runs import forecast as forecast
     from climlstm.runs import init as init
@@ -43,6 +44,7 @@ _HOMES = {
     "Loss": "climlstm.plugins",
     "Style": "climlstm.plugins",
     "Variable": "climlstm.plugins",
+    "calibrate": "climlstm.runs",
     "evaluate": "climlstm.runs",
     "forecast": "climlstm.runs",
     "init": "climlstm.runs",

@@ -7,7 +7,7 @@ import typer
 
 from climlstm.cli import plugins
 from climlstm.cli.data import check, init, inspect, prepare, sources
-from climlstm.cli.forecasts import demo, evaluate, forecast
+from climlstm.cli.forecasts import calibrate, demo, evaluate, forecast
 from climlstm.cli.group import Commands
 from climlstm.cli.plot import plot
 from climlstm.cli.training import jobs_list, jobs_logs, jobs_stop, submit, train, tune
@@ -20,7 +20,8 @@ app = typer.Typer(
     help="Weather and climate forecasting with ConvLSTM networks, from catalog to forecast map.",
 )
 for command in (
-    demo, sources, inspect, init, check, prepare, train, tune, submit, forecast, evaluate, plot,
+    demo, sources, inspect, init, check, prepare, train, tune, submit, forecast, calibrate,
+    evaluate, plot,
 ):  # fmt: skip
     app.command()(command)
 

@@ -37,8 +37,8 @@ def forecast(
     init: Annotated[
         list[str],
         typer.Option(
-            help="Initial time, or 'latest', the newest of the source; by default the whole test "
-            "period, or the latest of a source without it."
+            help="Initial time; 'latest', the newest of the source; 'valid', all of the validation "
+            "period; by default the whole test period, or the latest of a source without it."
         ),
     ] = [],  # noqa: B006
     steps: Annotated[int | None, typer.Option(help="Lead steps.", min=1)] = None,
@@ -80,6 +80,19 @@ def forecast(
             progress=lambda done: status.update(f"forecasting: {done} initialisations"),
         )
     console.print(f"{forecasts.sizes['init_time']} forecasts in {out}")
+
+
+def calibrate(
+    store: Annotated[Path, typer.Argument(help="Forecasts of an ensemble.")],
+    by: Annotated[Path, typer.Option(help="Forecasts by the same run of its validation period.")],
+    out: Annotated[Path, typer.Option(help="The Zarr store to write.")],
+) -> None:
+    """Correct mean and spread of an ensemble by how its forecasts of another period turned out."""
+    from climlstm import runs
+
+    with console.status("calibrating"):
+        forecasts = runs.calibrate(store, by, out)
+    console.print(f"{forecasts.sizes['init_time']} calibrated forecasts in {out}")
 
 
 def evaluate(

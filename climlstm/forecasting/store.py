@@ -174,6 +174,13 @@ def _write_skeleton(
         },
     )
     stored = to_weatherbench(template)
+    stored.to_zarr(
+        part, compute=False, zarr_format=2, consolidated=True, encoding=encoding_of(stored)
+    )
+
+
+def encoding_of(stored: xr.Dataset) -> dict[Hashable, dict[str, Any]]:
+    """Chunks of one initialisation, member and level each; times in seconds."""
     encoding: dict[Hashable, dict[str, Any]] = {
         name: {"chunks": [1 if d in ALONE else field.sizes[d] for d in field.dims]}
         for name, field in stored.items()
@@ -181,7 +188,7 @@ def _write_skeleton(
     encoding["time"] = {"units": "seconds since 1970-01-01", "dtype": "int64"}
     for name in {"valid_time", "valid_time_bnds"} & set(stored.coords):
         encoding[name] = encoding["time"] | {"chunks": stored[name].shape}
-    stored.to_zarr(part, compute=False, zarr_format=2, consolidated=True, encoding=encoding)
+    return encoding
 
 
 def _write_batch(

@@ -5,6 +5,7 @@ its checkpoint.
 """
 
 from climlstm.data.run_data import open_cube
+from climlstm.runs.calibrating import calibrate
 from climlstm.runs.checking import check_run
 from climlstm.runs.clusters import spread_over
 from climlstm.runs.evaluation import RunEvaluation, audit_scoring, evaluate, evaluators_of
@@ -21,6 +22,7 @@ __all__ = [
     "Started",
     "Trained",
     "audit_scoring",
+    "calibrate",
     "check_run",
     "config_of",
     "estimate_preparation",

@@ -43,6 +43,9 @@ from climlstm.training.untrained import choose_precision
 LATEST = "latest"
 """Word for the newest time from which a forecast can start."""
 
+VALID = "valid"
+"""Word for all starts of the validation period."""
+
 PERTURBATION = 0.1
 """Amplitude for networks without noise, where the run file names none."""
 
@@ -60,7 +63,7 @@ def forecast(
     catalog: str | None = None,
     source: str | None = None,
     parameters: Mapping[str, Any] | None = None,
-    init_times: Iterable[Any] | None = None,
+    init_times: Iterable[Any] | str | None = None,
     steps: int | None = None,
     every: Step | timedelta | str | None = None,
     members: int | None = None,
@@ -77,8 +80,8 @@ def forecast(
         of them, whose forecasts then are the members of one ensemble.
     out: the Zarr store to write, in WeatherBench's layout; None: this process computes all.
     catalog, source, parameters: of the initial states, if not those of the training.
-    init_times: texts such as '2020-01-31T06' (UTC), or 'latest'; by default the test period, or,
-        for a source without it, the latest.
+    init_times: texts such as '2020-01-31T06' (UTC), 'latest', or 'valid' for the validation period;
+        by default the test period, or, for a source without it, the latest.
     steps, every ('1 month'), members, seed, perturbation: by default as the run file has them.
     gpu: None: if the run was trained on GPUs, and this machine has one.
     address: of a Ray cluster over which the initialisations are spread; None: this process.
@@ -125,7 +128,7 @@ def _job(
     chosen: ForecastConfig,
     spec: Spec,
     cube: xr.Dataset,
-    init_times: Iterable[Any] | None,
+    init_times: Iterable[Any] | str | None,
     *,
     verifiable: bool,
 ) -> dict[str, Any]:
@@ -147,16 +150,18 @@ def _inits(
     chosen: ForecastConfig,
     spec: Spec,
     cube: xr.Dataset,
-    init_times: Iterable[Any] | None,
+    init_times: Iterable[Any] | str | None,
 ) -> tuple[Times, bool]:
     """The initial times asked for, and whether it is the newest one of the source.
 
     By default those of the test period, or the newest one of a source without any time of it.
     """
-    test = config.data.periods.spans["test"]
-    wanted = list(init_times) if init_times is not None else []
-    if init_times is None and within(cube["time"].values, test).any():
-        return possible_inits(cube, spec, period=test, every=chosen.every), False
+    spans = config.data.periods.spans
+    asked = [init_times] if isinstance(init_times, str) else init_times
+    wanted = list(asked) if asked is not None else []
+    if wanted == [VALID] or (asked is None and within(cube["time"].values, spans["test"]).any()):
+        period = spans["valid" if wanted else "test"]
+        return possible_inits(cube, spec, period=period, every=chosen.every), False
     if wanted in ([], [LATEST]):
         whole = (pd.Timestamp("0001-01-01"), pd.Timestamp("9999-12-31"))
         return possible_inits(cube, spec, period=whole, every=config.data.step)[-1:], True
