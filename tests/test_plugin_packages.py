@@ -39,7 +39,7 @@ SHIPPED = {
     ],
     "climlstm-spectral": [("losses", "amse")],
     "climlstm-storms": [("evaluators", "storms")],
-    "climlstm-climate": [("evaluators", "enso")],
+    "climlstm-climate": [("evaluators", "climate"), ("evaluators", "enso")],
 }
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

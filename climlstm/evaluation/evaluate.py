@@ -20,7 +20,7 @@ from climlstm.evaluation.regions import region_weights
 from climlstm.evaluation.tables import Draw, Evaluation, Write, join_scores
 from climlstm.grid.winds import to_earth
 from climlstm.plugins import BASELINE_NEEDS, NEEDS, Baseline, Evaluator, create
-from climlstm.steps import as_times
+from climlstm.steps import as_times, valid_times
 
 logger = logging.getLogger(__name__)
 
@@ -82,12 +82,18 @@ def evaluate(
         past=any("past" in _needs(evaluator) for evaluator in evaluators.values()),
     )
     weight = region_weights(forecast, regions)
-    score = partial(_score_cases, reference, evaluators, weight, model=model, memory=memory)
-    if executor is None:
+    streaming = {n: e for n, e in evaluators.items() if getattr(e, "streams", False)}
+    others = {n: e for n, e in evaluators.items() if n not in streaming}
+    score = partial(_score_cases, reference, others, weight, model=model, memory=memory)
+    if not others:
+        found = {}
+    elif executor is None:
         found = score(forecast, progress=progress)
     else:
         found = _spread(score, _groups(forecast, reference), executor, progress)
-    cases = {name: _labelled(tables) for name, tables in found.items()}
+    for name, evaluator in streaming.items():
+        found[name] = _score_whole(evaluator, forecast, truth, model)
+    cases = {name: _labelled(found[name]) for name in evaluators}
     units = {str(name): array.attrs["units"] for name, array in forecast.items()}
     return _summarise(evaluators, cases, [model, *baselines], units)
 
@@ -97,6 +103,21 @@ def _usable(times: Times, unusable: Iterable[Any]) -> Times:
     refused = list(unusable)
     kept = times[~np.isin(times, as_times(refused))] if refused else times
     return np.sort(kept)
+
+
+def _score_whole(
+    evaluator: Evaluator, forecast: xr.Dataset, truth: xr.Dataset, model: str
+) -> Tables:
+    """Tables of an evaluator that reads forecast and truth piece by piece."""
+    tables = {}
+    for init in forecast["init_time"].values:
+        one = forecast.sel(init_time=init)
+        times = valid_times(np.array([init]), one["lead_time"].values)[0]
+        one = one.assign_coords(valid_time=("lead_time", times))
+        tables[model, pd.Timestamp(init) if isinstance(init, np.datetime64) else init] = (
+            evaluator.score(one, truth)
+        )
+    return tables
 
 
 def _spread(

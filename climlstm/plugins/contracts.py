@@ -145,6 +145,9 @@ class Evaluator(Protocol):
     `compare(scores, reference)` it is also asked how a forecast does against each baseline, with
     `write(scores, folder)`, which returns paths, for files beside the tables, and with
     `figures(scores)`, of all models (column `model`), for figures of matplotlib by title.
+    With `streams: ClassVar[bool] = True` its `score` gets a forecast that is lazy, at all lead
+    times whether there is truth or not, and the truth at all of its times (time, …), lazy too: for
+    rollouts of years, which it reads piece by piece. Baselines are not scored by it.
 
     >>> import climlstm
     >>> from dataclasses import dataclass
