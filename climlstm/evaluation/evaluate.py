@@ -73,26 +73,20 @@ def evaluate(
     truth = _counterpart(forecast, cube, "cube")
     reference = Reference(
         truth=truth,
-        climatology=None
-        if climatology is None
-        else _counterpart(forecast, climatology, "climatology"),
+        climatology=climatology and _counterpart(forecast, climatology, "climatology"),
         observed=None if observed is None else _mask(observed, forecast),
         usable=_usable(truth["time"].values, unusable),
         baselines=baselines,
         past=any("past" in _needs(evaluator) for evaluator in evaluators.values()),
     )
     weight = region_weights(forecast, regions)
-    streaming = {n: e for n, e in evaluators.items() if getattr(e, "streams", False)}
-    others = {n: e for n, e in evaluators.items() if n not in streaming}
+    found = _score_streaming(evaluators, forecast, truth, model)
+    others = {name: each for name, each in evaluators.items() if name not in found}
     score = partial(_score_cases, reference, others, weight, model=model, memory=memory)
-    if not others:
-        found = {}
-    elif executor is None:
-        found = score(forecast, progress=progress)
-    else:
-        found = _spread(score, _groups(forecast, reference), executor, progress)
-    for name, evaluator in streaming.items():
-        found[name] = _score_whole(evaluator, forecast, truth, model)
+    if others and executor is None:
+        found |= score(forecast, progress=progress)
+    elif others:
+        found |= _spread(score, _groups(forecast, reference), executor, progress)
     cases = {name: _labelled(found[name]) for name in evaluators}
     units = {str(name): array.attrs["units"] for name, array in forecast.items()}
     return _summarise(evaluators, cases, [model, *baselines], units)
@@ -105,18 +99,19 @@ def _usable(times: Times, unusable: Iterable[Any]) -> Times:
     return np.sort(kept)
 
 
-def _score_whole(
-    evaluator: Evaluator, forecast: xr.Dataset, truth: xr.Dataset, model: str
-) -> Tables:
-    """Tables of an evaluator that reads forecast and truth piece by piece."""
-    tables = {}
+def _score_streaming(
+    evaluators: Mapping[str, Evaluator], forecast: xr.Dataset, truth: xr.Dataset, model: str
+) -> dict[str, Tables]:
+    """Tables of those evaluators that read forecast and truth piece by piece."""
+    streaming = {n: each for n, each in evaluators.items() if getattr(each, "streams", False)}
+    tables: dict[str, Tables] = {name: {} for name in streaming}
     for init in forecast["init_time"].values:
         one = forecast.sel(init_time=init)
         times = valid_times(np.array([init]), one["lead_time"].values)[0]
         one = one.assign_coords(valid_time=("lead_time", times))
-        tables[model, pd.Timestamp(init) if isinstance(init, np.datetime64) else init] = (
-            evaluator.score(one, truth)
-        )
+        start = pd.Timestamp(init) if isinstance(init, np.datetime64) else init
+        for name, evaluator in streaming.items():
+            tables[name][model, start] = evaluator.score(one, truth)
     return tables
 
 
