@@ -83,11 +83,9 @@ def evaluate(
     found = _score_streaming(evaluators, forecast, truth, model)
     others = {name: each for name, each in evaluators.items() if name not in found}
     score = partial(_score_cases, reference, others, weight, model=model, memory=memory)
-    if not others:
-        logger.info("No evaluator scores initialisations one by one.")
-    elif executor is None:
+    if others and executor is None:
         found |= score(forecast, progress=progress)
-    else:
+    elif executor is not None:
         found |= _spread(score, _groups(forecast, reference), executor, progress)
     cases = {name: _labelled(found[name]) for name in evaluators}
     units = {str(name): array.attrs["units"] for name, array in forecast.items()}
