@@ -12,8 +12,10 @@ from climlstm.audit.findings import Finding
 from climlstm.data.cube.cube import CubePlan
 from climlstm.data.cube.recipes import ChannelRecipe
 from climlstm.data.sources.fills import stated_fills
-from climlstm.data.sources.units import conversion
+from climlstm.data.sources.units import conversion, require_unit
 from climlstm.errors import DataError
+from climlstm.plugins import discover
+from climlstm.plugins.running import plugin_of
 
 Sample = Mapping[str, NDArray[np.float32]]
 """Some steps of each channel: (step, H, W), in our units."""
@@ -164,6 +166,21 @@ def _check_variation(
 def _check_units(
     plan: CubePlan, recipe: ChannelRecipe, finite: NDArray, where: str
 ) -> Iterator[Finding]:
+    kept_in = recipe.channel.variable
+    try:
+        if any(plugin.name == kept_in.name for plugin in discover("variables")):
+            require_unit(kept_in.units)
+    except DataError as error:
+        plugin = plugin_of("variables", kept_in.name, kept_in)
+        yield Finding(
+            "unit-unknown",
+            "error",
+            f"The {plugin} is kept in a unit that does not exist",
+            where,
+            f"'{kept_in.units}': {error}",
+            "Correct the units of the variable in its package, or leave the channel out.",
+        )
+        return
     expected = plausible_range(plan, recipe)
     if expected is None:
         return

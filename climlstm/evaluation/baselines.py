@@ -13,6 +13,7 @@ from climlstm.data.statistics.linear import fit_damping, fit_linear
 from climlstm.errors import DataError, PluginError
 from climlstm.grid import Grid, field_dims, grid_of
 from climlstm.plugins import TrainingPeriod
+from climlstm.plugins.running import running
 from climlstm.steps import Leads, Step
 
 BASELINES = ("persistence", "climatology")
@@ -190,7 +191,8 @@ def forecast_of(
     offered: what the baseline may need, by name. Raises PluginError where it gives anything else.
     """
     needs = {need: offered[need] for need in getattr(baseline, "needs", ())}
-    made = baseline.forecast(past, forecast["lead_time"].values, **needs)
+    with running("baselines", name, baseline, "in forecast()"):
+        made = baseline.forecast(past, forecast["lead_time"].values, **needs)
     dims = ("lead_time", *field_dims(forecast))
     wanted = {str(channel): tuple(forecast.sizes[dim] for dim in dims) for channel in forecast}
     found = {str(channel): tuple(made[channel].transpose(*dims).shape) for channel in made}

@@ -20,6 +20,7 @@ from climlstm.evaluation.regions import region_weights
 from climlstm.evaluation.tables import Draw, Evaluation, Write, join_scores
 from climlstm.grid.winds import to_earth
 from climlstm.plugins import BASELINE_NEEDS, NEEDS, Baseline, Evaluator, create
+from climlstm.plugins.running import running, shape_of, unexpected
 from climlstm.steps import as_times, valid_times
 
 logger = logging.getLogger(__name__)
@@ -157,9 +158,20 @@ def _score_cases(
         for name, evaluator in evaluators.items():
             wanted: dict[str, Any] = {need: offered[need] for need in _needs(evaluator)}
             for label, fields in case.forecasts.items():
-                found[name][label, init_time] = evaluator.score(fields, case.truth, **wanted)
+                with running("evaluators", name, evaluator, f"at {init_time}, of {label}"):
+                    table = evaluator.score(fields, case.truth, **wanted)
+                found[name][label, init_time] = _a_table(name, evaluator, table)
         if progress is not None:
             progress(case.share)
+    return found
+
+
+def _a_table(name: str, evaluator: Evaluator, found: Any) -> pd.DataFrame:
+    """The table that an evaluator gave. Raises PluginError, with its name, where it is none."""
+    if not isinstance(found, pd.DataFrame):
+        raise unexpected(
+            "evaluators", name, evaluator, came=shape_of(found), expected="a pandas.DataFrame"
+        )
     return found
 
 
@@ -186,14 +198,17 @@ def _summarise(
         by_model = {m: rows.drop(columns="model") for m, rows in by_model.items() if len(rows)}
         if forecast not in by_model:
             logger.warning("The evaluator '%s' has nothing to say of '%s'.", name, forecast)
-        parts = [evaluator.summarise(rows).assign(model=m) for m, rows in by_model.items()]
+        with running("evaluators", name, evaluator, "in summarise()"):
+            sums = {m: evaluator.summarise(rows) for m, rows in by_model.items()}
+        parts = [_a_table(name, evaluator, table).assign(model=m) for m, table in sums.items()]
         if hasattr(evaluator, "write") and forecast in by_model:
             writers[name] = partial(evaluator.write, by_model[forecast])
         if hasattr(evaluator, "figures") and forecast in by_model:
             figures[name] = partial(evaluator.figures, cases[name])
         if hasattr(evaluator, "compare") and forecast in by_model:
             for baseline in [b for b in baselines if b in by_model]:
-                table = evaluator.compare(by_model[forecast], by_model[baseline])
+                with running("evaluators", name, evaluator, "in compare()"):
+                    table = evaluator.compare(by_model[forecast], by_model[baseline])
                 metric = table["metric"] + f"_vs_{baseline}"
                 parts.append(table.assign(metric=metric, model=forecast))
         if all({"metric", "value"} <= set(part.columns) for part in parts):

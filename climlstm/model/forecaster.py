@@ -10,6 +10,7 @@ from climlstm.errors import CheckpointError, ConfigError
 from climlstm.model.given import GivenNormaliser
 from climlstm.model.normaliser import Normaliser
 from climlstm.model.spec import Spec
+from climlstm.plugins.running import running, shape_of, unexpected
 
 __all__ = ["Forecaster", "Spec"]
 
@@ -134,10 +135,31 @@ class Forecaster(nn.Module):
         everywhere = history.masked_fill(self.missing | ~self.fed_back, 0.0)
         static = self.static.expand(*forcing.shape[:2], *self.static.shape)
         fields = [forcing, static] if noise is None else [forcing, noise, static]
-        steps = self.network.steps(everywhere, torch.cat(fields, dim=2))
+        steps = self._checked(self.network.steps(everywhere, torch.cat(fields, dim=2)), history)
         if not self._corrects:
             return steps
         return self._corrected(steps, forcing[:, history.shape[1] - 1 :])
+
+    def _checked(
+        self, steps: Iterator[Tensor], history: Tensor
+    ) -> Generator[Tensor, Tensor | None, None]:
+        """Yield the states of the network, and send it what it shall go on from.
+
+        Raises PluginError, with its name, where it raises or gives anything else than states.
+        """
+        name, expected = self.spec.network, history[:, -1].shape
+        sent: Tensor | None = None
+        while True:
+            with running("models", name, self.network, "in steps()"):
+                state = _advance(steps, sent)
+            if state is None:
+                return
+            if getattr(state, "shape", None) != expected or state.dtype != torch.float32:
+                raise unexpected(
+                    "models", name, self.network,
+                    came=shape_of(state), expected=f"torch.float32 {tuple(expected)}",
+                )  # fmt: skip
+            sent = yield state
 
     def _corrected(
         self, steps: Generator[Tensor, Tensor, None], forcing: Tensor
@@ -226,3 +248,14 @@ def _known_besides(spec: Spec) -> str:
     """Forcings, static fields and channels given from outside, with their origin."""
     given = [f"{each.name} ({each.source})" for each in spec.given]
     return ", ".join([*spec.forcing, *spec.static, *given])
+
+
+def _advance(steps: Iterator[Tensor], sent: Tensor | None) -> Tensor | None:
+    """The next state; None after the last one."""
+    if sent is None:
+        return next(steps, None)
+    try:
+        state: Tensor = steps.send(sent)  # type: ignore[attr-defined]
+        return state
+    except StopIteration:
+        return None

@@ -63,7 +63,7 @@ def identify(kind: Kind, name: str) -> Plugin:
     meant = _meant(kind, name)
     if meant.distribution:
         return meant
-    distribution, release = _owner(meant.value.partition(":")[0].partition(".")[0])
+    distribution, release = distribution_of(meant.value.partition(":")[0].partition(".")[0])
     return replace(meant, distribution=distribution, version=release)
 
 
@@ -75,7 +75,7 @@ def _meant(kind: Kind, name: str) -> Plugin:
     return find(kind, name)
 
 
-def _owner(package: str) -> tuple[str, str]:
+def distribution_of(package: str) -> tuple[str, str]:
     """Distribution and version of a package; both empty for a module of the user's own."""
     for kind in SINGULAR:
         for plugin in discover(kind):  # an editable install does not list its modules

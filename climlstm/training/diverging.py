@@ -38,10 +38,12 @@ class Watch:
     steps since the last look.
     """
 
-    def __init__(self, channels: Sequence[str], loss: str, device: torch.device) -> None:
-        """loss: its name in the run file."""
+    def __init__(
+        self, channels: Sequence[str], *, loss: str, network: str, device: torch.device
+    ) -> None:
+        """Start to watch. loss, network: what messages call them."""
         self.at_once = device.type == "cpu"
-        self._channels, self._loss = tuple(channels), loss
+        self._channels, self._loss, self._network = tuple(channels), loss, network
         self._since: list[StepSums] = []
 
     def add(self, sums: StepSums) -> None:
@@ -59,14 +61,14 @@ class Watch:
         if bad.any():
             names = [self._channels[number] for number in np.flatnonzero(bad.any(axis=0))]
             channels = "every channel" if len(names) == len(self._channels) else ", ".join(names)
-            what = f"the forecast of {channels} is not finite"
+            what = f"the forecast of {channels} by {self._network} is not finite"
             times = sums.init_time[bad.any(axis=1)]
         elif not sums.loss.isfinite():
-            what = f"the loss '{self._loss}' is {float(sums.loss)}, of forecasts that are finite"
+            what = f"{self._loss} is {float(sums.loss)}, of forecasts that are finite"
             times = sums.init_time
         else:
             norm = float(sums.gradient)
-            what = f"the gradient of the loss '{self._loss}' is {norm}, though the loss is finite"
+            what = f"the gradient of {self._loss} is {norm}, though the loss is finite"
             times = sums.init_time
         listed = ", ".join(str(time.astype("M8[m]")) for time in times[:NAMED])
         more = f" and {times.size - NAMED} more" if times.size > NAMED else ""

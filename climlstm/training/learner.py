@@ -13,6 +13,7 @@ from climlstm.data.windows.stream import Window
 from climlstm.errors import CheckpointError
 from climlstm.model.forecaster import Forecaster
 from climlstm.plugins import Loss
+from climlstm.plugins.running import in_words, running, shape_of, unexpected
 from climlstm.training.diverging import StepSums, Watch
 from climlstm.training.members import predict
 from climlstm.training.outer import OuterOptimiser
@@ -52,7 +53,12 @@ class Learner:
             weights = self.forecaster.parameters()
             self.outer = OuterOptimiser(weights, config.outer, workers, precision=precision)
         self.stopwatch = Stopwatch(workers.device)
-        self.watch = Watch(forecaster.channels, config.loss.name, workers.device)
+        self.watch = Watch(
+            forecaster.channels,
+            loss=in_words("losses", config.loss.name, loss),
+            network=in_words("models", forecaster.spec.network, forecaster.network),
+            device=workers.device,
+        )
         self.optimiser = torch.optim.AdamW(
             _parameter_groups(self.forecaster, config.weight_decay),
             lr=config.learning_rate,
@@ -104,12 +110,22 @@ class Learner:
                 seed=(self.config.seed, step),
             )
             target = window.target[part, :horizon]
-            loss = self.loss(
-                prediction, target, weight=self.weight, channels=self.forecaster.channels
-            ) * (len(target) / len(window.target))
+            loss = self._loss(prediction, target, step) * (len(target) / len(window.target))
         (loss * factor).backward()
         sums = prediction.detach().sum(dim=(-4, -2, -1))  # (B, C), or (M, B, C)
         return loss.detach(), sums if sums.dim() == 2 else sums.sum(dim=0)
+
+    def _loss(self, prediction: Tensor, target: Tensor, step: int) -> Tensor:
+        """The loss of a forecast. Raises PluginError, with its name, where it raises or gives
+        anything else than a scalar."""
+        name, weight = self.config.loss.name, self.weight
+        with running("losses", name, self.loss, f"at step {step + 1}"):
+            loss = self.loss(prediction, target, weight=weight, channels=self.forecaster.channels)
+        if not isinstance(loss, Tensor) or loss.dim() or not loss.is_floating_point():
+            raise unexpected(
+                "losses", name, self.loss, came=shape_of(loss), expected="a scalar tensor ()"
+            )
+        return loss
 
     def meet(self, step: int, *, done: int, batches: int) -> bool:
         """Meet the other workers where that is due; whether all have the same weights now.

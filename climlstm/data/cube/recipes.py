@@ -9,12 +9,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from climlstm.errors import DataError
 from climlstm.grid import Grid, LatLon
 from climlstm.grid.axes import AxisPoints, as_slice
 from climlstm.grid.winds import turned
 from climlstm.plugins import Transform
 from climlstm.plugins.channels import Channel
+from climlstm.plugins.running import running, unexpected
 
 Array = NDArray[np.float32]
 
@@ -167,11 +167,20 @@ class ChannelRecipe:
             {field.name: (dims, part) for field, part in zip(self.fields, parts, strict=True)},
             coords=coords,
         )
-        derived = variable.derive(inputs)
-        if set(derived.dims) != set(dims):
-            raise DataError(
-                f"derive() of the variable '{variable.name}' gave dimensions {derived.dims} "
-                f"instead of {dims}. Correct the plugin."
+        with running("variables", variable.name, variable, "in derive()"):
+            derived = variable.derive(inputs)
+            values = np.asarray(derived.values)
+        same = set(derived.dims) == set(dims) and values.size == parts[0].size
+        if not same or values.dtype.kind not in "fiub":
+            raise unexpected(
+                "variables", variable.name, variable,
+                came=f"{values.dtype} {dict(derived.sizes)}",
+                expected=f"float32 {dict(zip(dims, parts[0].shape, strict=True))}",
+            )  # fmt: skip
+        known = all(np.isfinite(part).all() for part in parts) and values.dtype.kind == "f"
+        if known and values.size and not np.isfinite(values).any():
+            raise unexpected(
+                "variables", variable.name, variable, came="no finite value", expected="numbers"
             )
         return np.asarray(derived.transpose(*dims).values, dtype="float32")
 

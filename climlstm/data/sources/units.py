@@ -122,6 +122,11 @@ def conversion(found: str, wanted: str, *, standard_name: str | None = None) -> 
     return Conversion(scale=_tidy((span - zero) / 1e6), offset=_tidy(zero))
 
 
+def require_unit(units: str) -> None:
+    """Raises DataError for a unit that does not exist."""
+    _parse(units)
+
+
 def is_time_reference(units: str) -> bool:
     """Whether a unit counts time from an epoch: 'hours since 1900-01-01'."""
     return re.match(r"\s*\w+\s+since\s+\S", units) is not None
