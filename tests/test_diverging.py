@@ -19,7 +19,9 @@ GOOD = {"forecast": torch.ones(2, 2), "loss": torch.tensor(0.5), "gradient": tor
 
 
 def look(device="cpu", **wrong):
-    watch = Watch(("t850", "msl"), "mse", torch.device(device))
+    watch = Watch(
+        ("t850", "msl"), "the loss 'mse'", torch.device(device, network="the model 'convlstm'")
+    )
     for step in range(5):
         watch.add(StepSums(step, TIMES, **GOOD | (wrong if step >= 2 else {})))
     return watch.look(), watch.look()
@@ -30,11 +32,11 @@ def look(device="cpu", **wrong):
     [
         (
             {"forecast": torch.tensor([[1.0, 1.0], [1.0, float("nan")]])},
-            "At step 3 the forecast of msl is not finite (windows from 2001-01-09T00:00)",
+            "At step 3 the forecast of msl by the model 'convlstm' is not finite (windows from 2001-01-09T00:00)",
         ),
         (
             {"forecast": torch.full((2, 2), float("inf"))},
-            "the forecast of every channel is not finite",
+            "the forecast of every channel by the model 'convlstm' is not finite",
         ),
         (
             {"loss": torch.tensor(float("nan"))},
@@ -95,7 +97,10 @@ def test_a_training_says_where_it_diverged_and_how_to_go_on(small_run, monkeypat
     ):
         training.run()
     message = str(caught.value)
-    assert f"At step {step + 1} the forecast of msl is not finite (windows from 2001-" in message
+    assert (
+        f"At step {step + 1} the forecast of msl by the model 'convlstm' is not finite (windows from 2001-"
+        in message
+    )
     if kept is None:
         assert "start anew with --overwrite" in message
     else:

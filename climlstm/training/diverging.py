@@ -39,7 +39,7 @@ class Watch:
     """
 
     def __init__(
-        self, channels: Sequence[str], *, loss: str, network: str, device: torch.device
+        self, channels: Sequence[str], loss: str, device: torch.device, *, network: str
     ) -> None:
         """Start to watch. loss, network: what messages call them."""
         self.at_once = device.type == "cpu"

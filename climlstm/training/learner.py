@@ -55,9 +55,9 @@ class Learner:
         self.stopwatch = Stopwatch(workers.device)
         self.watch = Watch(
             forecaster.channels,
-            loss=in_words("losses", config.loss.name, loss),
+            in_words("losses", config.loss.name, loss),
+            workers.device,
             network=in_words("models", forecaster.spec.network, forecaster.network),
-            device=workers.device,
         )
         self.optimiser = torch.optim.AdamW(
             _parameter_groups(self.forecaster, config.weight_decay),
