@@ -32,7 +32,8 @@ def look(device="cpu", **wrong):
     [
         (
             {"forecast": torch.tensor([[1.0, 1.0], [1.0, float("nan")]])},
-            "At step 3 the forecast of msl by the model 'convlstm' is not finite (windows from 2001-01-09T00:00)",
+            "At step 3 the forecast of msl by the model 'convlstm' is not finite "
+            "(windows from 2001-01-09T00:00)",
         ),
         (
             {"forecast": torch.full((2, 2), float("inf"))},
