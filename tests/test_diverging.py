@@ -19,9 +19,8 @@ GOOD = {"forecast": torch.ones(2, 2), "loss": torch.tensor(0.5), "gradient": tor
 
 
 def look(device="cpu", **wrong):
-    watch = Watch(
-        ("t850", "msl"), "the loss 'mse'", torch.device(device, network="the model 'convlstm'")
-    )
+    ours = {"network": "the model 'convlstm'"}
+    watch = Watch(("t850", "msl"), "the loss 'mse'", torch.device(device), **ours)
     for step in range(5):
         watch.add(StepSums(step, TIMES, **GOOD | (wrong if step >= 2 else {})))
     return watch.look(), watch.look()
@@ -98,10 +97,8 @@ def test_a_training_says_where_it_diverged_and_how_to_go_on(small_run, monkeypat
     ):
         training.run()
     message = str(caught.value)
-    assert (
-        f"At step {step + 1} the forecast of msl by the model 'convlstm' is not finite (windows from 2001-"
-        in message
-    )
+    what = "the forecast of msl by the model 'convlstm' is not finite (windows from 2001-"
+    assert f"At step {step + 1} {what}" in message
     if kept is None:
         assert "start anew with --overwrite" in message
     else:
