@@ -2,11 +2,15 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# pinned: as in constraints.txt; minimal: the lowest that pyproject.toml allows (needs uv); newest.
+DEPENDENCIES ?= pinned
+CONSTRAINTS_pinned := --constraint constraints.txt
+CONSTRAINTS_minimal = --constraint $(VENV)/minimal.txt
 BIN := $(VENV)/bin
 # Test files side by side, one process a core and four at most: each may start a Ray cluster of its own.
 PYTEST := $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test check slow clean
+.PHONY: demo test check slow dist clean
 
 demo: $(VENV)/.installed
 	$(BIN)/climlstm demo demo --evaluator '{name: storms, options: {preset: extratropical}}'
@@ -24,9 +28,21 @@ check: $(VENV)/.installed
 slow: $(VENV)/.installed
 	$(PYTEST) -m "slow or not slow"
 
+# Wheels and source distributions of all packages; the tests install and try them.
+dist: $(VENV)/.installed
+	rm -rf dist
+	for project in . $(PLUGINS); do (cd $$project && $(abspath $(BIN))/hatchling build -d $(CURDIR)/dist) || exit 1; done
+	$(BIN)/pytest -q -m slow tests/test_distributions.py
+
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
+
 $(VENV)/.installed: pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]' $(foreach plugin,$(wildcard plugins/*/pyproject.toml),--editable $(dir $(plugin)))
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1' # knows dependency groups
+ifeq ($(DEPENDENCIES),minimal)
+	uv pip compile --quiet --resolution lowest-direct --extra all pyproject.toml --output-file $(VENV)/minimal.txt
+endif
+	$(BIN)/pip install --quiet --disable-pip-version-check $(CONSTRAINTS_$(DEPENDENCIES)) --group dev --editable '.[all]' $(foreach plugin,$(PLUGINS),--editable $(plugin))
 	touch $@
 
 clean:

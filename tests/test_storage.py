@@ -184,7 +184,7 @@ class Store:
 @pytest.fixture
 def s3(monkeypatch, tmp_path):
     """A store with the bucket `climate`; credentials as a user has them, in the environment."""
-    pytest.importorskip("moto.server", reason="needs climlstm[dev]")
+    pytest.importorskip("moto.server", reason="needs the group dev")
     s3fs = pytest.importorskip("s3fs", reason="needs climlstm[cloud]")
     store = Store()
     for name, value in {
