@@ -6,9 +6,10 @@ import pytest
 import xarray as xr
 
 from climlstm import runs
-from climlstm.data.statistics.linear import fit_damping, fit_linear
+from climlstm.data.statistics.analogues import Analogues
+from climlstm.data.statistics.linear import LinearModel, fit_damping, fit_linear
 from climlstm.errors import DataError
-from climlstm.evaluation.baselines import Linear, Persistence
+from climlstm.evaluation.baselines import Analogue, Linear, Persistence
 from climlstm.plugins import create
 from climlstm.steps import Step
 from climlstm.testing import BaselineTests
@@ -147,3 +148,32 @@ def test_baselines_of_a_run_file_stand_in_scores_and_curves(trained, tmp_path):
             evaluators=["rmse"],
             baselines=["linear"],
         )
+
+
+class TestAnalogue(BaselineTests):
+    baseline = Analogue(eofs=4, neighbours=3)
+
+
+def test_an_analogue_is_what_followed_the_nearest_states():
+    """By plain loops over all states of a walk with a gap."""
+    generator = np.random.default_rng(3)
+    components = generator.normal(size=(40, 2))
+    numbers = np.delete(np.arange(42), [15, 30])
+    space = LinearModel(
+        eofs=np.eye(4)[:2].reshape(2, 1, 2, 2),
+        propagator=np.eye(2),
+        damping=np.zeros((1, 2, 2)),
+        std=np.array([2.0]),
+        area=np.ones((2, 2)),
+    )
+    model = Analogues(space, components, numbers, neighbours=5)
+    anomaly = np.zeros((1, 2, 2))
+    anomaly[0, 0] = 2 * components[7]
+    made = model.propagate(anomaly, [1, 3])
+    by_number = dict(zip(numbers, components, strict=True))
+    for place, steps in enumerate((1, 3)):
+        pairs = [(n, by_number[n + steps]) for n in numbers if n + steps in by_number]
+        nearest = sorted(pairs, key=lambda pair: ((by_number[pair[0]] - components[7]) ** 2).sum())
+        mean = np.mean([after for _, after in nearest[:5]], axis=0)
+        np.testing.assert_allclose(made[place, 0, 0], 2 * mean, rtol=1e-12)
+        np.testing.assert_array_equal(made[place, 0, 1], 0)

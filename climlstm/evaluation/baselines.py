@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from pydantic import Field
 
+from climlstm.data.statistics.analogues import fit_analogues
 from climlstm.data.statistics.linear import fit_damping, fit_linear
 from climlstm.errors import DataError, PluginError
 from climlstm.grid import Grid, field_dims, grid_of
@@ -110,6 +111,28 @@ class Linear(_Fitted):
 
 SAME_GRID_DEG = 1e-3
 """Distance in degrees within which cells of the fit and of a forecast are the same."""
+
+
+@dataclass(frozen=True)
+class Analogue(_Fitted):
+    """The mean of what followed the states of the training period most like the start."""
+
+    eofs: Annotated[int, Field(ge=1)] = 20
+    """Number of EOFs in which states are compared."""
+    neighbours: Annotated[int, Field(ge=1)] = 30
+    """Number of states."""
+
+    def fit(self, training: TrainingPeriod) -> "Propagated":
+        """EOFs and the states of the training period."""
+        model = fit_analogues(
+            training.cube,
+            training.climatology,
+            step=training.step,
+            eofs=self.eofs,
+            neighbours=self.neighbours,
+            cache=training.cache,
+        )
+        return Propagated.of(training, model)
 
 
 class Propagator(Protocol):

@@ -95,7 +95,7 @@ def fit_damping(cube: xr.Dataset, climatology: xr.Dataset, *, step: Step, steps:
     cube, climatology: the usable steps of the training period, and its climatology.
     Memory: `steps` fields of sums, and as many of anomalies.
     """
-    series = _Series.of(cube, climatology, step)
+    series = anomaly_series(cube, climatology, step)
     slopes = _Slopes(range(1, steps + 1))
     for numbers, anomalies in series.blocks():
         slopes.update(numbers, anomalies)
@@ -116,7 +116,7 @@ def fit_linear(
     cache: a folder; a model found there under the same digest is not fitted again.
     Raises DataError for more EOFs than the period has steps, or the grid cells, to fit.
     """
-    series = _Series.of(cube, climatology, step)
+    series = anomaly_series(cube, climatology, step)
     if cache is None:
         return _fit(series, eofs)
     settings = [FORMAT, eofs, str(step), str(climatology.attrs)]
@@ -132,23 +132,13 @@ def fit_linear(
 
 
 @dataclass(frozen=True)
-class _Series:
+class AnomalySeries:
     """Anomalies of the steps of a cube, read in blocks."""
 
     cube: xr.Dataset
     climatology: xr.Dataset
     numbers: NDArray[np.int64]
     """Number of each step since the first one: neighbours differ by 1."""
-
-    @classmethod
-    def of(cls, cube: xr.Dataset, climatology: xr.Dataset, step: Step) -> "_Series":
-        times = cube["time"].values
-        if times.size < 3:
-            raise DataError(
-                f"The training period holds {times.size} usable steps; a linear model needs three "
-                "at least. Change data.periods.train."
-            )
-        return cls(cube, climatology, step.number(times))
 
     @property
     def step_bytes(self) -> int:
@@ -171,6 +161,17 @@ class _Series:
         for first in range(0, self.numbers.size, size):
             places = np.arange(first, min(first + size, self.numbers.size))
             yield self.numbers[places], self.read(places)
+
+
+def anomaly_series(cube: xr.Dataset, climatology: xr.Dataset, step: Step) -> AnomalySeries:
+    """The anomalies of the usable steps of a period. Raises DataError for fewer than three."""
+    times = cube["time"].values
+    if times.size < 3:
+        raise DataError(
+            f"The training period holds {times.size} usable steps; a linear model needs three "
+            "at least. Change data.periods.train."
+        )
+    return AnomalySeries(cube, climatology, step.number(times))
 
 
 class _Slopes:
@@ -203,7 +204,7 @@ class _Slopes:
         return np.divide(products, squares, out=np.zeros_like(products), where=squares > 0)
 
 
-def _fit(series: _Series, eofs: int) -> LinearModel:
+def _fit(series: AnomalySeries, eofs: int) -> LinearModel:
     """EOFs from snapshots; propagator and damping from all pairs of neighbouring steps."""
     most = max(2 * eofs, SNAPSHOT_BYTES // series.step_bytes)
     places = np.unique(np.linspace(0, series.numbers.size - 1, most).round().astype("int64"))
