@@ -2,6 +2,8 @@
 
 import json
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import numpy as np
@@ -15,7 +17,7 @@ from climlstm.config import PluginChoice
 from climlstm.errors import DataError
 from climlstm.forecasting import open_forecasts
 from climlstm.html import Markup, details, facts, table
-from climlstm.report import sections, with_spectra, write_report
+from climlstm.report import sections, verdict, with_spectra, write_report
 from climlstm.report.verdict import best_known
 from climlstm.runs import open_cube
 
@@ -99,7 +101,8 @@ def test_it_says_what_was_run_and_found(written, forecasts, evaluation, trained)
     assert list(text) == ["", "what-was-run", "audit", "scores", "maps", "spectra", "run-file"]
     provenance = json.loads(forecasts.attrs["climlstm_provenance"])
     assert provenance["digest"][:16] in text["what-was-run"]
-    assert str(trained.checkpoint) in text["what-was-run"]
+    assert "/".join(trained.checkpoint.parts[-3:]) in text["what-was-run"]
+    assert str(trained.checkpoint.parent) not in written.replace(text["run-file"], "")
     assert "2001-01-01 to 2001-02-15" in text["what-was-run"]
     verdict = "passed" if provenance["audit"]["passed"] else "failed"
     assert verdict in text["audit"]
@@ -117,6 +120,63 @@ def test_scores_stand_beside_the_baselines_in_readable_units(written, evaluation
     numbers = r"( \[[^]]*\])? ".join(f"{day[model]:.3g}" for model in models)
     assert re.search(rf"msl \(hPa\) 24h {numbers}", text)
     assert "persistence climatology" in text
+
+
+def test_headlines_are_those_that_the_intervals_leave(evaluation):
+    """A skill whose interval reaches zero is none; the first variable to lose it is named."""
+    table = evaluation.scores
+    skill = table[(table["metric"] == "rmse_skill_vs_persistence") & (table["model"] == "convlstm")]
+    near = skill["variable"] == "msl"
+    skill = skill.assign(
+        value=np.where(near, 0.004, 0.5), ci_low=np.where(near, -0.016, 0.4), ci_high=0.6
+    )
+    found = verdict._skill(replace(evaluation, scores=skill), "convlstm")
+    [(number, said)] = found
+    assert number == "0 days"
+    assert "msl" in said
+    sure = skill.assign(ci_low=0.001)
+    [(number, said)] = verdict._skill(replace(evaluation, scores=sure), "convlstm")
+    assert number == "> 2 days"
+    late = (skill["lead_time"] > pd.Timedelta("1D")) & ~near
+    [(number, said)] = verdict._skill(
+        replace(evaluation, scores=skill.assign(ci_low=np.where(late, -1.0, 0.001))), "convlstm"
+    )
+    assert 1.0 <= float(number.split()[0]) < 1.3
+    assert "until t850 is the first" in said
+
+
+def test_the_page_says_when_and_with_what_but_not_whose_home_it_was(
+    written, forecasts, evaluation, trained, tmp_path, monkeypatch
+):
+    today = datetime.now(UTC)
+    assert f"Written on {today.day} {today:%B %Y} with climlstm" in written
+    assert "torch" in Page(written).text["what-was-run"]
+    config = trained.config.model_copy(update={"name": "by /home/maria/runs and /Users/jo/x"})
+    path = tmp_path / "r.html"
+    truth = open_cube(trained.config.data)
+    write_report(path, forecasts, evaluation, truth, config=config, evaluators=EVALUATORS)
+    page = path.read_text(encoding="utf-8")
+    assert "by ~/runs and ~/x" in page
+    assert "maria" not in page
+
+
+def test_variables_have_one_order_and_one_unit_all_over_the_page(written):
+    scores = Page(written).text["scores"]
+    assert scores.index("msl (hPa)") < scores.index("t850 (K)")
+    assert "°C" not in scores
+    labels = [v for _, name, v in Page(written).attributes if name == "aria-label" and "RMSE" in v]
+    assert [label.split(" against")[0] for label in labels] == [
+        "RMSE of Mean sea level pressure", "RMSE of 850 hPa temperature",
+    ]  # fmt: skip
+
+
+def test_evaluators_that_are_named_come_to_those_of_the_run_file(forecasts, trained):
+    few = forecasts.isel(init_time=[0, 1])
+    usual = {choice.label for choice in trained.config.evaluation.evaluators}
+    found = runs.evaluate(few, besides=["bias"], baselines=())
+    assert usual | {"bias"} <= set(found.cases) | set(found.tables)
+    only = runs.evaluate(few, evaluators=["bias"], baselines=())
+    assert set(only.scores["metric"]) == {"bias"}
 
 
 def test_maps_are_of_the_median_and_the_worst_case(written, evaluation):
@@ -159,7 +219,8 @@ def test_storm_tracks_where_an_evaluator_tracks(forecasts, trained):
     assert (worst, typical.init_time) == (None, few["init_time"].values[1])
     drawn = sections.storms(found, truth, storms, "convlstm", typical)
     assert "Position error (km)" in drawn
-    assert "Tracks forecast from 14 Mar 2001 00 UTC" in drawn
+    assert "Tracks forecast from 14 Mar 2001 00 UTC, up to 48 h ahead" in drawn
+    assert "POD: probability of detection" in drawn
     assert sections.storms(found, truth, EVALUATORS, "convlstm", typical) == ""
 
 

@@ -106,8 +106,8 @@ def evaluate(
     evaluator: Annotated[
         list[str],
         typer.Option(
-            help="Evaluator, by name or as in a run file, '{name: …, options: {…}}'; by default "
-            "those of the run file."
+            help="Evaluator besides those of the run file, by name or as there, "
+            "'{name: …, options: {…}}'."
         ),
     ] = [],  # noqa: B006
     region: Annotated[list[str], typer.Option(help="Named region.")] = [],  # noqa: B006
@@ -133,7 +133,7 @@ def evaluate(
             store,
             catalog=catalog,
             source=source,
-            evaluators=evaluator,
+            besides=evaluator,
             regions=region,
             baselines=baseline or None,
             allow_seen=allow_seen,

@@ -105,11 +105,11 @@ class Accessor:
     ) -> Path:
         """Score the forecasts and write one HTML page to pass on; its path.
 
-        evaluators: by name; by default those of the run file.
+        evaluators: by name, besides those of the run file.
         model: what the forecasts are called; by default the name of their network.
         Raises DataError where the forecasts were not made by climlstm.
         """
-        self.verify(report=path, evaluators=evaluators, model=model)
+        self.verify(report=path, besides=evaluators, model=model)
         return Path(path)
 
     def tracks(

@@ -6,8 +6,8 @@ import xarray as xr
 
 from climlstm.errors import DataError
 from climlstm.grid import Projected, field_dims, grid_of, is_periodic
-from climlstm.grid.axes import candidates, orient
-from climlstm.grid.find import find_placed
+from climlstm.grid.axes import candidates
+from climlstm.grid.find import ordered
 from climlstm.plots.locate import edges
 from climlstm.plots.projections import Bounds, OwnProjection, View
 
@@ -29,7 +29,7 @@ def as_field(field: xr.DataArray) -> xr.DataArray:
         )
     _check_numbers(field)
     try:
-        oriented = _oriented(field)
+        oriented = ordered(field)
     except DataError as error:
         raise DataError(f"'{field.name}' cannot be drawn as a map. {error}") from error
     dims = field_dims(oriented)
@@ -65,7 +65,7 @@ def placed_field(dataset: xr.Dataset, name: str) -> xr.DataArray:
             if n in dataset.variables and n != name:
                 source = source.assign_coords({n: _at_one_time(dataset[n])})
     try:
-        return _placed(source[name], source)
+        return ordered(source)[name]
     except DataError as error:
         raise DataError(f"'{name}' cannot be drawn as a map. {error}") from error
 
@@ -88,26 +88,6 @@ def _check_numbers(field: xr.DataArray) -> None:
         raise DataError(
             f"'{field.name}' has no map: it is {dims}, and a map needs rows and columns."
         )
-
-
-def _oriented(field: xr.DataArray) -> xr.DataArray:
-    is_placed = bool({"crs", "cell_area"} & set(field.coords)) and field_dims(field) == ("y", "x")
-    if is_placed and {"latitude", "longitude"} <= set(field.coords):
-        return field  # as cubes have it
-    return _placed(field, field.rename(field.name or "field").to_dataset())
-
-
-def _placed(field: xr.DataArray, source: xr.Dataset) -> xr.DataArray:
-    placed = find_placed(source)
-    if placed is None:
-        return orient(field)
-    kept = [n for n, c in field.coords.items() if not set(placed.dims) & set(c.dims)]
-    chosen = field.isel(
-        {placed.dims[0]: placed.rows.indices, placed.dims[1]: placed.columns.indices}
-    )
-    bare = chosen.drop_vars([n for n in chosen.coords if n not in kept])
-    renamed = bare.rename(dict(zip(placed.dims, placed.grid.dims, strict=True)))
-    return renamed.assign_coords(placed.grid.coordinates())
 
 
 def bounds_of(field: xr.DataArray) -> Bounds:

@@ -14,6 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError
 from climlstm.grid import wrap_longitude
 from climlstm.plots import theme
@@ -25,7 +26,7 @@ from climlstm.plots.maps import decorate, draw_values, open_maps
 from climlstm.plots.options import Drawing, MapOptions, takes_map_options
 from climlstm.plots.projections import GLOBE, Bounds, view
 from climlstm.plots.sheet import Sheet, set_titles
-from climlstm.plots.styles import time_label, times_label
+from climlstm.plots.styles import lead_label, time_label, times_label
 
 INTENSITIES = {"slp": ("Central pressure (hPa)", "plasma"), "wind": ("Wind (m s⁻¹)", "plasma_r")}
 """Columns that tracks can be coloured by: label, and a colour map that is darkest for the worst."""
@@ -55,7 +56,8 @@ def plot_tracks(
     tracks: the tracks table: one row for each storm and time; columns track_id, init_time,
     lead_time, time, lat, lon, member and the intensity (slp in hPa, wind in m/s).
     truth: a table of the same kind, drawn in black, over the time that the forecast covers.
-    field: drawn below in its colours; land and sea without it.
+    field: drawn below in its colours; land and sea without it. Pressure is drawn as lines below
+    tracks in the colours of their pressure, since two scales of hPa would be mixed up.
     init_time: the first in the table, if not given; ignored for tracks of analyses.
     mark_every: spacing of the marks along the tracks in time; those of forecasts say the lead.
     intensity_limits: ends of the colour scale of the intensity.
@@ -66,9 +68,10 @@ def plot_tracks(
     true = None if truth is None else _while(_checked(truth, None), chosen)
     ordered = None if field is None else as_field(field)
     drawing = Drawing.of(options)
-    sheet = _open(chosen, true, ordered, ax, drawing)
+    as_lines = ordered is not None and intensity == "slp" and _is_pressure(ordered)
+    sheet = _open(chosen, true, ordered, ax, drawing, as_lines=as_lines)
     [target] = sheet.flat
-    if ordered is None:
+    if ordered is None or as_lines:
         draw_land(target)
     else:
         look = drawing.look(ordered)
@@ -76,7 +79,7 @@ def plot_tracks(
         image = draw_values(target, ordered, look.values(ordered), colours)
         if ax is None:
             sheet.add_bar(0, image, look.label_with_units, colours)
-    decorate(target, drawing)
+    decorate(target, drawing, contours=ordered if as_lines else None)
     strengths = chosen[intensity].to_numpy(dtype="float64")
     label, colormap = INTENSITIES.get(intensity, (intensity, "plasma"))
     scale = Normalize(*(intensity_limits or round_limits(strengths)))
@@ -126,10 +129,12 @@ def _open(
     field: xr.DataArray | None,
     ax: GeoAxes | None,
     drawing: Drawing,
+    *,
+    as_lines: bool,
 ) -> Sheet:
     """A map of the region asked for, else of the field, else of the surroundings of the storms."""
     if field is not None:
-        return open_maps(field, ax, drawing, bars=((0, 0), (0, 0)))
+        return open_maps(field, ax, drawing, bars=((0, 0),) * (1 if as_lines else 2))
     region = drawing.region
     if region is None:
         storms = tracks if truth is None else pd.concat([tracks, truth])
@@ -285,9 +290,20 @@ def _draw_legend(ax: GeoAxes, forecast: str) -> None:
     legend.set_zorder(6)
 
 
+def _is_pressure(field: xr.DataArray) -> bool:
+    try:
+        return bool(conversion(str(field.attrs.get("units", "")), "hPa").scale)
+    except DataError:
+        return False
+
+
 def _when(tracks: pd.DataFrame, field: xr.DataArray | None) -> str:
+    """Start and longest lead of forecast tracks; else the time of the field, or of the tracks."""
+    if "init_time" in tracks and tracks["init_time"].notna().any():
+        start = f"from {time_label(tracks['init_time'].iloc[0])}"
+        if "lead_time" in tracks and tracks["lead_time"].notna().any():
+            return f"{start}\nup to {lead_label(tracks['lead_time'].max())}"
+        return start
     if field is not None and times_label(field):
         return times_label(field)
-    if "init_time" in tracks and tracks["init_time"].notna().any():
-        return f"from {time_label(tracks['init_time'].iloc[0])}"
     return f"{time_label(tracks['time'].min())}\nto {time_label(tracks['time'].max())}"

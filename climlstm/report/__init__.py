@@ -1,7 +1,9 @@
 """A report: what was run, whether to trust it, how good it is, and how it looks, on one page."""
 
 import json
+import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import xarray as xr
@@ -62,8 +64,17 @@ def write_report(
         f"{config.name}: forecasts by {name}",
         lead=headline(evaluation, forecasts, config, provenance, name),
         sections=parts,
-        foot=f"Made with climlstm {__version__}. Coastlines: Natural Earth, public domain.",
+        foot=(
+            f"Written on {datetime.now(UTC):%-d %B %Y} with climlstm {__version__}. "
+            "Coastlines: Natural Earth, public domain."
+        ),
     )
     with writing(target):
-        write_text(target, written)
+        write_text(target, _without_homes(written))
     return target
+
+
+def _without_homes(text: str) -> str:
+    """The page with ~ for the home of whoever made it, which is nobody else's business."""
+    named = r"(?:/home|/Users)/[^/\s'\"<&]+|[A-Z]:\\Users\\[^\\\s'\"<&]+"
+    return re.sub(f"{re.escape(str(Path.home()))}(?=[/\\\\])|{named}", "~", text)

@@ -45,7 +45,8 @@ footer{margin-top:3rem;padding-top:1rem;border-top:1px solid var(--rule);color:v
 font-size:.86rem}
 @media (max-width:36rem){main{padding:1rem .8rem 3rem}h1{font-size:1.5rem}
 .cards{grid-template-columns:1fr 1fr;gap:.5rem}.card{padding:.6rem .7rem}.card b{font-size:1.15rem}
-.climlstm tbody th{white-space:normal}}
+.climlstm tbody th{white-space:normal}
+figure.wide div{overflow-x:auto}figure.wide svg{min-width:34rem}}
 @media print{body{background:#fff}.figures{grid-template-columns:repeat(3,1fr)}
 figure,.card{break-inside:avoid}}
 """

@@ -1,6 +1,7 @@
 """The sections of a report, each from what it is about to HTML; empty where there is nothing."""
 
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 
 import cftime
@@ -34,7 +35,7 @@ def what_was_run(forecasts: xr.Dataset, config: Config, provenance: dict[str, An
     rows, columns = grid_of(forecasts).shape
     periods = data.periods
     pairs: list[tuple[str, Any]] = [
-        ("Data", f"source '{data.source}' of {data.catalog}"),
+        ("Data", f"source '{data.source}' of {_place(data.catalog)}"),
         ("Grid", f"{rows} × {columns} points, {_extent(forecasts)}"),
         ("Forecast", ", ".join(data.predicted)),
         ("Known besides", ", ".join([*data.forcing, *data.static]) or "nothing"),
@@ -44,7 +45,7 @@ def what_was_run(forecasts: xr.Dataset, config: Config, provenance: dict[str, An
         ("Tested on", _span(periods.test)),
         ("Network", f"{config.model.name}, {_settings(config)}"),
         ("Training", _training(config, provenance)),
-        ("Checkpoint", f"{provenance.get('checkpoint')} (step {provenance.get('step')})"),
+        ("Checkpoint", f"{_place(provenance.get('checkpoint'))} (step {provenance.get('step')})"),
         ("Its digest", Markup(f"<code>{html.text(str(provenance.get('digest'))[:16])}…</code>")),
         ("Software", ", ".join(f"{k} {v}" for k, v in provenance.get("versions", {}).items())),
     ]
@@ -70,7 +71,7 @@ def audit(provenance: dict[str, Any]) -> Markup:
 
 def scores(evaluation: Evaluation, model: str) -> Markup:
     """Curves and tables with intervals, beside the baselines."""
-    table = evaluation.scores
+    table = _in_order(evaluation.scores)
     parts = [
         page.paragraph(
             "Bands and brackets are intervals of 95 %, from a bootstrap of blocks of "
@@ -87,6 +88,14 @@ def scores(evaluation: Evaluation, model: str) -> Markup:
         if metric in DEFINITIONS:
             parts.append(_tables(table, metric))
     return Markup("".join(parts))
+
+
+def _in_order(scores: pd.DataFrame) -> pd.DataFrame:
+    """Rows by variable in the one order of the page, that of `favourites`."""
+    levels = scores["level"].map(lambda level: "" if pd.isna(level) else f"{level:g}")
+    names = scores["variable"].astype(str) + levels
+    order = {name: place for place, name in enumerate(favourites(dict.fromkeys(names)))}
+    return scores.iloc[np.argsort(names.map(order).to_numpy(), kind="stable")]
 
 
 def _curves(table: pd.DataFrame, metric: str) -> Markup:
@@ -205,7 +214,8 @@ def _storms(
     tracks = tracker.tracks(cases[cases["model"] == model].drop(columns="model"))
     predicted = tracks[tracks["source"] != "truth"]
     predicted = predicted[predicted["init_time"] == pd.Timestamp(typical.init_time)]
-    parts = [_storm_scores(evaluation.scores, getattr(tracker, "headline", ()), model)]
+    shown = getattr(tracker, "headline", ())
+    parts = [_storm_scores(evaluation.scores, shown, model), _definitions(tracker, shown)]
     if len(predicted):
         figure = plots.plot_tracks(
             predicted,
@@ -213,9 +223,21 @@ def _storms(
             field=truth["msl"].sel(time=typical.init_time) if "msl" in truth else None,
             init_time=typical.init_time,
         )
-        caption = f"Tracks forecast from {_moment(typical.init_time)}, and the true ones."
+        longest = _hours(predicted["lead_time"].max().to_numpy())
+        caption = (
+            f"Tracks forecast from {_moment(typical.init_time)}, up to {longest} ahead, and the "
+            "true ones. Colours are the pressure in the centre of each forecast storm; lines the "
+            "pressure of the analysis at the start."
+        )
         parts.append(page.picture(plots.svg_of(figure), "Map of storm tracks", caption, wide=True))
     return Markup("".join(parts))
+
+
+def _definitions(evaluator: Any, metrics: Sequence[str]) -> Markup:
+    """What the metrics of an evaluator mean, as it says itself in `definitions`."""
+    said = getattr(evaluator, "definitions", {})
+    lines = [f"{_name(metric)}: {said[metric]}." for metric in metrics if metric in said]
+    return Markup("".join(f"<p>{html.quiet(line)}</p>" for line in lines))
 
 
 def _storm_scores(table: pd.DataFrame, metrics: Sequence[str], model: str) -> Markup:
@@ -269,6 +291,12 @@ def run_file(config: Config) -> Markup:
     return html.details(
         "The run file, complete with defaults", page.preformatted(dump_config(config))
     )
+
+
+def _place(path: Any) -> str:
+    """The end of a path, without the folders of the machine where it lay; an URL whole."""
+    text = str(path)
+    return text if "://" in text else "/".join(PurePath(text).parts[-3:]).removeprefix("//")
 
 
 def _label(channel: str) -> str:

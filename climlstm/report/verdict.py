@@ -98,8 +98,13 @@ def _sentence(evaluation: Evaluation, config: Config, model: str) -> Markup | st
 
 
 def _skill(evaluation: Evaluation, model: str) -> list[tuple[str, str]]:
-    """How long the forecasts are better than each baseline, and than an ACC of 0.6."""
+    """Leads up to which all variables are surely better than each baseline, and than an ACC of 0.6.
+
+    Counted to the end of the last lead time at which the whole interval of 95 % is on the good
+    side: a skill of 0.004 [-0.016, 0.029] is none.
+    """
     scores = evaluation.scores
+    sure = scores.assign(value=scores["ci_low"].fillna(scores["value"]))
     found = []
     for metric, threshold, what in (
         ("rmse_skill_vs_persistence", 0.0, "RMSE below persistence"),
@@ -110,21 +115,24 @@ def _skill(evaluation: Evaluation, model: str) -> list[tuple[str, str]]:
     ):
         if not (scores["metric"] == metric).any():
             continue
-        leads = useful_lead(scores, metric, threshold)
+        leads = useful_lead(sure, metric, threshold)
         leads = leads[leads["model"] == model]
-        leads = leads[leads["region"] == leads["region"].iloc[0]]
-        found.append((_range(leads), f"{what}, from the first variable to lose it to the last"))
+        found.append(_first_to_lose(leads[leads["region"] == leads["region"].iloc[0]], what))
     return found
 
 
-def _range(leads: pd.DataFrame) -> str:
-    """'4.0 to 4.8 days', '> 7 days'."""
-    numbers, unit = lead_numbers(leads["useful_lead"])
+def _first_to_lose(leads: pd.DataFrame, what: str) -> tuple[str, str]:
+    """'3.2 days', and until what happens to which variable first."""
+    leads = leads.assign(number=lead_numbers(leads["useful_lead"])[0])
+    first, unit = leads.sort_values("number").iloc[0], lead_numbers(leads["useful_lead"])[1]
     if not leads["ended"].any():
-        return f"> {numbers.min():.3g} {unit}"
-    low, high = (f"{number:.1f}" for number in (numbers.min(), numbers.max()))
-    more = "" if leads["ended"].all() else "> "
-    return f"{low} {unit}" if low == high else f"{low} to {more}{high} {unit}"
+        return f"> {first['number']:.3g} {unit}", f"{what} in all variables, with 95 % confidence"
+    level = "" if pd.isna(first["level"]) else f"{first['level']:g}"
+    name = f"{first['variable']}{level}"
+    if first["number"] == 0:
+        return f"0 {unit}", f"{what}: not with 95 % confidence in {name}, from the first lead on"
+    said = f"{what} with 95 % confidence, until {name} is the first to lose it"
+    return f"{first['number']:.1f} {unit}", said
 
 
 def _days(lead: Any) -> str:

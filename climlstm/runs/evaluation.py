@@ -55,6 +55,7 @@ def evaluate(
     source: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     evaluators: Iterable[PluginChoice | Evaluator | str] = (),
+    besides: Iterable[PluginChoice | Evaluator | str] = (),
     regions: Sequence[str] = (),
     model: str | None = None,
     baselines: Iterable[PluginChoice | Baseline | str] | None = None,
@@ -72,6 +73,7 @@ def evaluate(
     truth, or catalog, source, parameters: by default the data that the forecaster was trained on.
     evaluators, regions: by default as the run file has them, and for an ensemble its scores too;
         evaluators by name, as in a run file, or as objects.
+    besides: more evaluators, beside those; one of the same name takes the place of the other.
     model: name of the forecasts in the tables; by default that of the network.
     baselines: as evaluators; by default those of the run file, or persistence and climatology.
     climatology: (hour, dayofyear, ...) or (month, ...); by default that of the training period.
@@ -97,7 +99,7 @@ def evaluate(
         known |= {key: value for key, value in asked.items() if value is not None}
         known["baselines"] = _baselines(known["baselines"], config, opened)
         known["unusable"] = [*known.get("unusable", ()), *unusable]
-        chosen = _chosen(evaluators, config, opened, spectra=report is not None)
+        chosen = _chosen(evaluators, besides, config, opened, spectra=report is not None)
         made = {c.label: plugins.create("evaluators", c.name, c.options) for c in chosen}
         with spread_over(address) as executor:
             found = score(opened, **known, evaluators=made, progress=progress, executor=executor)
@@ -173,14 +175,19 @@ def _baselines(
 
 def _chosen(
     evaluators: Iterable[PluginChoice | Evaluator | str],
+    besides: Iterable[PluginChoice | Evaluator | str],
     config: Config | None,
     forecasts: xr.Dataset,
     *,
     spectra: bool,
 ) -> tuple[PluginChoice, ...]:
-    named = [PluginChoice.parse(each) if isinstance(each, str) else each for each in evaluators]
+    named, more = (
+        chosen_plugins([PluginChoice.parse(n) if isinstance(n, str) else n for n in names])
+        for names in (evaluators, besides)
+    )
     settings = EvaluationConfig() if config is None else config.evaluation
-    chosen = chosen_plugins(named or evaluators_of(settings, forecasts))
+    usual = named or chosen_plugins(evaluators_of(settings, forecasts))
+    chosen = tuple({choice.label: choice for choice in (*usual, *more)}.values())
     if not spectra:
         return chosen
     from climlstm.report import with_spectra  # draws maps, which is an extra

@@ -48,6 +48,15 @@ class Storms:
         *("position_error", "persistence_track_error", "grid_snap_floor", "pod"),
     )
     """Metrics to show where there is room for a few."""
+    definitions: ClassVar[dict[str, str]] = {
+        "position_error": "distance between the centres of forecast and true storm, in the mean "
+        "over all storms that were matched",
+        "persistence_track_error": "the same for storms that go on as they went before the start",
+        "grid_snap_floor": "error that a perfect forecast would have, since its centres lie at "
+        "points of the grid",
+        "pod": "probability of detection: share of the true storms that the forecast has, too",
+    }
+    """Metrics of the headline in words, for reports."""
 
     preset: Preset = "any"
     """Kind of storms: any closed low, extratropical or tropical ones (see RECIPES)."""
