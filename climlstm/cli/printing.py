@@ -1,5 +1,6 @@
 """Output of commands: tables, findings, progress."""
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,15 +11,16 @@ from rich.text import Text
 
 from climlstm.advice import command
 
-console = Console(markup=False, highlight=False, soft_wrap=True)
-"""Standard output. Text is printed as it is, brackets too: '[grib]' is no style of rich."""
-complaints = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+console = Console(markup=False, highlight=False, soft_wrap=not sys.stdout.isatty())
+"""Standard output. Text is printed as it is, brackets too: '[grib]' is no style of rich. Lines end
+between words on a terminal, and only where they end elsewhere."""
+complaints = Console(stderr=True, markup=False, highlight=False, soft_wrap=not sys.stderr.isatty())
 """Standard error."""
 
 
 def print_command(*words: str) -> None:
     """A command on a line of its own, as a shell takes it."""
-    console.print(f"  {command(*words)}")
+    console.print(f"  {command(*words)}", soft_wrap=True)
 
 
 def print_audit(found: Any) -> None:
@@ -72,7 +74,10 @@ def progress_bar(what: str) -> Iterator[Any]:
     """Yields a function of (done, all) that shows a bar on a terminal, and lines elsewhere."""
     from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = [*Progress.get_default_columns()[:-1], TimeElapsedColumn(), TimeRemainingColumn()]
+    columns = [
+        *Progress.get_default_columns()[:-1],
+        *("elapsed", TimeElapsedColumn(), "left", TimeRemainingColumn()),
+    ]
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         said = -1

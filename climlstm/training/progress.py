@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from climlstm.files import write_text
 
@@ -117,6 +126,18 @@ SECONDS_BETWEEN_LINES = 15.0
 """Time between two lines of training in a log file."""
 
 
+class _Labelled(ProgressColumn):
+    """A time with the word that says which one it is: 'elapsed 0:01:02', 'left 0:10:00'."""
+
+    def __init__(self, word: str, column: ProgressColumn) -> None:
+        self.word, self.column = word, column
+        super().__init__()
+
+    def render(self, task: Task) -> Text:
+        """The word, and the time as the other column shows it."""
+        return Text.assemble(f"{self.word} ", self.column.render(task))
+
+
 class Display:
     """Shows records: a live bar on a terminal and in notebooks, plain lines elsewhere."""
 
@@ -126,14 +147,14 @@ class Display:
         self._next_line = 0.0
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total}"),
+            BarColumn(bar_width=12),
             TextColumn("{task.fields[state]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            _Labelled("elapsed", TimeElapsedColumn()),
+            _Labelled("left", TimeRemainingColumn()),
             console=console,
             transient=True,
         )
+        self._task = self._bar.add_task("starting", total=None, state="")
 
     def __enter__(self) -> "Display":
         if self.is_live:
@@ -148,16 +169,27 @@ class Display:
             self._move(record)
         elif record["event"] != "train" or time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-            self.console.print(describe(record), markup=False, highlight=False, soft_wrap=True)
+            # people read lines that end at words, programs those that end where the record does
+            self.console.print(
+                describe(record), markup=False, highlight=False, soft_wrap=not self.is_live
+            )
 
     def _move(self, record: Record) -> None:
-        if not self._bar.tasks:
-            self._bar.add_task("training", total=record["steps"], state="")
-        state = (
-            f"loss {record['loss']:.4f} · {record['samples_per_s']:.0f} samples/s · "
-            f"data wait {record['data_wait']:.0%}"
-        )
-        self._bar.update(self._bar.tasks[0].id, completed=record["step"], state=state)
+        """Show as much as fits on the line: the step, the loss, then how fast it goes."""
+        parts = [f"step {record['step']}/{record['steps']}", f"loss {record['loss']:.4f}",
+                 f"{record['samples_per_s']:.0f} samples/s",
+                 f"data wait {record['data_wait']:.0%}"]  # fmt: skip
+        room = self.console.width - _BESIDE_STATE
+        while len(parts) > 1 and len(" · ".join(parts)) > room:
+            parts.pop()
+        self._bar.update(
+            self._task, description="training", total=record["steps"], completed=record["step"],
+            state=" · ".join(parts),
+        )  # fmt: skip
+
+
+_BESIDE_STATE = 56
+"""Columns of a terminal that the word, the bar and the two times take."""
 
 
 @contextmanager
