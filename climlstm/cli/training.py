@@ -46,6 +46,8 @@ def train(
         overrides.append(f"training.start_from={one_line(str(start))}")
     config = load_config(run_file, overrides)
     how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "under_ray": not plain}
+    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes one tells
+        console.print(f"training {config.name}{'' if plain else ' under Ray'}: getting ready")
     with Display(console) as display:
         how |= {"address": address, "observe": display}
         if seeds > 1:
