@@ -5,6 +5,7 @@ from pathlib import PurePath
 from typing import Any
 
 import cftime
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -223,7 +224,7 @@ def _storms(
             field=truth["msl"].sel(time=typical.init_time) if "msl" in truth else None,
             init_time=typical.init_time,
         )
-        longest = _hours(predicted["lead_time"].max().to_numpy())
+        longest = lead_text(predicted["lead_time"].max())
         caption = (
             f"Tracks forecast from {_moment(typical.init_time)}, up to {longest} ahead, and the "
             "true ones. Colours are the pressure in the centre of each forecast storm; lines the "
