@@ -74,7 +74,7 @@ def progress_bar(what: str) -> Iterator[Any]:
     """Yields a function of (done, all) that shows a bar on a terminal, and lines elsewhere."""
     from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = [
+    columns: list[Any] = [
         *Progress.get_default_columns()[:-1],
         *("elapsed", TimeElapsedColumn(), "left", TimeRemainingColumn()),
     ]

@@ -46,17 +46,21 @@ def train(
         overrides.append(f"training.start_from={one_line(str(start))}")
     config = load_config(run_file, overrides)
     how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "under_ray": not plain}
-    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes one tells
-        console.print(f"training {config.name}{'' if plain else ' under Ray'}: getting ready")
+    _say_once(f"training {config.name}{'' if plain else ' under Ray'}: getting ready")
     with Display(console) as display:
         how |= {"address": address, "observe": display}
         if seeds > 1:
             checkpoints = runs.train_seeds(config, seeds, **how)
         else:
             checkpoints = [runs.train(config, **how)]
-    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes one tells
-        for checkpoint in checkpoints:
-            console.print(f"best checkpoint: {checkpoint}")
+    for checkpoint in checkpoints:
+        _say_once(f"best checkpoint: {checkpoint}")
+
+
+def _say_once(text: str) -> None:
+    """Print text in one of torchrun's processes."""
+    if os.environ.get("RANK", "0") == "0":
+        console.print(text)
 
 
 def tune(

@@ -235,7 +235,7 @@ def _storms(
 
 
 def _definitions(evaluator: Any, metrics: Sequence[str]) -> Markup:
-    """What the metrics of an evaluator mean, as it says itself in `definitions`."""
+    """A line on each metric of an evaluator, as it explains itself in `definitions`."""
     said = getattr(evaluator, "definitions", {})
     lines = [f"{_name(metric)}: {said[metric]}." for metric in metrics if metric in said]
     return Markup("".join(f"<p>{html.quiet(line)}</p>" for line in lines))

@@ -72,8 +72,7 @@ def evaluate(
     forecasts: a forecast store or an open one; of another model than ours, `truth` is needed.
     truth, or catalog, source, parameters: by default the data that the forecaster was trained on.
     evaluators, regions: by default as the run file has them, and for an ensemble its scores too;
-        evaluators by name, as in a run file, or as objects.
-    besides: more evaluators, beside those; one of the same name takes the place of the other.
+        evaluators by name, as in a run file, or as objects; `besides`: in addition to those.
     model: name of the forecasts in the tables; by default that of the network.
     baselines: as evaluators; by default those of the run file, or persistence and climatology.
     climatology: (hour, dayofyear, ...) or (month, ...); by default that of the training period.
@@ -96,9 +95,9 @@ def evaluate(
         place = (catalog, source, parameters)
         config, audit, known = _known(opened, truth, place, climatology, allow_seen=allow_seen)
         asked = {"regions": tuple(regions) or None, "model": model, "baselines": baselines}
-        known |= {key: value for key, value in asked.items() if value is not None}
-        known["baselines"] = _baselines(known["baselines"], config, opened)
-        known["unusable"] = [*known.get("unusable", ()), *unusable]
+        known |= {k: v for k, v in asked.items() if v is not None}
+        known |= {"baselines": _baselines(known["baselines"], config, opened),
+                  "unusable": [*known.get("unusable", ()), *unusable]}  # fmt: skip
         chosen = _chosen(evaluators, besides, config, opened, spectra=report is not None)
         made = {c.label: plugins.create("evaluators", c.name, c.options) for c in chosen}
         with spread_over(address) as executor:

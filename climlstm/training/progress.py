@@ -135,7 +135,7 @@ class _Labelled(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """The word, and the time as the other column shows it."""
-        return Text.assemble(f"{self.word} ", self.column.render(task))
+        return Text.assemble(f"{self.word} ", str(self.column.render(task)))
 
 
 class Display:
