@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +89,9 @@ def evaluate(
     """
     opened = open_forecasts(forecasts) if isinstance(forecasts, str | Path) else forecasts
     _check_places(opened, out, report)
-    made_by = provenance_of(opened) if PROVENANCE in opened.attrs else {}
-    with plugins.resolved_as(made_by):
-        place = (catalog, source, parameters)
-        config, audit, known = _known(opened, truth, place, climatology, allow_seen=allow_seen)
+    with plugins.resolved_as(provenance_of(opened) if PROVENANCE in opened.attrs else {}):
+        other = (catalog, source, parameters)
+        config, audit, known = _known(opened, truth, other, climatology, allow_seen=allow_seen)
         asked = {"regions": tuple(regions) or None, "model": model, "baselines": baselines}
         known |= {k: v for k, v in asked.items() if v is not None}
         known |= {"baselines": _baselines(known["baselines"], config, opened),
@@ -105,8 +103,8 @@ def evaluate(
         evaluation = RunEvaluation(**vars(found), audit=audit)
         written = [] if out is None else _write(evaluation, Path(out))
         if report is not None and config is not None:
-            write = partial(_write_report, config=config, evaluators=chosen, model=known["model"])
-            written.append(write(report, opened, evaluation, known["cube"]))
+            told = {"config": config, "evaluators": chosen, "model": known["model"]}
+            written.append(_write_report(report, opened, evaluation, known["cube"], **told))
         return replace(evaluation, written=tuple(written))
 
 
