@@ -293,7 +293,7 @@ def test_an_annotation_that_no_run_file_can_hold_is_its_authors_mistake(install)
 
 def test_a_run_file_is_told_everything_that_is_wrong_with_its_plugins_and_where():
     content = RUN | {
-        "data": RUN["data"] | {"state": ["t2n", "z500"]},
+        "data": RUN["data"] | {"state": ["climlstm:t2n", "z500"]},
         "model": {"name": "convlstm", "options": {"hiden": [8]}},
         "training": {"loss": {"name": "hubr"}},
         "evaluation": {"evaluators": [{"name": "rmse"}, {"name": "acc", "options": {"x": 1}}]},
@@ -307,7 +307,7 @@ def test_a_run_file_is_told_everything_that_is_wrong_with_its_plugins_and_where(
         "unknown option 'hiden'. Did you mean 'hidden'?",
         "training.loss: There is no loss 'hubr' installed. Did you mean 'huber'?",
         "evaluation.evaluators.1.options: The evaluator 'acc' of climlstm",
-        "data.state: There is no channel 't2n'. Did you mean 't2m'?",
+        "data.state: There is no channel 'climlstm:t2n'. Did you mean 't2m'?",
     ):
         assert part in said
 

@@ -218,3 +218,34 @@ def test_a_bound_with_a_wrong_unit_is_refused(make):
         ConfigError, match=r"data.channels.tp.minimum: '0 K' cannot be brought to 'm'"
     ):
         _ = RunData(config).learned
+
+
+def test_any_variable_of_a_source_is_a_channel_under_its_own_name(make, tmp_path):
+    world = make_world()
+    world["soil_wetness"] = (1000 * world["tp"] + 0.1 * world["t2m"]).assign_attrs(
+        units="kg m-2", long_name="wetness of the soil"
+    )
+    write_world(tmp_path, world)
+    found = train(
+        make(
+            "data.state=[t2m, soil_wetness]",
+            "training.epochs=1",
+            f"data.catalog={tmp_path}/catalog.yaml",
+        )
+    )
+    forecasts = runs.forecast(found, tmp_path / "soil.zarr", init_times=["2001-04-02"])
+    assert forecasts["soil_wetness"].attrs["units"] == "kg m-2"
+    assert forecasts["soil_wetness"].attrs["long_name"] == "wetness of the soil"
+    assert "soil_wetness" in set(runs.evaluate(forecasts).scores["variable"])
+
+
+def test_a_name_that_nobody_knows_gets_the_nearest_of_both(make):
+    with pytest.raises(DataError, match=r"no channel 't2n'\. Did you mean 't2m'"):
+        _ = RunData(make("data.state=[t2n]")).plan
+
+
+def test_a_derived_variable_that_the_source_holds_is_read(make, tmp_path):
+    world = make_world().assign(ws10=make_world()["tp"].assign_attrs(units="m s-1"))
+    write_world(tmp_path, world)
+    data = RunData(make("data.state=[ws10]", f"data.catalog={tmp_path}/catalog.yaml"))
+    np.testing.assert_array_equal(data.cube["ws10"].values, world["ws10"].values)

@@ -2,12 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from climlstm.cli.arguments import ClusterAddress, Overrides, RunFile
 from climlstm.cli.printing import console, print_audit, print_command, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from climlstm.config import Config
 
 
 def sources(
@@ -113,8 +116,33 @@ def check(
         console.print_json(data=found.to_dict())
     else:
         print_audit(found)
+        _print_weights(config, fitted=found.passed and not quick)
     if not found.passed:
         sys.exit(1)
+
+
+def _print_weights(config: "Config", *, fitted: bool) -> None:
+    """Weights of channels in the loss, where any of them is not that of all others.
+
+    fitted: whether the statistics are known, which give the balance of state and change.
+    """
+    from climlstm.data.roles import channel_weights
+    from climlstm.data.run_data import RunData
+
+    chosen = [each.weight for each in config.data.channels.values()]
+    if not fitted or (set(chosen) <= {1.0} and config.training.level_weight is None):
+        return
+    weights = channel_weights(config, RunData(config).statistics)
+    total = sum(each.product for each in weights)
+    rows = [
+        [
+            each.name,
+            *(f"{factor:.3g}" for factor in (each.variable, each.level, each.balance)),
+            f"{each.product / total:.1%}",
+        ]
+        for each in weights
+    ]
+    print_table(("channel", "weight", "level", "std / change", "share"), rows, numbers_from=1)
 
 
 def prepare(

@@ -110,7 +110,9 @@ def evaluate(
             "'{name: …, options: {…}}'."
         ),
     ] = [],  # noqa: B006
-    region: Annotated[list[str], typer.Option(help="Named region.")] = [],  # noqa: B006
+    region: Annotated[
+        list[str], typer.Option(help="europe, box:45..55,0..20, 'land_mask > 0.5'.")
+    ] = [],  # noqa: B006
     baseline: Annotated[
         list[str],
         typer.Option(

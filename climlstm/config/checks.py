@@ -8,7 +8,7 @@ from climlstm.config.roles import number_and_unit
 from climlstm.config.sections import Config
 from climlstm.errors import ConfigError, PluginError
 from climlstm.plugins import Kind, Plugin
-from climlstm.plugins.channels import channel, plugins_of
+from climlstm.plugins.channels import channel, may_be_own, plugins_of
 
 
 def used_plugins(config: Config) -> list[Plugin]:
@@ -79,6 +79,8 @@ def check_plugins(config: Config, *, channels_only: bool = False) -> list[str]:
         ("data.prescribed", tuple(data.prescribed)),
     ):
         for name in names:
+            if may_be_own(name):
+                continue  # a source's own variable, if there is one: known when it is opened
             try:
                 channel(name)
             except PluginError as error:

@@ -23,7 +23,7 @@ from climlstm.grid import grid_of
 from climlstm.grid.places import place_mask
 from climlstm.model.normaliser import Normaliser, transform_of
 from climlstm.model.spec import Given
-from climlstm.plugins.channels import Channel, channel
+from climlstm.plugins.channels import Channel, installed_channel
 from climlstm.plugins.options import options_of
 
 PRESCRIBED_FROM = "prescribed_from"
@@ -38,7 +38,7 @@ RIM = "rim"
 
 def channel_of(name: str) -> Channel:
     """The variable and level behind a channel of a cube, a host's included."""
-    return channel(name.removesuffix(HOST))
+    return installed_channel(name.removesuffix(HOST))
 
 
 def given_channels(data: DataConfig, *, training: bool = False) -> tuple[Given, ...]:
@@ -143,8 +143,10 @@ def quantity(value: Any, units: str, place: str) -> Any:
     amount = number_and_unit(value)
     if amount is None:
         return value
+    if amount[1] is None:
+        return amount[0]
     try:
-        convert = conversion(amount[1] or units, units)
+        convert = conversion(amount[1], units)
     except DataError as error:
         raise ConfigError(f"{place}: '{value}' cannot be brought to '{units}': {error}.") from error
     return convert.scale * amount[0] + convert.offset
@@ -263,7 +265,7 @@ def channel_weights(config: Config, statistics: Statistics) -> list[ChannelWeigh
             ChannelWeight(
                 name,
                 data.channels[name].weight if name in data.channels else 1.0,
-                1.0 if level is None else level.at(channel(name).level),
+                1.0 if level is None else level.at(installed_channel(name).level),
                 float(balance),
             )
         )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from climlstm.calendars import Times
 from climlstm.data.sources.units import conversion
@@ -39,6 +40,7 @@ def evaluate(
     evaluators: Mapping[str, Evaluator],
     climatology: xr.Dataset | None,
     regions: Sequence[str] = ("global",),
+    places: Mapping[str, str] | None = None,
     baselines: Mapping[str, Baseline] | None = None,
     observed: xr.Dataset | None = None,
     unusable: Iterable[Any] = (),
@@ -58,9 +60,9 @@ def evaluate(
     observed: by channel, where (latitude, longitude) values are ever observed; other cells are
         not scored. A NaN anywhere else is an error.
     unusable: times at which values of the cube are missing; they count as missing times.
+    regions: in words, see `climlstm.grid.places`; places: those of the user's own, by name.
     evaluators, model: by their names in the tables.
-    memory: bytes of forecasts read together.
-    progress: gets the share of initialisations that have been scored.
+    memory: bytes of forecasts read together. progress: gets the share of starts scored so far.
     executor: scores some initialisations with each call, on hosts that see forecasts and cube
         under the same names; None: this process.
 
@@ -68,19 +70,19 @@ def evaluate(
     the initialisations that remain. Raises DataError for data that do not fit together.
     """
     forecast = orient(forecast)
-    if baselines is None:
-        baselines = {name: create("baselines", name, {}) for name in BASELINES}
+    baselines = _usual_baselines() if baselines is None else baselines
     _check_request(forecast, climatology, evaluators, baselines, model)
     truth = _counterpart(forecast, cube, "cube")
+    normal = None if climatology is None else _counterpart(forecast, climatology, "climatology")
     reference = Reference(
         truth=truth,
-        climatology=climatology and _counterpart(forecast, climatology, "climatology"),
+        climatology=normal,
         observed=None if observed is None else _mask(observed, forecast),
         usable=_usable(truth["time"].values, unusable),
         baselines=baselines,
         past=any("past" in _needs(evaluator) for evaluator in evaluators.values()),
     )
-    weight = region_weights(forecast, regions)
+    weight = region_weights(forecast, regions, places, partial(_static_field, cube, forecast))
     found = _score_streaming(evaluators, forecast, truth, model)
     others = {name: each for name, each in evaluators.items() if name not in found}
     score = partial(_score_cases, reference, others, weight, model=model, memory=memory)
@@ -91,6 +93,21 @@ def evaluate(
     cases = {name: _labelled(found[name]) for name in evaluators}
     units = {str(name): array.attrs["units"] for name, array in forecast.items()}
     return _summarise(evaluators, cases, [model, *baselines], units)
+
+
+def _static_field(cube: xr.Dataset, forecast: xr.Dataset, name: str) -> NDArray[np.float32]:
+    """A static field (H, W) of the cube on the grid of the forecast."""
+    static = [str(each) for each, field in cube.items() if "time" not in field.dims]
+    if name not in static:
+        raise DataError(
+            f"A region compares '{name}', but the cube has the static fields "
+            f"{', '.join(static) or '(none)'}.{nearest(name, static)} Add it to data.static."
+        )
+    return np.asarray(on_grid(cube[[name]], forecast, "cube")[name].values)
+
+
+def _usual_baselines() -> dict[str, Baseline]:
+    return {name: create("baselines", name, {}) for name in BASELINES}
 
 
 def _usable(times: Times, unusable: Iterable[Any]) -> Times:

@@ -24,7 +24,7 @@ from climlstm.grid.winds import ALONG_GRID, is_turned, to_earth
 from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.model.given import with_given
 from climlstm.model.noise import draw_noise
-from climlstm.plugins.channels import channel
+from climlstm.plugins.channels import installed_channel
 from climlstm.steps import Step, as_times
 
 logger = logging.getLogger(__name__)
@@ -256,8 +256,10 @@ def lead_axis(step: Step, number: int) -> xr.Variable:
 
 def attributes(spec: Spec, number: int) -> dict[str, str]:
     """Attributes of a channel; of winds, as the network has them."""
-    variable = channel(spec.channels[number]).variable
-    attributes = {"units": spec.units[number], "long_name": variable.long_name}
+    name = spec.channels[number]
+    variable = installed_channel(name).variable
+    long_name = spec.settings.get(name, {}).get("long_name", variable.long_name)
+    attributes = {"units": spec.units[number], "long_name": long_name}
     if variable.standard_name:
         along = ALONG_GRID if is_turned(spec.grid) else {}
         attributes["standard_name"] = along.get(variable.standard_name, variable.standard_name)

@@ -132,6 +132,13 @@ class ConvLSTM(GridNetwork):
     def _reach(self) -> int:
         return self.options.kernel // 2
 
+    @property
+    def reach(self) -> int:
+        """Cells from which one step takes what it makes of a cell."""
+        chosen = self.options
+        around = len(chosen.hidden) + (4 * chosen.blocks + 1 if chosen.blocks else 0)
+        return around * self._reach * chosen.patch + chosen.diffusion
+
     def _patches(self, inputs: Tensor) -> Tensor:
         """(B, T, C, H, W) to time-major patches with halo, (T, B, C patch^2, H', W')."""
         inputs = inputs.transpose(0, 1)

@@ -98,3 +98,56 @@ def _half_of_all_pairs(members: Tensor) -> Tensor:
 def _widened(field: Tensor) -> Tensor:
     """The field in float32 or wider: differences of bfloat16 members are too coarse."""
     return field.to(torch.promote_types(field.dtype, torch.float32))
+
+
+@dataclass(frozen=True)
+class Quantile(PointwiseLoss):
+    """Weighted pinball loss, minimal where the forecast is a quantile of what may come.
+
+    max(q e, (q - 1) e) with e = truth - forecast (Koenker & Bassett 1978, Econometrica 46, 33).
+    For 0.9, too low a forecast costs nine times as much as one that is too high by as much.
+    """
+
+    quantile: Annotated[float, Field(gt=0, lt=1)] = 0.9
+
+    def cost(self, error: Tensor) -> Tensor:
+        return torch.maximum(-self.quantile * error, (1 - self.quantile) * error)
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """Weighted squared error in which rare classes of the truth weigh more: heavy rain, frost.
+
+    Classes lie between `limits`, in standard deviations from the mean, after any transform;
+    `factors` has one more number than these, the weight of each class. Shi et al. 2017
+    (arXiv:1706.03458, section 3.2) weight rain this way.
+    """
+
+    limits: tuple[float, ...] = (1.0, 2.0, 3.0)
+    factors: tuple[Annotated[float, Field(gt=0)], ...] = (1.0, 2.0, 5.0, 10.0)
+    channels: tuple[str, ...] = ()
+    """Channels to which this applies; none named: all."""
+
+    def __post_init__(self) -> None:
+        if list(self.limits) != sorted(set(self.limits)):
+            raise ValueError(f"limits {list(self.limits)} do not rise")
+        if len(self.factors) != len(self.limits) + 1:
+            raise ValueError(
+                f"{len(self.limits)} limits make {len(self.limits) + 1} classes, but there are "
+                f"{len(self.factors)} factors"
+            )
+
+    def __call__(
+        self, prediction: Tensor, target: Tensor, *, weight: Tensor, channels: Sequence[str]
+    ) -> Tensor:
+        error = torch.where(weight > 0, prediction - target, 0.0)
+        limits = torch.tensor(self.limits, dtype=target.dtype, device=target.device)
+        factors = torch.tensor(self.factors, dtype=target.dtype, device=target.device)
+        factor = factors[torch.bucketize(target.nan_to_num(nan=0.0), limits)]
+        if self.channels:
+            if not set(self.channels) <= set(channels):
+                raise ValueError(f"of {list(self.channels)} not all are in {list(channels)}")
+            chosen = [name in self.channels for name in channels]
+            own = torch.tensor(chosen, device=target.device)[:, None, None]
+            factor = torch.where(own, factor, 1.0)
+        return (weight * factor * error.square()).mean()

@@ -47,18 +47,32 @@ def installed_channel(name: str) -> Channel:
         return Channel(name, Variable(name=name, long_name=name, units=""))
 
 
+def may_be_own(name: str) -> bool:
+    """Whether a name is none of an installed variable, so that a source may have it for its own."""
+    if ":" in name:
+        return False
+    try:
+        _variable_and_level(name)
+        return False
+    except PluginError:
+        return True
+
+
 def plugins_of(name: str) -> list[Plugin]:
     """The variables that a channel needs: its own, and those that it is derived from, to the last.
 
-    Raises PluginError as `channel` does.
+    A variable of a source's own needs none. Raises PluginError as `channel` does.
     """
+    if may_be_own(name):
+        return []
     channel(name)
     asked, found = [_variable_and_level(name)[0]], []
     while asked:
         variable = asked.pop(0)
         found.append(plugins.identify("variables", variable))
         loaded: Variable = plugins.load("variables", variable)
-        asked += loaded.inputs if loaded.derive is not None else ()
+        inputs = loaded.inputs if loaded.derive is not None else ()
+        asked += [each for each in inputs if not may_be_own(each)]
     return found
 
 

@@ -147,6 +147,7 @@ def _known(
             "observed": known.observed,
             "unusable": known.statistics.unusable,
             "regions": config.evaluation.regions,
+            "places": config.data.regions,
             "baselines": config.evaluation.baselines,
             "model": f"{config.model.name} {label_of(forecasts)}".strip(),
         },

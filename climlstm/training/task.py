@@ -17,6 +17,7 @@ from climlstm.audit.audit import Audit, audit, check_task, what_was_seen
 from climlstm.audit.extremes import check_statistics
 from climlstm.audit.findings import Finding
 from climlstm.audit.leaks import check_lineage
+from climlstm.audit.outside import check_given
 from climlstm.config import Config, used_plugins
 from climlstm.data.roles import (
     channel_weights,
@@ -156,8 +157,10 @@ def audit_source(data: RunData) -> Audit:
 
     Raises a ClimLSTMError where they do not fit together.
     """
-    parameters = count_parameters(sketch_forecaster(data.config, data.cube))
-    return audit(data.config, data.plan, parameters=parameters)
+    sketched = sketch_forecaster(data.config, data.cube)
+    found = audit(data.config, data.plan, parameters=count_parameters(sketched))
+    reach = getattr(sketched.network, "reach", None)
+    return found.having(check_given(data.config.data, reach=reach))
 
 
 def audit_fits(data: RunData, parent: Parent | None = None) -> list[Finding]:

@@ -1,5 +1,7 @@
 """A forecaster that has learned nothing yet: its description, its size, and how it is built."""
 
+from typing import Any
+
 import numpy as np
 import torch
 import xarray as xr
@@ -14,16 +16,16 @@ from climlstm.data.statistics.statistics import Statistics
 from climlstm.grid import grid_of
 from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.model.given import GivenNormaliser
-from climlstm.plugins.channels import channel
+from climlstm.plugins.channels import installed_channel, may_be_own
 
 
 def describe(config: Config, cube: xr.Dataset) -> Spec:
     """The forecaster of this run on this cube, in plain data."""
     data = config.data
-    channels = [channel(name) for name in data.predicted]
+    channels = [installed_channel(name) for name in data.predicted]
     return Spec(
         channels=data.predicted,
-        units=tuple(c.variable.units for c in channels),
+        units=tuple(str(cube[name].attrs["units"]) for name in data.predicted),
         levels=tuple(c.level for c in channels),
         sign=tuple(-1 if c.variable.component else 1 for c in channels),
         forcing=forcing_channels(data.forcing),
@@ -36,8 +38,16 @@ def describe(config: Config, cube: xr.Dataset) -> Spec:
         noise=config.model.noise,
         outputs=data.output,
         given=given_channels(data),
-        settings=settings_of(data),
+        settings=_settings(config.data, cube),
     )
+
+
+def _settings(data: DataConfig, cube: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """Settings of channels; with them, the long names of variables of the source's own."""
+    settings = settings_of(data)
+    for name in filter(may_be_own, data.predicted):
+        settings[name] = settings.get(name, {}) | {"long_name": cube[name].attrs["long_name"]}
+    return settings
 
 
 def build_forecaster(

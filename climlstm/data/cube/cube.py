@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from climlstm.config import DataConfig
 from climlstm.config.secrets import redact
 from climlstm.data.cube.accumulation import AS_STORED, over_steps
+from climlstm.data.cube.chosen import channel_in
 from climlstm.data.cube.forcing import NEEDS_PLACE
 from climlstm.data.cube.matching import find_fields, make_recipe
 from climlstm.data.cube.recipes import Array, ChannelRecipe, CubeCells, Field
@@ -26,7 +27,7 @@ from climlstm.errors import ClimLSTMError, DataError
 from climlstm.grid import Grid, Plane, kind_of
 from climlstm.grid.axes import AxisPoints, as_slice
 from climlstm.grid.winds import is_turned, partner
-from climlstm.plugins.channels import Channel, channel
+from climlstm.plugins.channels import Channel
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def plan_cube(source: xr.Dataset, data: DataConfig) -> "CubePlan":
     cells = CubeCells(*select_cells(axes, data.region), coarsen=data.coarsen)
     _check_whole_blocks(cells)
     _check_place(axes, data)
-    channels = [channel(name) for name in (*data.from_source, *data.static)]
+    channels = [channel_in(source, name) for name in (*data.from_source, *data.static)]
     _check_kinds(channels, data)
     _check_pairs(axes, channels)
     bounds = bounds_of(source, axes.time) if data.step and data.step.months else None

@@ -9,6 +9,7 @@ import xarray as xr
 
 from climlstm import plugins
 from climlstm.advice import catalog_line, variable_line
+from climlstm.data.cube.own import input_variable
 from climlstm.data.cube.recipes import ChannelRecipe, CubeCells, Field
 from climlstm.data.sources.axes import Axes, find_levels
 from climlstm.data.sources.fills import FILL_ATTRIBUTES, default_fills, numbers
@@ -101,7 +102,7 @@ def _fields(source: xr.Dataset, axes: Axes, channel: Channel, asked: str) -> Ite
         if variable.component is not None and needs_turning(source[field.variable], axes):
             yield _find_partner(source, axes, channel, asked)
     for name in variable.inputs if variable.derive is not None else ():
-        needed: Variable = plugins.load("variables", name)
+        needed = input_variable(source, name)
         level = channel.level if needed.on_levels else None
         label = name if level is None else f"{name}{level:g}"
         yield from _fields(source, axes, Channel(label, needed, level), asked)
@@ -171,6 +172,8 @@ def _find_field(source: xr.Dataset, axes: Axes, channel: Channel, asked: str) ->
 def _meaning(found: xr.DataArray, channel: Channel, asked: str) -> tuple[float, float]:
     """Scale and offset from stored values to our units: packing and conversion in one."""
     variable, units = channel.variable, found.attrs.get("units")
+    if units is None and variable.units == "1":  # of the source's own, without a unit
+        units = "1"
     if units is None:
         raise DataError(
             f"Channel '{asked}': the variable '{found.name}' has no units, so it cannot be brought "
@@ -195,7 +198,7 @@ def _find_variable(
     """Name of the variable in the source that holds a channel, and its position on levels."""
     levels_elsewhere = []
     for name, flat in _candidates(source, channel):
-        position = _position(source, name, channel, flat=flat)
+        position = position_of(source, name, channel, flat=flat)
         if position is not None:
             return name, position
         levels = find_levels(source, name)
@@ -206,7 +209,7 @@ def _find_variable(
         found = "; ".join(dict.fromkeys(levels_elsewhere))
         raise NoChannelError(f"The source has no channel '{asked}': it has {found}.")
     left_out = {name.lower(): (name, why) for name, why in left_out_of(source).items()}
-    for name in (*_flat_names(channel), *names_of(channel.variable)):
+    for name in (*flat_names(channel), *names_of(channel.variable)):
         if name.lower() in left_out:
             held, reason = left_out[name.lower()]
             raise NoChannelError(
@@ -216,12 +219,12 @@ def _find_variable(
     needs = "" if asked == channel.name else f", which is derived from '{channel.name}'"
     raise NoChannelError(
         f"The source has no channel '{asked}'{needs}.{nearest(channel.variable.name, names)} "
-        f"It has: {_listed(source, names)}. If one of them is it, say so "
+        f"It has: {listed(source, names)}. If one of them is it, say so "
         f"{variable_line('NAME', name=channel.name)}, with its 'units' if its file lacks them."
     )
 
 
-def _position(
+def position_of(
     source: xr.Dataset, name: str, channel: Channel, *, flat: bool
 ) -> dict[Hashable, int] | None:
     """Position on levels at which a variable holds the channel; None if it does not.
@@ -250,11 +253,11 @@ def _candidates(source: xr.Dataset, channel: Channel) -> Iterator[tuple[str, boo
     """
     variable = channel.variable
     lower = {str(name).lower(): str(name) for name in source.data_vars}
-    flat_names = _flat_names(channel)
-    for name in (*flat_names, *names_of(variable)):
+    flat = flat_names(channel)
+    for name in (*flat, *names_of(variable)):
         found = name if name in source.data_vars else lower.get(name.lower())
         if found is not None:
-            yield found, name in flat_names
+            yield found, name in flat
     for held in map(str, source.data_vars):
         match = NCL_NAME.fullmatch(held)
         if match and NCL_VARIABLES.get(match["name"]) == variable.name:
@@ -279,7 +282,7 @@ def names_of(variable: Variable) -> tuple[str, ...]:
     return (variable.name, *era5_name, *variable.aliases)
 
 
-def _flat_names(channel: Channel) -> tuple[str, ...]:
+def flat_names(channel: Channel) -> tuple[str, ...]:
     """Names of a variable that is a level by itself: z500, z_500, geopotential_500hPa.
 
     Those of other variables are left out: u10 is the wind at 10 m.
@@ -317,7 +320,7 @@ def _other_positions(source: xr.Dataset, axes: Axes, name: str) -> Iterator[tupl
         yield dim, 0
 
 
-def _listed(source: xr.Dataset, names: Sequence[str]) -> str:
+def listed(source: xr.Dataset, names: Sequence[str]) -> str:
     """The first variables with their levels, and how many more there are."""
     if not names:
         return "no variables"
