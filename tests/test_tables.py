@@ -10,6 +10,7 @@ import pytest
 from climlstm.errors import DataError
 from climlstm.evaluation.tables import (
     SCORE_COLUMNS,
+    infinite_scores,
     read_scores,
     score_table,
     useful_lead,
@@ -100,3 +101,11 @@ def test_what_is_no_table_of_scores_is_refused(tmp_path):
     (tmp_path / "scores.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="it has no column variable, level"):
         read_scores(tmp_path)
+
+
+def test_infinite_scores_are_named():
+    wild = curve([2.0, np.inf], metric="rmse")
+    assert infinite_scores(wild.iloc[:1]) == ""
+    assert infinite_scores(wild) == (
+        "1 scores are infinite, the first: rmse of 'z500' at 48h, global, of forecast"
+    )

@@ -18,7 +18,7 @@ from climlstm.errors import DataError, PluginError, nearest
 from climlstm.evaluation.baselines import BASELINES
 from climlstm.evaluation.cases import Reference, on_grid, orient, read_cases, scorable
 from climlstm.evaluation.regions import region_weights
-from climlstm.evaluation.tables import Draw, Evaluation, Write, join_scores
+from climlstm.evaluation.tables import Draw, Evaluation, Write, infinite_scores, join_scores
 from climlstm.grid.winds import to_earth
 from climlstm.plugins import BASELINE_NEEDS, NEEDS, Baseline, Evaluator, create
 from climlstm.plugins.running import running, shape_of, unexpected
@@ -239,7 +239,10 @@ def _summarise(
             blocks[0],
             blocks[-1],
         )
-    return Evaluation(join_scores(scores, units), tables, cases, writers, figures)
+    joined = join_scores(scores, units)
+    if named := infinite_scores(joined):
+        logger.warning("%s. Forecast or truth hold values that cannot be there.", named)
+    return Evaluation(joined, tables, cases, writers, figures)
 
 
 def _needs(plugin: Evaluator | Baseline) -> tuple[str, ...]:

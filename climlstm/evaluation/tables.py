@@ -87,6 +87,17 @@ def join_scores(parts: Sequence[pd.DataFrame], units: Mapping[str, str]) -> pd.D
     return whole.astype({"level": "Float64", "n": "Int64", **numbers})
 
 
+def infinite_scores(scores: pd.DataFrame) -> str:
+    """How many scores are infinite, and the first of each model; nothing where none is."""
+    rows = scores[np.isinf(scores["value"])]
+    firsts = [
+        f"{row.metric} of '{row.variable}{'' if pd.isna(row.level) else f'{row.level:g}'}' at "
+        f"{_lead(row.lead_time) or 'all leads'}, {row.region}, of {row.model}"
+        for row in rows.drop_duplicates("model").itertuples()
+    ]
+    return f"{len(rows)} scores are infinite, the first: {'; '.join(firsts)}" if firsts else ""
+
+
 def useful_lead(scores: pd.DataFrame, metric: str = "acc", threshold: float = 0.6) -> pd.DataFrame:
     """Lead time at which a score first falls below a threshold, by linear interpolation.
 
