@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from climlstm import runs
 from climlstm.advice import catalog_line, command, declarations, one_line, variable_line
 from climlstm.config.plain_yaml import TextDatesLoader, load_yaml
+from climlstm.data.cube.cube import plan_cube
 from climlstm.data.run_data import open_cube
 from climlstm.data.sources.catalog import open_source
-from climlstm.errors import CatalogError
+from climlstm.errors import CatalogError, DataError
 from tests.small_audits import make_config, make_source
 
 ROUNDS = 5
@@ -254,3 +255,15 @@ def test_files_that_are_packed_differently(tmp_path):
     assert option == "mask_and_scale"
     opened = open_source(catalog(tmp_path, a=entry("?.nc")), "a")
     np.testing.assert_allclose(opened["msl"], source["msl"][:8], atol=1.01)
+
+
+def test_seasons_are_averaged_first_as_advised():
+    times = pd.date_range("2001-01-01", periods=48, freq="MS")
+    source = make_source().isel(time=slice(48)).assign_coords(time=times)
+    data = make_config(step="3 months").data
+    with pytest.raises(DataError) as error:
+        plan_cube(source, data)
+    advised = re.search(r"(resample\(.*?\)\.mean\(\))", str(error.value))[1]
+    seasons = eval(f"source.{advised}", {"source": source})
+    seasons = seasons.map(lambda field: field.assign_attrs(source[field.name].attrs))
+    assert plan_cube(seasons, data).cube.sizes["time"] == 17

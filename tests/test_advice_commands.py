@@ -17,6 +17,7 @@ from climlstm.cli import app
 from climlstm.config import Config, load_config
 from climlstm.errors import ClimLSTMError, ConfigError, DataError
 from climlstm.evaluation.tables import read_scores
+from climlstm.model.padding import Geometry
 from tests.advice import followed, things
 
 TESTS = Path(__file__).parent
@@ -120,8 +121,14 @@ def test_a_store_that_is_in_the_way(trained, forecasts):
 def test_a_patch_that_divides_no_grid(small_run):
     odd = small_run("model.options.patch=3")
     message = said(ConfigError, lambda: runs.train(odd, under_ray=False))
-    line = "patch=" + re.search(r"Choose a patch of (\d+)", message)[1]
-    runs.train(small_run(f"model.options.{line}", "training.epochs=1"), under_ray=False)
+    patch = re.search(r"Choose a patch of (\d+)", message)[1]
+    runs.train(small_run(f"model.options.patch={patch}", "training.epochs=1"), under_ray=False)
+
+
+def test_a_patch_without_a_mirror_image():
+    folded = Geometry(5, 8, periodic=True, fold=6, fold_row=False)
+    message = said(ConfigError, lambda: folded.coarsened(2))
+    assert folded.coarsened(int(re.search(r"Choose patch: (\d+)", message)[1])) == folded
 
 
 def test_settings_as_the_message_writes_them(run_file):
