@@ -104,7 +104,7 @@ def test_lists_of_points_are_refused():
             "longitude": ("values", np.linspace(0, 300, 5)),
         },
     )
-    with pytest.raises(DataError, match=r"both lie along 'values'.*reduced Gaussian.*Regrid"):
+    with pytest.raises(DataError, match=r"both lie along 'values'.*reduced Gaussian.*'regrid: "):
         build_cube(points, data("t2m"))
 
 

@@ -98,10 +98,24 @@ def find_horizontal(data: xr.Dataset | xr.DataArray, kind: str) -> xr.DataArray:
                 raise DataError(
                     f"Latitude and longitude both lie along '{coordinate.dims[0]}': the data are a "
                     "list of points (a reduced Gaussian grid, stations, cells of a mesh), not rows "
-                    "and columns. Regrid them to latitudes and longitudes first."
+                    f"and columns. Regrid them, {catalog_line(regrid=_around(data, coordinate))}."
                 )
             return coordinate
     raise DataError(not_found(data, kind))
+
+
+def _around(data: xr.Dataset | xr.DataArray, points: xr.DataArray) -> dict[str, Any]:
+    """A regridding of a list of points to whole degrees around them."""
+    bounds = {}
+    for kind in ("latitude", "longitude"):
+        found = (data[n] for n in candidates(data, kind) if data[n].dims == points.dims)
+        values = degrees(next(found))
+        bounds[kind] = [float(np.floor(values.min())), float(np.ceil(values.max())), 1.0]
+    if bounds["longitude"][1] - bounds["longitude"][0] > 350:
+        bounds["longitude"] = [0.0, 359.0, 1.0]
+    south, north, spacing = bounds["latitude"]
+    bounds["latitude"] = [north, south, spacing]
+    return {"method": "inverse_distance", **bounds}
 
 
 def rename_dims(data: Data, kinds: Iterable[str]) -> Data:

@@ -29,6 +29,7 @@ from climlstm.data.roles import (
     settings_of,
 )
 from climlstm.data.run_data import RunData
+from climlstm.data.sources.regridding import processing
 from climlstm.data.statistics.climatology import check_covered, climatology_at, period_of
 from climlstm.data.statistics.statistics import Statistics
 from climlstm.data.windows.plan import WindowPlan, in_order, share
@@ -196,7 +197,7 @@ def _provenance(
     chosen = {key: value for key, value in chosen.items() if value or key not in ROLES}
     return {
         "config": config.model_dump(mode="json"),
-        "data": chosen | {"statistics": statistics.digest},
+        "data": chosen | {"statistics": statistics.digest} | processing(data.cube),
         "order": plan.settings,
         "seen": what_was_seen(
             data.plan.times.values,

@@ -22,6 +22,7 @@ from climlstm.data.cube.matching import find_fields, make_recipe
 from climlstm.data.cube.recipes import Array, ChannelRecipe, CubeCells, Field
 from climlstm.data.sources.axes import Axes, find_axes, select_cells
 from climlstm.data.sources.origin import AxisChunks, chunks_along, run_lengths, token_of
+from climlstm.data.sources.regridding import processing
 from climlstm.data.sources.times import bounds_of, select_times
 from climlstm.errors import ClimLSTMError, DataError
 from climlstm.grid import Grid, Plane, kind_of
@@ -129,7 +130,7 @@ class CubePlan:
                 "time": ("time", self.times.values, {"standard_name": "time", "axis": "T"}),
                 **self.grid.coordinates(),
             },
-            attrs={"Conventions": "CF-1.11"},
+            attrs={"Conventions": "CF-1.11"} | processing(self.source),
         )
         for recipe in self.recipes:
             dims = self.grid.dims if recipe.channel.variable.static else ("time", *self.grid.dims)

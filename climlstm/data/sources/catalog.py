@@ -19,6 +19,7 @@ from climlstm.data.sources.esm import find_assets
 from climlstm.data.sources.files import bounded_in_time, describe, driver_of, open_files, quiet
 from climlstm.data.sources.joining import join
 from climlstm.data.sources.origin import follow
+from climlstm.data.sources.regridding import regrid
 from climlstm.errors import CatalogError, nearest
 from climlstm.files import write_text
 
@@ -130,7 +131,11 @@ def _open(
         source = _merge(catalog, contents, name, entry, parameters, opened=opened)
     else:
         source = _read(where, catalog, name, entry, parameters)
-    return follow(source, lambda opened: declare(opened, entry.metadata, where))
+    source = follow(source, lambda opened: declare(opened, entry.metadata, where))
+    if entry.metadata.regrid is None:
+        return source
+    folder = Path() if "://" in catalog else Path(catalog).resolve().parent
+    return regrid(source, entry.metadata.regrid, where, folder)
 
 
 def _merge(

@@ -12,6 +12,7 @@ from pydantic import Field
 from climlstm.config import Section
 from climlstm.data.sources.axes import find_time
 from climlstm.data.sources.origin import as_dask
+from climlstm.data.sources.regridding import Regridding
 from climlstm.data.sources.times import dates_in_numbers
 from climlstm.data.sources.units import is_time_reference
 from climlstm.errors import CatalogError, nearest
@@ -63,6 +64,8 @@ class Metadata(Section):
     """Rows and columns of data without geography, such as videos: their dimensions."""
     crs: str | None = None
     """Projection of rows and columns where files leave it out: a code, PROJ text, or WKT."""
+    regrid: Regridding | None = None
+    """Another grid that the source is brought to."""
     winds: Literal["grid", "earth"] | None = None
     """Directions that winds follow, where files do not say: rows and columns, or east and north."""
     axes: dict[Literal["time", "latitude", "longitude", "level"], str] = Field(default_factory=dict)

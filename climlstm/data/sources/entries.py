@@ -35,6 +35,7 @@ READ_BY_US = (
     "plane",
     "crs",
     "winds",
+    "regrid",
     "axes",
     "time_units",
     "period",
