@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from climlstm.cli import plugins
-from climlstm.cli.data import check, init, inspect, prepare, sources
+from climlstm.cli.data import check, init, inspect, prepare, schema, sources
 from climlstm.cli.forecasts import calibrate, demo, evaluate, forecast
 from climlstm.cli.group import Commands
 from climlstm.cli.plot import plot
 from climlstm.cli.training import jobs_list, jobs_logs, jobs_stop, submit, train, tune
+from climlstm.version import __version__
 
 app = typer.Typer(
     cls=Commands,
@@ -21,7 +22,7 @@ app = typer.Typer(
 )
 for command in (
     demo, sources, inspect, init, check, prepare, train, tune, submit, forecast, calibrate,
-    evaluate, plot,
+    evaluate, plot, schema,
 ):  # fmt: skip
     app.command()(command)
 
@@ -34,8 +35,18 @@ app.add_typer(jobs, name="jobs")
 app.add_typer(plugins.app, name="plugins")
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"climlstm {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show log messages.")] = False,
 ) -> None:
     logging.basicConfig(level=logging.WARNING)

@@ -1,5 +1,6 @@
 """Commands on data: sources, check, prepare."""
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -99,6 +100,9 @@ def check(
         bool,
         typer.Option("--elsewhere", help="For a cluster: leave out this machine's CPUs, GPUs."),
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Warnings count as errors: status 1 on them, too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     set_: Overrides = [],  # noqa: B006
 ) -> None:
@@ -117,7 +121,8 @@ def check(
     else:
         print_audit(found)
         _print_weights(config, fitted=found.passed and not quick)
-    if not found.passed:
+    warned = any(finding.severity == "warning" for finding in found.findings)
+    if not found.passed or (strict and warned):
         sys.exit(1)
 
 
@@ -143,6 +148,25 @@ def _print_weights(config: "Config", *, fitted: bool) -> None:
         for each in weights
     ]
     print_table(("channel", "weight", "level", "std / change", "share"), rows, numbers_from=1)
+
+
+def schema(
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; by default it is printed.")
+    ] = None,
+) -> None:
+    """JSON schema of the run file, for editors; options of installed plugins included.
+
+    An editor finds it by a first line '# yaml-language-server: $schema=run.schema.json'.
+    """
+    from climlstm.config.schema import run_file_schema
+
+    text = json.dumps(run_file_schema(), indent=1)
+    if out is None:
+        typer.echo(text)
+        return
+    out.write_text(text + "\n", encoding="utf-8")
+    console.print(f"wrote {out}")
 
 
 def prepare(

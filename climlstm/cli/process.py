@@ -30,8 +30,10 @@ def main() -> None:
             _end(caught, str(stopped))
         except ClimLSTMError as error:
             _complain(str(error))
+        except BrokenPipeError:  # whoever reads the output has seen enough: '| head'
+            os._exit(128 + signal.SIGPIPE)
         except OSError as error:
-            if error.errno is None or isinstance(error, BrokenPipeError):
+            if error.errno is None:
                 raise
             place = f" ({error.filename})" if error.filename else ""
             _complain(f"{error.strerror}{place}. What was finished before is kept.")

@@ -292,9 +292,15 @@ class ClusterConfig(Section):
         return self
 
 
+VERSION = 1
+"""Version of the run file's form that this climlstm writes, and up to which it reads."""
+
+
 class Config(Section):
     """A run."""
 
+    version: Annotated[int, Field(ge=1)] = VERSION
+    """Version of the run file's form; one without it has today's."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Name of the run and of its folder."""
     data: DataConfig
@@ -304,6 +310,17 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: ClusterConfig = ClusterConfig()
     tune: TuneConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_of_a_later_climlstm(cls, content: Any) -> Any:
+        version = content.get("version") if isinstance(content, dict) else None
+        if isinstance(version, int) and version > VERSION:
+            raise ValueError(
+                f"the run file has version {version} of its form, but this climlstm reads versions "
+                f"up to {VERSION}. Update it with: pip install --upgrade climlstm"
+            )
+        return content
 
     def _repr_html_(self) -> str:
         """HTML of the keys that were set, section by section; defaults can be unfolded."""

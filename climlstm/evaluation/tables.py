@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from climlstm import html
 from climlstm.advice import command
@@ -183,7 +184,8 @@ def _lead(lead: Any) -> str:
 
 
 def write_scores(evaluation: Evaluation, directory: str | Path) -> list[Path]:
-    """Write `scores.csv`, and for each evaluator with a table of its own that and its cases.
+    """Write `scores.csv` and `scores.nc`; of each evaluator with a table of its own that, and its
+    cases.
 
     Evaluators that have further files, such as tracks, write these beside them.
 
@@ -199,9 +201,30 @@ def write_scores(evaluation: Evaluation, directory: str | Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for path, table in zip(paths, tables.values(), strict=True):
             _write_csv(table, path)
+        if len(evaluation.scores):
+            paths.append(folder / "scores.nc")
+            with write_whole(paths[-1]) as written:
+                score_dataset(evaluation.scores).to_netcdf(written, engine="netcdf4")
         for write in evaluation.writers.values():
             paths += write(folder)
     return paths
+
+
+def score_dataset(scores: pd.DataFrame) -> xr.Dataset:
+    """The table of scores as an array: `value`, `ci_low`, `ci_high` and `n` by metric, model,
+    region, channel and lead time; NaN where the table has no row.
+
+    lead_time: timedelta64, or the number of months.
+    """
+    level = scores["level"].map(lambda value: "" if pd.isna(value) else f"{value:g}")
+    table = scores.assign(channel=scores["variable"].astype(str) + level)
+    keys = ["metric", "model", "region", "channel", "lead_time"]
+    table = table.dropna(subset=["lead_time"]).drop_duplicates(keys).set_index(keys)
+    found = table[["value", "ci_low", "ci_high", "n"]].astype("float64").to_xarray()
+    if found["lead_time"].dtype.kind in "iuf":
+        found["lead_time"].attrs["units"] = "months"
+    definitions = {m: DEFINITIONS[m] for m in found["metric"].values if m in DEFINITIONS}
+    return found.assign_attrs(definitions, Conventions="CF-1.11")
 
 
 def read_scores(path: str | Path) -> pd.DataFrame:
