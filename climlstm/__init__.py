@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from climlstm.data.sources.catalog import list_sources as list_sources
     from climlstm.data.sources.catalog import open_source as open_source
     from climlstm.forecasting import open_forecasts as open_forecasts
+    from climlstm.forecasting import to_climpred as to_climpred
     from climlstm.plugins import Baseline as Baseline
     from climlstm.plugins import Evaluator as Evaluator
     from climlstm.plugins import Loss as Loss
@@ -39,6 +40,7 @@ _HOMES = {
     "list_sources": "climlstm.data.sources.catalog",
     "open_source": "climlstm.data.sources.catalog",
     "open_forecasts": "climlstm.forecasting",
+    "to_climpred": "climlstm.forecasting",
     "Baseline": "climlstm.plugins",
     "Evaluator": "climlstm.plugins",
     "Loss": "climlstm.plugins",

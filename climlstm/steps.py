@@ -210,9 +210,9 @@ def as_times(times: Any) -> Times:
     Raises DataError for what is neither.
     """
     found = np.asarray(getattr(times, "values", times))
-    if are_times(found):
+    if are_times(found) or (found.dtype == object and not found.size):
         return found
-    first = found.ravel()[0] if found.dtype == object and found.size else None
+    first = found.ravel()[0] if found.dtype == object else None
     if isinstance(first, date):  # pandas' and Python's own
         moments = [pd.Timestamp(each).to_datetime64() for each in found.ravel()]
         return np.array(moments).reshape(found.shape)

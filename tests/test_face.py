@@ -15,7 +15,7 @@ FACE = [name for name in climlstm.__all__ if name != "__version__"]
 
 IN_ORDER = (
     *("load_config", "open_source", "inspect", "init", "prepare", "train"),
-    *("load_forecaster", "forecast", "open_forecasts", "evaluate"),
+    *("load_forecaster", "forecast", "open_forecasts", "to_climpred", "evaluate"),
     *("Variable", "Style", "Loss", "Evaluator"),
 )
 """Names with an example, each of which may need the files that the ones before it wrote."""

@@ -1,5 +1,6 @@
 """Forecasts: made from a forecaster and a cube, written and read in WeatherBench's layout."""
 
+from climlstm.forecasting.climpred import to_climpred
 from climlstm.forecasting.ensemble import Ensemble, Perturbations, Times
 from climlstm.forecasting.forecast import (
     check,
@@ -27,6 +28,7 @@ __all__ = [
     "open_forecasts",
     "possible_inits",
     "rollout",
+    "to_climpred",
     "to_weatherbench",
     "with_truth",
     "write_forecasts",

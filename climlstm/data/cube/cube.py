@@ -223,6 +223,11 @@ def dataset_of(cube: CubePlan | xr.Dataset) -> xr.Dataset:
 def _check_place(axes: Axes, data: DataConfig) -> None:
     """Refuse what needs a place on Earth for data that have none."""
     needing = [name for name in data.forcing if name in NEEDS_PLACE]
+    if needing and data.step.months:
+        raise DataError(
+            f"'{needing[0]}' under 'forcing' is that of a moment, but steps of {data.step} have "
+            "none. Leave it out; use 'season'."
+        )
     if needing and axes.placed is None and kind_of(axes.latitude) is Plane:
         raise DataError(
             f"The source is a plane without geography, but '{needing[0]}' under 'forcing' follows "
