@@ -59,16 +59,22 @@ def test_built_in_models_conform(name):
     assert failed(testing.check("models", f"climlstm:{name}", SMALL[name])) == {}
 
 
+OF_EVENTS = {name: {"events": ["t2m > 280 K"]} for name in ("brier", "reliability", "twcrps")}
+TRIED_ELSEWHERE = ("mae", "bias", "crps", "quantile", "emos", *OF_EVENTS)
+"""Evaluators that other tests try in the same way, or that are like one that is tried here."""
+
+
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow) if name in ("mae", "bias", "crps") else name
+        pytest.param(name, marks=pytest.mark.slow) if name in TRIED_ELSEWHERE else name
         for name in built_in("evaluators")
     ],
 )
 def test_built_in_evaluators_conform(name):
-    known = plugins.check_options("evaluators", f"climlstm:{name}", {})
-    options = {"bootstrap": {"resamples": 10}} if "bootstrap" in known else {}
+    options = dict(OF_EVENTS.get(name, {}))
+    known = plugins.check_options("evaluators", f"climlstm:{name}", options)
+    options |= {"bootstrap": {"resamples": 10}} if "bootstrap" in known else {}
     assert failed(testing.check("evaluators", f"climlstm:{name}", options)) == {}
 
 
