@@ -32,6 +32,7 @@ def _choices(config: Config) -> list[Choice]:
     model, loss = config.model, config.training.loss
     return [
         ("model", "models", model.name, model.options),
+        ("model.start", "baselines", model.start.name, model.start.options),
         ("training.loss", "losses", loss.name, loss.options),
         *(
             (f"evaluation.evaluators.{number}", "evaluators", choice.name, choice.options)
@@ -86,6 +87,23 @@ def check_plugins(config: Config, *, channels_only: bool = False) -> list[str]:
             except PluginError as error:
                 wrong.append(f"{place}: {error}")
     return wrong
+
+
+def check_start(config: Config, where: str) -> None:
+    """Raises ConfigError where a linear start lacks the seasons, or channels are not linear."""
+    data, start = config.data, config.model.start.name
+    if start == "persistence":
+        return
+    if "season" not in data.forcing:
+        raise ConfigError(
+            f"{where}: 'model.start' is '{start}', which follows the seasons, but 'data.forcing' "
+            "has no 'season'. Add it: forcing: [season]."
+        )
+    if data.output:
+        raise ConfigError(
+            f"{where}: 'model.start' is '{start}', which carries the whole state forward, but "
+            "there are outputs that are not fed back. Choose persistence."
+        )
 
 
 def check_ensemble(config: Config, where: str) -> None:

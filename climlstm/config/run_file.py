@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from climlstm.config.checks import check_ensemble, check_plugins
+from climlstm.config.checks import check_ensemble, check_plugins, check_start
 from climlstm.config.plain_yaml import MAX_BYTES, TextDatesLoader, load_yaml
 from climlstm.config.retired import RETIRED, retired_keys, without_retired
 from climlstm.config.secrets import redact
@@ -75,6 +75,7 @@ def parse_config(content: Mapping[str, Any], *, where: str, stored: bool = False
         raise ConfigError(f"{where}: " + "\n".join(wrong))
     if not stored:
         check_ensemble(config, where)
+    check_start(config, where)
     return config
 
 

@@ -144,6 +144,10 @@ class ModelConfig(Section):
     noise: NonNegativeInt = 0
     """Fields of white noise that enter each transition, so that the network forecasts ensembles.
     It needs `training.members` of 2 or more and a loss of ensembles, such as `crps`."""
+    start: PluginChoice = PluginChoice(name="persistence")
+    """Forecast of each step that the network corrects: persistence; or `damped` or `linear`, as in
+    `evaluation.baselines`, fitted to the training period and kept in the checkpoint. They need the
+    forcing `season`."""
     options: dict[str, Any] = Field(default_factory=dict)
 
 

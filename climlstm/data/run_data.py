@@ -4,6 +4,7 @@ Nothing is opened or read until it is asked for.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -111,13 +112,17 @@ class RunData:
             **self._kept,
         )
 
-    def training_period(self, leads: int) -> TrainingPeriod:
-        """The usable steps of the training period, which baselines are fitted to."""
+    def training_period(self, leads: int, *, earth: bool = True) -> TrainingPeriod:
+        """The usable steps of the training period, which baselines are fitted to.
+
+        earth: whether winds point east and north, as in forecasts, and not along the grid.
+        """
+        turned: Callable[[xr.Dataset], xr.Dataset] = to_earth if earth else lambda fields: fields
         times = self.cube["time"].values
         inside = within(times, self.periods["train"]) & ~np.isin(times, self.statistics.unusable)
         return TrainingPeriod(
-            cube=to_earth(self.cube[list(self.config.data.predicted)].isel(time=inside)),
-            climatology=to_earth(self.climatology),
+            cube=turned(self.cube[list(self.config.data.predicted)].isel(time=inside)),
+            climatology=turned(self.climatology),
             step=self.config.data.step,
             leads=leads,
             cache=statistics_folder(self.config.cluster.storage),

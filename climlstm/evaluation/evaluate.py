@@ -88,7 +88,7 @@ def evaluate(
     score = partial(_score_cases, reference, others, weight, model=model, memory=memory)
     if others and executor is None:
         found |= score(forecast, progress=progress)
-    elif executor is not None:
+    elif others and executor is not None:
         found |= _spread(score, _groups(forecast, reference), executor, progress)
     cases = {name: _labelled(found[name]) for name in evaluators}
     units = {str(name): array.attrs["units"] for name, array in forecast.items()}

@@ -10,6 +10,7 @@ from climlstm.errors import CheckpointError, ConfigError
 from climlstm.model.given import GivenNormaliser
 from climlstm.model.normaliser import Normaliser
 from climlstm.model.spec import Spec
+from climlstm.model.start import LinearStart
 from climlstm.plugins.running import running, shape_of, unexpected
 
 __all__ = ["Forecaster", "Spec"]
@@ -35,6 +36,7 @@ class Forecaster(nn.Module):
         missing: Tensor | None = None,
         given: GivenNormaliser | None = None,
         imposed: Tensor | None = None,
+        start: LinearStart | None = None,
         precision: torch.dtype = torch.float32,
     ) -> None:
         """An untrained forecaster, which forecasts persistence of the state and mean outputs.
@@ -46,12 +48,14 @@ class Forecaster(nn.Module):
         given: of the channels known from outside, where the spec names any.
         imposed: (C, H, W) from 0 to 1: by how much each step's state is replaced by the channel
            that the spec gives for it; None: nowhere.
+        start: what each step starts from instead of persistence; untrained, it is the forecast.
         precision: of the network's convolutions; what enters and leaves it is float32.
         """
         super().__init__()
         self.spec = spec
         self.normaliser = Normaliser(mean, std, channels=spec.channels, settings=spec.settings)
         self.given_normaliser = given
+        self.start = start
         self.register_buffer("imposed", imposed)
         self.register_buffer("tendency_std", tendency_std.to(torch.float32))
         shape = spec.grid.shape
@@ -75,6 +79,7 @@ class Forecaster(nn.Module):
             **plugins.check_options("models", spec.network, spec.options),
         )
         self._corrects = bool(spec.outputs) or imposed is not None or self.normaliser.is_bounded
+        self._corrects |= start is not None
         self._check_network()
 
     @classmethod
@@ -95,6 +100,7 @@ class Forecaster(nn.Module):
                 missing=state["missing"],
                 given=GivenNormaliser.from_state(spec, state),
                 imposed=state.get("imposed"),
+                start=LinearStart.from_state(state),
                 precision=precision,
             )
             forecaster.load_state_dict(dict(state))
@@ -138,7 +144,7 @@ class Forecaster(nn.Module):
         steps = self._checked(self.network.steps(everywhere, torch.cat(fields, dim=2)), history)
         if not self._corrects:
             return steps
-        return self._corrected(steps, forcing[:, history.shape[1] - 1 :])
+        return self._corrected(steps, everywhere[:, -1], forcing[:, history.shape[1] - 1 :])
 
     def _checked(
         self, steps: Iterator[Tensor], history: Tensor
@@ -162,19 +168,23 @@ class Forecaster(nn.Module):
             sent = yield state
 
     def _corrected(
-        self, steps: Generator[Tensor, Tensor, None], forcing: Tensor
+        self, steps: Generator[Tensor, Tensor, None], before: Tensor, forcing: Tensor
     ) -> Iterator[Tensor]:
         """Yield states within their bounds, replaced where others are imposed; the network goes on
-        from those, without outputs.
+        from those, without outputs. What the network changes is added to the linear start.
 
+        before: (B, C, H, W), the last known state.
         forcing: (B, L, F, H, W), of the transitions that are predicted.
         """
         state = next(steps)
         for lead, fields in enumerate(forcing.unbind(1), start=1):
+            if self.start is not None:
+                state = self.start(before, fields, self.spec.forcing) + (state - before)
             state = self._replaced(self.normaliser.bounded(state), fields)
             yield state
+            before = torch.where(self.fed_back, state, 0.0)
             if lead < forcing.shape[1]:
-                state = steps.send(torch.where(self.fed_back, state, 0.0))
+                state = steps.send(before)
 
     def _replaced(self, state: Tensor, fields: Tensor) -> Tensor:
         """A state (B, C, H, W), blended with what the fields (B, F, H, W) of its step impose."""
@@ -211,7 +221,7 @@ class Forecaster(nn.Module):
         if self._corrects and not getattr(self.network, "takes_corrections", False):
             raise ConfigError(
                 f"The network '{self.spec.network}' steps from its own predictions alone, so it "
-                "cannot have 'output', bounds, a mask of prescribed channels or a boundary: its "
+                "cannot have 'output', bounds, prescribed masks, a boundary or a linear start: its "
                 "steps() must go on from the state that it is sent, and its class say so by "
                 "takes_corrections = True. Choose another model, such as convlstm."
             )

@@ -59,6 +59,8 @@ class Spec:
     """Those of the channels that are predicted whole and never fed back."""
     given: tuple[Given, ...] = ()
     """Channels that are known from outside."""
+    start: str = "persistence"
+    """Baseline that each step starts from, before the network adds its tendency."""
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Channels' `transform` (name and options), `minimum` and `maximum`, where they have any."""
 
@@ -109,6 +111,7 @@ class Spec:
         unit = "step_months" if "step_months" in content else "step_seconds"
         known = {f.name for f in dataclasses.fields(cls)} - {"step"} | {unit}
         later: dict[str, Any] = {"noise": 0, "outputs": (), "given": (), "settings": {}}
+        later |= {"start": "persistence"}
         given = {**later, **content}  # forecasters were written before there were these
         if "grid" not in given:  # and before there were kinds of grids
             rows, columns = (np.array(given.pop(name, ())) for name in ("latitude", "longitude"))

@@ -24,7 +24,7 @@ from climlstm.training.checkpoint import best_checkpoint
 from climlstm.training.storage import fetch_checkpoint
 
 ALIKE = (
-    *("network", "channels", "units", "forcing", "static", "step"),
+    *("network", "channels", "units", "forcing", "static", "step", "start"),
     *("outputs", "given", "settings"),
 )
 """Properties that parent and child must share; history and grid may differ."""

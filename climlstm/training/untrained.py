@@ -16,6 +16,7 @@ from climlstm.data.statistics.statistics import Statistics
 from climlstm.grid import grid_of
 from climlstm.model.forecaster import Forecaster, Spec
 from climlstm.model.given import GivenNormaliser
+from climlstm.model.start import LinearStart
 from climlstm.plugins.channels import installed_channel, may_be_own
 
 
@@ -37,6 +38,7 @@ def describe(config: Config, cube: xr.Dataset) -> Spec:
         options=plugins.complete_options("models", config.model.name, config.model.options),
         noise=config.model.noise,
         outputs=data.output,
+        start=config.model.start.label,
         given=given_channels(data),
         settings=_settings(config.data, cube),
     )
@@ -51,9 +53,14 @@ def _settings(data: DataConfig, cube: xr.Dataset) -> dict[str, dict[str, Any]]:
 
 
 def build_forecaster(
-    config: Config, cube: xr.Dataset, statistics: Statistics, *, precision: torch.dtype
+    config: Config,
+    cube: xr.Dataset,
+    statistics: Statistics,
+    *,
+    precision: torch.dtype,
+    start: LinearStart | None = None,
 ) -> Forecaster:
-    """An untrained forecaster for a cube with these statistics."""
+    """An untrained forecaster for a cube with these statistics, as `fit_start` lets it start."""
     spec = describe(config, cube)
     known = statistics.of(spec.channels)
     given = statistics.of(tuple(each.name for each in spec.given))
@@ -74,6 +81,7 @@ def build_forecaster(
         if spec.given
         else None,
         imposed=None if imposed is None else torch.from_numpy(imposed),
+        start=start,
         precision=precision,
     )
 
