@@ -26,11 +26,11 @@ from climlstm.training.lineage import find_parent
 from climlstm.training.parallel import Workers, workers
 from climlstm.training.progress import Observe
 from climlstm.training.recording import Meter, Recorder
-from climlstm.training.start import fit_start
+from climlstm.training.start import first_forecaster
 from climlstm.training.stopping import stop_on_signals
 from climlstm.training.storage import RunStorage, opened_run
 from climlstm.training.task import Task, open_task
-from climlstm.training.untrained import build_forecaster, choose_precision, count_parameters
+from climlstm.training.untrained import choose_precision, count_parameters
 from climlstm.training.validation import validate
 
 Report = Callable[[dict[str, Any]], None]
@@ -121,13 +121,7 @@ class Training:
         self.loss = plugins.create("losses", settings.loss.name, settings.loss.options)
         torch.manual_seed(settings.seed)
         self.learner = Learner(
-            build_forecaster(
-                config,
-                task.data.cube,
-                task.statistics,
-                precision=self.precision,
-                start=fit_start(task.data, task.statistics),
-            ),
+            first_forecaster(task.data, task.statistics, precision=self.precision),
             self.loss,
             task.weight,
             config=settings,

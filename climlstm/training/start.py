@@ -18,13 +18,23 @@ from climlstm.data.statistics.linear import Damping, LinearModel
 from climlstm.data.statistics.statistics import Statistics
 from climlstm.errors import ConfigError
 from climlstm.grid import grid_of
+from climlstm.model.forecaster import Forecaster
 from climlstm.model.start import LinearStart, cycles
 from climlstm.plugins import TrainingPeriod
+from climlstm.training.untrained import build_forecaster
 
 SAMPLES = 300
 """Steps, evenly spaced over a year, at which the cycles are fitted to the climatology."""
 
 YEAR = timedelta(days=365.2425)
+
+
+def first_forecaster(
+    data: RunData, statistics: Statistics, *, precision: torch.dtype
+) -> Forecaster:
+    """The untrained forecaster of a run, with the start that its run file chooses."""
+    start = fit_start(data, statistics)
+    return build_forecaster(data.config, data.cube, statistics, precision=precision, start=start)
 
 
 def fit_start(data: RunData, statistics: Statistics) -> LinearStart | None:
