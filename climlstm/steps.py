@@ -245,6 +245,11 @@ def valid_times(init_times: ArrayLike, lead_times: ArrayLike) -> Times:
     return np.asarray(valid) if starts.dtype.kind == "M" else from_clock(valid, like=starts)
 
 
+def valid_time(init_time: Any, lead_time: Any) -> Any:
+    """The time for which a forecast from one time at one lead time holds; see `valid_times`."""
+    return valid_times(as_times(init_time).reshape(1), np.atleast_1d(lead_time))[0, 0]
+
+
 def parse_time(text: Any, calendar: str = PROLEPTIC) -> Any:
     """A time such as '2020-01-31T06', as datetime64 or in another calendar; also a time as it is.
 

@@ -15,6 +15,7 @@ from climlstm.data.run_data import RunData
 from climlstm.data.statistics.climatology import climatology, climatology_at
 from climlstm.errors import ConfigError, DataError
 from climlstm.evaluation.tables import read_scores, useful_lead
+from climlstm.forecasting import store
 from climlstm.grid import cell_area_weights
 from climlstm.steps import MONTH, Step
 from tests.small_sources import source
@@ -279,3 +280,14 @@ def test_daily_means_at_noon(real_data, tmp_path):
     data = RunData(config)
     assert set(data.cube["time"].dt.hour.values) == {12}
     assert data.train_starts.size == 731 - 3
+
+
+def test_long_forecasts_are_stored_in_several_chunks(walked, tmp_path, monkeypatch):
+    config, forecasts, *_ = walked
+    monkeypatch.setattr(store, "CHUNK_BYTES", 2 * 4 * 3 * 4)  # two fields
+    trained = runs.find_trained(f"{config.cluster.storage}/months")
+    runs.forecast(trained, tmp_path / "long.zarr", init_times=["1995-03"], steps=5)
+    found = climlstm.open_forecasts(tmp_path / "long.zarr")["t2m"]
+    assert found.encoding["chunks"] == (1, 2, 3, 4)
+    expected = forecasts["t2m"].sel(init_time=["1995-03-01"])
+    np.testing.assert_allclose(found.isel(lead_time=slice(4)), expected, rtol=1e-5)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -22,6 +23,7 @@ from climlstm.forecasting.ensemble import Ensemble, Times
 from climlstm.forecasting.forecast import forecast_batches, labelled
 from climlstm.forecasting.outside import Outside
 from climlstm.forecasting.weatherbench import (
+    LEADS,
     from_weatherbench,
     to_weatherbench,
     with_our_dimensions,
@@ -33,6 +35,11 @@ logger = logging.getLogger(__name__)
 
 ALONE = ("time", "realization", "level")
 """Dimensions along which each place has chunks of its own."""
+
+LEAD_DIMS = (LEADS, "lead_time")
+
+CHUNK_BYTES = 1 << 26
+"""Largest chunk, about: codecs take no 2 GiB, which years of steps would fill."""
 
 REQUEST = ".request.json"
 DONE = ".done"
@@ -182,13 +189,20 @@ def _write_skeleton(
 def encoding_of(stored: xr.Dataset) -> dict[Hashable, dict[str, Any]]:
     """Chunks of one initialisation, member and level each; times in seconds."""
     encoding: dict[Hashable, dict[str, Any]] = {
-        name: {"chunks": [1 if d in ALONE else field.sizes[d] for d in field.dims]}
-        for name, field in stored.items()
+        name: {"chunks": _chunks(field)} for name, field in stored.items()
     }
     encoding["time"] = {"units": "seconds since 1970-01-01", "dtype": "int64"}
     for name in {"valid_time", "valid_time_bnds"} & set(stored.coords):
         encoding[name] = encoding["time"] | {"chunks": stored[name].shape}
     return encoding
+
+
+def _chunks(field: xr.DataArray) -> list[int]:
+    """Sizes of chunks: whole fields of as many lead times as fit into `CHUNK_BYTES`."""
+    cells = {d: n for d, n in field.sizes.items() if d not in (*ALONE, *LEAD_DIMS)}
+    leads = max(1, CHUNK_BYTES // (4 * math.prod(cells.values())))
+    sizes = {d: 1 if d in ALONE else min(n, leads) for d, n in field.sizes.items()} | cells
+    return [sizes[d] for d in field.dims]
 
 
 def _write_batch(

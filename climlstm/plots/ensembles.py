@@ -23,6 +23,7 @@ from climlstm.plots.quantity import Quantity
 from climlstm.plots.selection import Lead, channel, choose_init, choose_lead, true_field
 from climlstm.plots.sheet import set_titles
 from climlstm.plots.styles import times_label
+from climlstm.steps import valid_time
 
 _MEMBERS = "realization"
 
@@ -167,7 +168,7 @@ def plot_spaghetti(
         for level, shade in zip(levels, shades, strict=True)
     ]
     if truth is not None:
-        valid = mean.init_time.values + mean.lead_time.values
+        valid = valid_time(mean.init_time.values, mean.lead_time.values)
         true = true_field(truth, variable, valid, like=mean)
         dark = ["#111111"] * len(levels)
         draw_isolines(target, true, look.values(true), levels, colours=dark, width=1.4)

@@ -13,6 +13,7 @@ from climlstm.plots.options import Drawing, MapOptions
 from climlstm.plots.selection import channel, choose_init, choose_lead, true_field
 from climlstm.plots.sheet import Sheet, set_titles
 from climlstm.plots.styles import init_label, valid_label
+from climlstm.steps import valid_time
 
 
 class ForecastView:
@@ -66,7 +67,7 @@ class ForecastView:
     def _true_at(self, field: xr.DataArray) -> xr.DataArray | None:
         """The truth at the valid time of a field; None where the truth does not reach."""
         assert self.truth is not None
-        valid = field.init_time.values + field.lead_time.values
+        valid = valid_time(field.init_time.values, field.lead_time.values)
         if valid not in channel(self.truth, self.variable).time.values:
             return None
         return true_field(self.truth, self.variable, valid, like=field)

@@ -11,7 +11,7 @@ from climlstm.calendars import calendar_of, time_text
 from climlstm.errors import ConfigError, DataError, nearest
 from climlstm.plots.fields import as_field
 from climlstm.plots.styles import lead_label
-from climlstm.steps import as_times, lead_numbers, parse_lead, parse_time, valid_times
+from climlstm.steps import lead_numbers, parse_lead, parse_time, valid_time
 
 Lead: TypeAlias = str | int | np.timedelta64 | pd.Timedelta
 """'24h' or a timedelta; '3 months' or their number."""
@@ -48,8 +48,7 @@ def choose_scene(
     def analysed(name: str) -> xr.DataArray | None:
         if truth is None:
             return None
-        valid = valid_times(as_times(start).reshape(1), np.atleast_1d(lead))[0, 0]
-        return true_field(truth, name, valid, like=predicted(name))
+        return true_field(truth, name, valid_time(start, lead), like=predicted(name))
 
     def pair(of: Any) -> Any:
         return None if wind is None or (of is analysed and truth is None) else tuple(map(of, wind))

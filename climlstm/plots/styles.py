@@ -22,7 +22,7 @@ from climlstm.plots.quantity import Quantity, quantity_of, says_difference
 from climlstm.plugins import Style, Variable
 from climlstm.plugins.channels import Channel
 from climlstm.plugins.channels import channel as channel_of
-from climlstm.steps import as_times, lead_text, valid_times
+from climlstm.steps import as_times, lead_text, valid_time
 
 logger = logging.getLogger(__name__)
 
@@ -254,8 +254,8 @@ def init_label(time: Any, lead_time: Any) -> str:
 
 def valid_label(init_time: Any, lead_time: Any) -> str:
     """'+36 h, valid Mon 1 Aug 2022 12 UTC', '+3 months, valid March 1998'."""
-    valid = valid_times(as_times(init_time).reshape(1), np.atleast_1d(lead_time))
-    return f"{lead_label(lead_time)}, valid {init_label(valid[0, 0], lead_time)}"
+    valid = valid_time(init_time, lead_time)
+    return f"{lead_label(lead_time)}, valid {init_label(valid, lead_time)}"
 
 
 def times_label(field: xr.DataArray) -> str:
