@@ -37,7 +37,7 @@ def starts(number=6, members=5, *, missing=False):
 
 
 def cases(evaluator, pairs):
-    weight = region_weights(*(pairs[0][1][name] for name in ("latitude", "longitude")), ("global",))
+    weight = region_weights(pairs[0][1], ("global",))
     weight = weight * 0 + 1 / 9  # equal cells, as those of the package `scores`
     return pd.concat([evaluator.score(*pair, weight=weight) for pair in pairs], ignore_index=True)
 
