@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from climlstm.cli import plugins
-from climlstm.cli.data import check, init, inspect, prepare, schema, sources
+from climlstm.cli.data import check, doctor, init, inspect, prepare, schema, sources
 from climlstm.cli.forecasts import calibrate, demo, evaluate, forecast
 from climlstm.cli.group import Commands
 from climlstm.cli.plot import plot
@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 for command in (
     demo, sources, inspect, init, check, prepare, train, tune, submit, forecast, calibrate,
-    evaluate, plot, schema,
+    evaluate, plot, schema, doctor,
 ):  # fmt: skip
     app.command()(command)
 

@@ -150,6 +150,29 @@ def _print_weights(config: "Config", *, fitted: bool) -> None:
     print_table(("channel", "weight", "level", "std / change", "share"), rows, numbers_from=1)
 
 
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ask each host of a running Ray cluster: 'auto' or HOST:PORT."),
+    ] = None,
+) -> None:
+    """What this machine has of all that climlstm can use, and how to install what is missing."""
+    from climlstm.runs.doctor import examine, examine_hosts, summary
+
+    hosts = {"": examine()} if address is None else examine_hosts(address)
+    if as_json:
+        console.print_json(data=hosts if address else hosts[""])
+        return
+    for host, found in hosts.items():
+        if host:
+            console.print(host, style="bold")
+        for name, fact in summary(found) if "versions" in found else []:
+            console.print(f"{name}: {fact}")
+        for problem in found["problems"]:
+            console.print(f"! {problem}")
+
+
 def schema(
     out: Annotated[
         Path | None, typer.Option(help="The file to write; by default it is printed.")

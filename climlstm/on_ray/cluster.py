@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -156,6 +156,23 @@ def warn_if_busy(each: Mapping[str, float], count: int) -> None:
                 resource,
                 free.get(resource, 0),
             )
+
+
+def ask_hosts(question: Callable[[], Any]) -> dict[str, Any]:
+    """What a function says on each host of the cluster, by host name and address; where it fails,
+    {'problems': [the reason]}."""
+    ask = ray.remote(num_cpus=0, max_retries=0)(question)
+    answers, found = {}, {}
+    for node in (each for each in ray.nodes() if each["Alive"]):
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        host = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+        answers[host] = ask.options(scheduling_strategy=there).remote()
+    for host, answer in answers.items():
+        try:
+            found[host] = ray.get(answer, timeout=ANSWER_SECONDS)
+        except ray.exceptions.RayError as error:  # not even this climlstm is there
+            found[host] = {"problems": [f"did not answer: {getattr(error, 'cause', error)!r}"]}
+    return found
 
 
 def check_hosts(used: Sequence[Plugin]) -> None:
