@@ -157,7 +157,7 @@ def doctor(
         typer.Option(help="Ask each host of a running Ray cluster: 'auto' or HOST:PORT."),
     ] = None,
 ) -> None:
-    """What this machine has of all that climlstm can use, and how to install what is missing."""
+    """Tell what this machine has of all that climlstm can use, and how to install the rest."""
     from climlstm.runs.doctor import examine, examine_hosts, summary
 
     hosts = {"": examine()} if address is None else examine_hosts(address)

@@ -159,7 +159,7 @@ def warn_if_busy(each: Mapping[str, float], count: int) -> None:
 
 
 def ask_hosts(question: Callable[[], Any]) -> dict[str, Any]:
-    """What a function says on each host of the cluster, by host name and address; where it fails,
+    """Answers of a function on each host of the cluster, by host name and address; where it fails,
     {'problems': [the reason]}."""
     ask = ray.remote(num_cpus=0, max_retries=0)(question)
     answers, found = {}, {}

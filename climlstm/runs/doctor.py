@@ -1,4 +1,4 @@
-"""What this machine, or each host of a cluster, has of all that climlstm can use."""
+"""Facts about this machine, or each host of a cluster: what climlstm can use, and what is missing."""
 
 import importlib.util
 import os
