@@ -1,4 +1,4 @@
-"""Facts about this machine, or each host of a cluster: what climlstm can use, and what is missing."""
+"""Facts about this machine, or each host of a cluster, and what is missing for climlstm."""
 
 import importlib.util
 import os
