@@ -16,6 +16,7 @@ import xarray as xr
 
 from climlstm import runs
 from climlstm.config import load_config
+from climlstm.forecasting import open_forecasts
 
 RUN = """
 name: {name}
@@ -100,14 +101,14 @@ def rain(data: Path, folder: Path) -> None:
     }
     for name, overrides in ways.items():
         run = write(folder, source, name, RAIN)
-        forecast = xr.open_zarr(forecasts(run, overrides), decode_timedelta=True)["pr"].load()
-        valid = forecast["time"] + forecast["prediction_timedelta"]
+        forecast = open_forecasts(forecasts(run, overrides))["pr"].load()
+        valid = forecast["init_time"] + forecast["lead_time"]
         truth = (
             source["pr"]
             .sel(time=valid.values.ravel())
             .values.reshape(*valid.shape, *source["pr"].shape[1:])
         )
-        found = forecast.transpose("time", "prediction_timedelta", "latitude", "longitude").values
+        found = forecast.transpose("init_time", "lead_time", "latitude", "longitude").values
         known = np.isfinite(truth) & np.isfinite(found)
         for lead in (0, 2, 5):
             seen, said = truth[:, lead][known[:, lead]], found[:, lead][known[:, lead]]

@@ -249,3 +249,33 @@ def test_a_derived_variable_that_the_source_holds_is_read(make, tmp_path):
     write_world(tmp_path, world)
     data = RunData(make("data.state=[ws10]", f"data.catalog={tmp_path}/catalog.yaml"))
     np.testing.assert_array_equal(data.cube["ws10"].values, world["ws10"].values)
+
+
+def test_a_monthly_channel_of_another_source_is_the_last_month_that_was_over(make, tmp_path):
+    world = make_world()
+    monthly = (
+        world[["sst"]]
+        .resample(time="MS")
+        .mean()
+        .assign_coords(time=lambda ds: ds.time + np.timedelta64(14, "D"))
+    )
+    monthly["sst"].attrs["units"] = "K"
+    write_world(tmp_path, world.drop_vars("sst"))
+    monthly.to_zarr(tmp_path / "months.zarr", zarr_format=3, consolidated=False)
+    with (tmp_path / "catalog.yaml").open("a") as catalog:
+        catalog.write(
+            '  months: {driver: zarr, args: {urlpath: "{{ CATALOG_DIR }}/months.zarr"}}\n'
+        )
+    config = make(
+        "data.prescribed={sst: {from: observed, source: months}}",
+        f"data.catalog={tmp_path}/catalog.yaml",
+        "data.periods.train=[2001-02-01, 2001-03-01]",
+        "training.epochs=1",
+    )
+    sst = RunData(config).cube["sst"]
+    assert np.isnan(sst.sel(time="2001-01-31T18").values).all()  # nothing was over yet
+    for time, month in (("2001-02-01T00", 0), ("2001-02-28T18", 0), ("2001-03-01T00", 1)):
+        np.testing.assert_array_equal(sst.sel(time=time), monthly["sst"].isel(time=month))
+    found = train(config)
+    forecasts = runs.forecast(found, init_times=["2001-04-02"])
+    assert np.isfinite(forecasts["t2m"]).all()

@@ -15,7 +15,7 @@ from climlstm import plugins
 from climlstm.config import ChannelConfig, Config, DataConfig
 from climlstm.config.roles import number_and_unit
 from climlstm.data.cube.cube import CubePlan
-from climlstm.data.cube.recipes import ChannelRecipe, TransformedRecipe
+from climlstm.data.cube.recipes import ChannelRecipe, TransformedRecipe, apply_transform
 from climlstm.data.sources.units import conversion
 from climlstm.data.statistics.statistics import Statistics
 from climlstm.errors import ConfigError, DataError
@@ -165,9 +165,17 @@ def transformed(plan: CubePlan, settings: Mapping[str, Mapping[str, Any]]) -> Cu
             return recipe
         return TransformedRecipe(recipe.channel, recipe.fields, recipe.cells, transform)
 
+    def changed_array(name: str, array: xr.DataArray) -> xr.DataArray:
+        transform = found.get(name)
+        if transform is None:
+            return array
+        return array.copy(data=array.data.map_blocks(apply_transform, transform, dtype="float32"))
+
     if not any(found.values()):
         return plan
-    return replace(plan, recipes=tuple(changed(recipe) for recipe in plan.recipes))
+    others = {name: changed_array(name, array) for name, array in plan.others.items()}
+    recipes = tuple(changed(recipe) for recipe in plan.recipes)
+    return replace(plan, recipes=recipes, others=others)
 
 
 def imposed_shares(data: DataConfig, cube: xr.Dataset) -> NDArray[np.float32] | None:

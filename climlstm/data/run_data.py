@@ -17,6 +17,7 @@ import xarray as xr
 from climlstm.calendars import within
 from climlstm.config import Config, DataConfig
 from climlstm.data.cube.cube import CubePlan, plan_cube
+from climlstm.data.others import with_others
 from climlstm.data.roles import (
     given_channels,
     imposed_shares,
@@ -62,14 +63,19 @@ class RunData:
         return plan_cube(self.source, self.config.data)
 
     @cached_property
+    def whole(self) -> CubePlan:
+        """The plan with channels of other sources."""
+        return with_others(self.plan, self.config.data)
+
+    @cached_property
     def learned(self) -> CubePlan:
         """The plan after the transforms of channels: what is normalised and learned."""
-        return transformed(self.plan, settings_of(self.config.data))
+        return transformed(self.whole, settings_of(self.config.data))
 
     @property
     def cube(self) -> xr.Dataset:
         """The channels under our names, in our units and order; lazy."""
-        return self.plan.cube
+        return self.whole.cube
 
     @property
     def periods(self) -> dict[str, Period]:
@@ -105,7 +111,7 @@ class RunData:
     def climatology(self) -> xr.Dataset:
         """Mean of the training period, (hour, dayofyear, latitude, longitude); kept on disk."""
         return climatology(
-            self.plan,
+            self.whole,
             self.periods["train"],
             channels=streamed_channels(self.config.data),
             unusable=self.statistics.unusable,
@@ -217,7 +223,8 @@ def open_cube(data: DataConfig, *, outputs: bool = True) -> xr.Dataset:
     outputs: whether channels that are forecast only are in it; a forecast starts without them.
     """
     wanted = data if outputs else data.model_copy(update={"output": ()})
-    return plan_cube(open_source(data.catalog, data.source, **data.parameters), wanted).cube
+    plan = plan_cube(open_source(data.catalog, data.source, **data.parameters), wanted)
+    return with_others(plan, wanted).cube
 
 
 def statistics_folder(storage: str) -> Path:

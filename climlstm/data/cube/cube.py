@@ -1,9 +1,9 @@
 """From a source to a cube: the same data under our names, units and order, lazily through Dask."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -108,10 +108,12 @@ class CubePlan:
     times: AxisPoints
     cells: CubeCells
     recipes: tuple[ChannelRecipe, ...]
+    others: Mapping[str, xr.DataArray] = field(default_factory=dict)
+    """Channels of other sources at the times of this one, lazy; see `data.others`."""
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone: a worker that receives the plan builds the cube itself."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
     def grid(self) -> Grid:
@@ -138,6 +140,8 @@ class CubePlan:
             if self.grid.crs is not None:
                 attributes["grid_mapping"] = "crs"
             cube[recipe.channel.name] = (dims, self.lazy(recipe), attributes)
+        for name, array in self.others.items():
+            cube[name] = (("time", *self.grid.dims), array.data, array.attrs)
         return cube
 
     def lazy(self, recipe: ChannelRecipe) -> da.Array:

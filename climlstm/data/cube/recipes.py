@@ -193,7 +193,12 @@ class TransformedRecipe(ChannelRecipe):
 
     def read(self, stored: Sequence[NDArray], times: NDArray[np.datetime64] | None = None) -> Array:
         """The transformed channel (time, latitude, longitude); arguments as of a plain recipe."""
-        import torch  # takes seconds, and a cube without transforms does without
+        return apply_transform(super().read(stored, times), self.transform)
 
-        values = torch.from_numpy(np.ascontiguousarray(super().read(stored, times)))
-        return np.asarray(self.transform.forward(values).numpy(), dtype="float32")
+
+def apply_transform(values: Array, transform: Transform) -> Array:
+    """Transformed values, of any shape."""
+    import torch  # takes seconds, and a cube without transforms does without
+
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    return np.asarray(transform.forward(tensor).numpy(), dtype="float32")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -37,6 +37,12 @@ def make_parts(
         return tuple(LazyPart.of(cube, channels, (i,)) for i in range(len(channels)))
     recipes = {recipe.channel.name: recipe for recipe in cube.recipes}
     scratch = Scratch()
+    if cube.others:
+        own = [i for i, name in enumerate(channels) if name in recipes]
+        rest = [i for i in range(len(channels)) if i not in own]
+        parts = make_parts(replace(cube, others={}), [channels[i] for i in own], cache)
+        moved = [replace(p, channels=tuple(own[i] for i in p.channels)) for p in parts]
+        return (*moved, *(LazyPart.of(cube.cube, channels, (i,)) for i in rest))
     return tuple(
         _stored_part(cube, [recipes[channels[i]] for i in together], together, scratch, cache)
         or PlannedPart.of(cube, [recipes[channels[i]] for i in together], together)
