@@ -47,7 +47,10 @@ class Resampling:
     def bounds(self, samples: Real, tail: float | None = None) -> Real:
         """Percentiles (2, …) of samples along their first axis, a probability beyond each."""
         share = (1 - self.level) / 2 if tail is None else tail
-        return np.asarray(np.nanpercentile(samples, [100 * share, 100 - 100 * share], axis=0))
+        percent = [100 * share, 100 - 100 * share]
+        if not np.isnan(samples).any():  # nanpercentile goes through the groups one by one
+            return np.asarray(np.percentile(samples, percent, axis=0))
+        return np.asarray(np.nanpercentile(samples, percent, axis=0))
 
 
 @dataclass(frozen=True)

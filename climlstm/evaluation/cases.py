@@ -18,6 +18,7 @@ from climlstm.data.statistics.climatology import climatology_at
 from climlstm.errors import DataError
 from climlstm.evaluation.baselines import forecast_of
 from climlstm.evaluation.missing import COORDINATES, refuse_missing, trusted
+from climlstm.evaluation.stacks import is_plain, persists, stack, stacks
 from climlstm.grid import LatLon, axes, field_dims, grid_of, wrap_longitude
 from climlstm.grid.find import ordered
 from climlstm.plugins import Baseline
@@ -89,6 +90,8 @@ def orient(forecast: xr.Dataset) -> xr.Dataset:
     for name, form in (("init_time", "datetime64[us]"), ("lead_time", "timedelta64[us]")):
         if chosen[name].dtype.kind in "mM":
             chosen = chosen.assign_coords({name: chosen[name].astype(form)})
+    if all(chosen.indexes[name].is_monotonic_increasing for name in ("init_time", "lead_time")):
+        return chosen  # sorting would copy all
     return chosen.sortby(["init_time", "lead_time"])
 
 
@@ -161,11 +164,12 @@ class Reference:
 
 
 def read_cases(
-    forecast: xr.Dataset, reference: Reference, *, model: str, memory: int
+    forecast: xr.Dataset, reference: Reference, *, model: str, memory: int, stacked: bool = False
 ) -> Iterator[Case]:
     """Yield the initialisations in order of time, all on the grid of the forecasts.
 
     memory: bytes of forecasts read together.
+    stacked: several initialisations in one case, if baselines allow it; see stacks.py.
     Raises DataError where a value is NaN that should be there, and where there is no truth at all.
     """
     observed, baselines = reference.observed, reference.baselines
@@ -185,6 +189,18 @@ def read_cases(
         steps.hold(np.unique(np.concatenate([valid, known, *past])))
         if normals is not None:
             normals.hold(np.unique(np.concatenate([valid, known])))
+        if stacked and not reference.past and all(map(is_plain, baselines.values())):
+            for some in stacks(loaded):
+                few, pairs = loaded.isel(init_time=some), available[batch[some]]
+                own = stack(few, pairs, _valid_times(few)[pairs])
+                forecasts = {model: trusted(own, f"forecast '{model}'", observed)}
+                normal = None if normals is None else normals.at(own.valid_time)
+                for name, baseline in baselines.items():
+                    start = steps.at(own.valid_time, own.init_time)
+                    forecasts[name] = start if persists(baseline) or normal is None else normal
+                share = (first + some.stop) / kept.size
+                yield Case(forecasts, steps.at(own.valid_time), normal, None, share)
+            continue
         for position, row in enumerate(available[batch]):
             own = loaded.isel(init_time=position, lead_time=slice(None) if row.all() else row)
             own = own.assign_coords(valid_time=("lead_time", _valid_times(own)[0]))
@@ -285,11 +301,20 @@ class _Steps:
         kept = [block.isel(time=np.isin(block.time.values, times)) for block in self.held]
         new = np.setdiff1d(times, kept[0].time.values) if kept else times
         if new.size:
-            block = self.read(new).load().transpose("time", ...)
+            block = self.read(new).load()
+            block = block.transpose("time", *field_dims(block))
             kept.append(trusted(block, self.what, self.observed))
         self.held = [xr.concat(kept, "time").sortby("time") if len(kept) > 1 else kept[0]]
 
     def at(self, valid_time: xr.DataArray, time: xr.DataArray | None = None) -> xr.Dataset:
         """Fields with the coordinates of (lead_time,) valid times; those of `time`, if given."""
-        chosen = valid_time if time is None else xr.full_like(valid_time, time.values)
-        return self.held[0].sel(time=chosen).drop_vars("time")
+        wanted = valid_time if time is None else time
+        held = self.held[0]
+        at = np.searchsorted(held.time.values, np.broadcast_to(wanted.values, valid_time.shape))
+        coordinates = {name: each.variable for name, each in valid_time.coords.items()}
+        own = {name: each.variable for name, each in held.coords.items() if name != "time"}
+        fields = {
+            name: xr.Variable(("lead_time", *v.dims[1:]), v.values[at], v.attrs)
+            for name, v in held.data_vars.variables.items()
+        }
+        return xr.Dataset(fields, own | coordinates, held.attrs)

@@ -18,6 +18,7 @@ from climlstm.errors import DataError, PluginError, nearest
 from climlstm.evaluation.baselines import BASELINES
 from climlstm.evaluation.cases import Reference, on_grid, orient, read_cases, scorable
 from climlstm.evaluation.regions import region_weights
+from climlstm.evaluation.statistic import scores_by_field
 from climlstm.evaluation.tables import Draw, Evaluation, Write, infinite_scores, join_scores
 from climlstm.grid.winds import to_earth
 from climlstm.plugins import BASELINE_NEEDS, NEEDS, Baseline, Evaluator, create
@@ -90,7 +91,7 @@ def evaluate(
         found |= score(forecast, progress=progress)
     elif others and executor is not None:
         found |= _spread(score, _groups(forecast, reference), executor, progress)
-    cases = {name: _labelled(found[name]) for name in evaluators}
+    cases = {n: _labelled(found[n], n in others and _in_stacks(others)) for n in evaluators}
     units = {str(name): array.attrs["units"] for name, array in forecast.items()}
     return _summarise(evaluators, cases, [model, *baselines], units)
 
@@ -156,6 +157,11 @@ def _groups(forecast: xr.Dataset, reference: Reference) -> list[xr.Dataset]:
     return [kept.isel(init_time=slice(s, s + INITS_OF_A_TASK)) for s in starts]
 
 
+def _in_stacks(evaluators: Mapping[str, Evaluator]) -> bool:
+    """Whether all evaluators may get several initialisations at once."""
+    return all(map(scores_by_field, evaluators.values()))
+
+
 def _score_cases(
     reference: Reference,
     evaluators: Mapping[str, Evaluator],
@@ -168,9 +174,10 @@ def _score_cases(
 ) -> dict[str, Tables]:
     """Tables of each evaluator for forecasts and baselines, one initialisation after another."""
     found: dict[str, Tables] = {name: {} for name in evaluators}
-    for case in read_cases(forecast, reference, model=model, memory=memory):
+    stacked = _in_stacks(evaluators)
+    for case in read_cases(forecast, reference, model=model, memory=memory, stacked=stacked):
         offered = {"weight": weight, "climatology": case.climatology, "past": case.past}
-        start = case.truth.init_time.values[()]
+        start = case.truth.init_time.values.ravel()[0]
         init_time = pd.Timestamp(start) if isinstance(start, np.datetime64) else start
         for name, evaluator in evaluators.items():
             wanted: dict[str, Any] = {need: offered[need] for need in _needs(evaluator)}
@@ -192,8 +199,15 @@ def _a_table(name: str, evaluator: Evaluator, found: Any) -> pd.DataFrame:
     return found
 
 
-def _labelled(tables: Tables) -> pd.DataFrame:
-    """One table of all cases, with columns `model` and `init_time`."""
+def _labelled(tables: Tables, stacked: bool) -> pd.DataFrame:
+    """One table of all cases, with columns `model` and `init_time`.
+
+    stacked: tables are of several initialisations, and have that column already.
+    """
+    if stacked:
+        parts = [table.assign(model=model) for (model, _), table in tables.items() if len(table)]
+        nothing = pd.DataFrame({"model": [], "init_time": []})
+        return pd.concat(parts, ignore_index=True) if parts else nothing
     table = pd.concat(tables, names=["model", "init_time"])
     table = table.drop(columns=["model", "init_time"], errors="ignore")
     return table.reset_index(level=["model", "init_time"]).reset_index(drop=True)

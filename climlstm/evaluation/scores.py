@@ -74,7 +74,7 @@ class ACC(GridScore):
     Where a field has no anomaly, as climatology itself has none, it is undefined and has no row.
     """
 
-    metric, columns, units = "acc", ("acc",), "1"
+    metric, columns, units, by_field = "acc", ("acc",), "1", True
     needs = ("weight", "climatology")
 
     def area_means(self, mean: AreaMean, forecast: Real, truth: Real, normal: Real) -> list[Real]:
@@ -103,7 +103,7 @@ class SpreadSkill(GridScore):
     (Fortin et al. 2014, J. Hydrometeor. 15, 1708-1713). A single forecast has no rows.
     """
 
-    columns, of_members = ("variance", "mse"), True
+    columns, of_members, by_field = ("variance", "mse"), True, True
 
     def area_means(self, mean: AreaMean, members: Real, truth: Real) -> list[Real]:
         number = len(members)

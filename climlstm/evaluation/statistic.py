@@ -52,6 +52,10 @@ class GridScore:
     of_members: ClassVar[bool] = False
     """Whether `statistic` gets all members (M, L, H, W), and not their mean (L, H, W)."""
 
+    by_field: ClassVar[bool] = True
+    """Whether each field (H, W) is scored by itself, so that fields of several initialisations may
+    come together. One that overrides `area_means` has to say so; see `scores_by_field`."""
+
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
 
     def statistic(self, *fields: Any, **_: Any) -> Real:
@@ -145,6 +149,16 @@ class GridError(GridScore):
         return self.rows(f"{self.metric}_skill", [scores, reference], skill, units="1")
 
 
+def scores_by_field(evaluator: object) -> bool:
+    """Whether an evaluator may get fields of several initialisations together."""
+    kind = type(evaluator)
+    if not issubclass(kind, GridScore) or kind.score is not GridScore.score:
+        return False
+    plain = kind.area_means is GridScore.area_means
+    said = [each.__dict__["by_field"] for each in kind.__mro__ if "by_field" in each.__dict__]
+    return bool(said[0]) and (plain or len(said) > 1)
+
+
 def members_of(forecast: xr.Dataset, truth: xr.Dataset) -> Iterator[tuple[str, Real, Real]]:
     """Channel by channel: its name, the members (M, L, H, W), the truth (L, H, W)."""
     for name, variable in forecast.data_vars.variables.items():
@@ -169,9 +183,8 @@ def area_mean(values: Real, weight: xr.DataArray) -> Real:
     seen = ~np.isnan(flat[0])
     if not seen.all():
         flat, shares = flat[:, seen], shares[seen]
-    if np.isfinite(flat).all():
-        sums = flat @ shares
-    else:  # 0 times infinity would be NaN in regions that the cell lies outside of
+    sums = flat @ shares
+    if not np.isfinite(sums).all():  # 0 times infinity is NaN in regions without the cell, too
         sums = np.stack([flat[:, share > 0] @ share[share > 0] for share in shares.T], axis=1)
     return ratio(sums, shares.sum(axis=0))
 
@@ -193,7 +206,7 @@ def case_table(
     return pd.DataFrame(
         {
             "variable": pd.Categorical.from_codes(codes[0], dtype=_names(*channels)),
-            "init_time": np.full(codes.shape[1], forecast.init_time.values),
+            "init_time": np.broadcast_to(forecast.init_time.values, leads.shape)[codes[1]],
             "lead_time": leads[codes[1]],
             "region": pd.Categorical.from_codes(codes[2], dtype=_names(*regions)),
             **{
