@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from climlstm import forecasting, plugins, runs
@@ -12,6 +13,7 @@ from climlstm.evaluation.cases import orient
 from climlstm.evaluation.evaluate import evaluate
 from climlstm.forecasting import open_forecasts, write_forecasts
 from climlstm.forecasting import store as forecast_store
+from climlstm.model.forecaster import Forecaster
 from climlstm.model.saving import read_forecaster
 from climlstm.runs import open_cube, parse_times
 
@@ -83,6 +85,18 @@ def test_an_interrupted_forecast_goes_on_where_it_was(trained, tmp_path, monkeyp
     runs.forecast(trained_small, out)
     xr.testing.assert_allclose(open_forecasts(out), open_forecasts(store), rtol=1e-4, atol=1e-3)
     assert not list(out.glob(".*json")) or not (out / ".request.json").exists()
+
+
+def test_the_network_is_read_once(trained, tmp_path, monkeypatch):
+    read, made = Forecaster.from_state, []
+
+    def counted(*arguments, **options):
+        made.append(options["precision"])
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(Forecaster, "from_state", counted)
+    runs.forecast(trained, tmp_path / "f.zarr", init_times=parse_times(["2001-03-12"]), steps=1)
+    assert made == [torch.float32]
 
 
 def test_an_existing_store_is_not_overwritten(trained, store):

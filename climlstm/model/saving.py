@@ -55,16 +55,9 @@ def read_forecaster(
     Raises CheckpointError where the folder is not one, is damaged, or needs a plugin that is
     not installed; PluginError where that plugin is broken.
     """
-    description = read_json(directory / "forecaster.json")
-    if description.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{directory} has format {description.get('format')!r}, this climlstm reads {FORMAT}. "
-            "Read it with the version that wrote it."
-        )
+    spec, description = read_spec(directory)
     try:
         check_digest(directory / "forecaster.safetensors", description["sha256"])
-        spec = Spec.from_dict(description["spec"])
-        _check_spec(spec)
         state = read_tensors(directory / "forecaster.safetensors")
         provenance = dict(description["provenance"])
         with plugins.read_from_a_file(), plugins.resolved_as(provenance):
@@ -75,6 +68,27 @@ def read_forecaster(
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
         raise _not_ours(directory, error) from error
+
+
+def read_spec(directory: Path) -> tuple[Spec, dict[str, Any]]:
+    """The spec of a forecaster in a folder, and all that stands beside it but the tensors.
+
+    Raises CheckpointError where the folder is not one, or is damaged.
+    """
+    description = read_json(directory / "forecaster.json")
+    if description.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{directory} has format {description.get('format')!r}, this climlstm reads {FORMAT}. "
+            "Read it with the version that wrote it."
+        )
+    try:
+        spec = Spec.from_dict(description["spec"])
+        _check_spec(spec)
+    except CheckpointError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise _not_ours(directory, error) from error
+    return spec, description
 
 
 def _check_spec(spec: Spec) -> None:

@@ -33,7 +33,7 @@ from climlstm.forecasting import (
     write_forecasts,
 )
 from climlstm.model.forecaster import Spec
-from climlstm.model.saving import read_forecaster
+from climlstm.model.saving import read_forecaster, read_spec
 from climlstm.runs.clusters import spread_over
 from climlstm.runs.several import over_several
 from climlstm.runs.trained import Trained, as_it_was_made, as_trained, origin_of
@@ -99,11 +99,11 @@ def forecast(
     config = (found := as_trained(trained)).config  # of several, one: see over_several
     if gpu is None:  # on a cluster, GPUs are asked for
         gpu = config.cluster.gpu and address is None and torch.cuda.is_available()
-    forecaster, provenance = read_forecaster(found.checkpoint)
+    spec, _ = read_spec(found.checkpoint)
     cube = open_cube(other_data(config.data, catalog, source, parameters), outputs=False)
     asked = dict(members=members, seed=seed, perturbation=perturbation, steps=steps)
     chosen = _updated(config.forecast, asked | {"every": every and as_step(every)})
-    job = _job(config, chosen, forecaster.spec, cube, init_times, verifiable=verifiable)
+    job = _job(config, chosen, spec, cube, init_times, verifiable=verifiable)
     device = "cuda" if gpu else "cpu"
     with (
         nullcontext() if out is None else lock(Path(out), f"The forecast {out} is being written"),
@@ -113,7 +113,7 @@ def forecast(
         forecaster, _ = read_forecaster(found.checkpoint, precision=precision)
         if out is None:
             return xr.concat(forecast_batches(forecaster.to(device), cube, **job), "init_time")
-        job |= {"provenance": provenance | origin_of(found), "progress": progress}
+        job |= {"provenance": found.provenance | origin_of(found), "progress": progress}
         write_forecasts(Path(out), forecaster, cube, executor=executor, device=device, **job)
     return open_forecasts(out)
 
