@@ -265,7 +265,7 @@ def parse_time(text: Any, calendar: str = PROLEPTIC) -> Any:
         return cftime.num2date(cftime.date2num(named, MICROSECONDS), MICROSECONDS, calendar)
     except (ValueError, TypeError) as error:
         raise ConfigError(
-            f"'{text}' is no time of the calendar '{calendar}' ({error}); expected one such as "
+            f"'{text}' is no time of the calendar '{calendar}' ({error}); expected times such as "
             "2020-01-31T06."
         ) from error
 
