@@ -64,7 +64,7 @@ def controls(box):
 
 def test_moving_the_sliders_changes_the_picture_to_the_right_one(forecast, truth):
     box = forecast.climlstm.explore("t2m", truth=truth, coastlines="none")
-    variable, start, lead, message, picture = controls(box)
+    variable, start, lead, _, message, picture = controls(box)
     first = picture.value
     lead.value = forecast.lead_time.values[7]
     later = picture.value
@@ -213,3 +213,56 @@ def test_training_shows_its_progress_in_a_notebook(monkeypatch):
             )  # fmt: skip
         assert display._bar.tasks[0].completed == 3
     assert shown[0].strip() == "Output()"  # one widget, in which the bar moves
+
+
+def test_the_picture_follows_the_mouse_and_a_play_button_moves_it(forecast, truth):
+    _, start, lead, play, *_ = controls(forecast.climlstm.explore("t2m", coastlines="none"))
+    assert start.continuous_update
+    assert lead.continuous_update
+    assert type(play).__name__ == "Play"
+    assert play.max == forecast.sizes["lead_time"] - 1
+
+
+def test_members_and_their_mean_are_chosen(forecast):
+    members = xr.concat([forecast, forecast + 8], pd.Index([0, 1], name="realization"))
+    members["t2m"].attrs["units"] = "K"
+    *_, member, _, picture = controls(members.climlstm.explore("t2m", coastlines="none"))
+    assert member.options == ("mean", "member 0", "member 1")
+    seen = [pixels(picture.value)]
+    for name in member.options[1:]:
+        member.value = name
+        seen.append(pixels(picture.value))
+    assert not np.array_equal(seen[0], seen[1])
+    assert not np.array_equal(seen[1], seen[2])
+
+
+def test_times_are_the_nearest_ones_with_a_note_or_counted(truth, caplog):
+    def drawn(time):
+        figure = truth.climlstm.plot_field("t2m", time=time, coastlines="none", width=2)
+        return figure.axes[0].get_title(loc="right")
+
+    assert drawn(-1) == drawn(None) == "Sat 4 Jan 2020 00 UTC"
+    assert drawn(0) == "Wed 1 Jan 2020 00 UTC"
+    assert not caplog.records
+    assert drawn("2020-01-02T05") == "Thu 2 Jan 2020 06 UTC"
+    assert "this is the nearest, 2020-01-02 06:00" in caplog.text
+    with pytest.raises(DataError, match="it runs from"):
+        drawn("2030-01-01")
+    noleap = truth.convert_calendar("noleap", use_cftime=True)
+    figure = noleap.climlstm.plot_field("t2m", time="2020-01-03", coastlines="none", width=2)
+    assert "3 Jan 2020" in figure.axes[0].get_title(loc="right")
+
+
+def test_one_variable_has_the_accessor_too(truth):
+    figure = truth["t2m"].climlstm.plot_field(time=0, coastlines="none", width=2)
+    assert figure.axes[0].get_title(loc="left") == "2 m temperature"
+
+
+def test_pictures_in_notebooks_are_small_and_have_letters_that_can_be_read(forecast, truth):
+    figure = plots.plot_forecast(forecast, "t2m", truth=truth)
+    png = figure._repr_png_()
+    assert len(png) < 150_000
+    with Image.open(io.BytesIO(png)) as picture:
+        assert 900 <= picture.width <= 1100
+    ticks = figure.axes[3].get_xticklabels()
+    assert min(tick.get_fontsize() for tick in ticks) >= 6.5

@@ -25,11 +25,17 @@ def _register(xarray: ModuleType) -> None:
     importlib.import_module("climlstm.environment").import_pyproj_before_eccodes()
     if "climlstm" not in vars(xarray.Dataset):
         xarray.register_dataset_accessor("climlstm")(_accessor)
+        xarray.register_dataarray_accessor("climlstm")(_field_accessor)
 
 
 def _accessor(dataset: Any) -> Any:
     """The accessor of a dataset, made when `dataset.climlstm` is first asked for."""
     return importlib.import_module("climlstm.notebook.views").Accessor(dataset)
+
+
+def _field_accessor(field: Any) -> Any:
+    """The accessor of one variable."""
+    return importlib.import_module("climlstm.notebook.views").FieldAccessor(field)
 
 
 class _Waiting(MetaPathFinder):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MEMBERS = "realization"
+
 STRIP_LEADS = 4
 """Lead times of the static strip that stands where widgets are missing."""
 
@@ -37,21 +39,16 @@ class Accessor:
         self._dataset = dataset
 
     def plot_field(self, variable: str, *, time: Any = None, **options: Any) -> Any:
-        """A map of one variable of a cube, at a time (the last one, if not given)."""
+        """A map of one variable of a cube.
+
+        time: such as '2015-06-15', of which the nearest one is drawn, with a note; a number counts
+        from the first (0) or from the last (-1), which is the one if not given.
+        """
         from climlstm import plots
 
         plots.channel(self._dataset, variable)
         field = plots.placed_field(self._dataset, variable)
-        if "time" in field.dims:
-            times = field["time"].values
-            wanted = times[-1] if time is None else parse_time(time, calendar_of(times))
-            if wanted not in times:
-                raise DataError(
-                    f"There is no '{variable}' at {time_text(wanted)}: it runs from "
-                    f"{time_text(times[0])} to {time_text(times[-1])}."
-                )
-            field = field.sel(time=wanted)
-        return plots.plot_field(field, **options)
+        return plots.plot_field(at_time(field, time), **options)
 
     def plot_forecast(self, variable: str | None = None, **options: Any) -> "Figure":
         """Forecast, truth and error of one variable; the forecast alone without `truth`.
@@ -194,9 +191,52 @@ class Accessor:
 
     def __repr__(self) -> str:
         return (
-            "climlstm: plot_field, plot_forecast, plot_strip, animate, tracks, plot_tracks, "
+            "climlstm: plot_field, plot_forecast, plot_ensemble, plot_strip, animate, tracks, "
+            "plot_tracks, "
             "verify, report, truth, explore"
         )
+
+
+class FieldAccessor:
+    """A map of one DataArray: `dataset["t2m"].climlstm.plot_field()`."""
+
+    def __init__(self, field: xr.DataArray) -> None:
+        self._field = field
+
+    def plot_field(self, *, time: Any = None, **options: Any) -> Any:
+        """A map of the field; `time` as for a dataset, options those of `climlstm.plots`."""
+        from climlstm import plots
+
+        return plots.plot_field(at_time(self._field, time), **options)
+
+    def __repr__(self) -> str:
+        return "climlstm: plot_field"
+
+
+def at_time(field: xr.DataArray, time: Any) -> xr.DataArray:
+    """The field at a time, by its number or the nearest one, of which a note tells."""
+    if "time" not in field.dims:
+        return field
+    if time is None or isinstance(time, int | np.integer):
+        return field.isel(time=-1 if time is None else time)
+    times = field["time"].values
+    wanted = parse_time(time, calendar_of(times))
+    distance = np.abs([(one - wanted) / np.timedelta64(1, "s") if times.dtype.kind == "M"
+                       else (one - wanted).total_seconds() for one in times])  # fmt: skip
+    nearest = int(np.argmin(distance))
+    beyond = not times.min() <= wanted <= times.max()
+    spacing = np.abs(np.diff(distance)).max(initial=0.0)
+    if beyond and distance[nearest] > spacing:
+        raise DataError(
+            f"There is no '{field.name}' at {time_text(wanted)}: it runs from "
+            f"{time_text(times[0])} to {time_text(times[-1])}."
+        )
+    if distance[nearest] > 0:
+        logger.warning(
+            "There is no '%s' at %s; this is the nearest, %s.",
+            field.name, time_text(wanted), time_text(times[nearest]),
+        )  # fmt: skip
+    return field.isel(time=nearest)
 
 
 class _Explorer:
@@ -212,38 +252,48 @@ class _Explorer:
         options: Mapping[str, Any],
     ) -> None:
         self.dataset, self.truth, self.options = dataset, truth, dict(options)
-        self.views: dict[str, Any] = {}
-        wide = {"continuous_update": False, "layout": widgets.Layout(width="46%")}
+        self.views: dict[tuple[str, str], Any] = {}
         inits, leads = np.atleast_1d(dataset["init_time"]), np.atleast_1d(dataset["lead_time"])
         months = leads.dtype.kind in "iu"
         starts = [(time_text(time, months=months), time) for time in inits]
         hours = [(f"+{lead_text(lead)}", lead) for lead in leads]
-        self.variable = widgets.Dropdown(
-            options=names, value=variable, layout=widgets.Layout(width="8em")
-        )
-        self.start = widgets.SelectionSlider(options=starts, description="from", **wide)
-        self.lead = widgets.SelectionSlider(options=hours, description="lead", **wide)
+        narrow, wide = widgets.Layout(width="8em"), widgets.Layout(width="40%")
+        self.variable = widgets.Dropdown(options=names, value=variable, layout=narrow)
+        self.start = widgets.SelectionSlider(options=starts, description="from", layout=wide)
+        self.lead = widgets.SelectionSlider(options=hours, description="lead", layout=wide)
+        play = widgets.Play(min=0, max=leads.size - 1, interval=300, layout=widgets.Layout())
+        widgets.jslink((play, "value"), (self.lead, "index"))
+        shown = []
+        if MEMBERS in dataset.dims:
+            shown = ["mean", *(f"member {name}" for name in dataset[MEMBERS].values)]
+        self.member = widgets.Dropdown(options=shown or ["mean"], layout=narrow)
         self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
         self.message = widgets.HTML()
-        for control in (self.variable, self.start, self.lead):
+        for control in (self.variable, self.start, self.lead, self.member):
             control.observe(self.update, names="value")
-        row = widgets.HBox([self.variable, self.start, self.lead])
-        self.box = widgets.VBox([row, self.message, self.picture])
+        chosen = [self.variable, self.start, self.lead]
+        self.controls = widgets.HBox([*chosen, play, *([self.member] if shown else [])])
+        self.box = widgets.VBox([self.controls, self.message, self.picture])
         self.update()
+
+    def _view(self) -> Any:
+        """The maps of the chosen variable and member, made once."""
+        from climlstm import plots
+
+        key = self.variable.value, self.member.value
+        if key not in self.views:
+            data = self.dataset
+            if key[1] != "mean":
+                data = data.isel({MEMBERS: self.member.index - 1}, drop=True)
+            self.views[key] = plots.ForecastView(data, key[0], truth=self.truth, **self.options)
+        return self.views[key]
 
     def update(self, _change: Any = None) -> None:
         """Draw what the controls say; an error is shown where the picture would be."""
         from html import escape
 
-        from climlstm import plots
-
-        name = self.variable.value
         try:
-            if name not in self.views:
-                self.views[name] = plots.ForecastView(
-                    self.dataset, name, truth=self.truth, **self.options
-                )
-            self.picture.value = self.views[name].show(self.start.value, self.lead.value)
+            self.picture.value = self._view().show(self.start.value, self.lead.value)
             self.message.value = ""
         except DataError as error:
             self.message.value = f"<b>{escape(str(error))}</b>"

@@ -20,12 +20,10 @@ from climlstm.plots.maps import decorate, draw_values, open_maps
 from climlstm.plots.options import Drawing, MapOptions, takes_map_options
 from climlstm.plots.overlays import draw_isolines
 from climlstm.plots.quantity import Quantity
-from climlstm.plots.selection import Lead, channel, choose_init, choose_lead, true_field
-from climlstm.plots.sheet import set_titles
+from climlstm.plots.selection import MEMBERS, Lead, channel, choose_init, choose_lead, true_field
+from climlstm.plots.sheet import SHEET_INCHES, set_titles
 from climlstm.plots.styles import times_label
 from climlstm.steps import valid_time
-
-_MEMBERS = "realization"
 
 Kind = Literal["spread", "members", "spaghetti", "probability"]
 
@@ -70,8 +68,8 @@ def plot_spread(
     init_time, lead_time: as in `plot_forecast`.
     """
     members = choose_members(forecast, variable, init_time, lead_time)
-    mean = members.mean(_MEMBERS, keep_attrs=True)
-    spread = members.std(_MEMBERS, ddof=1, keep_attrs=True)
+    mean = members.mean(MEMBERS, keep_attrs=True)
+    spread = members.std(MEMBERS, ddof=1, keep_attrs=True)
     drawing = Drawing.of(options)
     look = replace(drawing.look(mean), quantity=Quantity(is_difference=True), limits=None)
     colours = look.colours(
@@ -83,7 +81,7 @@ def plot_spread(
     image = draw_values(target, spread, look.differences(spread), colours)
     decorate(target, drawing, contours=mean)
     set_titles(target, f"{look.label}: mean and spread", times_label(mean))
-    label = f"Spread of {members.sizes[_MEMBERS]} members ({look.error_units})"
+    label = f"Spread of {members.sizes[MEMBERS]} members ({look.error_units})"
     sheet.add_bar(0, image, label, colours)
     return ax or sheet.figure
 
@@ -111,11 +109,11 @@ def plot_probability(
         )
     members = choose_members(forecast, variable, init_time, lead_time)
     drawing = Drawing.of(options)
-    first = members.isel({_MEMBERS: 0}, drop=True)
+    first = members.isel({MEMBERS: 0}, drop=True)
     look = drawing.look(first)
     values = look.values(members)
     event = values > above if above is not None else values < below
-    axis = members.get_axis_num(_MEMBERS)
+    axis = members.get_axis_num(MEMBERS)
     share = 100 * np.where(np.isnan(values).any(axis=axis), np.nan, event.mean(axis=axis))
     sheet = open_maps(first, ax, drawing)
     [target] = sheet.flat
@@ -127,7 +125,7 @@ def plot_probability(
     decorate(target, drawing)
     sign, threshold = (">", above) if above is not None else ("<", below)
     set_titles(target, f"{look.label} {sign} {threshold:g} {look.units}", times_label(first))
-    sheet.add_bar(0, image, f"Probability (% of {members.sizes[_MEMBERS]} members)", colours)
+    sheet.add_bar(0, image, f"Probability (% of {members.sizes[MEMBERS]} members)", colours)
     return ax or sheet.figure
 
 
@@ -149,7 +147,7 @@ def plot_spaghetti(
     """
     members = choose_members(forecast, variable, init_time, lead_time)
     drawing = Drawing.of(options)
-    mean = members.mean(_MEMBERS, keep_attrs=True)
+    mean = members.mean(MEMBERS, keep_attrs=True)
     look = drawing.look(mean)
     levels = drawing.levels
     if levels is None or isinstance(levels, int):
@@ -159,8 +157,8 @@ def plot_spaghetti(
     draw_land(target)
     decorate(target, drawing)
     shades = [matplotlib.colormaps["viridis"](x) for x in np.linspace(0.1, 0.85, len(levels))]
-    for _, member in members.groupby(_MEMBERS, squeeze=False):
-        one = member.squeeze(_MEMBERS, drop=True)
+    for _, member in members.groupby(MEMBERS, squeeze=False):
+        one = member.squeeze(MEMBERS, drop=True)
         draw_isolines(target, one, look.values(one), levels, colours=shades, width=0.5, alpha=0.6)
     draw_isolines(target, mean, look.values(mean), levels, colours=shades, width=1.8)
     handles = [
@@ -177,7 +175,7 @@ def plot_spaghetti(
         handles=handles, loc="lower left", fontsize=7, framealpha=0.85, edgecolor="none"
     )
     legend.set_zorder(6)
-    set_titles(target, f"{look.label}, {members.sizes[_MEMBERS]} members", times_label(mean))
+    set_titles(target, f"{look.label}, {members.sizes[MEMBERS]} members", times_label(mean))
     return ax or sheet.figure
 
 
@@ -197,15 +195,15 @@ def plot_stamps(
     ax: one map for each member, instead of a new figure. Other arguments as in `plot_spread`.
     """
     members = choose_members(forecast, variable, init_time, lead_time)
-    count = members.sizes[_MEMBERS]
+    count = members.sizes[MEMBERS]
     across = min(columns, count)
     drawing = Drawing.of(options)
-    first = members.isel({_MEMBERS: 0}, drop=True)
+    first = members.isel({MEMBERS: 0}, drop=True)
     look = drawing.look(first)
     values = look.values(members)
-    colours = drawing.colours(look, [one for _, one in members.groupby(_MEMBERS, squeeze=False)])
+    colours = drawing.colours(look, [one for _, one in members.groupby(MEMBERS, squeeze=False)])
     sheet = open_maps(
-        first, ax, drawing, width=drawing.inches or 13.0, heading=True,
+        first, ax, drawing, width=drawing.inches or SHEET_INCHES, heading=True,
         rows=-(-count // across) if ax is None else 1, columns=across if ax is None else count,
         bars=((0, across - 1),),
     )  # fmt: skip
@@ -213,7 +211,7 @@ def plot_stamps(
         sheet.set_heading(look.label, times_label(first).replace("\n", ", "))
     for empty in sheet.flat[count:]:
         empty.set_visible(False)
-    for target, member, name in zip(sheet.flat, values, members[_MEMBERS].values, strict=False):
+    for target, member, name in zip(sheet.flat, values, members[MEMBERS].values, strict=False):
         image = draw_values(target, first, member, colours, shading=drawing.shading_of(look))
         decorate(target, drawing)
         set_titles(target, f"{name}", "")
@@ -236,10 +234,10 @@ def choose_members(
     """All members of one channel, start and lead: (realization, latitude, longitude), in order."""
     start, lead = choose_init(forecast, init_time), choose_lead(forecast, lead_time)
     field = channel(forecast, variable).sel(init_time=start, lead_time=lead)
-    if _MEMBERS not in field.dims or field.sizes[_MEMBERS] < 2:
+    if MEMBERS not in field.dims or field.sizes[MEMBERS] < 2:
         raise DataError(
-            f"'{variable}' is no ensemble: it has no dimension '{_MEMBERS}' of two or more. "
+            f"'{variable}' is no ensemble: it has no dimension '{MEMBERS}' of two or more. "
             "Draw single forecasts with plot_forecast."
         )
-    members = [as_field(field.isel({_MEMBERS: [n]})) for n in range(field.sizes[_MEMBERS])]
-    return xr.concat(members, field[_MEMBERS], combine_attrs="override", coords="minimal")
+    members = [as_field(field.isel({MEMBERS: [n]})) for n in range(field.sizes[MEMBERS])]
+    return xr.concat(members, field[MEMBERS], combine_attrs="override", coords="minimal")

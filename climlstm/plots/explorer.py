@@ -1,6 +1,5 @@
 """A forecast to leaf through: maps made once, whose colours change with the start and the lead."""
 
-import io
 from typing import Any, Unpack
 
 import numpy as np
@@ -10,8 +9,16 @@ from climlstm.errors import DataError
 from climlstm.plots.fields import as_field
 from climlstm.plots.maps import decorate, draw_values, open_maps
 from climlstm.plots.options import Drawing, MapOptions
-from climlstm.plots.selection import channel, choose_init, choose_lead, true_field
-from climlstm.plots.sheet import Sheet, set_titles
+from climlstm.plots.output import png_of
+from climlstm.plots.selection import (
+    MEMBERS,
+    channel,
+    choose_init,
+    choose_lead,
+    error_rmse,
+    true_field,
+)
+from climlstm.plots.sheet import SHEET_INCHES, Sheet, set_titles
 from climlstm.plots.styles import init_label, valid_label
 from climlstm.steps import valid_time
 
@@ -31,6 +38,8 @@ class ForecastView:
         **options: Unpack[MapOptions],
     ) -> None:
         """Arguments as in `plot_forecast`. Raises DataError for an unknown variable."""
+        if forecast.sizes.get(MEMBERS, 1) > 1:
+            forecast = forecast.mean(MEMBERS, keep_attrs=True)
         self.forecast, self.variable, self.truth = forecast, variable, truth
         self.drawing = Drawing.of(options)
         series = channel(forecast, variable).sel(init_time=choose_init(forecast, None))
@@ -60,8 +69,8 @@ class ForecastView:
         if self.truth is None:
             return open_maps(first, None, self.drawing, heading=True)
         return open_maps(
-            first, None, self.drawing, columns=3, width=self.drawing.inches or 13.0, heading=True,
-            bars=((0, 1), (2, 2)),
+            first, None, self.drawing, columns=3, width=self.drawing.inches or SHEET_INCHES,
+            heading=True, bars=((0, 1), (2, 2)),
         )  # fmt: skip
 
     def _true_at(self, field: xr.DataArray) -> xr.DataArray | None:
@@ -82,9 +91,7 @@ class ForecastView:
         if self.truth is not None:
             self._show_truth(field)
         self._when.set_text(f"{valid_label(start, lead)}, from {init_label(start, lead)}")
-        buffer = io.BytesIO()
-        self.sheet.figure.savefig(buffer, format="png", dpi=100)
-        return buffer.getvalue()
+        return png_of(self.sheet.figure)
 
     def _show_truth(self, field: xr.DataArray) -> None:
         true = self._true_at(field)
@@ -97,7 +104,8 @@ class ForecastView:
         self.images[1].show(self.look.values(true))
         self.images[2].show(self.look.differences(field - true))
         set_titles(self.maps[1], "Truth", "")
-        set_titles(self.maps[2], "Error", "")
+        rmse = error_rmse(self.drawing.seen(field - true)) * self.look.conversion.scale
+        set_titles(self.maps[2], "Error", f"RMSE {rmse:.3g} {self.look.error_units}")
 
 
 def require_series(forecast: xr.Dataset) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from climlstm.errors import DataError
 from climlstm.files import write_whole, writing
@@ -68,6 +69,20 @@ def svg_of(picture: Figure | Axes, *, dpi: float = 150) -> str:
         drawn = drawn.replace(colour, f"var(--{name})")
     drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
     return re.sub(r'<g id="[^"]*">', "<g>", drawn)  # names that would come twice on a page
+
+
+NOTEBOOK_DPI = 100.0
+"""Dots per inch of pictures in notebooks, which are shown as wide as these are at most."""
+
+
+def png_of(figure: Figure) -> bytes:
+    """A figure as PNG for a notebook: of 256 colours, a quarter of the size of one with all."""
+    buffer, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=min(figure.dpi, NOTEBOOK_DPI))
+    with Image.open(buffer) as picture:
+        few = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        few.save(small, format="png", optimize=False)
+    return small.getvalue()
 
 
 def image_of(figure: Figure) -> np.ndarray:

@@ -10,13 +10,12 @@ from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.figure import Figure
 
 from climlstm.errors import DataError
-from climlstm.grid import grid_of
 from climlstm.plots.colours import Colours
 from climlstm.plots.image import FieldImage
 from climlstm.plots.maps import decorate, draw_values, open_maps, plot_field
 from climlstm.plots.options import Drawing, MapOptions, takes_map_options
-from climlstm.plots.selection import Lead, Scene, choose_lead, choose_scene
-from climlstm.plots.sheet import Sheet, set_titles
+from climlstm.plots.selection import Lead, Scene, choose_lead, choose_scene, error_rmse
+from climlstm.plots.sheet import SHEET_INCHES, Sheet, set_titles
 from climlstm.plots.styles import Look, init_label, lead_label, times_label
 
 TITLES = ("Forecast", "Truth", "Error")
@@ -58,7 +57,7 @@ def plot_forecast(
         return drawn if isinstance(drawn, Figure) else drawn.figure
     scale = _Scale.of([scene], drawing, error_limit)
     sheet = open_maps(
-        scene.forecast, ax, drawing, columns=3, width=drawing.inches or 13.0, heading=True,
+        scene.forecast, ax, drawing, columns=3, width=drawing.inches or SHEET_INCHES, heading=True,
         bars=((0, 1), (2, 2)),
     )  # fmt: skip
     if ax is None:
@@ -131,7 +130,7 @@ def plot_strip(
     titles = TITLES if truth is not None else TITLES[:1]
     sheet = open_maps(
         first, None if ax is None else [one for row in ax for one in row], drawing,
-        rows=len(titles), columns=len(scenes), width=drawing.inches or 13.0, heading=True,
+        rows=len(titles), columns=len(scenes), width=drawing.inches or SHEET_INCHES, heading=True,
         bars=((0, 1), (2, 2)) if truth is not None else ((0, 0),), bars_at="right",
     )  # fmt: skip
     if ax is None:
@@ -214,7 +213,5 @@ def _notes(scene: Scene, scale: _Scale, drawing: Drawing) -> tuple[str, str, str
     """
     if scene.truth is None:
         return ("", "", "")
-    error = drawing.seen(scene.forecast - scene.truth) * scale.look.conversion.scale
-    area = xr.DataArray(grid_of(error).area, dims=error.dims)
-    mse = (error**2).weighted(area).mean()
-    return ("", "", f"RMSE {float(np.sqrt(mse)):.3g} {scale.look.error_units}")
+    rmse = error_rmse(drawing.seen(scene.forecast - scene.truth)) * scale.look.conversion.scale
+    return ("", "", f"RMSE {rmse:.3g} {scale.look.error_units}")

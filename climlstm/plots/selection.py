@@ -9,9 +9,12 @@ import xarray as xr
 
 from climlstm.calendars import calendar_of, time_text
 from climlstm.errors import ConfigError, DataError, nearest
+from climlstm.grid import grid_of
 from climlstm.plots.fields import as_field
 from climlstm.plots.styles import lead_label
 from climlstm.steps import lead_numbers, parse_lead, parse_time, valid_time
+
+MEMBERS = "realization"
 
 Lead: TypeAlias = str | int | np.timedelta64 | pd.Timedelta
 """'24h' or a timedelta; '3 months' or their number."""
@@ -138,3 +141,9 @@ def true_field(truth: xr.Dataset, name: str, time: Any, *, like: xr.DataArray) -
                 f"{ends[1]}."
             )
     return field.assign_coords(latitude=like.latitude, longitude=like.longitude)
+
+
+def error_rmse(error: xr.DataArray) -> float:
+    """Root of the mean square of an ordered field, weighted by the area of its cells."""
+    area = xr.DataArray(grid_of(error).area, dims=error.dims)
+    return float(np.sqrt((error**2).weighted(area).mean()))

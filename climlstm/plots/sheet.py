@@ -1,6 +1,5 @@
 """Sheets of maps with room for titles, notes and colour bars."""
 
-import io
 import sys
 import textwrap
 from dataclasses import dataclass
@@ -34,9 +33,13 @@ class Picture(Figure):
     """A matplotlib figure that notebooks show by themselves, and windows by `plt.show()`."""
 
     def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png")
-        return buffer.getvalue()
+        from climlstm.plots.output import png_of
+
+        return png_of(self)
+
+
+SHEET_INCHES = 10.0
+"""Width of several maps side by side, whose letters can be read in a notebook and on a page."""
 
 
 def new_picture(width: float, height: float, *, dpi: float | None = None) -> Picture:
@@ -234,10 +237,20 @@ def _text_inches(text: str, points: float) -> float:
 
 
 def _wrap(text: str, inches: float, points: float) -> str:
-    return "\n".join(textwrap.wrap(text, max(10, int(72 * inches / (0.55 * points))))) or text
+    return (
+        "\n".join(
+            textwrap.wrap(text, max(10, int(72 * inches / (0.55 * points))), break_long_words=False)
+        )
+        or text
+    )
 
 
 def _shorten(text: str, inches: float, points: float, lines: int = 1) -> str:
     """`lines` lines of a text, with an ellipsis for what does not fit."""
     across = max(10, int(72 * inches / (0.55 * points)))
-    return "\n".join(textwrap.wrap(text, across, max_lines=lines, placeholder=" …")) or text
+    return (
+        "\n".join(
+            textwrap.wrap(text, across, max_lines=lines, placeholder=" …", break_long_words=False)
+        )
+        or text
+    )
