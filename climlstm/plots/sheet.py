@@ -239,7 +239,7 @@ def _text_inches(text: str, points: float) -> float:
 def _wrap(text: str, inches: float, points: float) -> str:
     return (
         "\n".join(
-            textwrap.wrap(text, max(10, int(72 * inches / (0.55 * points))), break_long_words=False)
+            textwrap.wrap(text, max(16, int(72 * inches / (0.55 * points))), break_long_words=False)
         )
         or text
     )
@@ -247,7 +247,7 @@ def _wrap(text: str, inches: float, points: float) -> str:
 
 def _shorten(text: str, inches: float, points: float, lines: int = 1) -> str:
     """`lines` lines of a text, with an ellipsis for what does not fit."""
-    across = max(10, int(72 * inches / (0.55 * points)))
+    across = max(16, int(72 * inches / (0.55 * points)))
     return (
         "\n".join(
             textwrap.wrap(text, across, max_lines=lines, placeholder=" …", break_long_words=False)
