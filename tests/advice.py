@@ -62,6 +62,7 @@ def things() -> dict[str, set[str]]:
             if text.startswith(("<", ":root", "#")) or " " not in text:
                 continue
             text = re.sub(r"\+\w+=\S+", "", text)  # PROJ's, which are no keyword arguments
+            text = text.replace("pip install --upgrade", "pip install")
             for kind, pattern in THINGS.items():
                 for match in pattern.finditer(text):
                     thing = next(group for group in match.groups() if group)

@@ -60,7 +60,7 @@ def test_keys_of_the_run_file_that_messages_name_are_there():
 
 
 def test_what_messages_say_to_install_is_offered():
-    offered = EXTRAS | {"{}", "climlstm[{}]"}
+    offered = EXTRAS | {"{}", "climlstm", "climlstm[{}]"}
     assert of_kind("install") - offered == {"imageio-ffmpeg", "intake-xarray", "triton"}  # of PyPI
 
 
