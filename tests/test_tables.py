@@ -11,6 +11,7 @@ from climlstm.errors import DataError
 from climlstm.evaluation.tables import (
     SCORE_COLUMNS,
     infinite_scores,
+    join_scores,
     read_scores,
     score_table,
     useful_lead,
@@ -105,7 +106,7 @@ def test_what_is_no_table_of_scores_is_refused(tmp_path):
 
 def test_infinite_scores_are_named():
     wild = curve([2.0, np.inf], metric="rmse")
-    assert infinite_scores(wild.iloc[:1]) == ""
+    assert infinite_scores(wild.iloc[:1]) == infinite_scores(join_scores([], {})) == ""
     assert infinite_scores(wild) == (
         "1 scores are infinite, the first: rmse of 'z500' at 48h, global, of forecast"
     )

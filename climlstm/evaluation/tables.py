@@ -90,7 +90,7 @@ def join_scores(parts: Sequence[pd.DataFrame], units: Mapping[str, str]) -> pd.D
 
 def infinite_scores(scores: pd.DataFrame) -> str:
     """How many scores are infinite, and the first of each model; nothing where none is."""
-    rows = scores[np.isinf(scores["value"])]
+    rows = scores[np.isinf(scores["value"].astype("float64"))]  # an empty table has objects
     firsts = [
         f"{row.metric} of '{row.variable}{'' if pd.isna(row.level) else f'{row.level:g}'}' at "
         f"{_lead(row.lead_time) or 'all leads'}, {row.region}, of {row.model}"
