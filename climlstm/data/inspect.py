@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from climlstm import html
+from climlstm import html, plugins
 from climlstm.advice import variable_line
 from climlstm.data.possible import likely_variable, possible_channels
 from climlstm.data.sources.axes import (
@@ -238,6 +238,7 @@ def _describe(
                           for key in FILL_ATTRIBUTES if key in said)  # fmt: skip
     held = tuple(label for label, made in channels.items() if made == name)
     units = found.attrs.get("units")
+    may_be = likely_variable if not _is_ours(name, held) else lambda *_: None
     a_field = bool(dims) and set(dims[1:]) <= set(found.dims)
     return VariableFacts(
         name=name,
@@ -249,8 +250,16 @@ def _describe(
         fills=tuple(fills),
         missing=missing.get(name),
         channels=held,
-        could_be=None if held or not a_field else likely_variable(name, found, dims[0], levels),
+        could_be=None
+        if not a_field or _is_ours(name, held)
+        else likely_variable(name, found, dims[0], levels),
     )
+
+
+def _is_ours(name: str, held: Sequence[str]) -> bool:
+    """Whether a variable is one of ours, and not only a channel under its own name."""
+    known = any(plugin.name == name for plugin in plugins.discover("variables"))
+    return bool(held) and (known or any(not label.startswith(name) for label in held))
 
 
 def _sizes(source: xr.Dataset) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import xarray as xr
 
 from climlstm import plugins
+from climlstm.data.cube.chosen import channel_in
 from climlstm.data.cube.matching import (
     SHARED_STANDARD_NAMES,
     NoChannelError,
@@ -52,7 +53,25 @@ def possible_channels(source: xr.Dataset, axes: Axes) -> tuple[dict[str, str], l
                 problems.append(str(error))
                 continue
             channels[label] = ", ".join(dict.fromkeys(field.variable for field in fields))
+    held, told = set(channels.values()), " ".join(problems)
+    for name in (str(each) for each in source.data_vars):
+        if name not in held and name not in names and f"'{name}'" not in told:
+            channels |= _own(source, axes, name)
     return channels, problems
+
+
+def _own(source: xr.Dataset, axes: Axes, name: str) -> dict[str, str]:
+    """A variable that none of ours stands for, as channels under its own name, level by level."""
+    if not set(axes.dims[1:]) <= set(source[name].dims):
+        return {}
+    levels = find_levels(source, name)
+    labels = [name] if levels is None else [f"{name}{level:g}" for level in levels[1]]
+    made = {}
+    for label in labels:
+        with suppress(ClimLSTMError):
+            find_fields(source, axes, channel_in(source, label))
+            made[label] = name
+    return made
 
 
 def likely_variable(name: str, found: xr.Variable, time: Hashable, levels: Any) -> str | None:

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
+import xarray as xr
+
 from climlstm.advice import one_line
+from climlstm.data.cube.chosen import channel_in
 from climlstm.data.inspect import Inspection
 from climlstm.data.words import commonest_step
 from climlstm.errors import DataError
-from climlstm.plugins.channels import channel
 from climlstm.steps import Step, Times, time_text
 
 RUN_FILE = "run.yaml"
@@ -85,7 +87,13 @@ class Proposal:
 
 
 def propose(
-    found: Inspection, times: Times, shape: tuple[int, int], *, memory: int, on_earth: bool
+    found: Inspection,
+    source: xr.Dataset,
+    times: Times,
+    shape: tuple[int, int],
+    *,
+    memory: int,
+    on_earth: bool,
 ) -> Proposal:
     """Settings for a source of so many times on (H, W) cells.
 
@@ -98,7 +106,7 @@ def propose(
             f"which take {FEWEST} at least: {found.times}. Name more files, as a pattern such as "
             "'era5_*.nc'."
         )
-    state, static, left_out = choose_channels(found)
+    state, static, left_out = choose_channels(found, source)
     native, _ = commonest_step(times)
     every_nth = 1
     if native.duration is not None and native.duration < timedelta(hours=6):
@@ -139,17 +147,20 @@ def propose(
     )
 
 
-def choose_channels(found: Inspection) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+def choose_channels(
+    found: Inspection, source: xr.Dataset
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """State, static fields, and what else could be had.
 
     Derived channels are left out, and what is missing nearly everywhere. Raises DataError where no
     state is left.
     """
     empty = {v.name for v in found.variables if (v.missing or 0) > MOSTLY_MISSING}
+    all_of_them = {label: channel_in(source, label) for label in found.channels}
     read = {
-        label: channel(label)
-        for label, made in found.channels.items()
-        if made not in empty and channel(label).variable.derive is None
+        label: each
+        for label, each in all_of_them.items()
+        if found.channels[label] not in empty and each.variable.derive is None
     }
     static = tuple(label for label, each in read.items() if each.variable.static)
     varying = [label for label in read if label not in static]

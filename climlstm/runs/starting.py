@@ -191,6 +191,7 @@ class _Draft:
         axes = find_axes(source)
         return propose(
             self.found,
+            source,
             as_times(axes.time),
             (axes.latitude.size, axes.longitude.size),
             memory=int(BATCH_SHARE * _memory()),
