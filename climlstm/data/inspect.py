@@ -238,8 +238,8 @@ def _describe(
                           for key in FILL_ATTRIBUTES if key in said)  # fmt: skip
     held = tuple(label for label, made in channels.items() if made == name)
     units = found.attrs.get("units")
-    may_be = likely_variable if not _is_ours(name, held) else lambda *_: None
     a_field = bool(dims) and set(dims[1:]) <= set(found.dims)
+    known = not a_field or _is_ours(name, held)
     return VariableFacts(
         name=name,
         units=None if units is None else str(units),
@@ -250,9 +250,7 @@ def _describe(
         fills=tuple(fills),
         missing=missing.get(name),
         channels=held,
-        could_be=None
-        if not a_field or _is_ours(name, held)
-        else likely_variable(name, found, dims[0], levels),
+        could_be=None if known else likely_variable(name, found, dims[0], levels),
     )
 
 
