@@ -137,3 +137,24 @@ def test_the_command_tells_what_comes_next(write, tmp_path):
     run = CliRunner().invoke(app, ["init", write(small()), "--out", str(tmp_path / "first")])
     assert run.exit_code == 0, run.output
     assert f"climlstm train {tmp_path}/first/run.yaml" in run.output
+
+
+REAL_SETS = (
+    "cmip6_calendars_daily/ta_Amon_MIROC6_ssp119_r1i1p1f1_gn_201501-202412.nc",
+    "cordex_rotated_pole/psl_EUR-11_MOHC-HadGEM2-ES_rcp85_r1i1p1_IPSL-WRF381P_v1_day_2011*.nc",
+    "cmip6_tos_curvilinear/tos_Omon_MPI-ESM1-2-LR_historical_r1i1p1f1_gn_185001-186912.nc",
+    "era5_finse_2018_autumn/*.nc",
+    "eraint_europe_daily_2000_2010/*.nc",
+    "era5_psl_monthly_coarse/psl_ERA5_mon_194001-202212.nc",
+    "ncep_slp_north_pacific_monthly/slp.nc",
+    "pacific_sst_monthly_1970_2003/pacific_sst_anomaly.nc",
+    "projected_grids/test_lcc.nc",
+    "wfde5_britain_2017_01/*.nc",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("files", REAL_SETS)
+def test_real_sets_become_runs_that_check_accepts(files, real_data, tmp_path):
+    started = init(str(real_data / files), tmp_path)
+    assert check_run(load_config(started.run_file), quick=True).passed
