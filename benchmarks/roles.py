@@ -103,11 +103,10 @@ def rain(data: Path, folder: Path) -> None:
         run = write(folder, source, name, RAIN)
         forecast = open_forecasts(forecasts(run, overrides))["pr"].load()
         valid = forecast["init_time"] + forecast["lead_time"]
-        truth = (
-            source["pr"]
-            .sel(time=valid.values.ravel())
-            .values.reshape(*valid.shape, *source["pr"].shape[1:])
-        )
+        rows, columns = forecast["latitude"].values, forecast["longitude"].values
+        near = source["pr"].sel(time=valid.values.ravel())
+        near = near.sel(lat=rows, lon=columns, method="nearest")
+        truth = near.values.reshape(*valid.shape, rows.size, columns.size)
         found = forecast.transpose("init_time", "lead_time", "latitude", "longitude").values
         known = np.isfinite(truth) & np.isfinite(found)
         for lead in (0, 2, 5):
