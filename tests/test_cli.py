@@ -95,6 +95,7 @@ def test_the_whole_way_by_commands(climlstm, run_file, tmp_path):
     assert "persistence" in out
     assert {p.name for p in (tmp_path / "scores").iterdir()} == {
         "scores.csv",
+        "scores.nc",
         "audit.json",
         "rmse.png",
         "acc.png",

@@ -66,15 +66,14 @@ def orient(forecast: xr.Dataset) -> xr.Dataset:
         if forecast.indexes[name].has_duplicates:
             twice = forecast.indexes[name][forecast.indexes[name].duplicated()][0]
             raise DataError(f"forecast: {name} {twice} occurs more than once.")
+    if not any({"init_time", "lead_time"} < set(a.dims) and a.ndim > 3 for a in forecast.values()):
+        raise _no_fields(forecast, ("latitude", "longitude"))
     forecast = ordered(forecast)
     cells = field_dims(forecast)
     needed = {"init_time", "lead_time", *cells}
     fields = [name for name, array in forecast.items() if needed <= set(array.dims)]
     if not fields:
-        raise DataError(
-            f"forecast: no variable has the dimensions {', '.join(sorted(needed))}; there are "
-            f"{', '.join(f'{n} {a.dims}' for n, a in forecast.items()) or 'no variables'}."
-        )
+        raise _no_fields(forecast, cells)
     order = ("init_time", "realization", "lead_time", *cells)
     chosen = forecast[fields]
     chosen = chosen.squeeze([d for d, n in chosen.sizes.items() if n == 1 and d not in order])
@@ -93,6 +92,12 @@ def orient(forecast: xr.Dataset) -> xr.Dataset:
     if all(chosen.indexes[name].is_monotonic_increasing for name in ("init_time", "lead_time")):
         return chosen  # sorting would copy all
     return chosen.sortby(["init_time", "lead_time"])
+
+
+def _no_fields(forecast: xr.Dataset, cells: tuple[str, str]) -> DataError:
+    needed = ", ".join(sorted({"init_time", "lead_time", *cells}))
+    there = ", ".join(f"{n} {a.dims}" for n, a in forecast.items()) or "no variables"
+    return DataError(f"forecast: no variable has the dimensions {needed}; there are {there}.")
 
 
 def _without_others(data: xr.Dataset) -> xr.Dataset:
