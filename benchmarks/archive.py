@@ -199,15 +199,15 @@ def by_order(run_file: Path) -> Row:
     from climlstm.data.windows.plan import WindowPlan
     from climlstm.data.windows.starts import plan_windows
 
-    plan = RunData(load_config(run_file)).plan
-    times = plan.times.values
+    data = RunData(load_config(run_file))
+    times = data.plan.times.values
     tracemalloc.start()
     starts = plan_windows(
         times,
         period=(pd.Timestamp(times[0]), pd.Timestamp(times[-1])),
         history=12,
         horizon=12,
-        step=times[1] - times[0],
+        step=data.config.data.step,
     )
     order = WindowPlan(starts, batch_size=16, seed=0, segment=96, mixed=16)
     windows = sum(group.size for group in order.groups(0))

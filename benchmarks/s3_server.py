@@ -37,7 +37,7 @@ async def respond(folder: Path, request: str, writer: asyncio.StreamWriter) -> N
     place = folder / unquote(address.path).strip("/")
     if "list-type" in query or place.is_dir():
         body = listing(place, query.get("prefix", [""])[0], "delimiter" in query).encode()
-        await send(writer, "200 OK", len(body), body)
+        await send(writer, "200 OK", len(body), b"" if method == "HEAD" else body)
     elif not place.is_file():
         body = b"<Error><Code>NoSuchKey</Code><Message>no such key</Message></Error>"
         await send(writer, "404 Not Found", len(body), b"" if method == "HEAD" else body)

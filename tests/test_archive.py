@@ -101,7 +101,7 @@ def test_inspecting_names_the_channels_without_a_message_for_each_that_is_missin
 ):
     described = []
     monkeypatch.setattr(
-        "climlstm.data.cube.matching._listed", lambda *_: described.append(1) or "many"
+        "climlstm.data.cube.matching.listed", lambda *_: described.append(1) or "many"
     )
     assert set(climlstm.inspect(str(archive)).channels) == set(USED)
     assert described == []
