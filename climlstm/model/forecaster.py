@@ -138,6 +138,7 @@ class Forecaster(nn.Module):
                 f"The network was made for {self.spec.noise} fields of noise, but got {number}. "
                 "Draw them with climlstm.model.noise.draw_noise."
             )
+        forcing = self._where_imposed(forcing)
         everywhere = history.masked_fill(self.missing | ~self.fed_back, 0.0)
         static = self.static.expand(*forcing.shape[:2], *self.static.shape)
         fields = [forcing, static] if noise is None else [forcing, noise, static]
@@ -185,6 +186,21 @@ class Forecaster(nn.Module):
             before = torch.where(self.fed_back, state, 0.0)
             if lead < forcing.shape[1]:
                 state = steps.send(before)
+
+    def _where_imposed(self, forcing: Tensor) -> Tensor:
+        """Forcing (B, T - 1 + L, F, H, W) with what replaces the state only where it does.
+
+        Elsewhere it would show the network the very state that it is to forecast.
+        """
+        if self.imposed is None:
+            return forcing
+        spec = self.spec
+        seen = torch.ones_like(forcing[0, 0], dtype=torch.bool)
+        for number, (given, _) in enumerate(spec.given_fields, start=len(spec.forcing)):
+            replaced = spec.given[given].replaces
+            if replaced is not None:
+                seen[number] = self.imposed[spec.channels.index(replaced)] > 0
+        return torch.where(seen, forcing, 0.0)
 
     def _replaced(self, state: Tensor, fields: Tensor) -> Tensor:
         """A state (B, C, H, W), blended with what the fields (B, F, H, W) of its step impose."""
