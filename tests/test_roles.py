@@ -204,7 +204,6 @@ def test_every_role_resumes_bit_for_bit(make, overrides):
         ("data.channels={mls: {weight: 2}}", "did you mean 'msl'"),
         ("data.channels={msl: {transform: {name: log1p}}}", "'scale' is missing"),
         ("data.channels={msl: {transform: logg}}", "no transform 'logg'"),
-        ("data.channels={msl: {accumulate: true, average: true}}", "exclude each other"),
     ],
 )
 def test_what_makes_no_sense_is_refused_when_the_run_file_is_read(make, override, message):

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import (
     ConfigDict,
     Field,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     model_validator,
@@ -59,16 +58,6 @@ class ChannelConfig(Section):
     """Greatest value of a forecast."""
     weight: PositiveFloat = 1.0
     """Factor of the channel in the loss."""
-    accumulate: bool = False
-    """Whether values of a finer source are summed over the step, whatever its file says."""
-    average: bool = False
-    """Whether values of a finer source are averaged over the step, whatever its file says."""
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> "ChannelConfig":
-        if self.accumulate and self.average:
-            raise ValueError("'accumulate' and 'average' exclude each other; set one of them")
-        return self
 
 
 class PrescribedConfig(Section):
@@ -116,8 +105,6 @@ class BoundaryConfig(Section):
     """Values for the parameters of that entry."""
     width: PositiveInt = 8
     """Cells over which the forecast is blended towards the host; loss and scores leave them out."""
-    cut: NonNegativeInt = 0
-    """Outermost rows and columns of the region that are not used at all."""
 
 
 class LevelWeight(Section):
