@@ -392,7 +392,9 @@ def test_tables_that_are_no_scores_stay_apart(cube, tmp_path):
     assert list(cases["model"]) == ["forecast", "persistence"] * 5
     assert list(cases["init_time"].unique()) == list(TIMES[:20:4])
     paths = write_scores(evaluation, tmp_path)
-    assert {path.name for path in paths} == {"scores.csv", "warmest.csv", "warmest_cases.csv"}
+    assert {path.name for path in paths} == {
+        "scores.csv", "scores.nc", "warmest.csv", "warmest_cases.csv"
+    }  # fmt: skip
 
 
 def test_a_plain_evaluator_gives_scores(cube):

@@ -58,7 +58,9 @@ def test_one_wild_value_is_found_in_any_period(step, value):
     [finding] = looked_at(source_of(values))[1]
     assert (finding.rule, finding.severity) == ("value-impossible", "error")
     time = pd.Timestamp("2020-01-01") + step * pd.Timedelta("6h")
-    assert f"at 1 place, the first at {time}, latitude 50, longitude 2" in finding.value
+    assert (
+        f"at 1 place, the first at {time:%Y-%m-%d %H:%M}, latitude 50, longitude 2" in finding.value
+    )
     missing = declarations(finding.fix)[0]["variables"]["t2m"]["missing"]
     assert missing == [pytest.approx(value)]
     assert looked_at(source_of(values, missing=missing))[1] == []  # the advice helps
