@@ -183,7 +183,7 @@ def test_what_a_record_misses_is_said_with_how_to_install_it(install):
     here = plugins.find("losses", "mse")
     (message,) = plugins.missing([here, lost])
     assert "loss 'lost' of climlstm-lost 1.4" in message
-    assert "pip install 'climlstm-lost==1.4'" in message
+    assert "pip install climlstm-lost==1.4" in message
     mine = plugins.Plugin("losses", "gone_module:Loss", "gone_module:Loss", "", "")
     assert "Put the module 'gone_module' on PYTHONPATH" in plugins.missing([mine])[0]
     install("rival", LOSS, "[climlstm.losses]\nlost = rival_module:Loss\n")

@@ -65,7 +65,10 @@ class AxisPoints:
 
 def candidates(data: xr.Dataset | xr.DataArray, kind: str) -> list[str]:
     """Coordinates and dimensions that may be the axis `kind` of NAMES, the likeliest first."""
-    known = data.cf.coordinates.get(kind, []) + data.cf.axes.get(CF_AXES.get(kind, ""), [])
+    # Coordinates alone, since each look of cf_xarray passes over all variables of a dataset.
+    described = data.coords.to_dataset() if isinstance(data, xr.Dataset) else data
+    cf = described.cf
+    known = cf.coordinates.get(kind, []) + cf.axes.get(CF_AXES.get(kind, ""), [])
     present = [*data.coords, *data.dims]
     if isinstance(data, xr.Dataset):
         present += list(data.data_vars)

@@ -111,7 +111,8 @@ def _places(source: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray] | None:
     ]
 
     def users(pair: tuple[xr.DataArray, xr.DataArray]) -> int:
-        return sum(set(pair[0].dims) <= set(v.dims) for v in source.data_vars.values())
+        fields = source.data_vars.variables.values()
+        return sum(set(pair[0].dims) <= set(field.dims) for field in fields)
 
     return max(pairs, key=users, default=None)
 

@@ -87,7 +87,7 @@ def from_grib(source: xr.Dataset) -> "CRS | None":
 
     GRIB's sphere is not among them: it is the one that fits the latitudes and distances.
     """
-    for variable in source.data_vars.values():
+    for variable in source.data_vars.variables.values():
         keys = {str(k).removeprefix("GRIB_"): v for k, v in variable.attrs.items()}
         text = _grib_text(keys)
         if text is None:

@@ -344,7 +344,7 @@ def test_its_files_are_written_beside_the_scores(forecasts, truth, tmp_path):
         forecasts, truth, evaluators={"storms": Storms()}, climatology=None, baselines={}
     )
     names = {path.name for path in write_scores(found, tmp_path)}
-    assert names == {"scores.csv", "tracks.csv", "tracks.nc", "tracks.dat"}
+    assert names == {"scores.csv", "scores.nc", "tracks.csv", "tracks.nc", "tracks.dat"}
     table = read_tracks(tmp_path / "tracks.csv")
     assert set(table["source"]) == {"forecast", "truth"}
     assert table.loc[table["source"] == "truth", "track_id"].nunique() == len(LOWS)
