@@ -193,21 +193,23 @@ def test_what_plugins_are_missing_is_said_with_how_to_install_each(trained, tmp_
     content = json.loads((copy / "forecaster.json").read_text())
     of = {"value": "other:It", "distribution": "other-plugins", "version": "1.2"}
     more = [
-        {"kind": "losses", "name": "quartic"} | of,
+        {"kind": "transforms", "name": "quartic"} | of,
+        {"kind": "losses", "name": "sharp"} | of,  # which nothing but training needs
         {"kind": "variables", "name": "haze"} | of,
         {"kind": "models", "name": "mine:Net"} | dict.fromkeys(("distribution", "version"), ""),
     ]
-    more[2]["value"] = "mine:Net"
+    more[-1]["value"] = "mine:Net"
     recorded = content["provenance"]["plugins"]
     content["provenance"]["plugins"] = [*recorded, *more]
     (copy / "forecaster.json").write_text(json.dumps(content))
     with pytest.raises(CheckpointError) as error:
         find_trained(copy)
-    for said in ("loss 'quartic'", "variable 'haze'", "module 'mine'"):
+    for said in ("transform 'quartic'", "variable 'haze'", "module 'mine'"):
         assert said in str(error.value)
     assert str(error.value).count("pip install other-plugins==1.2") == 2
 
-    content["provenance"]["plugins"] = [recorded[0] | {"version": "0.0.1"}, *recorded[1:]]
+    needed = [plugin for plugin in recorded if plugin["kind"] == "models"]
+    content["provenance"]["plugins"] = [needed[0] | {"version": "0.0.1"}, *needed[1:]]
     (copy / "forecaster.json").write_text(json.dumps(content))
     assert find_trained(copy).config.name == "small"
     assert "Not as it was made" in caplog.text
@@ -224,7 +226,8 @@ def test_forecasts_say_which_plugins_are_missing(trained, tmp_path):
     forecasts = open_forecasts(store)
     provenance = json.loads(forecasts.attrs["climlstm_provenance"])
     assert provenance["plugins"] == trained.provenance["plugins"]
-    provenance["plugins"][0] |= {"name": "gone", "distribution": "gone", "version": "3"}
+    needed = next(p for p in provenance["plugins"] if p["kind"] == "variables")
+    needed |= {"name": "gone", "distribution": "gone", "version": "3"}
     forecasts.attrs["climlstm_provenance"] = json.dumps(provenance)
     with pytest.raises(DataError, match=r"pip install gone==3"):
         runs.evaluate(forecasts)

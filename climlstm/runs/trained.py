@@ -74,7 +74,7 @@ def find_trained(place: str | Path) -> Trained:
         ) from error
     with plugins.read_from_a_file():
         try:
-            _require_plugins(provenance, ("variables", "models"))
+            _require_plugins(provenance, ("variables", "models", "transforms"))
         except PluginError as error:
             raise CheckpointError(f"{checkpoint} cannot be used here: {error}") from error
         with plugins.resolved_as(provenance):
