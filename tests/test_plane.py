@@ -86,7 +86,12 @@ def test_variables_named_by_their_place_keep_that_name_in_a_store(film):
     axes = ("init_time", "lead_time", "latitude", "longitude")
     field = xr.DataArray(np.zeros((1, 1, 2, 2), "float32"), dims=axes)
     names = ["own_levels:OZONE50", "own_levels:OZONE100", "film_variables:BRIGHTNESS"]
-    forecasts = xr.Dataset({name: field + number for number, name in enumerate(names)})
+    coords = {
+        "init_time": np.array(["2020-01-01"], "datetime64[ns]"),
+        "lead_time": np.array([6], "timedelta64[h]"),
+    }
+    fields = {name: field + number for number, name in enumerate(names)}
+    forecasts = xr.Dataset(fields, coords)
     stored = to_weatherbench(forecasts)
     assert set(stored.data_vars) == {"o3", "brightness"}
     again = from_weatherbench(stored)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Hashable
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -165,7 +166,7 @@ def step_of(times: Times) -> Step:
         return Step(months=int(found[counts.argmax()]))
     durations, counts = np.unique(apart, return_counts=True)
     commonest = durations[counts.argmax()].astype("timedelta64[s]").item()
-    return Step(duration=max(commonest, MINUTE.item()))
+    return Step(duration=max(commonest, timedelta(seconds=1)))
 
 
 def full_steps(times: Times, step: Step) -> Times:

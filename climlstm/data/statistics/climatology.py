@@ -137,10 +137,15 @@ def _months(
     return {"month": months}, np.searchsorted(months, month_of_year(times))
 
 
-def _hours(times: Times) -> NDArray:
-    """Hours of the day, whole numbers where they can be."""
+def _hours(times: Times, known: NDArray | None = None) -> NDArray:
+    """Hours of the day, with parts of an hour if all times are as many minutes past one.
+
+    Of steps within the hour, the hour that each is in. known: hours of a climatology.
+    """
     hours = hour_of_day(times)
-    return hours.astype("int64") if (hours % 1 == 0).all() else hours
+    parts = np.unique(hours % 1)
+    whole = parts.size > 1 or (parts == 0).all() if known is None else known.dtype.kind in "iu"
+    return np.floor(hours).astype("int64") if whole else hours
 
 
 def _kept(
@@ -168,7 +173,7 @@ def check_covered(climatology: xr.Dataset, times: Times) -> None:
     """Raises DataError unless the climatology has the hours of the day, or months, of all times."""
     axis = "month" if "month" in climatology.dims else "hour"
     known = climatology[axis].values
-    unknown = np.setdiff1d(month_of_year(times) if axis == "month" else _hours(times), known)
+    unknown = np.setdiff1d(month_of_year(times) if axis == "month" else _hours(times, known), known)
     if unknown.size:
         raise DataError(
             f"The climatology of {climatology.attrs['period']} has the {axis}s "
@@ -188,7 +193,9 @@ def climatology_at(climatology: xr.Dataset, times: Times) -> xr.Dataset:
     if "month" in climatology.dims:
         places["month"] = np.searchsorted(climatology["month"].values, month_of_year(times))
     else:
-        places["hour"] = np.searchsorted(climatology["hour"].values, _hours(times))
+        places["hour"] = np.searchsorted(
+            climatology["hour"].values, _hours(times, climatology["hour"].values)
+        )
         places["dayofyear"] = day_of_year(times) - 1
     chosen = climatology.isel({name: xr.DataArray(at, dims="time") for name, at in places.items()})
     return chosen.drop_vars(list(places)).assign_coords(time=("time", times))
