@@ -34,7 +34,7 @@ def one_line(value: Any) -> str:
         value, None, Dumper, default_flow_style=True, sort_keys=False, width=10_000,
         allow_unicode=True,
     )  # fmt: skip
-    return written.removesuffix("...\n").strip()
+    return written.removesuffix("...\n").rstrip("\n")
 
 
 IN_CATALOG = "in the catalog, under metadata: "

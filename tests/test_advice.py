@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from climlstm import runs
@@ -193,6 +193,8 @@ def test_commands_are_what_a_shell_reads(words):
 
 
 @given(st.text(min_size=1))
+@example("\xa0")
+@example("a\u2000")
 def test_settings_say_what_they_are_made_of(source):
     assert load_yaml(one_line(source), TextDatesLoader) == source
 

@@ -103,7 +103,7 @@ def test_inspecting_names_the_channels_without_a_message_for_each_that_is_missin
     monkeypatch.setattr(
         "climlstm.data.cube.matching.listed", lambda *_: described.append(1) or "many"
     )
-    assert set(climlstm.inspect(str(archive)).channels) == set(USED)
+    assert set(USED) < set(climlstm.inspect(str(archive)).channels)
     assert described == []
 
 

@@ -202,12 +202,14 @@ def _a_table(name: str, evaluator: Evaluator, found: Any) -> pd.DataFrame:
 def _labelled(tables: Tables, stacked: bool) -> pd.DataFrame:
     """One table of all cases, with columns `model` and `init_time`.
 
-    stacked: tables are of several initialisations, and have that column already.
+    stacked: tables are of several initialisations, and have that column already. How many are
+        together depends on memory and tasks, which the order of rows must not show.
     """
     if stacked:
         parts = [table.assign(model=model) for (model, _), table in tables.items() if len(table)]
-        nothing = pd.DataFrame({"model": [], "init_time": []})
-        return pd.concat(parts, ignore_index=True) if parts else nothing
+        if not parts:
+            return pd.DataFrame({"model": [], "init_time": []})
+        return pd.concat(parts).sort_values("init_time", kind="stable", ignore_index=True)
     table = pd.concat(tables, names=["model", "init_time"])
     table = table.drop(columns=["model", "init_time"], errors="ignore")
     return table.reset_index(level=["model", "init_time"]).reset_index(drop=True)

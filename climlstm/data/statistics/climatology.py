@@ -35,6 +35,9 @@ WINDOW_DAYS = 61
 """Width of the triangular window, ends of weight 0 included (WeatherBench 2: Rasp et al. 2024,
 J. Adv. Model. Earth Syst. 16, e2023MS004019, section 3.2)."""
 
+MOST_HOURS = 48
+"""Times of the day, half hours, that have a climatology of their own; more share that of the hour."""
+
 NAMES = {
     "hour": "hour of the day, UTC",
     "dayofyear": "day of the year",
@@ -138,13 +141,15 @@ def _months(
 
 
 def _hours(times: Times, known: NDArray | None = None) -> NDArray:
-    """Hours of the day, with parts of an hour if all times are as many minutes past one.
+    """Hours of the day, with parts of an hour where a day has at most MOST_HOURS of them.
 
-    Of steps within the hour, the hour that each is in. known: hours of a climatology.
+    Of shorter steps, the hour that each is in. known: hours of a climatology.
     """
     hours = hour_of_day(times)
-    parts = np.unique(hours % 1)
-    whole = parts.size > 1 or (parts == 0).all() if known is None else known.dtype.kind in "iu"
+    if known is None:
+        whole = (hours % 1 == 0).all() or np.unique(hours).size > MOST_HOURS
+    else:
+        whole = known.dtype.kind in "iu"
     return np.floor(hours).astype("int64") if whole else hours
 
 
