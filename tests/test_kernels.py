@@ -1,6 +1,7 @@
 """The fast time loop and the fused gates beside the plain ones."""
 
 import dataclasses
+import re
 import runpy
 import shutil
 import time
@@ -390,8 +391,9 @@ def test_coefficients_of_tanh_are_those_that_their_script_derives():
     kernels = Path(choice.__file__).parent
     for source in ("gates.c", "triton.py"):
         text = (kernels / source).read_text(encoding="utf-8")
-        for value in (*p[1:], *q[1:]):
-            assert f"{value:.9g}" in text, (source, value)
+        written = [float(number) for number in re.findall(r"\d\.\d+(?:e-\d+)?", text)]
+        for value in (*p[1:], *q[1:]):  # the last of nine digits depends on the machine's LAPACK
+            assert any(abs(each / value - 1) < 3e-9 for each in written), (source, value)
 
 
 def test_private_names_of_torch_that_make_the_time_loop_fast_and_lean_are_still_there():
@@ -399,7 +401,8 @@ def test_private_names_of_torch_that_make_the_time_loop_fast_and_lean_are_still_
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this PyTorch has no oneDNN")
     release = f"PyTorch {torch.__version__}"
-    for dtype in (torch.float32, torch.bfloat16):
+    half = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # the CPU has AVX-512
+    for dtype in (torch.float32, *[torch.bfloat16] * half):
         assert convolution._adds_on_cpu(dtype), f"no convolution that adds in place in {release}"
     known = hasattr(torch._C._autograd, "_get_current_graph_task_keep_graph")
     assert known, f"{release} does not tell whether a graph is kept"
