@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from climlstm.data.inspect import inspect as inspect
     from climlstm.data.sources.catalog import list_sources as list_sources
     from climlstm.data.sources.catalog import open_source as open_source
+    from climlstm.forecasting import ensemble_mean as ensemble_mean
     from climlstm.forecasting import open_forecasts as open_forecasts
     from climlstm.forecasting import to_climpred as to_climpred
     from climlstm.plugins import Baseline as Baseline
@@ -39,6 +40,7 @@ _HOMES = {
     "inspect": "climlstm.data.inspect",
     "list_sources": "climlstm.data.sources.catalog",
     "open_source": "climlstm.data.sources.catalog",
+    "ensemble_mean": "climlstm.forecasting",
     "open_forecasts": "climlstm.forecasting",
     "to_climpred": "climlstm.forecasting",
     "Baseline": "climlstm.plugins",

@@ -18,7 +18,7 @@ def sources(
     catalog: Annotated[str, typer.Argument(help="An Intake catalog: path or URL.")],
 ) -> None:
     """List the sources of a catalog."""
-    from climlstm.data.sources.catalog import list_sources
+    from climlstm import list_sources
 
     rows = [
         (
@@ -47,9 +47,9 @@ def inspect(
 
     A few steps are read. Lines that begin with '!' say what has to be put right.
     """
-    from climlstm.data.inspect import inspect as look_into
+    import climlstm
 
-    found = look_into(source)
+    found = climlstm.inspect(source)
     if as_json:
         console.print_json(data=found.to_dict())
     else:
@@ -76,7 +76,6 @@ def init(
     overwritten.
     """
     from climlstm import runs
-    from climlstm.data.words import seconds_in_words
 
     with console.status("looking into the source"):
         started = runs.init(source, out, declare=declare)
@@ -85,8 +84,7 @@ def init(
     for path in (started.catalog, started.run_file):
         if path is not None:
             console.print(f"wrote {path}")
-    trained = seconds_in_words(started.seconds)
-    console.print(f"{started.parameters:,} parameters, trained in {trained}; next")
+    console.print(f"{started.parameters:,} parameters, trained in {started.duration}; next")
     print_command("climlstm", "check", str(started.run_file))
     print_command("climlstm", "train", str(started.run_file))
 
@@ -110,34 +108,27 @@ def check(
 
     Statistics are computed and kept for the training. Status 1 on errors.
     """
-    from climlstm.config import load_config
-    from climlstm.runs import check_run
+    from climlstm import load_config, runs
 
     config = load_config(run_file, set_)
     with console.status("checking"):
-        found = check_run(config, quick=quick, elsewhere=elsewhere)
+        found = runs.check_run(config, quick=quick, elsewhere=elsewhere)
     if as_json:
         console.print_json(data=found.to_dict())
     else:
         print_audit(found)
-        _print_weights(config, fitted=found.passed and not quick)
+        if found.passed and not quick:
+            _print_weights(config)
     warned = any(finding.severity == "warning" for finding in found.findings)
     if not found.passed or (strict and warned):
         sys.exit(1)
 
 
-def _print_weights(config: "Config", *, fitted: bool) -> None:
-    """Weights of channels in the loss, where any of them is not that of all others.
+def _print_weights(config: "Config") -> None:
+    """Weights of channels in the loss, where the run file gives any."""
+    from climlstm import runs
 
-    fitted: whether the statistics are known, which give the balance of state and change.
-    """
-    from climlstm.data.roles import channel_weights
-    from climlstm.data.run_data import RunData
-
-    chosen = [each.weight for each in config.data.channels.values()]
-    if not fitted or (set(chosen) <= {1.0} and config.training.level_weight is None):
-        return
-    weights = channel_weights(config, RunData(config).statistics)
+    weights = runs.chosen_weights(config)
     total = sum(each.product for each in weights)
     rows = [
         [
@@ -147,7 +138,8 @@ def _print_weights(config: "Config", *, fitted: bool) -> None:
         ]
         for each in weights
     ]
-    print_table(("channel", "weight", "level", "std / change", "share"), rows, numbers_from=1)
+    if rows:
+        print_table(("channel", "weight", "level", "std / change", "share"), rows, numbers_from=1)
 
 
 def doctor(
@@ -210,16 +202,14 @@ def prepare(
     Worth it where 'check' says that reading is slow: remote stores, small regions of large grids,
     GRIB and NetCDF. Workers of a cluster must see the store under the same name.
     """
-    from climlstm import runs
-    from climlstm.config import load_config
-    from climlstm.runs import estimate_preparation
+    from climlstm import load_config, runs
 
     def announce(expected: object) -> None:
         console.print(f"{out}: {expected}")
 
     config = load_config(run_file, set_)
     if estimate:
-        announce(estimate_preparation(config, out))
+        announce(runs.estimate_preparation(config, out))
         return
     with progress_bar("preparing") as progress:
         prepared = runs.prepare(

@@ -103,7 +103,7 @@ def _draw(
     thresholds: dict[str, Any],
     options: dict[str, Any],
 ) -> None:
-    from climlstm.forecasting import ensemble_mean, open_forecasts
+    from climlstm import ensemble_mean, open_forecasts
     from climlstm.plots import plot_ensemble, plot_forecast, plot_strip, save
     from climlstm.runs import open_truth
 

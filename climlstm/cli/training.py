@@ -35,9 +35,8 @@ def train(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Train the forecaster that a run file describes."""
-    from climlstm import runs
+    from climlstm import load_config, runs
     from climlstm.advice import one_line
-    from climlstm.config import load_config
     from climlstm.training.progress import Display
 
     overrides = [*set_, *([f"cluster.workers={workers}"] if workers else [])]
@@ -70,31 +69,16 @@ def tune(
     set_: Overrides = [],  # noqa: B006
 ) -> None:
     """Try the values that the section 'tune' of a run file names; hopeless trials end early."""
-    from climlstm.config import load_config
-    from climlstm.on_ray.tuning import tune_on_ray
-    from climlstm.training.tuning import write_sweep
+    from climlstm import load_config, runs
 
     config = load_config(run_file, set_)
-    sweep = tune_on_ray(
-        config,
-        resume=resume,
-        address=address,
-        say=console.print,
-    )
+    sweep, written = runs.tune(config, resume=resume, address=address, say=console.print)
     rows = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row] for row in sweep.rows()]
     print_table(list(sweep.trials.columns), rows, title="trials, the best first")
-    for path in [*write_sweep(sweep), *_draw_sweep(sweep)]:
+    for path in written:
         console.print(f"wrote {path}")
     console.print("train the best with")
     print_command("climlstm", "train", str(sweep.best))
-
-
-def _draw_sweep(sweep: Any) -> list[Path]:
-    from climlstm.plots import plot_sweep, save
-
-    path = sweep.best.with_name("trials.png")
-    save(plot_sweep(sweep.trials, sweep.curves, sweep.keys), path)
-    return [path]
 
 
 def submit(
@@ -112,7 +96,7 @@ def submit(
 
     The log is followed; interrupting ends only that, and the job runs on.
     """
-    from climlstm.config import load_config
+    from climlstm import load_config
     from climlstm.on_ray.jobs import submit_run
 
     config = load_config(run_file, set_)

@@ -6,7 +6,7 @@ its checkpoint.
 
 from climlstm.data.run_data import open_cube
 from climlstm.runs.calibrating import calibrate
-from climlstm.runs.checking import check_run
+from climlstm.runs.checking import check_run, chosen_weights
 from climlstm.runs.clusters import spread_over
 from climlstm.runs.evaluation import RunEvaluation, audit_scoring, evaluate, evaluators_of
 from climlstm.runs.forecasting import forecast, parse_times
@@ -14,7 +14,7 @@ from climlstm.runs.preparing import Prepared, estimate_preparation, plan_prepara
 from climlstm.runs.several import train_seeds
 from climlstm.runs.starting import Started, init
 from climlstm.runs.trained import Trained, config_of, find_trained, load_forecaster, open_truth
-from climlstm.runs.training import train
+from climlstm.runs.training import train, tune
 
 __all__ = [
     "Prepared",
@@ -24,6 +24,7 @@ __all__ = [
     "audit_scoring",
     "calibrate",
     "check_run",
+    "chosen_weights",
     "config_of",
     "estimate_preparation",
     "evaluate",
@@ -40,4 +41,5 @@ __all__ = [
     "spread_over",
     "train",
     "train_seeds",
+    "tune",
 ]

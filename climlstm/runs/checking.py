@@ -6,6 +6,7 @@ from climlstm.audit.audit import Audit, cannot_be_read, check_source
 from climlstm.audit.cost import reading_cost
 from climlstm.audit.findings import Finding
 from climlstm.config import Config
+from climlstm.data.roles import ChannelWeight, channel_weights
 from climlstm.data.run_data import RunData
 from climlstm.data.windows.plan import share
 from climlstm.environment import check_gpus, usable_cores
@@ -43,6 +44,14 @@ def check_run(config: Config, *, quick: bool = False, elsewhere: bool = False) -
     except ClimLSTMError as error:
         return found.having([_refusal(config, error)])
     return found
+
+
+def chosen_weights(config: Config) -> list[ChannelWeight]:
+    """Weights of channels in the loss; none where the run file leaves them all to the product."""
+    chosen = {each.weight for each in config.data.channels.values()} - {1.0}
+    if not chosen and config.training.level_weight is None:
+        return []
+    return channel_weights(config, RunData(config).statistics)
 
 
 def _check_reading(data: RunData) -> Finding:

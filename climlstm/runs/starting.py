@@ -64,8 +64,8 @@ class Started:
     assumed: tuple[str, ...]
     """Declarations that were added to the catalog, each with the reason."""
     parameters: int
-    seconds: float
-    """Estimated time of the training on this machine."""
+    duration: str
+    """Estimated time of the training on this machine, in words."""
 
 
 def init(source: str, out: str | Path = ".", *, declare: Iterable[str] = ()) -> Started:
@@ -104,7 +104,7 @@ def init(source: str, out: str | Path = ".", *, declare: Iterable[str] = ()) -> 
         made.found,
         tuple(made.assumed),
         made.parameters,
-        made.seconds,
+        seconds_in_words(made.seconds),
     )
 
 

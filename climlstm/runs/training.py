@@ -1,7 +1,7 @@
 """Train what a run file asks for."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from climlstm.files import lock
 from climlstm.training.loop import run_training
 from climlstm.training.progress import Observe
 from climlstm.training.storage import RunStorage, best_location, opened_run
+from climlstm.training.tuning import Sweep, write_sweep
 
 
 def train(
@@ -50,6 +51,23 @@ def train(
         else:
             run_training(config, resume_from=storage.latest() if kept else None, observe=observe)
         return best_location(storage)
+
+
+def tune(
+    config: Config, *, resume: bool, address: str | None, say: Callable[[str], None]
+) -> tuple[Sweep, list[Path]]:
+    """Sweep over the values of the section `tune`, and files with its tables and a figure.
+
+    The parameters are those of `on_ray.tuning.tune_on_ray`, and the errors too.
+    """
+    from climlstm.on_ray.tuning import tune_on_ray
+    from climlstm.plots import plot_sweep, save  # an extra
+
+    sweep = tune_on_ray(config, resume=resume, address=address, say=say)
+    picture = sweep.best.with_name("trials.png")
+    written = write_sweep(sweep)
+    save(plot_sweep(sweep.trials, sweep.curves, sweep.keys), picture)
+    return sweep, [*written, picture]
 
 
 def check_untrained(config: Config) -> None:

@@ -36,7 +36,7 @@ WINDOW_DAYS = 61
 J. Adv. Model. Earth Syst. 16, e2023MS004019, section 3.2)."""
 
 MOST_HOURS = 48
-"""Times of the day, half hours, that have a climatology of their own; more share that of the hour."""
+"""Times of the day, half hours, that have their own climatology; more share that of the hour."""
 
 NAMES = {
     "hour": "hour of the day, UTC",
