@@ -111,4 +111,7 @@ def test_bfloat16_network_is_close_to_float32():
     rounded.load_state_dict(exact.state_dict())
     prediction = forecast(rounded, HISTORY, FORCING)
     assert prediction.dtype == torch.float32
-    torch.testing.assert_close(prediction, forecast(exact, HISTORY, FORCING), atol=0.05, rtol=0.05)
+    expected = forecast(exact, HISTORY, FORCING)
+    for lead in range(4):  # by the size of the field: single cells differ more on some CPUs
+        error = (prediction - expected)[:, lead].norm() / expected[:, lead].norm()
+        assert 0 < error < 0.02

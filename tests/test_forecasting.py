@@ -1,5 +1,6 @@
 """Forecast stores: right values, other people's layout, and interruptions."""
 
+import importlib
 import re
 
 import numpy as np
@@ -274,3 +275,20 @@ def test_a_source_without_the_test_period_is_forecast_from_its_newest_time(
     other = {"catalog": str(tmp_path / "catalog.yaml"), "source": "early"}
     forecasts = runs.forecast(trained, steps=2, **other)
     assert list(forecasts["init_time"].values) == [early["time"].values[-1]]
+
+
+def test_a_run_file_is_parsed_and_its_cube_planned_once_a_command(trained, tmp_path, monkeypatch):
+    seen = []
+
+    def count(module, name):
+        made = getattr(importlib.import_module(module), name)
+        counting = lambda *args, **options: seen.append(name) or made(*args, **options)  # noqa: E731
+        monkeypatch.setattr(f"{module}.{name}", counting)
+
+    count("climlstm.runs.trained", "parse_config")
+    count("climlstm.data.run_data", "plan_cube")
+    runs.forecast(trained.checkpoint, tmp_path / "f.zarr")
+    assert sorted(seen) == ["parse_config", "plan_cube"]
+    seen.clear()
+    runs.evaluate(tmp_path / "f.zarr", evaluators=["rmse"], baselines=["linear"])
+    assert sorted(seen) == ["parse_config", "plan_cube"]

@@ -90,22 +90,26 @@ def evaluate(
     opened = open_forecasts(forecasts) if isinstance(forecasts, str | Path) else forecasts
     _check_places(opened, out, report)
     with plugins.resolved_as(provenance_of(opened) if PROVENANCE in opened.attrs else {}):
+        data = RunData(config_of(opened)) if PROVENANCE in opened.attrs else None
         other = (catalog, source, parameters)
-        config, audit, known = _known(opened, truth, other, climatology, allow_seen=allow_seen)
-        asked = {"regions": tuple(regions) or None, "model": model, "baselines": baselines}
-        known |= {k: v for k, v in asked.items() if v is not None}
-        known |= {"baselines": _baselines(known["baselines"], config, opened),
-                  "unusable": [*known.get("unusable", ()), *unusable]}  # fmt: skip
-        chosen = _chosen(evaluators, besides, config, opened, spectra=report is not None)
+        audit, known = _known(opened, data, truth, other, climatology, allow_seen=allow_seen)
+        known |= _given(regions=tuple(regions) or None, model=model, baselines=baselines)
+        known["baselines"] = _baselines(known["baselines"], data, opened)
+        known["unusable"] = [*known.get("unusable", ()), *unusable]
+        chosen = _chosen(evaluators, besides, data, opened, spectra=report is not None)
         made = {c.label: plugins.create("evaluators", c.name, c.options) for c in chosen}
         with spread_over(address) as executor:
             found = score(opened, **known, evaluators=made, progress=progress, executor=executor)
         evaluation = RunEvaluation(**vars(found), audit=audit)
-        written = [] if out is None else _write(evaluation, Path(out))
-        if report is not None and config is not None:
-            told = {"config": config, "evaluators": chosen, "model": known["model"]}
+        written = _write(evaluation, Path(out)) if out is not None else []
+        if report is not None and data is not None:
+            told = {"config": data.config, "evaluators": chosen, "model": known["model"]}
             written.append(_write_report(report, opened, evaluation, known["cube"], **told))
         return replace(evaluation, written=tuple(written))
+
+
+def _given(**asked: Any) -> dict[str, Any]:
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _write_report(*given: Any, **options: Any) -> Path:
@@ -116,36 +120,35 @@ def _write_report(*given: Any, **options: Any) -> Path:
 
 def _known(
     forecasts: xr.Dataset,
+    trained_on: RunData | None,
     truth: xr.Dataset | None,
     place: tuple[str | None, str | None, Mapping[str, Any] | None],
     climatology: xr.Dataset | None,
     *,
     allow_seen: bool,
-) -> tuple[Config | None, Audit | None, dict[str, Any]]:
-    """The run that made the forecasts, the audit of scoring them, and arguments of `score`."""
-    if PROVENANCE not in forecasts.attrs:
+) -> tuple[Audit | None, dict[str, Any]]:
+    """The audit of scoring forecasts, and arguments of `score`."""
+    if trained_on is None:
         if truth is None:
             raise DataError(
                 "The forecasts do not say which run made them (attribute climlstm_provenance). "
                 "Pass the truth to score them against: evaluate(forecasts, cube)."
             )
         baselines = BASELINES if climatology is not None else ("persistence",)
-        return None, None, {"cube": truth, "climatology": climatology, "baselines": baselines}
-    config = config_of(forecasts)
-    audit = audit_scoring(forecasts, climatology)
+        return None, {"cube": truth, "climatology": climatology, "baselines": baselines}
+    config = trained_on.config
+    audit = _audit(forecasts, config, climatology)
     _refuse_seen(audit, allow=allow_seen)
-    known = RunData(config)
     if truth is None:
         data = other_data(config.data, *place)
-        truth = known.cube if data is config.data else open_cube(data)
+        truth = trained_on.cube if data is config.data else open_cube(data)
     return (
-        config,
         audit,
         {
             "cube": truth,
-            "climatology": known.climatology if climatology is None else climatology,
-            "observed": known.observed,
-            "unusable": known.statistics.unusable,
+            "climatology": trained_on.climatology if climatology is None else climatology,
+            "observed": trained_on.observed,
+            "unusable": trained_on.statistics.unusable,
             "regions": config.evaluation.regions,
             "places": config.data.regions,
             "baselines": config.evaluation.baselines,
@@ -155,17 +158,16 @@ def _known(
 
 
 def _baselines(
-    wanted: Iterable[PluginChoice | Baseline | str], config: Config | None, forecasts: xr.Dataset
+    wanted: Iterable[PluginChoice | Baseline | str], data: RunData | None, forecasts: xr.Dataset
 ) -> dict[str, Baseline]:
     """Baselines by name; those of a run fitted to its training period."""
     named = [PluginChoice.parse(each) if isinstance(each, str) else each for each in wanted]
     made = {c.label: plugins.create("baselines", c.name, c.options) for c in chosen_plugins(named)}
-    if config is None:
+    if data is None:
         return made
-    data = RunData(config)
 
     def training() -> TrainingPeriod:
-        leads = config.data.step.counts(forecasts["lead_time"].values)
+        leads = data.config.data.step.counts(forecasts["lead_time"].values)
         return data.training_period(int(leads.max()))
 
     return {label: ready(baseline, training) for label, baseline in made.items()}
@@ -174,7 +176,7 @@ def _baselines(
 def _chosen(
     evaluators: Iterable[PluginChoice | Evaluator | str],
     besides: Iterable[PluginChoice | Evaluator | str],
-    config: Config | None,
+    data: RunData | None,
     forecasts: xr.Dataset,
     *,
     spectra: bool,
@@ -183,7 +185,7 @@ def _chosen(
         chosen_plugins([PluginChoice.parse(n) if isinstance(n, str) else n for n in names])
         for names in (evaluators, besides)
     )
-    settings = EvaluationConfig() if config is None else config.evaluation
+    settings = EvaluationConfig() if data is None else data.config.evaluation
     usual = named or chosen_plugins(evaluators_of(settings, forecasts))
     chosen = tuple({choice.label: choice for choice in (*usual, *more)}.values())
     if not spectra:
@@ -246,7 +248,10 @@ def audit_scoring(forecasts: xr.Dataset, climatology: xr.Dataset | None = None) 
 
     climatology: to compare with; by default that of the training period.
     """
-    config = config_of(forecasts)
+    return _audit(forecasts, config_of(forecasts), climatology)
+
+
+def _audit(forecasts: xr.Dataset, config: Config, climatology: xr.Dataset | None) -> Audit:
     provenance = provenance_of(forecasts)
     taken_from = (
         config.data.periods.spans["train"] if climatology is None else period_of(climatology)
