@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # Test files side by side, one process a core and four at most: each may start a Ray cluster of its own.
 PYTEST := $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test check slow dist clean
+.PHONY: demo test check slow dist docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/climlstm demo demo --evaluator '{name: storms, options: {preset: extratropical}}'
@@ -27,6 +27,10 @@ check: $(VENV)/.installed
 
 slow: $(VENV)/.installed
 	$(PYTEST) -m "slow or not slow"
+
+# The site, in docs/_build/html; a warning is an error.
+docs: $(VENV)/.installed
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
 # Wheels and source distributions of all packages; the tests install and try them.
 dist: $(VENV)/.installed
@@ -46,4 +50,4 @@ endif
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) demo build dist docs/_build docs/reference

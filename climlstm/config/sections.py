@@ -227,7 +227,7 @@ class TrainingConfig(Section):
     track: tuple[Literal["tensorboard", "mlflow"], ...] = ()
     """Tools that get losses, skill and speed, besides `metrics.jsonl`."""
     threads: PositiveInt | None = None
-    """Expert. CPU threads of one worker; None: its share of the machine."""
+    """For experts: CPU threads of one worker; None: its share of the machine."""
 
 
 class ForecastConfig(Section):
