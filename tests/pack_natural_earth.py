@@ -2,6 +2,7 @@
 
 python -m tests.pack_natural_earth FOLDER 110m.npz
 python -m tests.pack_natural_earth countries-50m.json 50m.npz
+python -m tests.pack_natural_earth countries-50m.json countries.npz   (needs pycountry)
 
 The latter file is that of the npm package world-atlas 2.0.2 (Natural Earth 4.1.0).
 """
@@ -92,6 +93,45 @@ def pack_topology(source: Path, target: Path) -> None:
     np.savez_compressed(target, **arrays)  # type: ignore[arg-type]
 
 
+def pack_countries(source: Path, target: Path) -> None:
+    """Write the outlines of countries, with their names and codes, into the npz file `target`."""
+    import pycountry  # names and codes of ISO 3166
+
+    topology = _read(source)
+    scale, origin = (np.asarray(topology["transform"][key]) for key in ("scale", "translate"))
+    arcs = [np.cumsum(np.asarray(arc), axis=0) * scale + origin for arc in topology["arcs"]]
+    rings: list[NDArray[np.int16]] = []
+    countries: list[int] = []
+    names: dict[str, int] = {}
+    for number, country in enumerate(topology["objects"]["countries"]["geometries"]):
+        names[country["properties"]["name"]] = number
+        iso = pycountry.countries.get(numeric=country.get("id", "none"))
+        for key in ("name", "common_name", "alpha_3") if iso else ():
+            names.setdefault(getattr(iso, key, iso.name), number)
+        for ring in _rings(country):
+            parts = [arcs[arc] if arc >= 0 else arcs[~arc][::-1] for arc in ring]
+            whole = np.concatenate([parts[0], *(part[1:] for part in parts[1:])])
+            rings.append(np.round(whole * HUNDREDTHS).astype("int16"))
+            countries.append(number)
+    lengths = [len(ring) for ring in rings]
+    points = np.concatenate(rings)
+    np.savez_compressed(
+        target,
+        steps=np.diff(points, axis=0, prepend=np.zeros((1, 2), "int16")),
+        starts=np.cumsum([0, *lengths[:-1]]).astype("int32"),
+        countries=np.array(countries, "int16"),
+        names=np.array(list(names)),
+        numbers=np.array(list(names.values()), "int16"),
+    )
+
+
+def _rings(country: dict[str, Any]) -> Iterator[list[int]]:
+    """The rings of a country, as numbers of arcs."""
+    arcs = country.get("arcs", [])
+    polygons = [arcs] if country["type"] == "Polygon" else arcs
+    yield from (ring for polygon in polygons for ring in polygon)
+
+
 def _arcs(nested: list[Any]) -> Iterator[int]:
     """The numbers of the arcs of a polygon, or of several."""
     for one in nested:
@@ -110,5 +150,9 @@ def _without_frame(arc: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
 
 
 if __name__ == "__main__":
-    source, target = Path(sys.argv[1]), Path("climlstm/plots/natural_earth") / sys.argv[2]
-    (pack if source.is_dir() else pack_topology)(source, target)
+    source = Path(sys.argv[1])
+    if sys.argv[2] == "countries.npz":
+        pack_countries(source, Path("climlstm/grid") / sys.argv[2])
+    else:
+        write = pack if source.is_dir() else pack_topology
+        write(source, Path("climlstm/plots/natural_earth") / sys.argv[2])

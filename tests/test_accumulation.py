@@ -11,6 +11,7 @@ from climlstm.audit.sums import check_sums
 from climlstm.config import DataConfig
 from climlstm.data.cube.accumulation import is_sum_since_midnight, time_method
 from climlstm.data.cube.cube import plan_cube
+from climlstm.data.prepare import prepare
 from climlstm.errors import DataError
 from climlstm.steps import Step
 
@@ -46,9 +47,15 @@ def source_of(values: np.ndarray, *, name: str = "tp", every: int = 1, **attrs) 
     )
 
 
-def cube_of(source: xr.Dataset, step: str = "6h", state: str = "tp"):
-    data = DataConfig(catalog="-", source="-", state=(state,), step=step, periods=PERIODS)
-    return plan_cube(source, data)
+def data_of(step: str, *state: str, **over_step: str) -> DataConfig:
+    channels = {name: {"over_step": method} for name, method in over_step.items()}
+    return DataConfig(
+        catalog="-", source="-", state=state, step=step, periods=PERIODS, channels=channels
+    )
+
+
+def cube_of(source: xr.Dataset, step: str = "6h", state: str = "tp", **over_step: str):
+    return plan_cube(source, data_of(step, state, **over_step))
 
 
 def sums(hourly: np.ndarray, hours: int) -> np.ndarray:
@@ -196,3 +203,63 @@ def test_sums_since_midnight_are_found_wherever_they_begin(change):
         values[: 24 * 40 + 1] = 0
     found = check_sums(cube_of(source_of(values)), Step.parse("6h"))
     assert "sum-since-midnight" in [finding.rule for finding in found]
+
+
+def air(hours: int = 241) -> xr.Dataset:
+    """Temperature and wind of single hours."""
+    source = source_of(280 + 1e4 * rain(hours), name="t2m", units="K", cell_methods="time: point")
+    winds = source_of(1e4 * rain(hours), name="u10", units="m s-1")
+    return source.assign(u10=winds["u10"], v10=2 * winds["u10"].assign_attrs(units="m s-1"))
+
+
+@pytest.mark.parametrize("method", ["mean", "maximum", "minimum"])
+def test_single_hours_are_put_together_where_the_run_file_asks_for_it(method):
+    """Days end at 00 UTC, and hold nothing of the day that begins there."""
+    source = air()
+    days = cube_of(source, "1d", "t2m", t2m=method).cube["t2m"]
+    reduce = {"mean": np.mean, "maximum": np.max, "minimum": np.min}[method]
+    expected = reduce(source["t2m"].values[1:].reshape(-1, 24, 3, 4), axis=1)
+    np.testing.assert_allclose(days.sel(time=slice("2022-05-02", None)), expected, rtol=1e-6)
+    assert np.isnan(days.sel(time="2022-05-01")).all()
+    assert days.attrs["cell_methods"] == f"time: {method}"
+    assert "cell_methods" not in cube_of(source, "1d", "t2m").cube["t2m"].attrs
+
+
+def test_a_mean_over_the_step_knows_nothing_of_later_hours():
+    source = air()
+    later = source.assign(t2m=source["t2m"] + 50 * (source.time > np.datetime64("2022-05-05")))
+    days, changed = (
+        cube_of(each.assign(t2m=each["t2m"].assign_attrs(units="K")), "1d", "t2m", t2m="mean").cube
+        for each in (source, later)
+    )
+    until = {"time": slice("2022-05-02", "2022-05-05")}
+    xr.testing.assert_equal(days["t2m"].sel(until), changed["t2m"].sel(until))
+    assert (changed["t2m"].sel(time="2022-05-06") > days["t2m"].sel(time="2022-05-06") + 40).all()
+
+
+def test_a_derived_channel_is_that_of_the_means():
+    source = air()
+    speed = cube_of(source, "1d", "ws10", ws10="mean").cube["ws10"].values[1:]
+    mean = source["u10"].values[1:].reshape(-1, 24, 3, 4).mean(axis=1)
+    np.testing.assert_allclose(speed, np.sqrt(5) * mean, rtol=1e-5)
+
+
+def test_one_variable_in_two_ways_is_refused_until_both_say_the_same():
+    with pytest.raises(DataError, match=r"data\.channels\.ws10\.over_step"):
+        plan_cube(air(), data_of("1d", "u10", "ws10", u10="mean"))
+    cube = plan_cube(air(), data_of("1d", "u10", "ws10", u10="mean", ws10="mean")).cube
+    assert np.isfinite(cube["ws10"].values[1:]).all()
+
+
+def test_days_are_prepared_from_hours_and_read_again_as_they_are(tmp_path):
+    """The same run file serves the hours and the prepared days, which keep what they are."""
+    hours = air().assign(tp=source_of(since_midnight(rain()), accumulated="day")["tp"])
+    data = data_of("1d", "t2m", "tp", t2m="mean")
+    plan = plan_cube(hours, data)
+    store = prepare(plan, tmp_path / "days.zarr", data=data, scheduler="synchronous")
+    days = xr.open_zarr(store)
+    xr.testing.assert_equal(days[["t2m", "tp"]].load(), plan.cube[["t2m", "tp"]].compute())
+    assert days["tp"].attrs["cell_methods"] == "time: sum"
+    xr.testing.assert_equal(plan_cube(days, data).cube.load(), days[["t2m", "tp"]])
+    pairs = plan_cube(days, data_of("2d", "t2m")).cube["t2m"].values[1]
+    np.testing.assert_allclose(pairs, days["t2m"][1:3].mean("time"), rtol=1e-6)

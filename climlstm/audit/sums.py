@@ -50,7 +50,8 @@ def check_sums(plan: CubePlan, step: Step) -> Iterator[Finding]:
                 yield Finding(
                     "put-together-in-time",
                     "note",
-                    f"'{recipe.channel.name}': {said.method} over {step}",
+                    f"'{recipe.channel.name}': {plan.source[field.variable].cell_methods[6:]} over "
+                    f"{step}",
                     where,
                     "its values stand for shorter intervals, or for the day so far",
                     "If they do not, declare it "

@@ -56,6 +56,9 @@ class ChannelConfig(Section):
     """Least value of a forecast, in the channel's units or with a unit: `0 mm`."""
     maximum: Amount | None = None
     """Greatest value of a forecast."""
+    over_step: Literal["sum", "mean", "maximum", "minimum"] | None = None
+    """How values of a source with a shorter step are put together over the step of the run, which
+    ends at its time. None: as their file says; values of single moments are then taken as such."""
     weight: PositiveFloat = 1.0
     """Factor of the channel in the loss."""
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from climlstm import plugins
 from climlstm.config.checks import check_ensemble, check_plugins, check_start
 from climlstm.config.plain_yaml import MAX_BYTES, TextDatesLoader, load_yaml
 from climlstm.config.retired import RETIRED, retired_keys, without_retired
@@ -44,6 +45,8 @@ def load_config(
     for key, value in (values or {}).items():
         _set(content, key, value)
     of_checkpoint = path.with_name("forecaster.json").exists()
+    if not of_checkpoint:
+        plugins.look_beside(path.resolve().parent)
     config = parse_config(content, where=str(path), stored=of_checkpoint)
     folder = path.resolve().parent
     for location in LOCATIONS:

@@ -90,7 +90,7 @@ class DataConfig(Section):
     boundary: BoundaryConfig | None = None
     """Host that drives a region at its rim."""
     channels: dict[str, ChannelConfig] = Field(default_factory=dict)
-    """Settings of single channels: transform, bounds, weight."""
+    """Settings of single channels: transform, bounds, weight, means and sums over the step."""
     regions: dict[str, str] = Field(default_factory=dict)
     """Places of the user's own by name: `box:45..55,0..20`, `land_mask < 0.5`."""
     static: tuple[str, ...] = ()

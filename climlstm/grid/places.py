@@ -1,7 +1,7 @@
-"""Places in words: named regions, boxes, and where a field is above or below a number.
+"""Places in words: named regions, countries, boxes, and where a field is above a number or below.
 
-`europe`, `box:45..55,0..20` (south..north, west..east, in degrees), `land_mask < 0.5`; joined by
-`and`, each may begin with `not`.
+`europe`, `country:france`, `box:45..55,0..20` (south..north, west..east, in degrees),
+`land_mask < 0.5`; joined by `and`, each may begin with `not`.
 """
 
 import re
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climlstm.errors import DataError, nearest
+from climlstm.grid.countries import in_country
 from climlstm.grid.distances import wrap_longitude
 from climlstm.grid.kind import Grid
 from climlstm.grid.regions import REGIONS, Box, find_region
@@ -68,6 +69,8 @@ def _one(
     if box:
         south, north, west, east = map(float, box.groups())
         return _inside(Box(min(south, north), max(south, north), west, east), phi, lam)
+    if word.lower().startswith("country:"):
+        return in_country(word.partition(":")[2], phi, lam)
     compared = FIELD.fullmatch(word)
     if compared and field is not None:
         values, limit = np.asarray(field(compared[1])), float(compared[3])
@@ -78,8 +81,8 @@ def _one(
         return np.logical_or.reduce([_inside(box, phi, lam) for box in find_region(word)])
     raise DataError(
         f"There is no region '{word}'.{nearest(key, [*named, *REGIONS])} Known: "
-        f"{', '.join([*named, *REGIONS])}; or a box of your own, 'box:SOUTH..NORTH,WEST..EAST', "
-        "or a static field with a limit, 'land_mask > 0.5'."
+        f"{', '.join([*named, *REGIONS])}; or a country, 'country:france', a box of your own, "
+        "'box:SOUTH..NORTH,WEST..EAST', or a static field with a limit, 'land_mask > 0.5'."
     )
 
 

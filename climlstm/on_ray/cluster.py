@@ -77,6 +77,8 @@ def _local() -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def _session(shown: str | None, **settings: Any) -> Iterator[list[Host]]:
+    if beside := plugins.modules_beside():  # no package brings them to the workers
+        settings["runtime_env"] = {"py_modules": [str(place) for place in beside]}
     try:
         with on_loopback() if shown is None else nullcontext():
             ray.init(logging_level=logging.ERROR, **settings)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from climlstm import plugins
 from climlstm.config import Config, dump_config
 from climlstm.errors import ConfigError, TrainingError, missing_extra
 
@@ -128,7 +129,7 @@ def pack(config: Config, folder: Path, ship: Sequence[Path]) -> None:
         data = config.data.model_copy(update={"catalog": "catalog.yaml"})
         config = config.model_copy(update={"data": data})
     (folder / RUN_FILE).write_text(dump_config(config), encoding="utf-8")
-    for path in ship:
+    for path in (*ship, *plugins.modules_beside()):
         if path.suffix == ".whl":
             with zipfile.ZipFile(path) as wheel:
                 wheel.extractall(folder)

@@ -3,6 +3,7 @@
 `contracts` says what a plugin must be; `registry` finds and loads it.
 """
 
+from climlstm.plugins.beside import look_beside, modules_beside
 from climlstm.plugins.contracts import (
     API_VERSION,
     BASELINE_NEEDS,
@@ -61,7 +62,9 @@ __all__ = [
     "identify",
     "load",
     "load_found",
+    "look_beside",
     "missing",
+    "modules_beside",
     "name_of",
     "read_from_a_file",
     "recorded_in",

@@ -195,6 +195,9 @@ def _provenance(
     config = data.config
     chosen = config.data.model_dump(mode="json", exclude={"memory", "cache"})
     chosen = {key: value for key, value in chosen.items() if value or key not in ROLES}
+    for channel in chosen.get("channels", {}).values():
+        if channel["over_step"] is None:  # a newer key than its neighbours
+            del channel["over_step"]
     return {
         "config": config.model_dump(mode="json"),
         "data": chosen | {"statistics": statistics.digest} | processing(data.cube),

@@ -2,14 +2,14 @@
 
 Rain of one hour, taken every six hours, is a sixth of what fell. Where a file says that values
 stand for an interval (`cell_methods`, the step type of GRIB, the name of an accumulated quantity,
-or the catalog), they are put together over the step; where intervals and step do not fit, that is
-refused.
+or the catalog), or where the run file asks for it (`over_step`), they are put together over the
+step; where intervals and step do not fit, that is refused.
 """
 
 import logging
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -100,10 +100,11 @@ def _interval(pattern: re.Pattern[str], text: str) -> np.timedelta64 | None:
 
 
 def over_steps(
-    source: xr.Dataset, axes: Axes, step: Step | None, names: Iterable[str]
+    source: xr.Dataset, axes: Axes, step: Step | None, methods: Mapping[str, str | None]
 ) -> xr.Dataset:
     """The source with some variables put together over the steps of a run; lazy.
 
+    methods: of each variable with time, one of COMBINE; None: as its file says.
     A step without all its intervals has no value. Values of calendar months stay as they are.
     Raises DataError where intervals and step do not fit.
     """
@@ -112,8 +113,10 @@ def over_steps(
     times = full_steps(axes.time.values, step)
     native = native_step(times, step)
     made: dict[str, xr.DataArray] = {}
-    for name in dict.fromkeys(names):
+    for name, chosen in methods.items():
         said = time_method(source[name])
+        if chosen is not None:
+            said = replace(said or TimeMethod(chosen), method=chosen)
         if said is None or axes.dims[0] not in source[name].dims:
             continue
         if said.since_midnight or (said.interval or native) != np.timedelta64(step.duration):
@@ -206,8 +209,9 @@ def _combined(
         boundary=["none", "none"],
         **form,
     )
-    dropped = {*FILL_ATTRIBUTES, "scale_factor", "add_offset"}
+    dropped = {*FILL_ATTRIBUTES, "scale_factor", "add_offset", "accumulated"}
     attrs = {key: value for key, value in variable.attrs.items() if key not in dropped}
+    attrs["cell_methods"] = f"time: {said.method}"
     return xr.DataArray(combined, plain.coords, plain.dims, attrs=attrs)
 
 

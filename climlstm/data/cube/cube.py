@@ -17,6 +17,7 @@ from climlstm.config import DataConfig
 from climlstm.config.secrets import redact
 from climlstm.data.cube.accumulation import AS_STORED, over_steps
 from climlstm.data.cube.chosen import channel_in
+from climlstm.data.cube.conversions import DIRECTION, DepthOfRate
 from climlstm.data.cube.forcing import NEEDS_PLACE
 from climlstm.data.cube.matching import find_fields, make_recipe
 from climlstm.data.cube.recipes import Array, ChannelRecipe, CubeCells, Field
@@ -56,15 +57,20 @@ def plan_cube(source: xr.Dataset, data: DataConfig) -> "CubePlan":
     cells = CubeCells(*select_cells(axes, data.region), coarsen=data.coarsen)
     _check_whole_blocks(cells)
     _check_place(axes, data)
-    channels = [channel_in(source, name) for name in (*data.from_source, *data.static)]
+    names = (*data.from_source, *data.static)
+    channels = [channel_in(source, name, data.step) for name in names]
     _check_kinds(channels, data)
     _check_pairs(axes, channels)
     bounds = bounds_of(source, axes.time) if data.step and data.step.months else None
     times = select_times(axes.time, data.step, bounds)  # which are in order from here on
-    fields = [f for each in channels for f in find_fields(source, axes, each)]
-    names = [field.variable for field in fields if axes.dims[0] not in dict(field.positions)]
-    source = over_steps(source, axes, data.step, names)
+    source = over_steps(source, axes, data.step, _methods(source, axes, channels, data))
     recipes = tuple(make_recipe(source, axes, cells, each) for each in channels)
+    for used in (used for each in recipes for used in each.fields):
+        if used.name == DIRECTION and AS_STORED.format(used.variable) in source:
+            raise DataError(
+                f"'{used.variable}' is a direction, which has no mean over {data.step}. Make "
+                "components of the wind first, and average these."
+            )
     return CubePlan(
         source=_only(source, {field.variable for recipe in recipes for field in recipe.fields}),
         axes=axes,
@@ -72,6 +78,27 @@ def plan_cube(source: xr.Dataset, data: DataConfig) -> "CubePlan":
         cells=cells,
         recipes=recipes,
     )
+
+
+def _methods(
+    source: xr.Dataset, axes: Axes, channels: Sequence[Channel], data: DataConfig
+) -> dict[str, str | None]:
+    """How each stored variable with time is put together over steps; None: as its file says."""
+    methods: dict[str, str | None] = {}
+    for each in channels:
+        wanted = data.channels[each.name].over_step if each.name in data.channels else None
+        if isinstance(each.variable.derive, DepthOfRate):
+            wanted = "mean"
+        for used in find_fields(source, axes, each):
+            if axes.dims[0] in dict(used.positions):  # never changes
+                continue
+            if methods.setdefault(used.variable, wanted) != wanted:
+                raise DataError(
+                    f"'{used.variable}' of the source is needed for '{each.name}' and for another "
+                    f"channel, and is put together over steps in one way. Set data.channels."
+                    f"{each.name}.over_step to that of the other one, or leave out both."
+                )
+    return methods
 
 
 def _only(source: xr.Dataset, variables: set[str]) -> xr.Dataset:
@@ -137,6 +164,9 @@ class CubePlan:
         for recipe in self.recipes:
             dims = self.grid.dims if recipe.channel.variable.static else ("time", *self.grid.dims)
             attributes = _attributes(recipe.channel, turned=self._is_turned)
+            stored = recipe.fields[0].variable
+            if AS_STORED.format(stored) in self.source:
+                attributes["cell_methods"] = self.source[stored].attrs["cell_methods"]
             if self.grid.crs is not None:
                 attributes["grid_mapping"] = "crs"
             cube[recipe.channel.name] = (dims, self.lazy(recipe), attributes)
@@ -249,6 +279,11 @@ def _check_pairs(axes: Axes, channels: list[Channel]) -> None:
     names = {each.name for each in channels}
     for each in channels:
         alone = each.variable.component is not None and partner(each.name) not in names
+        if DIRECTION in each.variable.inputs and axes.placed and is_turned(axes.placed.grid):
+            raise DataError(
+                f"The source has no '{each.name}', and from '{DIRECTION}' it is made only where "
+                "rows run eastward. Add the components of the wind to the source."
+            )
         if alone and axes.placed is not None and is_turned(axes.placed.grid):
             raise DataError(
                 f"The rows of the grid do not run eastward, so that '{each.name}' is written and "

@@ -25,6 +25,7 @@ SHARED_STANDARD_NAMES = {
     "eastward_wind",
     "northward_wind",
     "wind_speed",
+    "wind_from_direction",
     "specific_humidity",
     "relative_humidity",
 }
@@ -72,11 +73,22 @@ def may_hold(source: xr.Dataset, channel: Channel) -> bool:
 
     Much faster than to ask `find_fields` for each of many channels, whose errors list them all.
     """
-    variable = channel.variable
+    variable = as_held(source, channel).variable
     if variable.derive is None:
         return next(_candidates(source, channel), None) is not None
     inputs = [plugins.load("variables", name) for name in variable.inputs]
     return all(may_hold(source, replace(channel, name=each.name, variable=each)) for each in inputs)
+
+
+def as_held(source: xr.Dataset, channel: Channel) -> Channel:
+    """The channel, one to be read where the source holds a derived variable under its own name."""
+    variable, flat = channel.variable, flat_names(channel)
+    lower = {str(name).lower(): str(name) for name in source.data_vars}
+    for name in (*flat, *names_of(variable)) if variable.derive is not None else ():
+        held = lower.get(name.lower())
+        if held is not None and position_of(source, held, channel, flat=name in flat) is not None:
+            return replace(channel, variable=replace(variable, derive=None, inputs=()))
+    return channel
 
 
 def make_recipe(
@@ -95,6 +107,7 @@ def find_fields(source: xr.Dataset, axes: Axes, channel: Channel) -> tuple[Field
 
 
 def _fields(source: xr.Dataset, axes: Axes, channel: Channel, asked: str) -> Iterator[Field]:
+    channel = as_held(source, channel)
     variable = channel.variable
     if variable.derive is None:
         field = _find_field(source, axes, channel, asked)

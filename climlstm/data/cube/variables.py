@@ -54,6 +54,16 @@ V100 = Variable(
     era5_name="100m_v_component_of_wind", aliases=("100v", "v100m"), component="northward",
     style=WIND,
 )
+WDIR10 = Variable(
+    "wdir10", "10 m wind direction", units="degree", standard_name="wind_from_direction",
+    aliases=("10wdir", "wd10", "wind_direction_10m"),
+    style=Style(colormap="twilight", limits=(0, 360)),
+)
+Q2M = Variable(
+    "q2m", "2 m specific humidity", units="kg kg-1", standard_name="specific_humidity",
+    aliases=("2sh", "sh2", "huss", "qair", "specific_humidity_2m"),
+    style=Style(units="g kg-1", colormap="YlGnBu", limits=(0, 20)),
+)
 SST = Variable(
     "sst", "Sea surface temperature", units="K", standard_name="sea_surface_temperature",
     era5_name="sea_surface_temperature", aliases=("tos", "analysed_sst"),
