@@ -29,13 +29,13 @@ def dew_point(ds: xr.Dataset) -> xr.DataArray:
     """Dew point, K, of specific humidity, kg kg-1, and pressure, Pa; above 1e-9 kg kg-1."""
     q = ds["q2m"].clip(min=1e-9)
     pressure = q * ds["sp"] / (EPSILON + (1 - EPSILON) * q)
-    ratio = np.log(pressure / E0)
+    ratio: xr.DataArray = xr.ufuncs.log(pressure / E0)
     return (A * T0 - B * ratio) / (A - ratio)
 
 
 def specific_humidity(ds: xr.Dataset) -> xr.DataArray:
     """Specific humidity, kg kg-1, of dew point, K, and pressure, Pa."""
-    pressure = E0 * np.exp(A * (ds["d2m"] - T0) / (ds["d2m"] - B))
+    pressure: xr.DataArray = E0 * xr.ufuncs.exp(A * (ds["d2m"] - T0) / (ds["d2m"] - B))
     return EPSILON * pressure / (ds["sp"] - (1 - EPSILON) * pressure)
 
 
