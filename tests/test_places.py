@@ -54,3 +54,15 @@ def test_an_unknown_country_gets_the_nearest_name(globe):
         place_mask("country:germny", globe)
     for name in ("new_zealand", "NZL"):  # the two spellings that the message shows
         assert place_mask(f"country:{name}", globe).any()
+
+
+def test_maps_show_a_country_and_a_box():
+    pytest.importorskip("cartopy")
+    from climlstm.plots.projections import region_bounds
+
+    italy = region_bounds("country:italy")
+    assert (6 < italy.west + 1 < 8, 18 < italy.east - 1 < 19) == (True, True)
+    assert region_bounds("box:45..55,-10..20") == region_bounds((-10, 20, 45, 55))
+    across = region_bounds("country:RUS")
+    assert across.west < 30
+    assert across.east > 185

@@ -20,6 +20,7 @@ from climlstm.training.loop import run_training
 from climlstm.training.storage import run_folder
 from tests.checkpoints import assert_same, tensors_of
 from tests.small_world import make_world, write_world
+from tests.test_parallel import assert_trained_alike, train_together
 
 torch.set_num_threads(1)
 
@@ -172,11 +173,13 @@ def test_a_masked_channel_is_replaced_over_sea_and_forecast_over_land(make, tmp_
 @pytest.mark.parametrize(
     "overrides",
     [
-        [RAIN, LOG],
-        [SEA],
+        pytest.param([RAIN, LOG], marks=pytest.mark.slow),
+        pytest.param([SEA], marks=pytest.mark.slow),
         ["data.prescribed={sst: {from: persisted, at: input}}", RAIN],
+        ['data.prescribed={t2m: {from: observed, mask: "land_mask < 0.5"}}'],
+        ["data.boundary={width: 2}"],
     ],
-    ids=["output", "observed", "persisted"],
+    ids=["output", "observed", "persisted", "masked", "boundary"],
 )
 def test_every_role_resumes_bit_for_bit(make, overrides):
     class Killed(Exception):
@@ -193,6 +196,42 @@ def test_every_role_resumes_bit_for_bit(make, overrides):
         run_training(broken, report=kill)
     run_training(broken, resume_from=checkpoint.latest_checkpoint(run_folder(broken)))
     assert_same(tensors_of(run_folder(unbroken)), tensors_of(run_folder(broken)))
+
+
+MIXED = [
+    "data.output=[tp]",
+    'data.prescribed={"sst":{"from":"persisted"},"t2m":{"from":"observed","mask":"land_mask<0.5"}}',
+]
+DRIVEN = [
+    "data.output=[tp]",
+    'data.boundary={"width":2}',
+    'data.prescribed={"sst":{"from":"observed"}}',
+]
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize(
+    ("workers", "roles"),
+    [
+        (2, MIXED),
+        pytest.param(2, DRIVEN, marks=pytest.mark.slow),
+        pytest.param(4, MIXED, marks=pytest.mark.slow),
+        pytest.param(4, DRIVEN, marks=pytest.mark.slow),
+    ],
+    ids=["2-mixed", "2-driven", "4-mixed", "4-driven"],
+)
+def test_every_role_with_several_workers(make, world, tmp_path, workers, roles):
+    """As with one, but for the order of sums; and bit for bit when they are broken off."""
+    quick = ["training.validate_every=9", "training.epochs=1", f"cluster.storage={tmp_path}/runs"]
+    asked = [("plain", "whole"), ("killed", "broken"), ("again", "broken")]
+    overrides = " ".join([*quick, *roles])
+    train_together(world, workers, *(f"{mark} name={name} {overrides}" for mark, name in asked))
+    alone, whole, broken = (
+        make(f"name={name}", *quick, *roles) for name in ("alone", "whole", "broken")
+    )
+    run_training(alone)
+    assert_trained_alike(alone, whole)
+    assert_same(tensors_of(run_folder(whole)), tensors_of(run_folder(broken)))
 
 
 @pytest.mark.parametrize(

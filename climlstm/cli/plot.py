@@ -1,5 +1,6 @@
 """The command `plot`: what `climlstm.plots` draws, with the same options by the same names."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -80,7 +81,7 @@ def plot(
         "projection": projection, "units": units, "cmap": cmap, "difference": difference,
         "shading": shading, "contour_interval": contour_interval, "wind_as": wind_as,
         "coastlines": coastlines, "gridlines": gridlines, "letters": letters, "dpi": dpi,
-        "region": _numbers(region, "region", 4) if region and "," in region else region,
+        "region": _numbers(region, "region", 4) if region and _EDGES.match(region) else region,
         "limits": _numbers(limits, "limits", 2),
         "levels": int(edges[0]) if edges and len(edges) == 1 and not level else edges,
         "points": _places(point or []),
@@ -89,6 +90,10 @@ def plot(
     over = {"contours": contours, "wind": None if wind is None else tuple(wind.split(","))}
     thresholds = {"above": above, "below": below}
     _draw(store, out, variable, ensemble, init, lead or [], truth, over, thresholds, options)
+
+
+_EDGES = re.compile(r"[-+\d. ]+,")
+"""How four numbers begin; other regions have names."""
 
 
 def _draw(

@@ -65,10 +65,8 @@ def _one(
     if word in named:
         others = {name: place for name, place in named.items() if name != word}  # no circles
         return _mask(named[word], phi, lam, others, field)
-    box = BOX.fullmatch(word.replace(" ", ""))
-    if box:
-        south, north, west, east = map(float, box.groups())
-        return _inside(Box(min(south, north), max(south, north), west, east), phi, lam)
+    if box := box_of(word):
+        return _inside(box, phi, lam)
     if word.lower().startswith("country:"):
         return in_country(word.partition(":")[2], phi, lam)
     compared = FIELD.fullmatch(word)
@@ -84,6 +82,15 @@ def _one(
         f"{', '.join([*named, *REGIONS])}; or a country, 'country:france', a box of your own, "
         "'box:SOUTH..NORTH,WEST..EAST', or a static field with a limit, 'land_mask > 0.5'."
     )
+
+
+def box_of(text: str) -> Box | None:
+    """The box of `box:SOUTH..NORTH,WEST..EAST`; None for another text."""
+    match = BOX.fullmatch(text.replace(" ", ""))
+    if match is None:
+        return None
+    south, north, west, east = map(float, match.groups())
+    return Box(min(south, north), max(south, north), west, east)
 
 
 def _inside(box: Box, phi: NDArray, lam: NDArray) -> Mask:

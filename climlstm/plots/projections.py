@@ -12,6 +12,8 @@ from shapely import LinearRing
 
 from climlstm.errors import DataError, nearest
 from climlstm.grid import wrap_longitude
+from climlstm.grid.countries import country_rings
+from climlstm.grid.places import box_of
 from climlstm.grid.regions import REGIONS as NAMED_REGIONS
 from climlstm.grid.regions import Box
 
@@ -58,7 +60,8 @@ class Bounds:
 
 
 Region: TypeAlias = str | Bounds | tuple[float, float, float, float]
-"""A name of `REGIONS`, or (west, east, south, north) in degrees."""
+"""A name of `REGIONS`, `country:france` (its largest part), `box:45..55,0..20` (south..north,
+west..east), or (west, east, south, north) in degrees."""
 
 GLOBE = Bounds(-180, 180, -90, 90)
 
@@ -84,12 +87,19 @@ def region_bounds(region: Region) -> Bounds:
     """
     if isinstance(region, Bounds):
         return region
+    if isinstance(region, str) and (box := box_of(region)):
+        return _bounds(box)
+    if isinstance(region, str) and region.lower().startswith("country:"):
+        longitude, latitude = country_rings(region.partition(":")[2])[0].T
+        south, north = max(latitude.min() - 1, -90), min(latitude.max() + 1, 90)
+        return region_bounds((longitude.min() - 1, longitude.max() + 1, south, north))
     if isinstance(region, str):
         name = region.lower().replace("_", " ").replace("-", " ")
         if name not in REGIONS:
             raise DataError(
                 f"There is no region '{region}'.{nearest(name, REGIONS)} Maps know "
-                f"{', '.join(REGIONS)}; or give the bounds (west, east, south, north) in degrees."
+                f"{', '.join(REGIONS)}; or give a country, 'country:france', or the bounds (west, "
+                "east, south, north) in degrees."
             )
         return REGIONS[name]
     west, east, south, north = (float(edge) for edge in region)
