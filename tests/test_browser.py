@@ -119,6 +119,7 @@ def pixels(image):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")).astype(int)
 
 
+@pytest.mark.slow
 def test_moving_the_slider_in_jupyterlab_changes_the_picture(lab, browser):
     browser.set_script_timeout(PATIENCE_S)
     browser.get(lab)

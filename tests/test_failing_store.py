@@ -163,6 +163,7 @@ def weights(config):
     return read_forecaster(checkpoint.latest_checkpoint(run_folder(config)))[0].state_dict()
 
 
+@pytest.mark.slow
 def test_a_store_that_fails_now_and_then_changes_nothing(store, remote_run, small_run, capsys):
     local = small_run("name=local", *SETTINGS)
     run_training(local)

@@ -64,6 +64,7 @@ def test_workers_of_torchrun_listen_on_loopback(run_file, workers):
     assert len({pid for pid, _ in found} - {launcher}) == (workers if workers > 1 else 0)
 
 
+@pytest.mark.slow
 def test_torchrun_as_readme_has_it_listens_on_loopback_too(run_file, tmp_path):
     options = ["--nproc-per-node", "2", *ON_LOOPBACK, str(tmp_path / "meeting")]
     command = [*TORCHRUN, *options, *train(run_file, "--plain")]

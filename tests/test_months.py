@@ -165,8 +165,15 @@ def test_starts_of_months_are_asked_for_by_any_day_of_them(walked):
     assert np.unique(few["init_time"].dt.month).tolist() == [1, 4, 7, 10]
 
 
-@pytest.mark.parametrize("calendar", ["noleap", "360_day"])
-@pytest.mark.parametrize("step", ["1 month", "1d"])
+@pytest.mark.parametrize(
+    ("calendar", "step"),
+    [
+        ("360_day", "1d"),
+        pytest.param("noleap", "1d", marks=pytest.mark.slow),
+        pytest.param("noleap", "1 month", marks=pytest.mark.slow),
+        pytest.param("360_day", "1 month", marks=pytest.mark.slow),
+    ],
+)
 def test_other_calendars_from_source_to_scores(tmp_path, calendar, step):
     dataset = monthly(calendar=calendar)
     if step == "1d":

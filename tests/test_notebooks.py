@@ -80,6 +80,7 @@ def test_both_halves_of_a_pair_are_the_same_and_carry_no_outputs(name):
     assert all(half.metadata.kernelspec.name == "python3" for half in halves)
 
 
+@pytest.mark.slow
 def test_forecast_maps(beside_demo):
     notebook, [shape, scores, rmse] = executed(
         beside_demo,

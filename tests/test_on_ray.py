@@ -83,6 +83,7 @@ def test_four_ray_workers_train_like_one_process(small_run):
     assert losses(together) == pytest.approx(losses(alone), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_what_the_user_must_put_right_comes_back_as_such_and_is_not_tried_again(small_run):
     config = small_run("training.batch_size=400", "cluster.max_failures=3")

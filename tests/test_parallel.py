@@ -181,6 +181,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_one_worker_with_an_outer_optimiser_resumes_exactly_within_a_round(small_run):
     settings = OUTER.split()
     unbroken, broken = small_run("name=unbroken", *settings), small_run("name=broken", *settings)
@@ -229,6 +230,7 @@ def test_meetings_divide_an_epoch_evenly(every, batches, meetings):
     assert [b for b in range(1, batches + 1) if outer.is_due(b, batches)] == meetings
 
 
+@pytest.mark.slow
 def test_a_run_may_go_on_with_an_outer_optimiser_and_without(small_run):
     first = small_run("training.epochs=1")
     run_training(first)

@@ -64,8 +64,12 @@ def test_check_runs_the_conformance_kit(climlstm, install):
     assert "unknown option 'detla'" in climlstm("check", "huber", "--set", "detla=2")[2]
 
 
+OTHERS = ("variable", "model", "evaluator")
+
+
 @pytest.mark.parametrize(
-    "kind", ["variable", "loss", "model", pytest.param("evaluator", marks=pytest.mark.slow)]
+    "kind",
+    ["loss", *(pytest.param(each, marks=pytest.mark.slow) for each in OTHERS)],
 )
 def test_a_new_project_passes_its_own_tests(climlstm, tmp_path, kind):
     status, out, _ = climlstm("new", kind, "my_first", "--in", tmp_path)

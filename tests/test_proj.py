@@ -45,6 +45,7 @@ import xarray as xr
 xr.open_dataset("mine.nc", engine="netcdf4").climlstm.plot_field("t2m", region="europe")
 """,
             id="README",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             """
@@ -52,6 +53,7 @@ import xarray as xr, climlstm
 xr.open_dataset("mine.nc").climlstm.plot_field("t2m")
 """,
             id="no engine named",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             """
@@ -61,6 +63,7 @@ import xarray as xr
 plots.plot_field(xr.open_dataset("mine.nc")["t2m"])
 """,
             id="eccodes before all",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             f"""
@@ -80,6 +83,7 @@ import cartopy.crs
 {MAP}
 """,
             id="all engines, then a map",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             """

@@ -195,6 +195,7 @@ def test_a_cache_spares_the_second_epoch_and_the_next_run(store, tmp_path):
         assert len(store.asked) == opened
 
 
+@pytest.mark.slow
 def test_a_cache_does_not_grow_beyond_its_limit(store, tmp_path):
     """Two streams throw out what the other has just fetched, and neither notices."""
     expected, plan = values_of(store), plan_of(store)

@@ -38,6 +38,7 @@ def test_runs_that_are_there_are_neither_trained_again_nor_lost(small_run_of_mod
     assert [place.parent.name for place in longer] == ["small-1", "small-2"]
 
 
+@pytest.mark.slow
 def test_side_by_side_each_is_one_process(small_run, monkeypatch):
     """With one, as the message says, they train as tasks of a cluster, to the same weights."""
     ray = pytest.importorskip("ray")
@@ -106,6 +107,7 @@ def test_an_interrupted_forecast_goes_on_with_the_next_run(seeds, tmp_path, monk
     assert joined.sizes["init_time"] == 3
 
 
+@pytest.mark.slow
 def test_what_was_begun_for_other_times_is_not_used(seeds, tmp_path, monkeypatch):
     def broken(*_):
         raise KeyboardInterrupt

@@ -66,11 +66,11 @@ def stop_when(monkeypatch, module, name, number):
 @pytest.mark.parametrize(
     ("stage", "module", "name", "number", "step", "unvalidated"),
     [
-        ("step", loop.Learner, "learn", 13, 13, False),
+        pytest.param("step", loop.Learner, "learn", 13, 13, False, marks=pytest.mark.slow),
         ("step before a validation", loop.Learner, "learn", 9, 9, True),
-        ("validation", loop.Training, "_validate", 2, 18, True),
+        pytest.param("validation", loop.Training, "_validate", 2, 18, True, marks=pytest.mark.slow),
         ("checkpoint", keeping.Keeper, "_write", 1, 9, False),
-        ("first step", loop.Learner, "learn", 1, 1, False),
+        pytest.param("first step", loop.Learner, "learn", 1, 1, False, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_stops_at_once_and_goes_on_exactly(
@@ -126,6 +126,7 @@ def test_data_that_cannot_be_read_in_mid_epoch_end_the_run_with_a_checkpoint(
     assert_goes_on_exactly(config, unbroken)
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_changes_nothing(small_run, unbroken, monkeypatch):
     """By a day ahead and a year back, from one look to the next."""
     jumps, seen, now = itertools.cycle([0, 86_400, -365 * 86_400]), [], time.time

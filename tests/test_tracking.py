@@ -55,6 +55,7 @@ def test_tensorboard_shows_the_journals_curves(small_run):
     assert "train/samples_per_s" in events.Tags()["scalars"]
 
 
+@pytest.mark.slow
 def test_mlflow_has_one_run_with_the_run_file_and_the_curves(small_run, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="needs climlstm[mlflow]")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())

@@ -20,6 +20,9 @@ MOST_BYTES = 64 * 2**20
 ENOUGH_BYTES = 4 * 2**20
 """Decoded bytes that are read where steps are small, so that the rate means something."""
 
+ENOUGH_CHUNKS = 512
+"""Chunks that are read where they are small: opening each takes its time, too."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -56,17 +59,19 @@ def read_some_steps(source: xr.Dataset, dims: Sequence[Hashable]) -> Trial:
     total = sum(variable.nbytes for variable in varying.values())
     stored = sum(_decoded(variable, variable.sizes) for variable in varying.values())
     chosen: dict[str, xr.Variable] = {}
-    of_a_step, held = 0, 1
+    of_a_step, chunks, held = 0, 0, 1
     for name, variable in varying.items():
         size = _decoded(variable, dims[1:])
         if len(chosen) < MOST_VARIABLES and of_a_step + size <= MOST_BYTES:
             chosen[name] = variable.isel({dim: 0 for dim in variable.dims if dim not in dims})
             of_a_step += size
+            chunks += size // _decoded(variable, ())
             held = max(held, chunk_shape(variable)[variable.dims.index(dims[0])])
     if not chosen:
         return Trial(total)
     steps = source.sizes[dims[0]]
-    wanted = min(max(ENOUGH_BYTES // of_a_step, 1) * held, steps)
+    enough = min(ENOUGH_BYTES // of_a_step, ENOUGH_CHUNKS // chunks)
+    wanted = min(max(enough, 1) * held, steps)
     first = (steps - wanted) // 2 // held * held  # where a chunk begins
     few = {dims[0]: slice(first, first + wanted)}
     some = as_dask(xr.Dataset({name: variable.isel(few) for name, variable in chosen.items()}))

@@ -39,6 +39,7 @@ def test_a_job_trains_on_both_hosts_reading_one_catalog(cluster, submitted, undi
     assert "SUCCEEDED" in cluster.climlstm("jobs", "list").finish(120)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_killed_worker_costs_only_time_and_nothing_is_left_behind(
     cluster, submitted, undisturbed, record_property
