@@ -135,7 +135,7 @@ def test_a_source_of_a_catalog_and_its_errors(weather, tmp_path):
 
 def test_of_many_variables_only_those_that_may_be_ours_are_looked_up(tmp_path, monkeypatch):
     """As in ARCO-ERA5: many variables, small chunks, some on 37 levels; 30 s where each is."""
-    shape, levels = (400, 37, 8, 16), np.linspace(1, 1000, 37)
+    shape, levels = (24, 37, 8, 16), np.linspace(1, 1000, 37)
     coords = {
         "time": pd.date_range("2020-01-01", periods=shape[0], freq="h"),
         "level": ("level", levels, {"units": "hPa"}),
