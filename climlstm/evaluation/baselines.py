@@ -20,6 +20,9 @@ from climlstm.steps import Leads, Step
 BASELINES = ("persistence", "climatology")
 """Baselines that need no fit, and stand in all scores unless others are chosen."""
 
+SAME_GRID_DEG = 1e-3
+"""Distance in degrees within which cells of the fit and of a forecast are the same."""
+
 
 @dataclass(frozen=True)
 class Persistence:
@@ -107,10 +110,6 @@ class Linear(_Fitted):
             cache=training.cache,
         )
         return Propagated.of(training, model)
-
-
-SAME_GRID_DEG = 1e-3
-"""Distance in degrees within which cells of the fit and of a forecast are the same."""
 
 
 @dataclass(frozen=True)

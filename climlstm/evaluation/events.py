@@ -5,6 +5,7 @@ follow Murphy (1973, J. Appl. Meteor. 12, 595-600), with one class for each numb
 that the parts add up to the score exactly: brier = reliability - resolution + uncertainty.
 """
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,11 +22,13 @@ from climlstm.errors import DataError
 from climlstm.evaluation.bootstrap import Real
 from climlstm.evaluation.statistic import (
     KEYS,
+    AreaMean,
     GridScore,
     area_mean,
     case_table,
     members_of,
     ratio,
+    skill,
 )
 
 EVENT = re.compile(
@@ -85,7 +88,10 @@ Events = Annotated[tuple[str, ...], AfterValidator(_are_events)]
 
 @dataclass(frozen=True)
 class OfEvents(GridScore):
-    """A score of named events; a subclass says what it makes of each."""
+    """A score of named events, from `means_of` each: by default, shares of members and outcomes.
+
+    Tables of single initialisations have the column `event`.
+    """
 
     events: Events = field(kw_only=True)
     """Events such as `msl < 990 hPa`; without a unit, the limit is in that of the channel."""
@@ -99,6 +105,31 @@ class OfEvents(GridScore):
     def parsed(self) -> list[Event]:
         return [Event.parse(text) for text in self.events]
 
+    def means_of(
+        self, event: Event, limit: float, mean: AreaMean, members: Real, observed: Real
+    ) -> dict[str, Real]:
+        """Area means (L, R) of one event: where k members have it, and where it then came, by k.
+
+        limit: in the unit of the fields; members (M, L, H, W), observed (L, H, W).
+        """
+        columns = {}
+        for k, (said, came) in enumerate(classes_of(event, limit, members, observed)):
+            columns |= {f"said_{k}": mean(said), f"came_{k}": mean(came)}
+        return columns
+
+    def score(
+        self, forecast: xr.Dataset, truth: xr.Dataset, *, weight: xr.DataArray, **_: object
+    ) -> pd.DataFrame:
+        """Area means of one initialisation, event by event."""
+        mean = functools.partial(area_mean, weight=weight)
+        fields = {name: both for name, *both in members_of(forecast, truth)}
+        tables = []
+        for event in self.parsed:
+            limit = event.limit_in(truth[event.channel].attrs.get("units"))
+            means = {event.channel: self.means_of(event, limit, mean, *fields[event.channel])}
+            tables.append(case_table(forecast, weight, means).assign(event=str(event)))
+        return pd.concat(tables, ignore_index=True)
+
 
 @dataclass(frozen=True)
 class Brier(OfEvents):
@@ -109,25 +140,6 @@ class Brier(OfEvents):
     """
 
     metric, units = "brier", "1"
-
-    def score(
-        self, forecast: xr.Dataset, truth: xr.Dataset, *, weight: xr.DataArray, **_: object
-    ) -> pd.DataFrame:
-        """Shares of the area where k members have the event, and where it then came, by k."""
-        tables = []
-        fields = {
-            name: (members, observed) for name, members, observed in members_of(forecast, truth)
-        }
-        for event in self.parsed:
-            members, observed = fields[event.channel]
-            classes = classes_of(event, members, observed, truth[event.channel].attrs.get("units"))
-            columns = {}
-            for k, (said, came) in enumerate(classes):
-                columns[f"said_{k}"] = area_mean(said, weight)
-                columns[f"came_{k}"] = area_mean(came, weight)
-            table = case_table(forecast, weight, {event.channel: columns})
-            tables.append(table.assign(event=str(event)))
-        return pd.concat(tables, ignore_index=True)
 
     def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
         """The score and its parts, event by event, with intervals."""
@@ -145,12 +157,12 @@ class Brier(OfEvents):
             other = reference[reference["event"] == event]
             own, theirs = _columns(cases), _columns(other)
 
-            def skill(*means: Real, number: int = len(own)) -> Real:
-                return 1 - ratio(brier(*means[:number]), brier(*means[number:]))
+            def finish(*means: Real, number: int = len(own)) -> Real:
+                return skill(brier(*means[:number]), brier(*means[number:]))
 
             both = _side_by_side(cases, other, own, theirs)
             columns = [f"own_{c}" for c in own] + [f"other_{c}" for c in theirs]
-            tables.append(self.rows(f"brier_skill[{event}]", [both], skill, columns=columns))
+            tables.append(self.rows(f"brier_skill[{event}]", [both], finish, columns=columns))
         return pd.concat(tables, ignore_index=True)
 
 
@@ -163,12 +175,6 @@ class Reliability(OfEvents):
     """
 
     metric = "reliability"
-
-    def score(
-        self, forecast: xr.Dataset, truth: xr.Dataset, *, weight: xr.DataArray, **_: object
-    ) -> pd.DataFrame:
-        """Shares by class of one initialisation, as of `brier`."""
-        return Brier(events=self.events).score(forecast, truth, weight=weight)
 
     def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
         """Frequencies over all initialisations."""
@@ -192,13 +198,12 @@ class Reliability(OfEvents):
 
 
 def classes_of(
-    event: Event, members: Real, observed: Real, units: str | None
+    event: Event, limit: float, members: Real, observed: Real
 ) -> list[tuple[Real, Real]]:
     """Where 0, 1, ..., M of the members (M, L, H, W) have the event, and where it then came.
 
     Both as 1 and 0, NaN where the truth is missing.
     """
-    limit = event.limit_in(units)
     number = event.happens(members, limit).sum(axis=0)
     came, missing = event.happens(observed, limit), np.isnan(observed)
     return [

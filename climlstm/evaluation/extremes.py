@@ -11,20 +11,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from pydantic import AfterValidator, Field
 
 from climlstm.evaluation.bootstrap import Real
-from climlstm.evaluation.events import OfEvents
+from climlstm.evaluation.events import Event, OfEvents
 from climlstm.evaluation.scores import fair_crps
-from climlstm.evaluation.statistic import (
-    AreaMean,
-    GridError,
-    area_mean,
-    case_table,
-    members_of,
-    ratio,
-)
+from climlstm.evaluation.statistic import AreaMean, GridError, skill
 
 
 @dataclass(frozen=True)
@@ -38,21 +30,12 @@ class ThresholdCRPS(OfEvents):
 
     metric = "twcrps"
 
-    def score(
-        self, forecast: xr.Dataset, truth: xr.Dataset, *, weight: xr.DataArray, **_: object
-    ) -> pd.DataFrame:
-        """Area means of one initialisation."""
-        tables = []
-        fields = {
-            name: (members, observed) for name, members, observed in members_of(forecast, truth)
-        }
-        for event in self.parsed:
-            limit = event.limit_in(truth[event.channel].attrs.get("units"))
-            cut = np.maximum if event.above else np.minimum
-            members, observed = (cut(each, limit) for each in fields[event.channel])
-            means = {event.channel: {"mean": area_mean(fair_crps(members, observed), weight)}}
-            tables.append(case_table(forecast, weight, means).assign(event=str(event)))
-        return pd.concat(tables, ignore_index=True)
+    def means_of(
+        self, event: Event, limit: float, mean: AreaMean, members: Real, observed: Real
+    ) -> dict[str, Real]:
+        """Area mean of the score of one event."""
+        cut = np.maximum if event.above else np.minimum
+        return {"mean": mean(fair_crps(cut(members, limit), cut(observed, limit)))}
 
     def summarise(self, scores: pd.DataFrame) -> pd.DataFrame:
         """The score of each event over all initialisations, with intervals."""
@@ -62,10 +45,6 @@ class ThresholdCRPS(OfEvents):
 
     def compare(self, scores: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
         """Skill: 1 - score / score of the reference, over the same cases."""
-
-        def skill(own: Real, other: Real) -> Real:
-            return 1 - ratio(own, other)
-
         tables = []
         for name, cases in scores.groupby("event", sort=False):
             both = [cases, reference[reference["event"] == name]]
@@ -115,10 +94,6 @@ class QuantileScore(GridError):
 
     def compare(self, scores: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
         """Skill at each level: 1 - score / score of the reference, over the same cases."""
-
-        def skill(own: Real, other: Real) -> Real:
-            return 1 - ratio(own, other)
-
         tables = [
             self.rows(f"{c}_skill", [scores, reference], skill, columns=[c], units="1")
             for c in self.columns

@@ -141,12 +141,12 @@ class GridError(GridScore):
 
     def compare(self, scores: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
         """Skill score 1 - score / score of the reference, over the same cases."""
+        half = len(self.columns)
 
-        def skill(*means: Real) -> Real:
-            half = len(self.columns)
-            return 1 - ratio(self.finish(*means[:half]), self.finish(*means[half:]))
+        def finish(*means: Real) -> Real:
+            return skill(self.finish(*means[:half]), self.finish(*means[half:]))
 
-        return self.rows(f"{self.metric}_skill", [scores, reference], skill, units="1")
+        return self.rows(f"{self.metric}_skill", [scores, reference], finish, units="1")
 
 
 def scores_by_field(evaluator: object) -> bool:
@@ -194,6 +194,11 @@ def ratio(numerator: Real, denominator: Real) -> Real:
     shape = np.broadcast_shapes(numerator.shape, denominator.shape)
     there = np.broadcast_to(denominator > 0, shape)
     return np.divide(numerator, denominator, out=np.full(shape, np.nan), where=there)
+
+
+def skill(score: Real, reference: Real) -> Real:
+    """Skill of a score that is 0 for a perfect forecast: 1 - score / score of the reference."""
+    return 1 - ratio(score, reference)
 
 
 def case_table(

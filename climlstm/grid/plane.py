@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from climlstm.advice import catalog_line
 from climlstm.errors import DataError
 from climlstm.grid.kind import Continuation, Coordinates, Real
 from climlstm.grid.latlon import LatLon
@@ -32,7 +33,11 @@ class Plane(LatLon):
     @property
     def cell_km(self) -> tuple[float, float]:
         """Raises DataError: a plane has no place on Earth."""
-        raise DataError("A plane has no place on Earth, so its cells have no size in km.")
+        raise DataError(
+            "These data are on a plane without geography, so that their cells have no size in km. "
+            "Leave out what needs it, or declare the projection of their coordinates instead of a "
+            f"plane, {catalog_line(crs='EPSG:3413')}."
+        )
 
     @property
     def continuation(self) -> Continuation:

@@ -5,16 +5,19 @@ divided, so that dry frames, where a ratio does not exist, do no harm. Definitio
 Statistical Methods in the Atmospheric Sciences (2011), ch. 8.2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import AfterValidator
 
 from climlstm.evaluation.bootstrap import Real
 from climlstm.evaluation.statistic import AreaMean, GridScore, ratio
+
+Flags = NDArray[np.bool_]
 
 COUNTS = ("hits", "misses", "false_alarms", "negatives")
 
@@ -68,6 +71,15 @@ SCORES = {
 }  # fmt: skip
 
 
+def exceeding(
+    thresholds: Sequence[float], forecast: Real, truth: Real
+) -> Iterator[tuple[float, Flags, Flags, Flags]]:
+    """Each threshold, where forecast and truth reach it, and where both are known."""
+    known = np.isfinite(forecast) & np.isfinite(truth)
+    for limit in thresholds:
+        yield limit, known & (forecast >= limit), known & (truth >= limit), known
+
+
 @dataclass(frozen=True)
 class Categorical(GridScore):
     """CSI, POD, FAR, frequency bias, HSS and ETS of exceeding each threshold.
@@ -89,11 +101,8 @@ class Categorical(GridScore):
 
     def area_means(self, mean: AreaMean, *fields: Any, **_: Any) -> Sequence[Real]:
         """Shares of the area that are hits, misses, ...; each (L, R), threshold by threshold."""
-        forecast, truth = fields
-        known = np.isfinite(forecast) & np.isfinite(truth)
         found = []
-        for limit in self.thresholds:
-            said, came = known & (forecast >= limit), known & (truth >= limit)
+        for _, said, came, known in exceeding(self.thresholds, *fields):
             found += [said & came, ~said & came, said & ~came, known & ~said & ~came]
         return [mean(each.astype("float64")) for each in found]
 

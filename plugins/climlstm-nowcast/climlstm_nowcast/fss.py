@@ -24,8 +24,7 @@ from climlstm.evaluation.statistic import (
     ratio,
 )
 from climlstm.grid import grid_of
-from climlstm_nowcast.categorical import Thresholds
-from climlstm_nowcast.spacing import spacing_km
+from climlstm_nowcast.categorical import Thresholds, exceeding
 
 
 def _distinct(windows: tuple[float, ...]) -> tuple[float, ...]:
@@ -61,16 +60,15 @@ class FSS(GridScore):
         self, forecast: xr.Dataset, truth: xr.Dataset, *, weight: xr.DataArray, **_: Any
     ) -> pd.DataFrame:
         """Area means of (f - o)² and f² + o² of one initialisation."""
-        spacing, wraps = spacing_km(truth), grid_of(truth).continuation.wraps
+        grid = grid_of(truth)
+        wraps = grid.continuation.wraps
         found = {}
         for channel, members, observed in members_of(forecast, truth):
             predicted = mean_of_members(members)
-            known = np.isfinite(predicted) & np.isfinite(observed)
             columns: dict[str, Real] = {}
-            for limit in self.thresholds:
-                said, came = known & (predicted >= limit), known & (observed >= limit)
+            for limit, said, came, known in exceeding(self.thresholds, predicted, observed):
                 for width in self.windows_km:
-                    size = [2 * round((width / km - 1) / 2) + 1 for km in spacing]
+                    size = [2 * round((width / km - 1) / 2) + 1 for km in grid.cell_km]
                     f, o = shares([said, came], known, size, wraps=wraps)
                     key = f"{limit:g}_{width:g}km"
                     columns[f"error_{key}"] = area_mean((f - o) ** 2, weight)

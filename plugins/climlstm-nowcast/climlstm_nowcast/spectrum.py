@@ -16,7 +16,6 @@ from scipy.fft import dct, dctn
 from climlstm.evaluation.bootstrap import Real
 from climlstm.evaluation.statistic import members_of
 from climlstm.grid import grid_of
-from climlstm_nowcast.spacing import spacing_km
 
 BANDS_PER_OCTAVE = 2
 
@@ -34,9 +33,8 @@ class RadialSpectrum:
 
     def score(self, forecast: xr.Dataset, truth: xr.Dataset) -> pd.DataFrame:
         """Power of one forecast, lead by lead."""
-        bands = partial(
-            band_power, spacing=spacing_km(truth), periodic=grid_of(truth).continuation.wraps
-        )
+        grid = grid_of(truth)
+        bands = partial(band_power, spacing=grid.cell_km, periodic=grid.continuation.wraps)
         tables = []
         for channel, members, observed in members_of(forecast, truth):
             known = np.isfinite(observed) & np.isfinite(members).all(axis=0)

@@ -6,9 +6,8 @@ import pytest
 import xarray as xr
 from climlstm_nowcast.categorical import SCORES, Categorical
 from climlstm_nowcast.fss import FSS, shares
-from climlstm_nowcast.spacing import spacing_km
 from climlstm_nowcast.spectrum import RadialSpectrum, band_power
-from climlstm_nowcast.synthetic import rain_film
+from climlstm_nowcast.synthetic import Rain, rain_film
 
 from climlstm.errors import DataError, PluginError
 from climlstm.plugins import create
@@ -172,17 +171,11 @@ def test_a_blurred_forecast_lacks_power_at_short_waves():
     assert (first["power"] / first["true_power"]).iloc[0] < 0.6
 
 
-def test_cells_have_the_size_of_their_grid():
-    forecast, _, _ = pair()
-    km = 111.19
-    np.testing.assert_allclose(spacing_km(forecast), (0.9 / 19 * km, 1 / 23 * km), rtol=1e-3)
-
-
 def test_a_plane_without_geography_has_no_km():
     forecast, truth, weight = pair()
     for name in ("latitude", "longitude"):
         truth[name].attrs["grid"] = "plane"
-    with pytest.raises(DataError, match="Declare their projection"):
+    with pytest.raises(DataError, match="declare the projection"):
         FSS().score(forecast, truth, weight=weight)
 
 
@@ -212,7 +205,41 @@ class TestRadialSpectrum(EvaluatorTests):
     evaluator = RadialSpectrum()
 
 
+def test_members_that_say_what_comes_are_reliable():
+    """Truth and members drawn alike: an event comes as often as the share of members says."""
+    generator, cells = np.random.default_rng(0), 400
+    chance = generator.random((1, cells, cells))
+    rain = (generator.random((5, *chance.shape)) < chance).astype("f4")  # four members, one truth
+    coords = {
+        "lead_time": LEADS[:1], "latitude": np.linspace(1, -1, cells),
+        "longitude": np.linspace(0, 2, cells), "init_time": np.datetime64("2024-05-01", "ns"),
+    }  # fmt: skip
+    dims, one = ("lead_time", "latitude", "longitude"), {"units": "mm h-1"}
+    truth = xr.Dataset({"rain_rate": (dims, rain[4], one)}, coords)
+    forecast = xr.Dataset({"rain_rate": (("realization", *dims), rain[:4], one)}, coords)
+    weight = xr.DataArray(
+        np.full((1, cells, cells), 1 / cells**2), dims=("region", *dims[1:]),
+        coords={"region": ["global"]},
+    )  # fmt: skip
+    reliability = create("evaluators", "reliability", {"events": ["rain_rate > 0.5 mm h-1"]})
+    table = reliability.summarise(reliability.score(forecast, truth, weight=weight))
+    # Of a uniform chance, k of four members say yes with 1/5, and it then comes with (k + 1) / 6.
+    np.testing.assert_allclose(table["share"], 0.2, atol=0.005)
+    np.testing.assert_allclose(table["frequency"], (np.arange(5) + 1) / 6, atol=0.01)
+
+
 def test_a_film_of_rain_is_the_same_for_the_same_seed():
     one, other = (rain_film(5, seed=3).rain_rate for _ in range(2))
     np.testing.assert_array_equal(one, other)
     assert 0.05 < float((one > 0.5).mean()) < 0.6
+
+
+def test_rain_of_a_film_grows_up_to_half_its_life():
+    """Alone in its cells, rain rises while it is young and falls when it is old."""
+    film = rain_film(40, Rain(cells=0.5, speed=0.0), seed=2)
+    rain, age, life = (film[name].values.astype("f8") for name in ("rain_rate", "age", "life"))
+    same = (life[1:] == life[:-1]) & (age[1:] == age[:-1] + 1) & (rain[:-1] > 0.5)
+    change, middle = np.diff(rain, axis=0), (age[1:] + age[:-1] + 1) / 2 / np.maximum(life[1:], 1)
+    assert same.any()
+    assert (change[same & (middle < 0.45)] > 0).mean() > 0.95
+    assert (change[same & (middle > 0.55)] < 0).mean() > 0.95
