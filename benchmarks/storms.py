@@ -43,7 +43,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
 
-from climlstm.grid import great_circle_km
+from climlstm.grid import LatLon, great_circle_km, grid_of
 
 REAL_DATA = Path(
     os.environ.get("CLIMLSTM_REAL_DATA", Path(__file__).parents[2] / "shared" / "data" / "real")
@@ -113,7 +113,7 @@ def seconds(
 
 def speed(quick: bool) -> Iterator[Row]:
     for spacing, target in TARGETS.items():
-        mesh = Mesh(*axes(spacing))
+        mesh = Mesh(LatLon(*axes(spacing)))
         detector = Detector().on_grid(mesh.spacing_deg)
         lows = moving_lows(LOWS, *axes(spacing), np.array(["2020-01-01"], "M8[ns]"))
         steps = {
@@ -235,7 +235,7 @@ def real() -> Iterator[Row]:
     file = REAL_DATA / "ecmwf_msl_global_2022_08" / "mslp.nc"
     with xr.open_dataset(file, engine="netcdf4") as fields:
         step = {"msl": fields.msl[0].values}
-        mesh = Mesh(*(fields[n].values.astype("float64") for n in ("latitude", "longitude")))
+        mesh = Mesh(grid_of(fields))
     taken = seconds(partial(centres_of, step, mesh, Detector()), 5)
     yield row("ECMWF 0.4°", "one step", taken, "s", "target at 0.25°", TARGETS[0.25])
 

@@ -99,7 +99,7 @@ CENTRE_COLUMNS = dict.fromkeys(("lat", "lon", "slp", "wind", "depth"), "float64"
 def centres_of(
     step: Mapping[str, Field], mesh: Mesh, detector: Detector
 ) -> dict[str, NDArray[Any]]:
-    """Columns of the storm centres in one step: fields (H, W) north to south, eastward.
+    """Columns of the storm centres in one step: fields (H, W) on the mesh.
 
     step: msl (Pa) and, where known, wind (m/s) and thickness (m² s⁻²).
     """
@@ -119,7 +119,8 @@ def centres_of(
         if detector.warm_core != "ignored":
             kept = warm.astype(bool) == (detector.warm_core == "required")
             rows, columns, warm = rows[kept], columns[kept], warm[kept]
-    latitude, longitude = mesh.latitude[rows], wrap_longitude(mesh.longitude[columns])
+    latitude = mesh.latitude[rows, columns]
+    longitude = wrap_longitude(mesh.longitude[rows, columns])
     value = pressure[rows, columns].astype("float64")
     if detector.refine:
         latitude, longitude, value = refine(mesh, pressure, rows, columns)
@@ -128,7 +129,7 @@ def centres_of(
         if detector.contour_pa:
             depth[n] = mesh.depth(pressure, row, column, detector.contour_deg)
         if "wind" in step:
-            disc = mesh.disc(row, detector.wind_deg)
+            disc = mesh.disc(row, column, detector.wind_deg)
             wind[n] = np.fmax.reduce(mesh.values(step["wind"], column, disc)[disc.within])
     return {
         "lat": latitude,
@@ -147,13 +148,16 @@ def _minima(pressure: Field, mesh: Mesh, detector: Detector) -> tuple[Index, Ind
     lowest = mesh.minima(pressure)
     south, north = detector.latitude
     inside = (mesh.latitude >= south - TOLERANCE_DEG) & (mesh.latitude <= north + TOLERANCE_DEG)
-    lowest &= inside[:, None]
+    lowest &= inside
     wide = _wide_plateaus(lowest, mesh, 2 * detector.contour_deg)
     rows, columns = np.nonzero(lowest & ~wide)
     kept = merge(
         pressure[rows, columns],
         mesh.vectors[rows, columns],
-        (wrap_longitude(mesh.longitude[columns], start=0.0), -mesh.latitude[rows]),
+        (
+            wrap_longitude(mesh.longitude[rows, columns], start=0.0),
+            -mesh.latitude[rows, columns],
+        ),
         detector.merge_deg,
     )
     rows, columns = rows[kept], columns[kept]
@@ -190,7 +194,7 @@ def _has_lower(
     pressure: Field, minima: Flags, mesh: Mesh, radius_deg: float, row: Any, column: Any
 ) -> bool:
     """Whether one of these minima within the radius is lower than the point."""
-    disc = mesh.disc(row, radius_deg)
+    disc = mesh.disc(row, column, radius_deg)
     near = disc.within & (mesh.values(minima, column, disc) == 1)
     return bool(np.any(near & (mesh.values(pressure, column, disc) < pressure[row, column])))
 
@@ -226,10 +230,10 @@ def merge(values: Field, vectors: Real, order: tuple[Real, Real], radius_deg: fl
 
 def _has_warm_core(thinness: Field, mesh: Mesh, detector: Detector, row: int, column: int) -> bool:
     """Whether thickness falls all round its maximum near the centre; thinness is its negative."""
-    disc = mesh.disc(row, detector.warm_core_search_deg)
+    disc = mesh.disc(row, column, detector.warm_core_search_deg)
     near = np.where(disc.within, mesh.values(thinness, column, disc), np.nan)
     if np.isnan(near).all():
         return False
     down, right = np.unravel_index(np.nanargmin(near), near.shape)
-    top = disc.rows.start + int(down), int(disc.columns[right] + column) % mesh.longitude.size
+    top = disc.rows.start + int(down), int(disc.columns[right] + column) % mesh.columns
     return mesh.is_closed(thinness, *top, detector.warm_core_fall, detector.warm_core_deg)

@@ -236,5 +236,6 @@ def _spacings(scores: pd.DataFrame) -> list[float]:
 
 def _with_floor(scores: pd.DataFrame, found: Verification) -> pd.DataFrame:
     _, rows, columns = _spacings(scores)
-    floor = grid_snap_floor_km(found.errors["true_lat"], rows, columns)
+    latitude = found.errors["true_lat"] * (columns > 0)  # cells narrow only between meridians
+    floor = grid_snap_floor_km(latitude, rows, columns or rows)
     return found.errors.assign(floor_km=floor)

@@ -14,8 +14,10 @@ from dask.array.core import slices_from_chunks
 from climlstm.data.sources.axes import find_levels
 from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError, nearest
+from climlstm.grid import LatLon, Projected
 from climlstm.grid.axes import NAMES as COORDINATES
 from climlstm.grid.axes import orient
+from climlstm.grid.find import find_placed, ordered
 from climlstm_storms.tracks import NO_LEAD, NO_TIME
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 STEPS = {"init_time": NO_TIME, "lead_time": NO_LEAD, "time": NO_TIME, "realization": 0}
 """Coordinates that identify a step, and their values where a dataset lacks them."""
 
+HORIZONTAL = (*LatLon.dims, *Projected.dims)
+
 STEP_DIMS = ("init_time", "realization", "lead_time", "time")
 
 
@@ -45,12 +49,12 @@ def read_fields(
 ) -> xr.Dataset:
     """Fields msl (Pa) and, if there are, wind (m/s) and thickness (m² s⁻²); lazy if they were.
 
-    Dims: those of the steps, latitude north to south, longitude eastward. Coordinates row and
-    column count the rows and columns of the dataset.
+    Dims: those of the steps, then rows from the north and columns of the grid, as `grid_of` has it.
+    Coordinates row and column count the rows and columns of the dataset.
     names: what the dataset calls some of NAMES, where it is not found: {"msl": "PRMSL"}.
     Raises DataError where sea-level pressure or a coordinate is missing, or units are unknown.
     """
-    dataset = _rename(dataset, dict(names or {}))
+    dataset = _rename(_on_native_grid(dataset), dict(names or {}))
     if "lead_time" in dataset.coords and dataset["lead_time"].dtype.kind in "iuf":
         lead = dataset["lead_time"]  # not decoded: numbers of hours, where no unit is stated
         seconds = lead.values * conversion(str(lead.attrs.get("units", "hours")), "s").scale
@@ -65,7 +69,9 @@ def read_fields(
     if upper is not None and lower is not None:
         fields["thickness"] = upper - lower
     _check_steps(fields["msl"])
-    dims = [*(d for d in STEP_DIMS if d in fields["msl"].dims), "latitude", "longitude"]
+    native = set(Projected.dims) <= set(fields["msl"].dims)
+    horizontal = Projected.dims if native else LatLon.dims
+    dims = [*(d for d in STEP_DIMS if d in fields["msl"].dims), *horizontal]
     try:
         aligned = xr.align(*fields.values(), join="exact")
     except ValueError as error:
@@ -74,11 +80,43 @@ def read_fields(
         ) from error
     whole = [field.broadcast_like(aligned[0]).transpose(*dims) for field in aligned]
     data = xr.Dataset(dict(zip(fields, whole, strict=True)))
-    data = data.assign_coords(
-        row=("latitude", np.arange(data.sizes["latitude"])),
-        column=("longitude", np.arange(data.sizes["longitude"])),
-    )
-    return orient(data)
+    if native:
+        return data
+    numbers = {
+        name: (dim, np.arange(data.sizes[dim]))
+        for name, dim in zip(("row", "column"), horizontal, strict=True)
+    }
+    return orient(data.assign_coords(numbers))
+
+
+def _on_native_grid(dataset: xr.Dataset) -> xr.Dataset:
+    """Data of a projected or curvilinear grid in our order, with the numbers of rows and columns.
+
+    Any other dataset as it is.
+    """
+    placed = find_placed(dataset)
+    if placed is None:
+        return dataset
+    numbers = zip(("row", "column"), Projected.dims, (placed.rows, placed.columns), strict=True)
+    return ordered(dataset).assign_coords({n: (d, p.indices) for n, d, p in numbers})
+
+
+def on_one_grid(dataset: xr.Dataset) -> list[xr.Dataset]:
+    """The dataset; where cells move with time, as in a nest of WRF, a dataset for each time."""
+    moving = {
+        name: place
+        for name, place in dataset.coords.items()
+        if place.attrs.get("standard_name") in LatLon.dims and place.ndim == 3
+    }
+    if len(moving) != 2:
+        return [dataset]
+    dim = next(iter(moving.values())).dims[0]
+    return [
+        dataset.isel({dim: slice(t, t + 1)}).assign_coords(
+            {name: place.isel({dim: t}, drop=True) for name, place in moving.items()}
+        )
+        for t in range(dataset.sizes[dim])
+    ]
 
 
 def blocks(fields: xr.Dataset) -> Iterator[xr.Dataset]:
@@ -154,7 +192,7 @@ def _pressure(dataset: xr.Dataset) -> xr.DataArray:
         )
     pressure = dataset["msl"]
     for dim in ("latitude", "longitude"):
-        if dim not in pressure.dims:
+        if dim not in pressure.dims and pressure.coords.get(dim, pressure).ndim != 2:
             raise DataError(
                 f"Sea-level pressure has dims {tuple(pressure.dims)}, but '{dim}' is needed. "
                 f"Say what it is called: names={{'{dim}': NAME}}, or --name {dim}=NAME."
@@ -165,7 +203,7 @@ def _pressure(dataset: xr.Dataset) -> xr.DataArray:
 
 def _unit_by_size(pressure: xr.DataArray) -> str:
     """hPa or Pa, which cannot be mistaken for each other, for pressure without a unit."""
-    steps = {d: 0 for d in pressure.dims if d not in ("latitude", "longitude")}
+    steps = {d: 0 for d in pressure.dims if d not in HORIZONTAL}
     if any(pressure.sizes[d] == 0 for d in steps):
         return "Pa"
     typical = float(pressure.isel(steps).median())
@@ -193,7 +231,7 @@ def _geopotential(dataset: xr.Dataset, level: int) -> xr.DataArray | None:
 
 
 def _check_steps(pressure: xr.DataArray) -> None:
-    others = set(pressure.dims) - {*STEP_DIMS, "latitude", "longitude"}
+    others = set(pressure.dims) - {*STEP_DIMS, *HORIZONTAL}
     if others:
         raise DataError(
             f"Sea-level pressure has the dims {', '.join(sorted(map(str, others)))}, but only "

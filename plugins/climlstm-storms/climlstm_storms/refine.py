@@ -25,10 +25,12 @@ def refine(mesh: Mesh, field: Field, rows: Index, columns: Index) -> tuple[Real,
         return latitude, longitude, value
     around_rows, around_columns, known = _stencil(mesh, rows, columns)
     values = field[around_rows, around_columns].astype("float64")
-    spacing = mesh.steps_deg(latitude)[0]
+    spacing, _ = mesh.steps_deg(rows, columns)
     center = mesh.vectors[rows, columns]
     x, y = plane(center, mesh.vectors[around_rows, around_columns])
-    dx, dy, rise, found = _paraboloid_minimum(x / spacing, y / spacing, values - value[:, None])
+    dx, dy, rise, found = _paraboloid_minimum(
+        x / spacing[:, None], y / spacing[:, None], values - value[:, None]
+    )
     plateau = known & (np.sum(values == value[:, None], axis=1) > 2) & ~_on_pole(mesh, rows)
     found &= known & ~plateau
     moved = positions(from_plane(center, dx * spacing, dy * spacing))
@@ -41,13 +43,13 @@ def refine(mesh: Mesh, field: Field, rows: Index, columns: Index) -> tuple[Real,
 
 
 def _on_pole(mesh: Mesh, rows: Index) -> Flags:
-    return np.isin(rows, [row % mesh.latitude.size for row in mesh.pole_rows])
+    return np.isin(rows, [row % mesh.rows for row in mesh.pole_rows])
 
 
 def _stencil(mesh: Mesh, rows: Index, columns: Index) -> tuple[Index, Index, Flags]:
     """Rows and columns (N, 9) of the points to be fitted; and where all of them exist."""
-    height, width = mesh.latitude.size, mesh.longitude.size
-    row_step, column_step = mesh.steps_deg(mesh.latitude[rows])
+    height, width = mesh.rows, mesh.columns
+    row_step, column_step = mesh.steps_deg(rows, columns)
     most = width // 6 if mesh.periodic else 1
     stride = np.clip(np.rint(row_step / np.maximum(column_step, 1e-9)), 1, max(most, 1)).astype(int)
     around_rows = rows[:, None] + np.repeat([-1, 0, 1], 3)
@@ -90,14 +92,14 @@ def _paraboloid_minimum(x: Real, y: Real, rise: Real) -> tuple[Real, Real, Real,
 
 def _plateau_centroid(mesh: Mesh, field: Field, row: int, column: int) -> tuple[float, float]:
     """Centroid of the points of equal value that adjoin this one, within 10 degrees."""
-    disc = mesh.disc(row, max(10.0, 3 * mesh.spacing_deg))
+    disc = mesh.disc(row, column, max(10.0, 3 * mesh.spacing_deg))
     level = disc.within & (mesh.values(field, column, disc) == float(field[row, column]))
     labels, _ = ndimage.label(level)
     same = labels == labels[disc.centre]
     if disc.whole_circle:  # its seam is far from the centre, unless the plateau is on a pole
         same = level
     rows, places = np.nonzero(same)
-    columns = (disc.columns[places] + column) % mesh.longitude.size
+    columns = (disc.columns[places] + column) % mesh.columns
     vectors = mesh.vectors[rows + disc.rows.start, columns]
     latitude, longitude = positions(vectors.sum(axis=0))
     return float(latitude), float(longitude)

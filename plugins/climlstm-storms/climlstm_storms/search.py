@@ -12,13 +12,15 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from climlstm.errors import DataError
+from climlstm.grid import grid_of
 from climlstm_storms.centres import CENTRE_COLUMNS, Detector, centres_of
-from climlstm_storms.fields import blocks, read_fields, steps_of
+from climlstm_storms.fields import blocks, on_one_grid, read_fields, steps_of
 from climlstm_storms.mesh import Mesh, mesh_of
 from climlstm_storms.tracks import TRACK_TYPES
 
 SPACINGS = ("spacing_deg", "row_spacing_deg", "column_spacing_deg")
-"""Columns: greatest distance of neighbours, distance of rows, and of columns at the equator."""
+"""Columns: greatest distance of neighbours, distance of rows, and of meridians at the equator; NaN
+where columns are none."""
 
 REMEMBERED = 4096
 """Steps whose centres are kept: forecasts share their truth, and persistence its fields."""
@@ -32,14 +34,23 @@ def detect(
     """Storm centres of all times, initialisations and members of a dataset.
 
     dataset: sea-level pressure, and wind and geopotential where the detector uses them, under any
-    common names or those in `names` ({"msl": "PRMSL"}); dims latitude, longitude, and any of time,
-    init_time, lead_time, realization. Chunks along these are searched in parallel by Dask.
+    common names or those in `names` ({"msl": "PRMSL"}); dims of rows and columns on any grid (one
+    that moves with time, too), and any of time, init_time, lead_time, realization. Chunks along
+    these are searched in parallel by Dask.
 
     Columns: init_time, lead_time, time, member, lat, lon, slp (hPa), wind (m/s), depth (hPa),
     warm_core, i, j, and the grid's SPACINGS. A step without any centre has one row, without a
     position: it was searched. i and j count the dataset's longitudes and latitudes.
     Raises DataError where a field is missing or its units are unknown.
     """
+    tables = [_detect(each, detector, names) for each in on_one_grid(dataset)]
+    return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
+
+
+def _detect(
+    dataset: xr.Dataset, detector: Detector, names: Mapping[str, str] | None
+) -> pd.DataFrame:
+    """Storm centres of a dataset on one grid."""
     fields = read_fields(dataset, names, warm_core_levels=detector.warm_core_levels)
     if detector.warm_core != "ignored" and "thickness" not in fields:
         upper, lower = detector.warm_core_levels
@@ -48,8 +59,7 @@ def detect(
             f"and {lower} hPa. Add the channels 'z{upper}' and 'z{lower}', choose other "
             "warm_core_levels, or set warm_core to 'ignored'."
         )
-    axes = (fields[n].values.astype("float64").tobytes() for n in ("latitude", "longitude"))
-    mesh = mesh_of(*axes, detector.diagonal, detector.closed_edges)
+    mesh = mesh_of(grid_of(fields), detector.diagonal, detector.closed_edges)
     detector = detector.on_grid(mesh.spacing_deg)
     # Dask does not look into a partial function, so a block is read where it is searched.
     parts = [partial(_detect_block, dask.optimize(b)[0], mesh, detector) for b in blocks(fields)]
@@ -76,7 +86,7 @@ def _detect_block(block: xr.Dataset, mesh: Mesh, detector: Detector) -> pd.DataF
     for name, kind in CENTRE_COLUMNS.items():
         parts = [np.empty(0, dtype=kind), *(centres[name] for centres in found)]
         columns[name] = np.concatenate(parts)
-    spacings = dict(zip(SPACINGS, (mesh.spacing_deg, *mesh.steps_deg(0.0)), strict=True))
+    spacings = dict(zip(SPACINGS, (mesh.spacing_deg, *mesh.axes_deg), strict=True))
     return pd.DataFrame(columns).assign(**spacings).astype({"warm_core": "boolean"})
 
 
@@ -93,7 +103,7 @@ _known: dict[bytes, Centres] = {}
 def _centres_once(step: Mapping[str, Any], mesh: Mesh, detector: Detector) -> Centres:
     """The centres in one step, kept for fields that come again."""
     fields = {name: step[name] for name in ("msl", "wind", "thickness") if name in step}
-    digest = blake2b(repr((detector, mesh.__reduce__()[1])).encode(), digest_size=16)
+    digest = blake2b(repr(detector).encode() + mesh.digest, digest_size=16)
     for name, field in fields.items():
         digest.update(name.encode() + np.ascontiguousarray(field).data)
     key = digest.digest()

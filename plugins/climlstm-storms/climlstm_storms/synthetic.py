@@ -1,6 +1,7 @@
 """Moving lows of known track: what a tracker must find, for tests and benchmarks."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,14 +54,22 @@ def moving_lows(
 ) -> xr.Dataset:
     """Fields with these lows: msl (Pa), u10, v10 (m/s), z300, z500 (m² s⁻²), as float32.
 
+    latitude, longitude: (H) and (W); or those of each cell (H, W), for dims y and x.
     Winds turn around the centre, counter-clockwise in the north, and are strongest one radius off.
     """
-    grid = unit_vectors(np.asarray(latitude)[:, None], np.asarray(longitude)[None, :])
-    lam = np.deg2rad(np.asarray(longitude, dtype="float64"))
-    east = np.stack([-np.sin(lam), np.cos(lam), np.zeros_like(lam)], axis=-1)[None]
-    north = np.cross(grid, np.broadcast_to(east, grid.shape))
+    dims: tuple[str, ...] = ("latitude", "longitude")
+    places: dict[str, Any] = {"latitude": latitude, "longitude": longitude}
+    if latitude.ndim == 1:
+        latitude, longitude = np.meshgrid(latitude, longitude, indexing="ij")
+    else:
+        dims = ("y", "x")
+        places = {name: (dims, each) for name, each in places.items()}
+    grid = unit_vectors(latitude, longitude)
+    lam = np.deg2rad(longitude.astype("float64"))
+    east = np.stack([-np.sin(lam), np.cos(lam), np.zeros_like(lam)], axis=-1)
+    north = np.cross(grid, east)
     hours = _hours(times)
-    shape = (len(times), len(latitude), len(longitude))
+    shape = (len(times), *latitude.shape)
     names = ("msl", "u10", "v10", "z300", "z500")
     fields = {name: np.zeros(shape, dtype="float32") for name in names}
     fields["msl"] += AMBIENT_PA
@@ -80,10 +89,9 @@ def moving_lows(
             fields["u10"][t] += speed * np.sum(swirl * east, axis=-1)
             fields["v10"][t] += speed * np.sum(swirl * north, axis=-1)
     units = {"msl": "Pa", "u10": "m s-1", "v10": "m s-1", "z300": "m2 s-2", "z500": "m2 s-2"}
-    dims = ("time", "latitude", "longitude")
     return xr.Dataset(
-        {name: (dims, values, {"units": units[name]}) for name, values in fields.items()},
-        coords={"time": times, "latitude": latitude, "longitude": longitude},
+        {n: (("time", *dims), values, {"units": units[n]}) for n, values in fields.items()},
+        coords={"time": times} | places,
     )
 
 

@@ -14,6 +14,7 @@ from climlstm_storms.synthetic import Low, moving_lows
 from scipy import ndimage
 
 from climlstm.errors import DataError
+from climlstm.grid import LatLon
 
 
 class Reference:
@@ -324,6 +325,7 @@ def test_a_low_is_found_wherever_it_lies_between_coarse_points(latitude):
 
 
 def test_mesh_knows_its_poles_and_edges():
-    assert (Mesh(*GLOBE[:2]).north, Mesh(*OFF_POLE[:2]).south) == ("point", "across")
-    assert (Mesh(*REGION[:2]).north, Mesh(*REGION[:2]).periodic) == ("ends", False)
-    assert Mesh(*REGION[:2]).spacing_deg == pytest.approx(3.0)
+    globe, off_pole, region = (Mesh(LatLon(*each[:2])) for each in (GLOBE, OFF_POLE, REGION))
+    assert (globe.north, off_pole.south) == ("point", "across")
+    assert (region.north, region.periodic) == ("ends", False)
+    assert region.spacing_deg == pytest.approx(3.0)

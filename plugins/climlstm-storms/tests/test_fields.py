@@ -102,7 +102,7 @@ def test_forecasts_and_ensembles_keep_their_axes(weather_map):
     [
         (lambda ds: ds.drop_vars("msl"), r"no sea-level pressure.*u10.*names=\{'msl'"),
         (lambda ds: ds.assign(msl=ds.msl.assign_attrs(units="K")), r"in 'K'.*'hPa' is expected"),
-        (lambda ds: ds.isel(latitude=[0, 1]), r"2 latitudes and 240 longitudes.*at least 3"),
+        (lambda ds: ds.isel(latitude=[0, 1]), r"2 rows and 240 columns.*at least 3"),
         (
             lambda ds: ds.isel(latitude=[0, 5, 3]),
             r"latitudes are not in order.*sortby\('latitude'\)",
