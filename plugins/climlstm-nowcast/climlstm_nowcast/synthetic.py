@@ -6,6 +6,7 @@ all are carried by a steady flow with shear and rotation. While a cell grows its
 grow, so that two frames tell which cells will be stronger in half an hour: what advection cannot.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,16 +38,22 @@ class Rain:
 def rain_film(steps: int, rain: Rain | None = None, *, seed: int = 0) -> xr.Dataset:
     """`rain_rate` (time, y, x) in mm/h on a plane of metres (a transverse Mercator projection).
 
+    Beside it, `age` and `life` in steps of the cell that rains most at each place, 0 where none
+    does: it grows up to half its life.
     steps: number of frames. The same seed gives the same film.
     """
     rain = rain or Rain()
     generator = np.random.default_rng(seed)
     start = -int(3 * rain.life)  # so that the first frame is like any other
     births = generator.poisson(rain.cells / rain.life * 2, size=steps - start)
-    frames = np.zeros((steps, rain.size, rain.size), "float32")
+    frames, most, age, life = (np.zeros((steps, rain.size, rain.size), "float32") for _ in range(4))
     for time, number in enumerate(births, start=start):
         for _ in range(number):
-            _live(frames, time, rain, generator)
+            for at, where, falls, lived in _life_of(time, steps, rain, generator):
+                frames[(at, *where)] += falls
+                first = falls > most[(at, *where)]
+                for field, value in ((most, falls), (age, lived[0]), (life, lived[1])):
+                    field[(at, *where)] = np.where(first, value, field[(at, *where)])
     frames[frames < 0.1] = 0
     half = (np.arange(rain.size) - (rain.size - 1) / 2) * rain.cell_km * 1000
     known = {"units": RAIN_RATE.units, "long_name": RAIN_RATE.long_name, "grid_mapping": "crs"}
@@ -55,8 +62,14 @@ def rain_film(steps: int, rain: Rain | None = None, *, seed: int = 0) -> xr.Data
         "longitude_of_central_meridian": 10.0, "scale_factor_at_central_meridian": 1.0,
         "false_easting": 0.0, "false_northing": 0.0, "earth_radius": 6371000.0,
     }  # fmt: skip
+    dims, lived = ("time", "y", "x"), {"units": "1", "grid_mapping": "crs"}
     return xr.Dataset(
-        {"rain_rate": (("time", "y", "x"), frames, known), "crs": ((), np.int8(0), mapping)},
+        {
+            "rain_rate": (dims, frames, known),
+            "age": (dims, age.astype("int16"), lived),
+            "life": (dims, life.astype("int16"), lived),
+            "crs": ((), np.int8(0), mapping),
+        },
         coords={
             "time": pd.date_range("2001-01-01", periods=steps, freq=rain.step),
             "y": (
@@ -69,10 +82,10 @@ def rain_film(steps: int, rain: Rain | None = None, *, seed: int = 0) -> xr.Data
     )
 
 
-def _live(
-    frames: NDArray[np.float32], born: int, rain: Rain, generator: np.random.Generator
-) -> None:
-    """Add one cell, from its birth to its end."""
+def _life_of(
+    born: int, steps: int, rain: Rain, generator: np.random.Generator
+) -> Iterator[tuple[int, tuple[slice, slice], Real, tuple[int, int]]]:
+    """One cell, frame by frame: number of the frame, rows and columns, rain there, age and life."""
     size = rain.size
     life = max(4, int(generator.gamma(6.0, rain.life / 6.0)))
     row, column = generator.uniform(-0.3 * size, 1.3 * size, 2)
@@ -85,7 +98,7 @@ def _live(
         row += rain.speed * (0.4 + 0.6 * (column - middle) / size)
         column += rain.speed * (1.0 - 0.6 * (row - middle) / size)
         time = born + age
-        if not 0 <= time < len(frames):
+        if not 0 <= time < steps:
             continue
         strength = np.sin(np.pi * (age + 0.5) / life)  # grows, then decays
         spread = width * (0.6 + 0.8 * strength)
@@ -96,4 +109,5 @@ def _live(
         where = (slice(low, high), slice(left, right))
         dy, dx = rows[where] - row, columns[where] - column
         a, b = (along * dx + down * dy) / stretch, along * dy - down * dx
-        frames[(time, *where)] += peak * strength**2 * np.exp(-(a * a + b * b) / (2 * spread**2))
+        falls = peak * strength**2 * np.exp(-(a * a + b * b) / (2 * spread**2))
+        yield time, where, falls, (age, life)
