@@ -112,7 +112,7 @@ class OfEvents(GridScore):
 
         limit: in the unit of the fields; members (M, L, H, W), observed (L, H, W).
         """
-        columns = {}
+        columns: dict[str, Real] = {}
         for k, (said, came) in enumerate(classes_of(event, limit, members, observed)):
             columns |= {f"said_{k}": mean(said), f"came_{k}": mean(came)}
         return columns

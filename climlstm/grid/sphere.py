@@ -8,7 +8,7 @@ Real = NDArray[np.float64]
 
 def unit_vectors(latitude: ArrayLike, longitude: ArrayLike) -> Real:
     """Unit vectors (..., 3) towards places in degrees north and east."""
-    phi, lam = np.deg2rad(latitude), np.deg2rad(longitude)
+    phi, lam = (np.deg2rad(np.asarray(each, "float64")) for each in (latitude, longitude))
     parts = np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)
     return np.stack(np.broadcast_arrays(*parts), axis=-1)
 

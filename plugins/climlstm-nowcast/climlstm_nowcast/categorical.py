@@ -22,13 +22,13 @@ Flags = NDArray[np.bool_]
 COUNTS = ("hits", "misses", "false_alarms", "negatives")
 
 
-def _distinct(thresholds: tuple[float, ...]) -> tuple[float, ...]:
-    if not thresholds or len(set(thresholds)) < len(thresholds):
-        raise ValueError("give one threshold or more, each once")
-    return thresholds
+def distinct(numbers: tuple[float, ...]) -> tuple[float, ...]:
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ValueError("give one number or more, each once")
+    return numbers
 
 
-Thresholds = Annotated[tuple[float, ...], AfterValidator(_distinct)]
+Thresholds = Annotated[tuple[float, ...], AfterValidator(distinct)]
 
 
 def csi(hits: Real, misses: Real, false_alarms: Real, negatives: Real) -> Real:

@@ -15,8 +15,6 @@ MARSHALL_PALMER = (200.0, 1.6)
 
 STATUS = ("dry", "rain", "missing", "outside")
 
-Array = NDArray[Any]
-
 
 def rate_of_dbz(dbz: Array, zr: tuple[float, float] = MARSHALL_PALMER) -> Array:
     """Rain rate in mm/h of reflectivity in dBZ, by Z = a R^b (Z in mm⁶ m⁻³)."""

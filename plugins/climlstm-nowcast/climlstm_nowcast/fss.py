@@ -24,18 +24,9 @@ from climlstm.evaluation.statistic import (
     ratio,
 )
 from climlstm.grid import grid_of
-from climlstm_nowcast.categorical import Thresholds, exceeding
+from climlstm_nowcast.categorical import Thresholds, distinct, exceeding
 
-
-def _distinct(windows: tuple[float, ...]) -> tuple[float, ...]:
-    if len(set(windows)) < len(windows):
-        raise ValueError("give each window once")
-    return windows
-
-
-Windows = Annotated[
-    tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1), AfterValidator(_distinct)
-]
+Windows = Annotated[tuple[Annotated[float, Field(gt=0)], ...], AfterValidator(distinct)]
 
 
 @dataclass(frozen=True)

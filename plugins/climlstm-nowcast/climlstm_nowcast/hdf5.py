@@ -41,11 +41,7 @@ def crs_of(projection: str, path: str) -> Any:
         key, _, value = part.partition("=")
         # A radius of the Earth of 6378 is in km, and so are the coordinates, as KNMI has them.
         if key in ("+a", "+b", "+R") and float(value) < 1e5:
-            part = (
-                f"{key}={float(value) * 1000:g}"
-                if float(value) == 0
-                else f"{key}={float(value) * 1000!r}"
-            )
+            part = f"{key}={float(value) * 1000!r}"
         elif key == "+units":
             continue
         parts.append(part)
@@ -55,8 +51,3 @@ def crs_of(projection: str, path: str) -> Any:
         raise DataError(
             f"'{path}': the projection '{projection}' is not understood: {error}."
         ) from error
-
-
-def mapping_of(crs: Any) -> dict[str, Any]:
-    """Attributes of the CF grid mapping of a CRS."""
-    return {key: value for key, value in crs.to_cf().items() if value is not None}

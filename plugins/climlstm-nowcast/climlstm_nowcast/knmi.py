@@ -8,8 +8,9 @@ import pandas as pd
 import xarray as xr
 
 from climlstm.errors import DataError
+from climlstm.grid.projected import mapping
 from climlstm_nowcast.frames import Array, radar_dataset, rate_of_dbz
-from climlstm_nowcast.hdf5 import crs_of, mapping_of, number, opened, text
+from climlstm_nowcast.hdf5 import crs_of, number, opened, text
 
 NUMBER = r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?"
 
@@ -45,7 +46,7 @@ def read(path: str, zr: tuple[float, float]) -> xr.Dataset:
         wet = rate > 0
     status = np.where(outside, 3, np.where(missing, 2, wet.astype("int8")))
     crs = crs_of(projection, path)
-    return radar_dataset(rate, status, end, _axes(place, raw.shape), mapping_of(crs))
+    return radar_dataset(rate, status, end, _axes(place, raw.shape), mapping(crs))
 
 
 def _calibration(formula: str, path: str) -> tuple[float, float]:

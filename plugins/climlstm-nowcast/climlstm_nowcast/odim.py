@@ -9,8 +9,9 @@ import xarray as xr
 
 from climlstm.environment import import_pyproj
 from climlstm.errors import DataError
+from climlstm.grid.projected import mapping
 from climlstm_nowcast.frames import Array, radar_dataset, rate_of_dbz
-from climlstm_nowcast.hdf5 import crs_of, mapping_of, number, opened, text
+from climlstm_nowcast.hdf5 import crs_of, number, opened, text
 
 REFLECTIVITY = ("DBZH", "TH", "DBZV", "TV")
 
@@ -42,7 +43,7 @@ def read(path: str, zr: tuple[float, float]) -> xr.Dataset:
     rate = _rate(value, said, zr, path)
     status = np.where(outside, 3, np.where(dry | ~(rate > 0), 0, 1))
     crs = crs_of(text(where["projdef"]), path)
-    return radar_dataset(rate, status, _time(said), _axes(where, crs, raw.shape), mapping_of(crs))
+    return radar_dataset(rate, status, _time(said), _axes(where, crs, raw.shape), mapping(crs))
 
 
 def _rain(file: h5py.File, path: str) -> tuple[h5py.Group, h5py.Group]:

@@ -16,7 +16,7 @@ Reflectivity is turned into rain by Z = a R^b, with `zr=(a, b)`; (200, 1.6) by d
 Palmer 1948, J. Meteorol. 5, 165-166).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import xarray as xr
@@ -31,6 +31,7 @@ class _Radar(BackendEntrypoint):
     """The common part of the readers: one frame a file, read when it is opened."""
 
     open_dataset_parameters = ("filename_or_obj", "drop_variables", "zr")
+    read: Callable[[str, tuple[float, float]], xr.Dataset]
 
     def open_dataset(  # type: ignore[override]
         self,
@@ -47,9 +48,6 @@ class _Radar(BackendEntrypoint):
         frame = self.read(str(filename_or_obj), (float(a), float(b)))
         return frame.drop_vars(drop_variables or (), errors="ignore")
 
-    def read(self, path: str, zr: tuple[float, float]) -> xr.Dataset:
-        raise NotImplementedError
-
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Never by itself: the engine is named."""
         return False
@@ -59,24 +57,18 @@ class RadarCF(_Radar):
     """NetCDF under CF: a rate, a sum over an interval, or reflectivity."""
 
     description = "Radar rain in NetCDF with CF conventions, as rain rates"
-
-    def read(self, path: str, zr: tuple[float, float]) -> xr.Dataset:
-        return cf.read(path, zr)
+    read = staticmethod(cf.read)
 
 
 class ODIM(_Radar):
     """OPERA's data model for HDF5: composites and Cartesian images."""
 
     description = "Radar composites and images in ODIM HDF5, as rain rates"
-
-    def read(self, path: str, zr: tuple[float, float]) -> xr.Dataset:
-        return odim.read(path, zr)
+    read = staticmethod(odim.read)
 
 
 class KNMI(_Radar):
     """Images in the HDF5 of the Dutch weather service."""
 
     description = "Radar images in the HDF5 of KNMI, as rain rates"
-
-    def read(self, path: str, zr: tuple[float, float]) -> xr.Dataset:
-        return knmi.read(path, zr)
+    read = staticmethod(knmi.read)

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from climlstm.grid import EARTH_RADIUS_KM, wrap_longitude
+from climlstm.grid.sphere import place_of
+from climlstm.grid.sphere import unit_vectors as unit_vectors
 
 Real = NDArray[np.float64]
 Field = NDArray[np.floating]
@@ -18,19 +20,10 @@ KM_PER_DEGREE = np.pi / 180 * EARTH_RADIUS_KM
 """Length of one degree of a great circle."""
 
 
-def unit_vectors(latitude: ArrayLike, longitude: ArrayLike) -> Real:
-    """Directions (…, 3) from the Earth's centre to positions in degrees."""
-    phi, lam = np.broadcast_arrays(
-        np.deg2rad(np.asarray(latitude, dtype="float64")),
-        np.deg2rad(np.asarray(longitude, dtype="float64")),
-    )
-    return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
-
-
 def positions(vectors: Real) -> tuple[Real, Real]:
     """Latitude and longitude, in [-180, 180), of vectors (…, 3) of any length."""
-    x, y, z = np.moveaxis(np.asarray(vectors, dtype="float64"), -1, 0)
-    return np.rad2deg(np.arctan2(z, np.hypot(x, y))), wrap_longitude(np.rad2deg(np.arctan2(y, x)))
+    latitude, longitude = place_of(vectors)
+    return latitude, wrap_longitude(longitude)
 
 
 def chord(degrees: float) -> float:
