@@ -12,6 +12,7 @@ from climlstm.config import DataConfig
 from climlstm.data.cube.accumulation import is_sum_since_midnight, time_method
 from climlstm.data.cube.cube import plan_cube
 from climlstm.data.prepare import prepare
+from climlstm.data.windows.stream import WindowStream
 from climlstm.errors import DataError
 from climlstm.steps import Step
 
@@ -263,3 +264,14 @@ def test_days_are_prepared_from_hours_and_read_again_as_they_are(tmp_path):
     xr.testing.assert_equal(plan_cube(days, data).cube.load(), days[["t2m", "tp"]])
     pairs = plan_cube(days, data_of("2d", "t2m")).cube["t2m"].values[1]
     np.testing.assert_allclose(pairs, days["t2m"][1:3].mean("time"), rtol=1e-6)
+
+
+def test_windows_are_cut_from_the_means():
+    plan = cube_of(air(), "1d", "t2m", t2m="mean")
+    settings = {"history": 2, "horizon": 1, "mean": np.zeros(1), "std": np.ones(1)}
+    with WindowStream(plan, channels=["t2m"], **settings) as stream:
+        [window] = stream.windows([np.array([[1, 4]])])
+        means = plan.cube["t2m"].values
+        for row, start in enumerate((1, 4)):
+            np.testing.assert_array_equal(window.history[row, :, 0], means[start : start + 2])
+            np.testing.assert_array_equal(window.target[row, :, 0], means[start + 2 : start + 3])

@@ -151,6 +151,24 @@ def test_a_month_that_is_not_over_is_not_known(there):
     assert abs(forecast(found)["t2m"] - plain["t2m"]).max() > 1e-3  # March is used
 
 
+def test_a_source_that_ends_is_not_held_for_ever(there):
+    """Nor over a gap: forecasts from then on are refused, and windows are left out."""
+    world = make_world()
+    days = world[["sst"]].isel(time=slice(0, None, 4))
+    whole = days.sel(time=slice("2001-04-10"))
+    add(there, "days", whole.sel(time=(whole.time != np.datetime64("2001-02-10"))))
+    config = config_of(there, "data.prescribed={sst: {from: observed, source: days}}")
+    sst = RunData(config).cube["sst"].isel(latitude=0, longitude=-1)
+    missing = sst.time.values[np.isnan(sst.values)]
+    assert set(missing[:4].astype("datetime64[D]").astype(str)) == {"2001-02-10"}
+    assert missing[4] == np.datetime64("2001-04-11")
+    assert missing.size == 4 + 20 * 4
+    found = find_trained(runs.train(config, under_ray=False))
+    with pytest.raises(DataError, match=r"'sst'.*lacks a value at 2001-04-11.*Choose init"):
+        runs.forecast(found, init_times=["2001-04-10T12"])
+    forecast(found)
+
+
 def test_another_grid_is_refused(there):
     world = make_world()
     add(there, "shifted", world[["sst"]].assign_coords(longitude=world.longitude + 1))

@@ -1,7 +1,8 @@
 """Channels from other sources of the catalog, which may have a longer step than the run.
 
-At each step of the run they have the last value that was known by then, never a future one. A mean
-or sum is known when its interval has ended: by its bounds, for months when the month is over.
+At each step of the run they have the last value that was known by then, never a future one, nor
+one of long ago. A mean or sum is known when its interval has ended: by its bounds, for months when
+the month is over.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,8 +22,8 @@ from climlstm.data.sources.catalog import open_source
 from climlstm.data.sources.times import bounds_of
 from climlstm.errors import DataError
 
-MONTH_DAYS = 27.5
-"""Days between neighbouring times from which a source is taken for one of months."""
+MONTH = np.timedelta64(27 * 24 + 12, "h")
+"""Distance of neighbouring times from which a source is taken for one of months."""
 
 SAME_PLACE_DEG = 1e-3
 
@@ -40,13 +41,12 @@ def with_others(plan: CubePlan, data: DataConfig) -> CubePlan:
                 f"The source '{entry}' has another grid ({theirs.grid}) than the run "
                 f"({plan.grid}). Bring it to that grid first, by 'regrid' in the catalog."
             )
-        known = known_times(theirs)
-        at = np.searchsorted(known, plan.times.values, side="right") - 1
+        at = held_at(known_times(theirs), plan.times.values)
         for plain, label in names.items():
             field = theirs.cube[plain]
             held = field.isel(time=np.maximum(at, 0)).assign_coords(time=plan.times.values)
-            before = xr.DataArray(at >= 0, {"time": plan.times.values}, "time")
-            others[label] = held.where(before).assign_attrs(field.attrs).chunk({"time": 64})
+            there = xr.DataArray(at >= 0, {"time": plan.times.values}, "time")
+            others[label] = held.where(there).assign_attrs(field.attrs).chunk({"time": 64})
     return replace(plan, others=others) if others else plan
 
 
@@ -70,6 +70,19 @@ def _plan_of(
     return plan_cube(source, data.model_copy(update=only))
 
 
+def held_at(known: NDArray[np.datetime64], times: NDArray[np.datetime64]) -> NDArray[np.intp]:
+    """Position of the last value known at each time; -1 where there is none, or it is too old.
+
+    A value is held for the step of its source: not beyond the end of the source, nor over a gap.
+    """
+    at = np.searchsorted(known, times, side="right") - 1
+    if known.size < 2:
+        return at
+    step = np.median(np.diff(known))
+    longest = step * 1.1 if step >= MONTH else step  # months are of several lengths
+    return np.where(times - known[np.maximum(at, 0)] < longest, at, -1)
+
+
 def known_times(plan: CubePlan) -> NDArray[np.datetime64]:
     """When each value of a source was known: the end of the interval that it stands for."""
     times = plan.times.values
@@ -85,7 +98,7 @@ def known_times(plan: CubePlan) -> NDArray[np.datetime64]:
     if times.size < 2:
         return times
     step = np.median(np.diff(times))
-    if step >= np.timedelta64(int(MONTH_DAYS * 24), "h"):
+    if step >= MONTH:
         months = pd.DatetimeIndex(times).to_period("M")
         return (months + 1).start_time.to_numpy().astype(times.dtype)
     said = time_method(plan.source[plan.recipes[0].fields[0].variable])
