@@ -119,7 +119,7 @@ def test_scores_in_boxes_and_named_places(make, tmp_path):
     places = "data.regions={sea: land_mask < 0.5, east: 'box:50..60,10..18'}"
     found = train(make(places, "training.epochs=1", "training.region=sea"))
     forecasts = runs.forecast(found, tmp_path / "f.zarr", init_times=INIT)
-    regions = ["sea", "east", "box:54..56,0..4", "global and not sea"]
+    regions = ["sea", "east", "box:54..56,0..4", "global and not sea", "country:DEU"]
     scores = runs.evaluate(forecasts, regions=regions).scores
     assert set(scores["region"]) == set(regions)
     assert scores.groupby("region")["value"].first().nunique() > 1

@@ -21,6 +21,9 @@ from climlstm.plugins.options import explain
 LOCATIONS = ("data.catalog", "data.cache.folder", "training.start_from", "cluster.storage")
 """Keys that hold a path or a URL."""
 
+MODULE = r"\b([A-Za-z_]\w*)(?:\.\w+)*:[A-Za-z_]"
+"""The package or module in `module:attribute`."""
+
 Located = TypeVar("Located", bound=Section)
 
 
@@ -46,7 +49,7 @@ def load_config(
         _set(content, key, value)
     of_checkpoint = path.with_name("forecaster.json").exists()
     if not of_checkpoint:
-        plugins.look_beside(path.resolve().parent)
+        plugins.look_beside(path.resolve().parent, re.findall(MODULE, str(content)))
     config = parse_config(content, where=str(path), stored=of_checkpoint)
     folder = path.resolve().parent
     for location in LOCATIONS:

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from climlstm.plugins.registry import distribution_of
@@ -9,8 +10,14 @@ from climlstm.plugins.registry import distribution_of
 _folders: list[Path] = []
 
 
-def look_beside(folder: Path) -> None:
-    """Let modules in the folder of a run file be imported, where no other place has them."""
+def look_beside(folder: Path, names: Iterable[str]) -> None:
+    """Let modules in the folder of a run file be imported, where no other place has them.
+
+    names: of modules and packages that the run file may mean; without any there nothing is done.
+    """
+    files = ((folder / f"{name}.py", folder / name / "__init__.py") for name in set(names))
+    if not any(module.is_file() or package.is_file() for module, package in files):
+        return
     if folder not in _folders:
         _folders.append(folder)
     if str(folder) not in sys.path:
