@@ -79,6 +79,23 @@ def test_the_advice_is_in_the_units_of_the_file_and_helps():
     assert [gap.cells for gap in statistics.missing] == [1, 1]
 
 
+@pytest.mark.parametrize("code", [-99.0, -99.9, -9.99e8, -1e34])
+@pytest.mark.parametrize("name", ["t2m", "soil_ice"])
+def test_codes_that_would_pass_for_values_are_told(name, code):
+    """-99 °C is cold and not impossible; of a variable of the source's own nothing is known."""
+    values = weather() - 281
+    values[[5, 9], 0, 0] = code
+    source = source_of(values, name=name, units="degC" if name == "t2m" else "kg m-3")
+    [finding] = looked_at(source, name)[1]
+    assert finding.severity == ("warning" if code > -100 else "error")
+    missing = declarations(finding.fix)[0]["variables"][name]["missing"]
+    assert missing == [pytest.approx(code)]
+    source[name].attrs["missing"] = missing
+    statistics, findings = looked_at(source, name)
+    assert findings == []
+    assert [gap.cells for gap in statistics.missing] == [1, 1]
+
+
 def test_a_value_that_is_right_may_be_declared_so():
     values = weather()
     values[3, 1, 2] = 99
@@ -144,6 +161,8 @@ DEFAULTS = {
     "f8": {},
     "i2": {"scale_factor": 0.002, "add_offset": 280.0},
     "i4": {"scale_factor": 1e-4},
+    "i8": {"scale_factor": 1e-4},
+    "u8": {"scale_factor": 1e-4},
 }
 
 

@@ -55,6 +55,17 @@ def test_period_without_windows_is_an_error():
         plan_windows(hours(0, 6), period=period, history=1, horizon=1, step=SIX_HOURS)
 
 
+def test_a_period_whose_steps_lack_values_says_so():
+    """The dates are right then, and other dates are no remedy."""
+    times = hours(0, 6, 12, 18)
+    period = (pd.Timestamp("2020-01-01"), pd.Timestamp("2020-01-01T12:00"))
+    with pytest.raises(
+        DataError, match=r"3 lie in it, 2 of them \(67%\) without all values\. Compl"
+    ):
+        plan_windows(times, period=period, history=1, horizon=1, step=SIX_HOURS,
+                     unusable=hours(0, 12))  # fmt: skip
+
+
 @given(
     gaps=st.sets(st.integers(0, 119), max_size=12),
     batch=st.sampled_from([(1, 1), (4, 4), (6, 3), (8, 2), (8, 8)]),

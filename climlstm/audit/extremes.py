@@ -14,10 +14,14 @@ from climlstm.data.statistics.statistics import ExtremeValue, Statistics
 CODES = (
     *(-999.0, -9999.0, -99999.0, -999999.0, 9999.0, 99999.0, 999999.0),
     *(-32768.0, -32767.0, 32767.0, 65535.0, -2147483648.0, -2147483647.0),
-    *(1e15, 1e20, -1e20, 1e30, -1e30, 1e35, 9.969209968386869e36),
+    *(1e15, 1e20, -1e20, 1e30, -1e30, -1e33, -1e34, 1e34, 1e35, 1e36, 1e37, 9.969209968386869e36),
+    *(-9.99e8, 9.999e20),
     *(3.4028234663852886e38, -3.4028234663852886e38),
 )
 """Numbers that files use for missing values, and defaults of netCDF and Fortran."""
+
+ROUND_CODES = (-99.0, -99.9, -99.99, -999.9, -9999.9, 999.0, 999.9, 9999.9)
+"""Numbers that stand for missing values in some files, and are values in others."""
 
 ROOM = 0.25
 """Part of a plausible range of percentiles by which single values may leave it on either side."""
@@ -27,6 +31,9 @@ HUGE = 1e15
 
 FAR = 100.0
 """Standard deviations from the mean from which an extreme of an unknown quantity is reported."""
+
+OFF = 5.0
+"""Standard deviations from the mean from which a value that is a code of some files is reported."""
 
 
 def check_statistics(plan: CubePlan, statistics: Statistics) -> Iterator[Finding]:
@@ -74,17 +81,23 @@ def _check_extreme(
     if plan.source[recipe.fields[0].variable].attrs.get("trusted"):
         return
     limits = plausible_range(plan, recipe)
-    code = next((c for c in CODES if stored is not None and np.isclose(stored, c, rtol=1e-6)), None)
+    code, doubtful = _one_of(CODES, stored), _one_of(ROUND_CODES, stored)
     if limits is not None:
-        room = ROOM * (limits.high - limits.low)
+        named = code is not None or doubtful is not None
+        room = 0.0 if named else ROOM * (limits.high - limits.low)
         impossible = not limits.low - room <= extreme.value <= limits.high + room
     else:
         impossible = code is not None
     wrong = impossible or abs(extreme.value) > HUGE
-    if not wrong:
-        far = limits is None and abs(extreme.value - spread[0]) > FAR * spread[1]
-        if not far:
-            return
+    off = abs(extreme.value - spread[0]) / max(spread[1], np.finfo("float32").tiny)
+    far = limits is None and off > FAR
+    often = doubtful is not None and extreme.count > 1 and (limits is None or off > OFF)
+    if not (wrong or far or often):
+        return
+    code = doubtful if code is None else code
+    what = "cannot be" if wrong else "may stand for a missing one"
+    if far and not wrong:
+        what = f"lies {FAR:.0f} standard deviations from its mean"
     units = recipe.channel.variable.units
     number = code if code is not None else stored
     fix = "Repair the source, or choose periods without it."
@@ -98,12 +111,16 @@ def _check_extreme(
     yield Finding(
         "value-impossible" if wrong else "value-far-off",
         "error" if wrong else "warning",
-        f"'{recipe.channel.name}' has a value that "
-        + ("cannot be" if wrong else f"lies {FAR:.0f} standard deviations from its mean"),
+        f"'{recipe.channel.name}' has a value that {what}",
         where,
         f"{extreme} ({units})",
         fix,
     )
+
+
+def _one_of(codes: tuple[float, ...], stored: float | None) -> float | None:
+    """The code that a stored value is, up to the digits of float32."""
+    return next((c for c in codes if stored is not None and np.isclose(stored, c, rtol=1e-6)), None)
 
 
 def _short(number: float) -> float:

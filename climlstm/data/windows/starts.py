@@ -52,15 +52,20 @@ def plan_windows(
     period: first and last moment, both included.
     Raises DataError where the period holds no window.
     """
-    inside = within(times, period)
+    inside, unusable = within(times, period), list(unusable)
     position = np.flatnonzero(inside)
     starts = valid_starts(times[inside], length=history + horizon, step=step, unusable=unusable)
     if starts.size == 0:
+        lacking = int(np.isin(times[inside], np.array(unusable, dtype=times.dtype)).sum())
+        lack, advice = "", "Change the period, or shorten history or horizon."
+        if lacking:
+            lack = f", {lacking} of them ({lacking / position.size:.0%}) without all values"
+            advice = "Complete the source, leave out what lacks values, or choose another period."
         raise DataError(
             f"The period {period[0]:{MINUTES}} to {period[1]:{MINUTES}} holds no window of "
             f"{history} + {horizon} steps of {step}: of the {times.size} times from "
-            f"{time_text(times[0])} to {time_text(times[-1])}, {position.size} lie in it. "
-            "Change the period, or shorten history or horizon."
+            f"{time_text(times[0])} to {time_text(times[-1])}, {position.size} lie in it"
+            f"{lack}. {advice}"
         )
     return position[starts]
 

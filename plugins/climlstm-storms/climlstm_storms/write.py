@@ -136,6 +136,7 @@ def to_atcf(tracks: pd.DataFrame, technique: str = "CLIM") -> str:
     for wrong, problem in (
         (tracks["init_time"].isna().any(), "forecasts, but some tracks have no init_time"),
         (tracks["source"].nunique() > 1, "one technique, but the tracks have several sources"),
+        (tracks["member"].max() > 99, "members up to 99, but the tracks have more"),
         (not fits_atcf(tracks), "whole hours only, but some times of the tracks are not"),
     ):
         if wrong:

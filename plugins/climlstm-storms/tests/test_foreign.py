@@ -1,10 +1,12 @@
 """Tracks of other programs: columns by name, units converted, what cannot be is refused."""
 
 import logging
+import os
 
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from climlstm_storms.formats import read_tracks
 from climlstm_storms.standard import BOUNDS, KNOT, ONE_TO_TEN_MINUTES
 from climlstm_storms.tracks import track_table
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from climlstm.errors import DataError
 
+EXAMPLES = int(os.environ.get("CLIMLSTM_EXAMPLES", "12"))
 TEN = KNOT * ONE_TO_TEN_MINUTES
 SHARED = [HealthCheck.function_scoped_fixture]  # files are written anew for each example
 POINTS = [(292.0 - 1.1 * k, -18.5 + 1.2 * k, 99600.0 - 140 * k, 21.0 + 1.5 * k) for k in range(5)]
@@ -74,6 +77,11 @@ def test_variables_of_tempest_text_can_be_named(tmp_path, caplog):
         ("slp,season,basin,sshs_cat,wind", "980,2005,NA,3,100", 980, 100 * TEN),  # huracanpy's
         ("slp,season,basin,wind", "980,2005,EP,100", 980, 100 * TEN),
         ("slp,season,basin,wind", "980,2005,WP,100", 980, 100 * KNOT),  # ten-minute winds
+        ("slp [hPa],wind [m s-1]", "980,40", 980, 40),
+        ("slp (Pa),wind (m s**-1)", "98000,40", 980, 40),
+        ("slp_mb,wind_kmh", "980,180", 980, 50),
+        ("slp,wind_ms", "980,40", 980, 40),
+        ("slp,wind", "-999,-9999", np.nan, np.nan),
     ],
 )
 def test_names_and_units_of_columns(tmp_path, header, row, slp, wind):
@@ -124,15 +132,114 @@ def test_unknown_columns_are_told_and_can_be_named(tmp_path, caplog):
         read(tmp_path, text, columns={"wind": "gusts"}, units={"wind": "parsec"})
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_other_separators(tmp_path, separator):
+    text = "track_id,time,lon,lat,slp,wind\na,2005-09-01,292.5,-18,980,40\n"
+    table = read(tmp_path, text.replace(",", separator))
+    assert table[["lon", "lat", "slp", "wind"]].values.tolist() == [[-67.5, -18, 980, 40]]
+
+
+@pytest.mark.parametrize(
+    ("times", "hour"),
+    [
+        (("2005-09-01", "2005-09-01 06:00"), 6),
+        (("20050901", "2005090106"), 6),
+        (("200509010000", "200509010630"), 6.5),
+        (("2005/09/01", "2005/09/01 06:00"), 6),
+        (("2005-09-01T00Z", "2005-09-01T06:00:00Z"), 6),
+        (("2005-09-01T02:00+02:00", "2005-09-01T06:00+02:00"), 4),
+    ],
+)
+def test_times_as_they_are_written(tmp_path, times, hour):
+    rows = [f"a,{time},-60,{15 + k},980,33\n" for k, time in enumerate(times)]
+    table = read(tmp_path, "track_id,time,lon,lat,slp,wind\n" + "".join(rows))
+    first = pd.Timestamp("2005-09-01")
+    assert table["time"].tolist() == [first, first + pd.Timedelta(hours=hour)]
+
+
+def test_a_lead_time_is_the_time_since_the_start(tmp_path):
+    text = "track_id,{},time,lon,lat\na,{},2020-01-01T12:00,0,40\n"
+    for names, cells in (("init_time", "2020-01-01"), ("lead_time", "12")):
+        row = read(tmp_path, text.format(names, cells)).iloc[0]
+        assert (row["init_time"], row["lead_time"]) == (
+            pd.Timestamp("2020-01-01"),
+            pd.Timedelta(hours=12),
+        )
+    with pytest.raises(DataError, match="line 2: lead_time = 0 days 06:00:00 is not the time"):
+        read(tmp_path, text.format("init_time,lead_time", "2020-01-01,6"))
+
+
+def test_a_time_that_comes_twice(tmp_path, caplog):
+    """Members in a column of another name would be one track; wind radii repeat a position."""
+    text = (
+        "track_id,time,lon,lat,slp,wind\na,2005-09-01,-60,15,980,33\na,2005-09-01,-60,{},980,33\n"
+    )
+    assert len(read(tmp_path, text.format(15))) == 1
+    assert "1 rows that repeat a time of their track are left out" in caplog.text
+    with pytest.raises(DataError, match=r"line 3: time = 2005-09-01 .* at different places"):
+        read(tmp_path, text.format(16))
+    line = "AL, 05, 2019090400, 03, AVNO,  12, {}N, 790W, 85, 956, HU\n"
+    caplog.clear()
+    deck = read(tmp_path, line.format(280) + line.format(280) + line.format(281), "deck.dat")
+    assert deck["lat"].tolist() == [28.0]
+    assert "1 rows that repeat a time" in caplog.text
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "indexed", "each point"])
+def test_trajectories_of_other_programs(tmp_path, layout):
+    """CF-1.11 H.4.3 and H.4.4; names by their standard names, positions in radians."""
+    point = {
+        "x": ("obs", np.deg2rad([10.0, 11, 50]), {"standard_name": "longitude", "units": "radian"}),
+        "y": ("obs", np.deg2rad([-10.0, -11, 5]), {"standard_name": "latitude", "units": "radian"}),
+        "p": ("obs", [98e3, 97e3, 99e3], {"standard_name": "air_pressure_at_sea_level",
+                                          "units": "Pa"}),
+        "v": ("obs", [50.0, 60, 40], {"standard_name": "wind_speed", "units": "knots"}),
+        "t": ("obs", pd.to_datetime(["2020-01-01", "2020-01-02", "2020-01-01"]),
+              {"standard_name": "time"}),
+    }  # fmt: skip
+    ids = ("obs", [7, 7, 8]) if layout == "each point" else ("trajectory", [7, 8])
+    more = {
+        "contiguous": {"size": ("trajectory", [2, 1], {"sample_dimension": "obs"})},
+        "indexed": {"owner": ("obs", [0, 0, 1], {"instance_dimension": "trajectory"})},
+    }.get(layout, {})
+    xr.Dataset({"id": (*ids, {"cf_role": "trajectory_id"}), **point, **more}).to_netcdf(
+        tmp_path / "t.nc", engine="netcdf4"
+    )
+    table = read_tracks(tmp_path / "t.nc")
+    assert table["track_id"].tolist() == ["7", "7", "8"]
+    np.testing.assert_allclose(table[["lat", "lon"]], [[-10, 10], [-11, 11], [5, 50]])
+    np.testing.assert_allclose(table["slp"], [980, 970, 990])
+    np.testing.assert_allclose(table["wind"], np.array([50, 60, 40]) * KNOT)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.txt", "AL092021, IDA, x,\n20210829, 1200, , HU, 28.5N, 89.6W, 130, 929,\n", "line 1: "),
+        ("a.txt", "start\t1\t2004\t9\t12\t0\n\t9\t2\t290\t-10\t99600\t20\t2004\t13\t12\t0\n",
+         "line 2: time = 2004-13-12T00 "),
+        ("a.txt", "start\t1\t2004\t9\t12\t0\n\t9\t2\t290\t-10\t99600\t20\t2004\t1\t12\t21600\n",
+         "line 2: time = 2004-01-12T21600 "),
+        ("a.csv", "track_id,time,lon,lat\na,2005-09-01,-60,15,980,20\n", "more cells than names"),
+        ("a.csv", "track_id,year,month,day,hour,lon,lat\na,2005,9,31,6,-60,15\n", "line 2: time "),
+    ],
+)  # fmt: skip
+def test_broken_files_are_told_by_their_line(tmp_path, name, text, message):
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, text, name)
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
+        ("a,01/09/2005,292.5,-18,980,40", "time = 01/09/2005 .could not convert"),
+        ("a,12.5,292.5,-18,980,40", "time = 12.5 .could not convert"),
         ("a,2005-09-01,292.5,98,980,40", "lat = 98.0 is beyond -90 to 90"),
         ("a,2005-09-01,392.5,-18,980,40", "lon = 392.5 is beyond -180 to 360"),
         ("a,2005-09-01,292.5,-18,480,40", "slp = 480.0 is beyond 800 to 1100"),
         ("a,2005-09-01,292.5,-18,980,-4", "wind = -4.0 is beyond 0 to 113"),
         ("a,2005-09-01,292.5,-18,low,40", r"slp = low \(could not convert it to a number\)"),
-        ("a,yesterday,292.5,-18,980,40", r"time = yesterday \(could not convert it to a time\)"),
+        ("a,yesterday,292.5,-18,980,40", r"time = yesterday \(could not convert it to a time such"),
         ("a,,292.5,-18,980,40", "time = .* is no time"),
     ],
 )
@@ -187,6 +294,22 @@ def test_the_advice_for_winds_of_another_agency_works(tmp_path):
         assert table["slp"][0] == 980
 
 
+def test_a_storm_keeps_its_name_over_new_year_and_the_equator(tmp_path):
+    """Zeta of 2005 lived until January; 0N is no other hemisphere; a year later, it is another."""
+    line = "{}, {}, {}, , BEST, 0, {}, {}, 50, 990, TS\n"
+    rows = [
+        ("AL", "30", "2005123118", "240N", "400W"),
+        ("AL", "30", "2006010100", "241N", "405W"),
+        ("AL", "30", "2006123100", "200N", "405W"),
+        ("SH", "07", "2010123118", "  1S", "800E"),
+        ("SH", "07", "2011010100", "  0N", "801E"),
+    ]
+    table = read(tmp_path, "".join(line.format(*row) for row in rows), "deck.dat")
+    assert table.groupby("track_id").size().to_dict() == {
+        "AL302005": 2, "AL302006": 1, "SH072011": 2,
+    }  # fmt: skip
+
+
 def test_members_of_an_ensemble_are_no_techniques(tmp_path):
     line = "AL, 05, 2019090400, 03, {}, {:3d}, 280N, 790W, 85, 956, HU\n"
     text = "".join(line.format(t, h) for t in ("AP01", "AP02", "AVNO", "IV15") for h in (0, 12))
@@ -200,7 +323,7 @@ positions = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=SHARED)
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=SHARED)
 @given(
     point=positions,
     order=st.permutations(["time", "lat", "lon", "slp", "wind", "extra"]),
@@ -236,7 +359,7 @@ def test_columns_in_any_order_and_unit_give_the_same_track(
     assert (row["slp"], row["wind"]) == pytest.approx((slp, wind), rel=1e-6)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=SHARED)
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=SHARED)
 @given(
     name=st.sampled_from(["lat", "lon", "slp", "wind"]),
     beyond=st.floats(1e-3, 1e6),
@@ -253,7 +376,7 @@ def test_no_value_out_of_bounds_is_read(tmp_path, name, beyond, above):
         read(tmp_path, text + ",".join(map(str, cells.values())), units={"wind": "m s-1"})
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=SHARED)
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=SHARED)
 @given(
     points=st.lists(positions, min_size=1, max_size=6),
     name=st.sampled_from(["x.csv", "x.nc"]),
@@ -271,3 +394,85 @@ def test_all_columns_come_back(tmp_path, points, name, status):
     assert again["status"].fillna("").tolist() == [status] * len(points)
     numbers = ["lat", "lon", "slp", "wind"]
     np.testing.assert_allclose(again[numbers], table[numbers], rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=SHARED)
+@given(
+    storms=st.lists(st.lists(positions, min_size=1, max_size=3), min_size=1, max_size=4),
+    forecast=st.booleans(),
+    members=st.integers(1, 2),
+    name=st.sampled_from(["x.csv", "x.nc", "x.dat"]),
+)
+def test_tables_come_back_from_all_formats(tmp_path, storms, forecast, members, name):
+    """Storms of any basin, forecasts of several members or an analysis; a deck has few digits."""
+    start = pd.Timestamp("2020-08-31T18:00")
+    rows = [
+        {"track_id": f"s{number}", "member": member, "lat": lat, "lon": lon, "wind": wind,
+         "slp": 850.0 + 10 * number + step, "time": start + pd.Timedelta(hours=6 * step)}
+        for number, points in enumerate(storms)
+        for member in range(members)
+        for step, (lat, lon, _, wind) in enumerate(points)
+        if name != "x.dat" or abs(lat) > 0.05  # in a deck, 0N 0E is no position
+    ]  # fmt: skip
+    if not rows:
+        return
+    table = pd.DataFrame(rows).assign(source="CLIM")
+    if forecast or name == "x.dat":
+        table = table.assign(init_time=start, lead_time=table["time"] - start)
+    write_tracks(track_table(table), tmp_path / name)
+    again = read_tracks(tmp_path / name, units={} if name == "x.dat" else {"wind": "m s-1"})
+    keys = ["member", "slp"]
+    one, two = (t.sort_values(keys, ignore_index=True) for t in (again, track_table(table)))
+    for column in ("time", "init_time", "lead_time", *keys):
+        assert one[column].equals(two[column]), column
+    digit, knot = (0.051, 0.51 * TEN) if name == "x.dat" else (1e-9, 1e-9)
+    np.testing.assert_allclose(one["lat"], two["lat"], atol=digit)
+    np.testing.assert_allclose((one["lon"] - two["lon"] + 180) % 360, 180, atol=digit)
+    np.testing.assert_allclose(one["wind"].fillna(0), two["wind"], atol=knot)  # 0 kt: unknown
+    assert (
+        one.groupby(["member", "track_id"]).ngroups == two.groupby(["member", "track_id"]).ngroups
+    )
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from(["BEST", "CARQ", "OFCL", "AP01", "AP02", "AP17", "AVNO"]),
+            st.sampled_from([-12, 0, 12, 24]),
+            st.integers(-899, 899),
+            st.integers(-1799, 1799),
+            st.sampled_from([34, 50, 64]),
+        ),
+        min_size=1,
+        max_size=12,
+        unique_by=lambda row: (row[0], row[1], row[4]),
+    )
+)
+def test_any_deck_is_read_by_technique_and_lead(tmp_path_factory, rows):
+    """Techniques stay apart, past positions are no forecasts, wind radii are no points."""
+    places: dict = {}
+    lines, expected = [], {}
+    for technique, tau, lat, lon, radius in rows:
+        tau = 0 if technique == "BEST" else tau
+        lat, lon = places.setdefault((technique, tau), (lat or 1, lon or 1))
+        number = "  " if technique == "BEST" else "03"
+        place = f"{abs(lat):3d}{'NS'[lat < 0]}, {abs(lon):4d}{'EW'[lon < 0]}"
+        lines.append(
+            f"AL, 09, 2021082906, {number}, {technique:>4}, {tau:3d}, {place}, 60, 980, HU, "
+            f"{radius}, NEQ, 10, 10, 10, 10\n"
+        )
+        if tau >= 0:
+            expected[technique, tau] = (lat / 10, lon / 10)
+    path = tmp_path_factory.mktemp("deck") / "deck.dat"
+    path.write_text("".join(lines))
+    table = read_tracks(path)
+    several = len({t for t, *_ in rows if t.startswith("AP")}) > 1
+    found = {}
+    for row in table.itertuples():
+        lead = 0 if pd.isna(row.lead_time) else row.lead_time // pd.Timedelta(hours=1)
+        member = several and row.source == "AP"
+        found[f"AP{row.member:02d}" if member else row.source, lead] = (row.lat, row.lon)
+    assert found == expected
+    assert len(table) == len(expected)
+    assert table[table["source"] == "BEST"]["init_time"].isna().all()
