@@ -234,6 +234,7 @@ def test_what_is_thinned_or_rounded_is_not_left_out(caplog):
     [
         ("%Y%m%d%H", None),
         ("%Y%m%d%H%M", "YYYYMMDDHHMM"),
+        ("%Y%m%d%H%M%S", None),
         ("%Y%m%d", "day as %Y%m%d.%f"),
     ],
 )

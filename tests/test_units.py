@@ -1,6 +1,8 @@
 """Conversions of units, by values that can be looked up."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from climlstm.data.sources.units import conversion, is_time_reference
 from climlstm.errors import DataError
@@ -51,7 +53,13 @@ def test_conversion(found, wanted, value, expected):
         (["g/kg", "grams/kg", "gm/kg", "grams kg-1"], "kg kg-1", 7, 0.007),
         (["gpm", "GPM", "geopotential meters", "geopotential_metre"], "m2 s-2", 1, 9.80665),
         (["kt", "kts", "Knots"], "m s-1", 1, 1852 / 3600),
-        (["percent", "%", "PCT"], "1", 50, 0.5),
+        (["percent", "%", "PCT", "percentage"], "1", 50, 0.5),
+        (["ºC", "°C", "oC", "celcius", "Deg. C"], "K", 0, 273.15),
+        (["1e-5 s-1", "10^-5 s^-1", "10**-5 s**-1"], "s-1", 3, 3e-5),
+        (["Watts/m2", "watts per square meter", "W m^-2"], "W m-2", 7, 7),
+        (["Newton m-2", "N/m2"], "Pa", 7, 7),
+        (["-", "none", "1"], "1", 7, 7),
+        (["m s^{-1}", "m s⁻¹", "m·s-1"], "m s-1", 7, 7),
     ],
 )  # fmt: skip
 def test_units_as_people_write_them(spellings, wanted, value, expected):
@@ -64,6 +72,41 @@ def test_units_as_people_write_them(spellings, wanted, value, expected):
 def test_what_may_mean_something_else_stays_refused(found, wanted):
     with pytest.raises(DataError):
         conversion(found, wanted)
+
+
+def test_months_have_no_fixed_length():
+    for found in ("mm/month", "mm month-1", "kg m-2 mon-1"):
+        with pytest.raises(DataError, match="counts months, which have no fixed length"):
+            conversion(found, "m s-1")
+
+
+SAME = {
+    "m s-1": ("m", "s"), "Pa s-1": ("Pa", "s"), "kg m-2": ("kg", "m2"), "J m-2": ("J", "m2"),
+    "W m-2": ("W", "m2"), "kg kg-1": ("kg", "kg"), "m2 s-2": ("m2", "s2"),
+}  # fmt: skip
+WAYS = {"m": ["m", "meter", "metres"], "s": ["s", "sec", "seconds"], "Pa": ["Pa", "Pascals"],
+        "kg": ["kg", "Kg", "kilograms"], "J": ["J", "Joules"], "W": ["W", "watts"]}  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_spelling_of_a_quotient_is_the_same_unit(data):
+    """Slash or powers, with signs, dots or blanks, words or letters."""
+    wanted, (above, below) = data.draw(st.sampled_from(list(SAME.items())))
+
+    def written(part, sign):
+        unit, power = part.rstrip("2"), part[len(part.rstrip("2")) :] or "1"
+        word = data.draw(st.sampled_from(WAYS[unit]))
+        if sign + power == "1":
+            return word
+        return word + data.draw(st.sampled_from(["", "^", "**"])) + sign + power
+
+    if data.draw(st.booleans()):
+        found = written(above, "") + data.draw(st.sampled_from(["/", " / "])) + written(below, "")
+    else:
+        found = written(above, "") + data.draw(st.sampled_from([" ", "  "])) + written(below, "-")
+    convert = conversion(found, wanted)
+    assert (convert.scale, convert.offset) == (1, 0), found
 
 
 def test_height_stands_for_geopotential_only_where_that_is_meant():

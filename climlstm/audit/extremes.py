@@ -89,7 +89,7 @@ def _check_extreme(
     else:
         impossible = code is not None
     wrong = impossible or abs(extreme.value) > HUGE
-    off = abs(extreme.value - spread[0]) / max(spread[1], np.finfo("float32").tiny)
+    off = abs(extreme.value - spread[0]) / max(spread[1], 1e-30)
     far = limits is None and off > FAR
     often = doubtful is not None and extreme.count > 1 and (limits is None or off > OFF)
     if not (wrong or far or often):

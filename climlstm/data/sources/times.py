@@ -260,7 +260,7 @@ def _commonest_steps(line: NDArray[np.datetime64]) -> list[str]:
 
 
 def dates_in_numbers(numbers: NDArray) -> NDArray[np.datetime64] | None:
-    """Dates written as numbers: YYYYMMDD, with a fraction of a day, YYYYMMDDHH or YYYYMMDDHHMM.
+    """Dates written as numbers: YYYYMMDD, with a fraction of a day, YYYYMMDDHH and on to seconds.
 
     None for other numbers. Float32 holds no such number exactly, so it is none.
     """
@@ -269,7 +269,8 @@ def dates_in_numbers(numbers: NDArray) -> NDArray[np.datetime64] | None:
     if numbers.dtype.itemsize < 4 or numbers.dtype == np.float32 or not np.isfinite(numbers).all():
         return None
     whole = np.floor(numbers).astype("int64")
-    for digits, form in ((8, "%Y%m%d"), (10, "%Y%m%d%H"), (12, "%Y%m%d%H%M")):
+    for digits, form in ((8, "%Y%m%d"), (10, "%Y%m%d%H"), (12, "%Y%m%d%H%M"),
+                         (14, "%Y%m%d%H%M%S")):  # fmt: skip
         if whole.min() < 10 ** (digits - 1) or whole.max() >= 10**digits:
             continue
         try:

@@ -15,6 +15,10 @@ WATER_DENSITY = 1000.0
 
 SPELLINGS = {
     "": "1",
+    "-": "1",
+    "none": "1",
+    "oC": "degC",
+    "mm w.e.": "mm",
     "C": "degC",
     "F": "degF",
     "kn": "knot",
@@ -31,8 +35,13 @@ DIMENSIONLESS = re.compile(
     r"\(?\s*0\s*(-|to)\s*1\s*\)?|fraction|proportion|dimensionless|unitless", re.I
 )
 
+SCALED = re.compile(r"(?:1e|10 ?\^ ?|10 ?\*\* ?)([-+]?\d+)[ *]+(.+)", re.I)
+"""Units with a power of ten: 1e-5 s-1, 10^-5 s^-1."""
+
+MONTH = re.compile(r"(?<![A-Za-z])(mon|months?)(?![A-Za-z])", re.I)
+
 DEGREES = re.compile(
-    r"(?:deg(?:rees?)?[ _.]*)?(?P<scale>celsius|centigrade|kelvins?|fahrenheit)(?:[ _]scale)?"
+    r"(?:deg(?:rees?)?[ _.]*)?(?P<scale>cel[sc]ius|centigrade|kelvins?|fahrenheit)(?:[ _]scale)?"
     r"|deg(?:rees?)?[ _.]*(?P<letter>[ckf])\b",
     re.I,
 )
@@ -71,6 +80,9 @@ WORDS = {
     "joule": "J",
     "percent": "percent",
     "pct": "percent",
+    "percentage": "percent",
+    "watt": "W",
+    "newton": "N",
     "gpm": "geopotential_metre",
     "gpdm": "geopotential_decametre",
     "gpdam": "geopotential_decametre",
@@ -109,6 +121,9 @@ def conversion(found: str, wanted: str, *, standard_name: str | None = None) -> 
     """
     if found == wanted:
         return Conversion()
+    if match := SCALED.fullmatch(found.strip()):
+        plain = conversion(match[2], wanted, standard_name=standard_name)
+        return Conversion(_tidy(plain.scale * 10.0 ** int(match[1])), plain.offset)
     registry = _registry()
     source, target = _parse(found), _parse(wanted)
     contexts = [EQUIVALENTS[standard_name]] if standard_name in EQUIVALENTS else []
@@ -124,7 +139,8 @@ def conversion(found: str, wanted: str, *, standard_name: str | None = None) -> 
 
 def require_unit(units: str) -> None:
     """Raises DataError for a unit that does not exist."""
-    _parse(units)
+    match = SCALED.fullmatch(units.strip())
+    _parse(match[2] if match else units)
 
 
 def is_time_reference(units: str) -> bool:
@@ -136,7 +152,12 @@ def _parse(units: str) -> Any:
     text = units.strip()
     text = SPELLINGS.get(text) or ("1" if DIMENSIONLESS.fullmatch(text) else text)
     text = re.sub(r"(?i)geopotential[ _]?met(er|re)s?", "gpm", text)
-    text = DEGREES.sub(_degrees, text)
+    if MONTH.search(text):
+        raise DataError(
+            f"the unit '{units}' counts months, which have no fixed length. Divide the values by "
+            "the days of each month first"
+        )
+    text = DEGREES.sub(_degrees, text.replace("º", "°"))
     text = re.sub(r"(?<=[A-Za-z])\.(?=[A-Za-z])", " ", text)  # kg.m-2
     text = re.sub(r"[A-Za-z]+", _word, text)
     text = re.sub(r"(?<=[A-Za-z])(?<!\d[eE])(?=[-+]?\d)", "**", text)  # m s-1, as CF writes powers
