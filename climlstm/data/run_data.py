@@ -192,10 +192,6 @@ class RunData:
             starts, batch_size=training.batch_size, seed=training.seed, segment=segment, mixed=mixed
         )
 
-    def all_starts(self, period: str) -> Starts:
-        """Positions at which windows could begin if no value were missing; reads only times."""
-        return self._starts(period, ())
-
     def _starts(self, period: str, unusable: Any) -> Starts:
         return plan_windows(
             self.plan.times.values,

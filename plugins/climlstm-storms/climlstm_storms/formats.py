@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from climlstm.errors import DataError
 from climlstm_storms.best_tracks import announced_rows, atcf, hurdat2, ibtracs_netcdf
-from climlstm_storms.standard import BOUNDS, TIME_PARTS, Agency, Raw, Reading, say_column, standard
-
-STANDARD_NAMES = {
-    "slp": ("air_pressure_at_mean_sea_level", "air_pressure_at_sea_level"),
-    "wind": ("wind_speed",),
-    "lat": ("latitude",),
-    "lon": ("longitude",),
-    "time": ("time",),
-}
-"""Columns by the names that CF gives them, where a file calls them otherwise."""
+from climlstm_storms.standard import (
+    ALIASES,
+    BOUNDS,
+    TIME_PARTS,
+    Agency,
+    Raw,
+    Reading,
+    say_column,
+    standard,
+)
 
 
 def read_tracks(
@@ -163,13 +163,11 @@ def _trajectories(path: Path) -> Raw:
     table = pd.DataFrame(
         {name: v.values[own] if v.dims == tracks else v.values for name, v in variables.items()}
     )
-    for ours, standard_name in STANDARD_NAMES.items():
-        theirs = [n for n, v in variables.items() if v.attrs.get("standard_name") in standard_name]
-        if len(theirs) == 1 and ours not in table:
-            variables[ours] = variables.pop(theirs[0])
-            table = table.rename(columns={theirs[0]: ours})
+    known = {alias for aliases in ALIASES.values() for alias in aliases}
+    said = {name: str(v.attrs.get("standard_name")) for name, v in variables.items()}
+    names = {name: told for name, told in said.items() if told in known and name not in known}
     if "warm_core" in table:
         table["warm_core"] = table["warm_core"].map({0: False, 1: True})
-    units = {name: v.attrs["units"] for name, v in variables.items() if "units" in v.attrs}
-    table = table.rename(columns={ids[0]: "track_id"})
+    units = {names.get(n, n): v.attrs["units"] for n, v in variables.items() if "units" in v.attrs}
+    table = table.rename(columns=names | {ids[0]: "track_id"})
     return Raw(table, "CF trajectories", units, place="point")

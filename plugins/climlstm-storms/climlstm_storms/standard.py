@@ -48,7 +48,10 @@ ALIASES = {
     "time": ("time", "iso_time", "isotime", "valid_time"),
     "lat": ("lat", "latitude"),
     "lon": ("lon", "longitude"),
-    "slp": ("slp", "msl", "psl", "mslp", "prmsl", "pmin", "pres", "pressure", "variable1"),
+    "slp": (
+        *("slp", "msl", "psl", "mslp", "prmsl", "pmin", "pres", "pressure", "variable1"),
+        *("air_pressure_at_mean_sea_level", "air_pressure_at_sea_level"),
+    ),
     "wind": (
         *("wind", "wind10", "wind_speed", "wind_speed_10m", "ws", "ws10", "vmax", "u10max"),
         *("sfcwind", "variable2"),
@@ -60,9 +63,6 @@ NUMBERS = ("lat", "lon", "slp", "wind", "depth", "member", "i", "j")
 
 TIME_PARTS = ("year", "month", "day", "hour")
 
-IDENTIFYING = ("init_time", "member", "source")
-"""Columns that tell tracks of one name apart."""
-
 DESCRIPTIONS = ("name", "basin", "status", "nature", "usa_status")
 """Further columns that tables of tracks keep where a file has them."""
 
@@ -71,13 +71,11 @@ NAME_AND_UNIT = re.compile(
 )
 """Names of columns that end with a unit: wind_kt, slp (hPa), wind [m s-1]."""
 
-SPELLINGS = {"mps": "m s-1", "ms": "m s-1", "kmh": "km/h", "kph": "km/h", "pa": "Pa", "hpa": "hPa"}
-"""Units at the end of names that other programs write so."""
+SPELLINGS = {"mps": "m s-1", "ms": "m s-1", "kmh": "km/h"}
+"""Units that stand so at the end of names only."""
 
 UNKNOWN = (-99.0, -999.0, -9999.0, -99999.0)
 """Codes for winds and pressures that are not known."""
-
-ISO_TIME = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?")
 
 UNITS = {"slp": "hPa", "wind": "m s-1"}
 
@@ -134,24 +132,20 @@ def standard(raw: Raw, where: str, options: Reading) -> pd.DataFrame:
         if name in names:
             table[name] = _converted(table[name], pd.to_numeric, raw, where)
     table = table.fillna({name: -1 for name in "ij" if name in names})
-    for name in ("lat", "lon"):
-        if _stated_unit(raw, names[name]).startswith("rad"):
-            table[name] = np.rad2deg(table[name])
+    for name in [n for n in ("lat", "lon") if _stated_unit(raw, names[n]).startswith("rad")]:
+        table[name] = np.rad2deg(table[name])
     for name in [name for name in UNITS if name in names]:
-        unknown = table[name].isin(UNKNOWN)
-        if unknown.any():
-            log.warning("%s: %d values of %s are codes such as %g and taken for unknown.", where,
-                        unknown.sum(), name, table[name][unknown].iloc[0])  # fmt: skip
-            table[name] = table[name].mask(unknown)
+        if (unknown := table[name].isin(UNKNOWN)).any():
+            log.warning("%s: %d codes under '%s' are unknown values.", where, unknown.sum(), name)
+        table[name] = table[name].mask(unknown)
         unit = options.units.get(name) or _stated_unit(raw, names[name])
         unit = unit or _guessed_unit(name, table[name].dropna(), ibtracs, where)
         table[name] = _in_our_unit(table[name], unit, where)
     if "wind" in names and (ibtracs or raw.one_minute):
         table["wind"] *= np.where(_is_one_minute(raw, names["wind"]), ONE_TO_TEN_MINUTES, 1.0)
     if "warm_core" in names:
-        table["warm_core"] = table["warm_core"].map(
-            {"True": True, "False": False, True: True, False: False}  # True equals 1.0
-        )
+        flags = {"True": True, "False": False, True: True, False: False}  # True equals 1.0
+        table["warm_core"] = table["warm_core"].map(flags)
     table["source"] = table["source"].fillna("") if "source" in names else raw.source
     table = table.assign(**{name: raw.table[name] for name in DESCRIPTIONS if name in raw.table})
     return _kept(table, raw, where, (raw.best or ibtracs) and not options.all_times)
@@ -221,7 +215,7 @@ def _with_times(table: pd.DataFrame, raw: Raw, where: str) -> pd.DataFrame:
     if "init_time" in table:
         since = table["time"] - table["init_time"]
         leads = table.get("lead_time", since)
-        wrong = leads.notna() & since.notna() & (leads != since)
+        wrong = abs(leads - since) > pd.Timedelta(0)
         _refuse(leads, wrong, "is not the time since init_time", raw, where)
         return table.assign(lead_time=leads.fillna(since))
     if "lead_time" in table:
@@ -237,15 +231,9 @@ def _moments(column: pd.Series, errors: str) -> pd.Series:
     if column.dtype.kind == "M":
         return column
     text = column.astype(str).str.replace(r"^(\d{4})/(\d\d)/(\d\d)", r"\1-\2-\3", regex=True)
-    text = text.str.replace(r"^(\d{4})(\d\d)(\d\d)(\d\d)?(\d\d)?$", _with_signs, regex=True)
-    known = text.where(text.str.fullmatch(ISO_TIME))
-    times = pd.to_datetime(known, format="ISO8601", utc=True, errors=errors)
-    return times.dt.tz_localize(None)
-
-
-def _with_signs(digits: re.Match[str]) -> str:
-    year, month, day, hour, minute = digits.groups()
-    return f"{year}-{month}-{day}T{hour or '00'}:{minute or '00'}"
+    text = text.str.replace(r"^(\d{8})(\d\d|\d{4})$", r"\1T\2", regex=True)
+    times = text.where(text.str.fullmatch(r"\d{4}(-?)\d\d\1\d\d([T ].*)?"))
+    return pd.to_datetime(times, format="ISO8601", utc=True, errors=errors).dt.tz_localize(None)
 
 
 def _durations(column: pd.Series, errors: str) -> pd.Series:
@@ -352,13 +340,11 @@ def _kept(table: pd.DataFrame, raw: Raw, where: str, only_synoptic: bool) -> pd.
 
 def _once(table: pd.DataFrame, raw: Raw, where: str) -> pd.DataFrame:
     """Each time of a track once; decks may correct a position, elsewhere two are an error."""
-    key = [name for name in ("track_id", *IDENTIFYING, "time") if name in table]
+    key = [n for n in ("track_id", "init_time", "member", "source", "time") if n in table]
     again = table.duplicated(key)
-    elsewhere = again & ~table.duplicated([*key, "lat", "lon"])
     if raw.source != "ATCF":
-        problem = "comes more than once for one track, at different places"
-        _refuse(table["time"], elsewhere, problem, raw, where)
+        elsewhere = again & ~table.duplicated([*key, "lat", "lon"])
+        _refuse(table["time"], elsewhere, "comes at several places of one track", raw, where)
     if again.any():
-        log.warning("%s: %d rows that repeat a time of their track are left out.", where,
-                    again.sum())  # fmt: skip
+        log.warning("%s: %d rows that repeat a time are left out.", where, again.sum())
     return table[~again]

@@ -175,8 +175,10 @@ def test_a_time_that_comes_twice(tmp_path, caplog):
         "track_id,time,lon,lat,slp,wind\na,2005-09-01,-60,15,980,33\na,2005-09-01,-60,{},980,33\n"
     )
     assert len(read(tmp_path, text.format(15))) == 1
-    assert "1 rows that repeat a time of their track are left out" in caplog.text
-    with pytest.raises(DataError, match=r"line 3: time = 2005-09-01 .* at different places"):
+    assert "1 rows that repeat a time are left out" in caplog.text
+    with pytest.raises(
+        DataError, match=r"line 3: time = 2005-09-01 .* comes at several places of one"
+    ):
         read(tmp_path, text.format(16))
     line = "AL, 05, 2019090400, 03, AVNO,  12, {}N, 790W, 85, 956, HU\n"
     caplog.clear()
