@@ -38,7 +38,7 @@ from climlstm_storms import (
 )
 from climlstm_storms.centres import centres_of
 from climlstm_storms.mesh import Mesh
-from climlstm_storms.synthetic import Low, moving_lows, true_tracks
+from lows import Low, moving_lows, true_tracks
 from rich.console import Console
 from rich.table import Table
 from scipy import ndimage

@@ -164,6 +164,37 @@ def test_a_rate_is_no_sum(units, is_sum):
     assert (time_method(source_of(rain(), units=units)["tp"]) is not None) is is_sum
 
 
+@pytest.mark.parametrize(
+    ("name", "units", "method", "hours"),
+    [
+        ("APCP_surface", "kg/m^2", "sum", None),
+        ("A_PCP_GDS0_SFC_acc6h", "kg m-2", "sum", 6),  # NCL's names
+        ("DSWRF_P8_L1_GLL0_avg3h", "W m-2", "mean", 3),
+        ("pr", "kg m-2", "sum", None),
+        ("daily_rain", "mm", "sum", None),
+        ("tp_sum", "m", "sum", None),
+        ("precipitation_amount_1hour_Accumulation", "kg m-2", "sum", 1),
+        ("mx2t", "K", "maximum", None),  # ECMWF's
+        ("mn2t6", "K", "minimum", 6),
+        ("10fg3", "m s-1", "maximum", 3),
+        ("minimum_2m_temperature_since_previous_post_processing", "K", "minimum", None),
+    ],
+)
+def test_names_of_what_stands_for_an_interval(name, units, method, hours):
+    said = time_method(source_of(rain(), name=name, units=units)[name])
+    expected = None if hours is None else np.timedelta64(hours, "h")
+    assert (said.method, said.interval) == (method, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "units"),
+    [("total_column_rain_water", "kg m-2"), ("pr", "kg m-2 s-1"), ("precip", "mm/day"),
+     ("i10fg", "m s-1"), ("rain_rate", "mm h-1"), ("t2m", "K"), ("mx_depth", "m")],
+)  # fmt: skip
+def test_names_of_what_stands_for_a_moment(name, units):
+    assert time_method(source_of(rain(), name=name, units=units)[name]) is None
+
+
 def test_labels_at_the_beginning_are_known_by_the_bounds_of_the_times():
     hourly = rain()
     source = source_of(hourly[1:], cell_methods="time: sum")

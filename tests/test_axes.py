@@ -69,6 +69,7 @@ PROJECTED = tuple(
         (("rlat", "rlon"), ROTATED, {}, "'rlat' and 'rlon' are coordinates of a projection"),
         (("rlat", "rlon"), ({}, {}), {}, "'rlat' and 'rlon' are coordinates of a projection"),
         (("lat", "lon"), ROTATED, {}, "'lat' and 'lon' are coordinates of a projection"),
+        (("grid_latitude", "grid_longitude"), ({"units": "degrees"},) * 2, {}, "'grid_latitude'"),
         (("y", "x"), PROJECTED, {}, "'y' and 'x' are coordinates of a projection"),
         (("y", "x"), ({"units": "m"}, {"units": "m"}), {}, "'y' and 'x' are coordinates"),
         (("y", "x"), ({}, {}), {"crs": "lambert_conformal_conic"}, "The grid mapping 'crs' cannot"),
@@ -86,6 +87,12 @@ def test_rotated_and_projected_coordinates_are_refused(names, attrs, extra, said
         build_cube(other, data("t2m"))
     planar = declare(other, Metadata(plane=names), "source")
     assert build_cube(planar, data("t2m")).sizes == {"time": 4, "latitude": 3, "longitude": 4}
+
+
+def test_coordinates_of_a_rotated_pole_cannot_be_declared_as_degrees():
+    rotated = source().rename(latitude="grid_latitude", longitude="grid_longitude")
+    with pytest.raises(CatalogError, match="'grid_latitude' its latitude, but that counts from a"):
+        declare(rotated, Metadata(axes={"latitude": "grid_latitude"}), "a")
 
 
 def test_a_grid_mapping_of_latitudes_and_longitudes_is_fine():

@@ -3,6 +3,7 @@
 import functools
 import http.server
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -206,3 +207,47 @@ def test_listing_needs_neither_intake_nor_data():
         "assert not {'intake', 'gcsfs', 'eccodes', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+PUBLISHED = """
+plugins: {source: [{module: intake_xarray}]}
+name: theirs
+sources:
+  a:
+    driver: netcdf
+    description: null
+    direct_access: allow
+    cache: []
+    args: {urlpath: "%s"}
+    metadata: {grid: {nx: 4}, step: 6, tags: [era5], url: "https://example.org"}
+"""
+
+
+@pytest.mark.parametrize(
+    "urlpath",
+    ["{{ CATALOG_DIR }}/a [1].nc", "{{ CATALOG_DIR }}/a ?1?.nc", "file://FOLDER/a [1].nc",
+     "~/a [1].nc"],
+)  # fmt: skip
+def test_published_catalogs_and_their_ways_to_name_files(tmp_path, monkeypatch, urlpath):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    weather().to_netcdf(tmp_path / "a [1].nc", engine="netcdf4")
+    (tmp_path / "c.yaml").write_text(PUBLISHED % urlpath.replace("FOLDER", str(tmp_path)))
+    [listed] = list_sources(str(tmp_path / "c.yaml"))
+    assert listed.problem is None
+    xr.testing.assert_equal(open_source(str(tmp_path / "c.yaml"), "a").load(), weather())
+
+
+def test_intakes_own_patterns_are_told(write_catalog):
+    path = write_catalog('sources: {a: {driver: netcdf, args: {urlpath: "/nowhere/{year}.nc"}}}')
+    with pytest.raises(CatalogError, match="there is nothing at .* Write \\* for what"):
+        open_source(path, "a")
+
+
+@pytest.mark.parametrize("inside", ["", "store.zarr", "deep/store.zarr"])
+def test_a_zarr_store_is_found_in_its_zip(write_catalog, tmp_path, inside):
+    weather().to_zarr(tmp_path / "packed" / inside)
+    shutil.make_archive(str(tmp_path / "mine"), "zip", tmp_path / "packed")
+    path = write_catalog(
+        'sources: {a: {driver: zarr, args: {urlpath: "{{ CATALOG_DIR }}/mine.zip"}}}'
+    )
+    xr.testing.assert_equal(open_source(path, "a").load(), weather())

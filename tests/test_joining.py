@@ -89,6 +89,53 @@ def test_units_are_converted_file_by_file():
     )
 
 
+TO_UNITS = {"K": (1, 0), "Kelvin": (1, 0), "degC": (1, -273.15), "degF": (1.8, -459.67)}
+
+
+@given(
+    cuts=st.sets(st.integers(1, 11), max_size=3),
+    units=st.lists(st.sampled_from(list(TO_UNITS)), min_size=4, max_size=4),
+    order=st.permutations(range(4)),
+)
+@settings(max_examples=25, deadline=None)
+def test_any_division_into_files_of_any_units_is_the_series(cuts, units, order):
+    edges = [0, *sorted(cuts), 12]
+    parts = []
+    for start, stop, unit in zip(edges[:-1], edges[1:], units, strict=False):
+        scale, offset = TO_UNITS[unit]
+        piece = WHOLE.isel(time=slice(start, stop))
+        piece = piece.assign(t2m=piece["t2m"].astype("f8") * scale + offset)
+        piece["t2m"].attrs = {"units": unit}
+        parts.append(piece)
+    ordered = [parts[n] for n in order if n < len(parts)]
+    cube = build_cube(joined(*ordered), data("t2m"))
+    np.testing.assert_allclose(cube["t2m"], WHOLE["t2m"], rtol=1e-5)
+    assert (cube["time"] == WHOLE["time"]).all()
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ({"cell_methods": "time: mean"}, {"cell_methods": "area: mean time: point"}),
+        ({"GRIB_stepType": "accum"}, {"GRIB_stepType": "instant"}),
+    ],
+)
+def test_values_that_stand_for_other_things_in_time_are_no_series(first, then):
+    one, two = FIRST.copy(), SECOND.copy()
+    one["t2m"], two["t2m"] = one["t2m"].assign_attrs(first), two["t2m"].assign_attrs(then)
+    with pytest.raises(CatalogError, match="'t2m': its values stand for other things in time"):
+        joined(one, two)
+    same = SECOND.assign(t2m=SECOND["t2m"].assign_attrs(first))
+    assert joined(one, same).sizes["time"] == 12
+    assert joined(one, SECOND).sizes["time"] == 12  # says nothing
+
+
+def test_parts_in_several_calendars_are_no_series():
+    later = SECOND.convert_calendar("noleap", use_cftime=True)
+    with pytest.raises(CatalogError, match="its times are in several calendars"):
+        joined(FIRST, later)
+
+
 @pytest.mark.parametrize(
     ("units", "declared", "message"),
     [

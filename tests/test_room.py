@@ -12,6 +12,8 @@ from dataclasses import replace
 import psutil
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from climlstm import runs
 from climlstm.environment import check_gpus
@@ -128,6 +130,49 @@ def test_a_cluster_that_may_grow_is_waited_for_with_a_word(caplog):
     caplog.clear()
     check_room([{"GPU": 1}, {"GPU": 1}], {"GPU": 1}, 2, asked="", may_grow=True)
     assert not caplog.text
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    hosts=st.lists(
+        st.fixed_dictionaries({"CPU": st.integers(0, 6), "GPU": st.integers(0, 3)}),
+        min_size=1, max_size=3,
+    ),
+    name=st.sampled_from(["CPU", "GPU"]),
+    amount=st.integers(1, 4),
+    count=st.integers(1, 6),
+)  # fmt: skip
+def test_what_is_asked_is_refused_just_where_it_finds_no_room(hosts, name, amount, count):
+    """A worker has its CPUs or GPUs on one host, as Ray places it."""
+    pytest.importorskip("ray", reason="needs climlstm[ray]")
+    from climlstm.on_ray.cluster import check_room
+
+    placed = 0
+    for host in hosts:
+        left = host[name]
+        while left >= amount:
+            placed, left = placed + 1, left - amount
+    each = {name: amount}
+    if placed >= count:
+        check_room(hosts, each, count, asked="this", may_grow=False)
+        return
+    with pytest.raises(ConfigError, match=r"^this, which takes .* but Ray has .* Ask for less"):
+        check_room(hosts, each, count, asked="this", may_grow=False)
+
+
+@settings(max_examples=30, deadline=None)
+@given(there=st.integers(0, 9), wanted=st.integers(1, 9))
+def test_gpus_are_counted(there, wanted):
+    before, torch.cuda.device_count = torch.cuda.device_count, lambda: there
+    try:
+        if there >= wanted:
+            check_gpus(wanted, "cluster.gpu is true", "Set cluster.gpu=false")
+            return
+        found = f"finds {there} of them" if there else "finds none"
+        with pytest.raises(ConfigError, match=f"takes {wanted} GPUs? on this machine.* {found}"):
+            check_gpus(wanted, "cluster.gpu is true", "Set cluster.gpu=false")
+    finally:
+        torch.cuda.device_count = before
 
 
 def test_room_that_others_have_is_waited_for_with_a_word(monkeypatch, caplog):

@@ -18,8 +18,8 @@ from climlstm.grid.latlon import Real
 Data = TypeVar("Data", xr.Dataset, xr.DataArray)
 
 NAMES: dict[str, tuple[str, ...]] = {
-    "latitude": ("latitude", "lat", "nav_lat", "rlat", "y"),
-    "longitude": ("longitude", "lon", "long", "nav_lon", "rlon", "x"),
+    "latitude": ("latitude", "lat", "nav_lat", "rlat", "grid_latitude", "y"),
+    "longitude": ("longitude", "lon", "long", "nav_lon", "rlon", "grid_longitude", "x"),
     "time": ("valid_time", "time", "date", "datetime"),
     "init_time": ("init_time", "forecast_reference_time", "initial_time"),
     "lead_time": ("lead_time", "prediction_timedelta", "step", "forecast_period"),
@@ -42,8 +42,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 CF_AXES = {"time": "T"}
 """Attribute `axis` of coordinates that it identifies; X and Y may be anything horizontal."""
 
-ROTATED = ("rlat", "rlon")
-"""Names that CORDEX gives to coordinates of a rotated pole."""
+ROTATED = ("rlat", "rlon", "grid_latitude", "grid_longitude")
+"""Names that CORDEX and Iris give to coordinates of a rotated pole."""
 
 ANY_PLANE = ("x", "y", "i", "j")
 """Names that say nothing of degrees: indices and distances have them as often."""

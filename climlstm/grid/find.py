@@ -13,7 +13,7 @@ import xarray as xr
 
 from climlstm.advice import catalog_line
 from climlstm.errors import DataError
-from climlstm.grid.axes import AxisPoints, Data, as_slice, candidates, orient
+from climlstm.grid.axes import ROTATED, AxisPoints, Data, as_slice, candidates, orient
 from climlstm.grid.curvilinear import Curvilinear, distinct
 from climlstm.grid.kind import Grid, Real
 from climlstm.grid.mappings import along, find_crs
@@ -146,7 +146,7 @@ def _is_geographic(*coordinates: xr.DataArray) -> bool:
 def _is_projection(*coordinates: xr.DataArray) -> bool:
     return any(
         str(each.attrs.get("standard_name", "")).startswith(("grid_", "projection_"))
-        or str(each.name).lower() in ("rlat", "rlon")
+        or str(each.name).lower() in ROTATED
         or str(each.attrs.get("units", "")).lower() in METRES
         for each in coordinates
     )

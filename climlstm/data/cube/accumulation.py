@@ -31,7 +31,7 @@ from climlstm.steps import Step, format_duration
 logger = logging.getLogger(__name__)
 
 METHODS = {
-    **{"sum": "sum", "accum": "sum", "mean": "mean", "avg": "mean"},
+    **{"sum": "sum", "accum": "sum", "acc": "sum", "mean": "mean", "avg": "mean"},
     **{"maximum": "maximum", "max": "maximum", "minimum": "minimum", "min": "minimum"},
 }
 """Words of CF (`cell_methods`, appendix E) and of ecCodes (`stepType`)."""
@@ -46,14 +46,21 @@ AMOUNTS = {
 }
 """Names of accumulated quantities (ECMWF parameter database, NCEP), where they are amounts."""
 
+RAIN = {"tp", "pr", "pcp", "apcp", "acpcp", "prcp", "precip", "precipitation", "rain", "rainfall"}
+RAIN |= {"rr", "snowfall"}
+"""Words in names of amounts of precipitation: APCP_surface, daily_rain, tp_sum."""
+
+EXTREMES = re.compile(r"(mx|mn)(2t|tpr)(\d*)|(10fg|fg10)(\d*)", re.IGNORECASE)
+"""ECMWF's extremes since the output before, or over 3 or 6 hours: mx2t, mn2t6, 10fg."""
+
 RATE = re.compile(r"(s|h|hr|hour|day|d)(\*\*|\^)?-1\b|/ ?(s|h|hr|hour|day|d)\b|per ", re.IGNORECASE)
+AMOUNT = re.compile(r"(mm|cm|m|inch(es)?|kg)\b", re.IGNORECASE)
 ENERGY = re.compile(r"J ?(m(\*\*|\^)?-2|/ ?m(\*\*|\^)?2)")
 INTERVAL = re.compile(r"interval: *(\d+) *(s|sec|min|h|hr|hour|d|day)", re.IGNORECASE)
-IN_NAME = re.compile(r"_(\d+) ?(h|hr|hour|d|day)s?$", re.IGNORECASE)
-UNITS: dict[str, Any] = {
-    **{"s": "s", "sec": "s", "min": "min"},
-    **{"h": "h", "hr": "h", "hour": "h", "d": "D", "day": "D"},
-}
+IN_NAME = re.compile(r"_(\d+) ?(h|hr|hour|d|day)s?(_accumulation)?$", re.IGNORECASE)
+NCL = re.compile(r"_(acc|avg|max|min)(\d+)(h|d)$", re.IGNORECASE)
+UNITS: dict[str, Any] = {"s": "s", "m": "min", "h": "h", "d": "D"}
+"""Units of time by their first letters."""
 
 DAY = np.timedelta64(1, "D")
 
@@ -88,7 +95,17 @@ def time_method(variable: xr.DataArray) -> TimeMethod | None:
         method = METHODS.get(str(said["GRIB_stepType"]))
         return None if method is None else TimeMethod(method)
     units, standard = str(said.get("units", "")), str(said.get("standard_name", ""))
+    if (ncl := NCL.search(name)) is not None:
+        return TimeMethod(METHODS[ncl[1]], _duration(ncl[2], ncl[3]))
+    if (extreme := EXTREMES.fullmatch(name)) is not None:
+        hours = extreme[3] or extreme[5]
+        method = "minimum" if extreme[1] == "mn" else "maximum"
+        return TimeMethod(method, _duration(hours, "h") if hours else None)
+    if "since_previous_post_processing" in name:
+        return TimeMethod("minimum" if name.startswith("minimum") else "maximum")
+    words = set(re.split(r"[\W_\d]+", name))
     amount = re.sub(IN_NAME, "", name) in AMOUNTS or "precipitation_amount" in standard
+    amount |= bool(words & RAIN) and "column" not in words and AMOUNT.match(units) is not None
     if ENERGY.fullmatch(units) or (amount and not RATE.search(units)):
         return TimeMethod("sum", _interval(IN_NAME, name))
     return None
@@ -96,7 +113,11 @@ def time_method(variable: xr.DataArray) -> TimeMethod | None:
 
 def _interval(pattern: re.Pattern[str], text: str) -> np.timedelta64 | None:
     found = pattern.search(text)
-    return pd.Timedelta(int(found[1]), UNITS[found[2].lower()]).to_timedelta64() if found else None
+    return _duration(found[1], found[2]) if found else None
+
+
+def _duration(number: str, unit: str) -> np.timedelta64:
+    return pd.Timedelta(int(number), UNITS[unit[0].lower()]).to_timedelta64()
 
 
 def over_steps(

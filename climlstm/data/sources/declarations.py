@@ -17,7 +17,7 @@ from climlstm.data.sources.times import dates_in_numbers
 from climlstm.data.sources.units import is_time_reference
 from climlstm.errors import CatalogError, nearest
 from climlstm.grid import Plane
-from climlstm.grid.axes import candidates
+from climlstm.grid.axes import ROTATED, candidates
 from climlstm.grid.mappings import from_text
 from climlstm.grid.projected import mapping
 
@@ -202,6 +202,11 @@ def _name_axes(source: xr.Dataset, axes: dict[Any, str], where: str) -> xr.Datas
                 f"{where}: 'axes' calls '{name}' its {axis}, but this dimension has no values. If "
                 "the rows and columns have no place on Earth, or none that two lists can tell, "
                 "leave 'axes' out and declare 'plane: [ROWS, COLUMNS]'."
+            )
+        if name.lower() in ROTATED:
+            raise CatalogError(
+                f"{where}: 'axes' calls '{name}' its {axis}, but that counts from a rotated pole. "
+                "Name the projection with 'crs', or declare 'plane: [ROWS, COLUMNS]'."
             )
         if name == axis:
             continue

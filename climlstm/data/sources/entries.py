@@ -45,8 +45,14 @@ READ_BY_US = (
 )
 """Keys of `metadata` that change how data are read."""
 
+DESCRIPTIONS = ("licence", "attribution", "homepage", "grid", "span", "step", "size")
+"""Keys of `metadata` for people; others may write numbers or lists there."""
+
 NESTED = ("yaml_file_cat", "yaml_files_cat", "intake.catalog.local.YAMLFileCatalog")
 """Drivers of entries that are catalogs themselves."""
+
+OF_INTAKE = ("direct_access", "cache")
+"""Keys of entries that say nothing about data."""
 
 HARMLESS_PLUGINS = {"intake", "intake_xarray"}
 """Modules that published catalogs name under `plugins`; our drivers stand for theirs."""
@@ -150,7 +156,7 @@ def parse_entry(catalog: str, name: str, content: Any) -> Entry:
     where = f"Source '{name}' of the catalog '{catalog}'"
     if not isinstance(content, dict):
         raise CatalogError(f"{where} is {content!r}; expected keys such as 'driver' and 'args'.")
-    content = dict(content)
+    content = {k: v for k, v in content.items() if v is not None and k not in OF_INTAKE}
     driver = content.get("driver")
     if isinstance(driver, str):
         content["driver"] = DRIVER_CLASSES.get(driver, driver)
@@ -186,7 +192,7 @@ def _known_metadata(metadata: Mapping[Any, Any]) -> dict[Any, Any]:
     if isinstance(metadata.get("license"), str):
         metadata = {"licence": metadata["license"], **metadata}
     return {
-        key: value
+        key: str(value) if key in DESCRIPTIONS else value
         for key, value in metadata.items()
         if key in ours or get_close_matches(str(key), READ_BY_US, n=1, cutoff=0.75)
     }

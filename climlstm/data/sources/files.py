@@ -7,6 +7,7 @@ that has another build of PROJ (cartopy's).
 import glob
 import importlib
 import logging
+import os
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +38,9 @@ ENDINGS = {
 }
 """Endings of files and stores by the driver that reads them."""
 
+STORE_FILES = ("zarr.json", ".zgroup", ".zmetadata")
+"""Files that a Zarr store has at its top."""
+
 CLOUD_LIBRARIES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 
 
@@ -64,7 +68,7 @@ def open_files(
     Raises CatalogError for a file that is not there or cannot be read, and says what it is.
     """
     given = reader.data.url
-    urls = [str(url) for url in (given if isinstance(given, list | tuple) else [given])]
+    urls = [_local(str(url)) for url in (given if isinstance(given, list | tuple) else [given])]
     options = _options(where, driver, reader.kwargs, urls)
     _check_locations(where, urls)
     storage = reader.data.storage_options or {}
@@ -81,11 +85,17 @@ def open_files(
         ]
 
 
+def _local(url: str) -> str:
+    """A path as this machine has it; URLs stay as they are."""
+    url = url.removeprefix("file://")
+    return url if "://" in url else os.path.expanduser(url)
+
+
 def _expand(url: str, options: Mapping[str, Any]) -> list[str]:
     """The files that a pattern names, in order; the path or URL itself where it is none."""
     if "://" in url:
         chain, _, last = url.rpartition("::")
-        if "*" not in last:
+        if "*" not in last and (not glob.has_magic(last) or last.startswith("http")):
             return [url]
         filesystem, path = importlib.import_module("fsspec").url_to_fs(last, **options)
         found = [filesystem.unstrip_protocol(file) for file in sorted(filesystem.glob(path))]
@@ -102,8 +112,10 @@ def _open_file(
     valid: Mapping[str, tuple[float, ...]],
 ) -> xr.Dataset:
     is_zarr = options["engine"] == "zarr"
-    if is_zarr and url.lower().endswith(".zip") and "://" not in url:
-        url = f"zip://::{url}"
+    if is_zarr and url.lower().endswith(".zip") and "://" not in url and zipfile.is_zipfile(url):
+        names = sorted(zipfile.ZipFile(url).namelist(), key=lambda name: name.count("/"))
+        stores = [n.rpartition("/")[0] for n in names if n.rpartition("/")[2] in STORE_FILES]
+        url = f"zip://{stores[0] if stores else ''}::{url}"
     reader.data.url = url if "://" in url else [url]
 
     def read(**more: Any) -> xr.Dataset:
@@ -212,7 +224,7 @@ def driver_of(place: str, where: str) -> str:
 
 
 def _is_zarr(place: Path) -> bool:
-    return any((place / name).exists() for name in ("zarr.json", ".zgroup", ".zmetadata"))
+    return any((place / name).exists() for name in STORE_FILES)
 
 
 def bounded_in_time(args: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,10 +262,12 @@ def _check_locations(where: str, urls: Sequence[str]) -> None:
                 importlib.import_module(CLOUD_LIBRARIES[protocol])
             except ImportError as error:
                 raise missing_extra(f"{where} ({protocol}://)", "cloud", error) from error
-        elif not protocol and "{" not in url and not glob.glob(url) and not Path(url).exists():
+        elif not protocol and not glob.glob(url) and not Path(url).exists():
             raise CatalogError(
                 f"{where}: there is nothing at '{Path(url).resolve()}'. Check the urlpath, the "
                 "parameters and the environment variables that it is made of."
+                + " Write * for what Intake's patterns put in braces."
+                * ("{" in url)
             )
 
 

@@ -6,6 +6,7 @@ reason, which whoever asks for it is told: what nobody asks for stops nothing.
 """
 
 import logging
+import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from climlstm.calendars import calendar_of
 from climlstm.data.sources.alignment import UnfitError, align, time_dim
 from climlstm.data.sources.fills import FILL_ATTRIBUTES
 from climlstm.data.sources.origin import as_dask, follow
@@ -114,6 +116,8 @@ def _joined(parts: Parts, names: Sequence[str], time: str | None) -> xr.Dataset:
         if not dims:
             raise UnfitError(f"it differs between {labels[0]} and {labels[1]}")
     elif time in (dims := _differing(datasets)) and len(dims) == 1:
+        if len({calendar_of(part[time].values) for part in datasets}) > 1:
+            raise UnfitError("its times are in several calendars")
         _check_overlap(labels, [part[time].values for part in datasets])
         whole = xr.concat(
             datasets,
@@ -190,6 +194,12 @@ def _difference(parts: Parts, name: str, declared: Mapping[str, str]) -> str | N
                     f"it is packed with {key} {ours.get(key)} in {first}, but with "
                     f"{theirs.get(key)} in {label}; leave 'mask_and_scale: false' out"
                 )
+        meant = [(_time_word(each), each.get("GRIB_stepType")) for each in (ours, theirs)]
+        if any(None not in pair and pair[0] != pair[1] for pair in zip(*meant, strict=True)):
+            return (
+                f"its values stand for other things in time in {first} ({meant[0]}) and in {label} "
+                f"({meant[1]}); give each a name of its own, in an entry of its own"
+            )
         found, wanted = theirs.get("units"), ours.get("units")
         if found == wanted or (name in declared and None in (found, wanted)):
             continue
@@ -206,6 +216,12 @@ def _difference(parts: Parts, name: str, declared: Mapping[str, str]) -> str | N
                 "them out"
             )
     return None
+
+
+def _time_word(attributes: Mapping[str, Any]) -> str | None:
+    """The method in time that `cell_methods` states."""
+    found = re.search(r"\btime *: *(\w+)", str(attributes.get("cell_methods", "")))
+    return found[1] if found else None
 
 
 def _conversion(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Conversion:

@@ -10,11 +10,11 @@ from climlstm_storms.centres import Detector
 from climlstm_storms.commands import app
 from climlstm_storms.formats import read_tracks
 from climlstm_storms.search import detect
-from climlstm_storms.synthetic import Low, moving_lows, true_tracks
 from climlstm_storms.verification import Rules, cases_of, verify
 from climlstm_storms.write import write_tracks
 from typer.testing import CliRunner
 
+from benchmarks.lows import Low, moving_lows, true_tracks
 from climlstm.errors import DataError
 
 TIMES = np.datetime64("2020-01-01", "ns") + np.arange(9) * np.timedelta64(6, "h")

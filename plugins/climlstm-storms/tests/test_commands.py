@@ -11,12 +11,12 @@ from climlstm_storms.commands import app
 from climlstm_storms.formats import read_tracks
 from climlstm_storms.selection import RECIPES
 from climlstm_storms.standard import KNOT
-from climlstm_storms.synthetic import Low, moving_lows, true_tracks
 from climlstm_storms.tracker import track
 from climlstm_storms.verification import Rules, verify
 from climlstm_storms.write import write_tracks
 from typer.testing import CliRunner
 
+from benchmarks.lows import Low, moving_lows, true_tracks
 from climlstm.errors import CatalogError, ClimLSTMError, DataError
 
 TIMES = np.datetime64("2020-01-01T00", "ns") + np.arange(21) * np.timedelta64(6, "h")

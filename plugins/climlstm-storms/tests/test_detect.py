@@ -10,9 +10,9 @@ import xarray as xr
 from climlstm_storms.centres import Detector
 from climlstm_storms.mesh import Mesh
 from climlstm_storms.search import detect
-from climlstm_storms.synthetic import Low, moving_lows
 from scipy import ndimage
 
+from benchmarks.lows import Low, moving_lows
 from climlstm.errors import DataError
 from climlstm.grid import LatLon
 

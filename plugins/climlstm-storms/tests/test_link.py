@@ -7,8 +7,8 @@ from climlstm_storms.centres import Detector
 from climlstm_storms.linking import Linker, link
 from climlstm_storms.search import detect
 from climlstm_storms.selection import RECIPES, Selection, Threshold, wind_factor
-from climlstm_storms.synthetic import Low, moving_lows, true_tracks
 
+from benchmarks.lows import Low, moving_lows, true_tracks
 from climlstm.errors import DataError
 from climlstm.grid import great_circle_km
 

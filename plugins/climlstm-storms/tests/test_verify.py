@@ -9,10 +9,10 @@ from climlstm_storms.persistence import persistence_tracks
 from climlstm_storms.scores import grid_snap_floor_km, paired_difference, score_table, summarise
 from climlstm_storms.selection import Selection
 from climlstm_storms.sphere import extrapolate, from_plane, plane, positions, unit_vectors
-from climlstm_storms.synthetic import Low, true_tracks
 from climlstm_storms.tracks import track_table
 from climlstm_storms.verification import Region, Rules, verify
 
+from benchmarks.lows import Low, true_tracks
 from climlstm.errors import DataError
 from climlstm.evaluation.bootstrap import GroupBootstrap
 from climlstm.grid import EARTH_RADIUS_KM, great_circle_km

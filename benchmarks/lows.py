@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from climlstm_storms.sphere import Real, angle, positions, unit_vectors
+from climlstm_storms.tracks import track_table
 from numpy.typing import NDArray
 
 from climlstm.grid import EARTH_RADIUS_KM
-from climlstm_storms.sphere import Real, angle, positions, unit_vectors
-from climlstm_storms.tracks import track_table
 
 AMBIENT_PA = 101_300.0
 THICKNESS = 36_000.0
