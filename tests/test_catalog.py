@@ -239,7 +239,7 @@ def test_published_catalogs_and_their_ways_to_name_files(tmp_path, monkeypatch, 
 
 def test_intakes_own_patterns_are_told(write_catalog):
     path = write_catalog('sources: {a: {driver: netcdf, args: {urlpath: "/nowhere/{year}.nc"}}}')
-    with pytest.raises(CatalogError, match="there is nothing at .* Write \\* for what"):
+    with pytest.raises(CatalogError, match=r"there is nothing at .* Write \* for what"):
         open_source(path, "a")
 
 
