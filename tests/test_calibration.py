@@ -9,10 +9,12 @@ import pytest
 import xarray as xr
 
 import climlstm
+from climlstm import plots
 from climlstm.cli.commands import app
 from climlstm.errors import DataError
 from climlstm.evaluation.calibration import EMOS, calibrated, fit, gaussian_crps
 from climlstm.evaluation.evaluate import evaluate
+from climlstm.report import sections
 from climlstm.testing import EvaluatorTests
 
 TRUE = (3.0, 0.8, 1.5, 0.6)  # intercept, slope, variance, spread
@@ -110,6 +112,30 @@ def test_lead_times_without_coefficients_are_named():
         calibrated(later, table)
 
 
+def test_figures_show_spread_ranks_and_reliability_of_the_ensemble_alone():
+    forecast, truth = weather(60, 0)
+    wanted = {"rmse": {}, "spread_skill": {}, "rank_histogram": {}}
+    wanted |= {"reliability": {"events": ["t2m > 280 K", "t2m < 3.85 degC"]}}
+    evaluators = {n: climlstm.plugins.create("evaluators", n, o) for n, o in wanted.items()}
+    still = {"persistence": climlstm.plugins.create("baselines", "persistence", {})}
+    found = evaluate(forecast, truth, evaluators=evaluators, climatology=None, baselines=still)
+    figures = plots.calibration_figures(found.scores, found.tables, "forecast")
+    assert list(figures) == ["spread_and_error", "rank_histogram", "reliability"]
+    lines = {line.get_label(): line for line in figures["spread_and_error"].axes[0].lines}
+    assert set(lines) >= {"error of the mean", "spread"}
+    assert lines["spread"].get_ydata() < 0.5 * lines["error of the mean"].get_ydata()
+    panels = figures["reliability"].axes
+    assert [panel.get_title(loc="left") for panel in panels] == ["t2m > 280 K", "t2m < 3.85 degC"]
+    table = found.tables["reliability"]
+    rows = table[(table["model"] == "forecast") & (table["event"] == "t2m > 280 K")]
+    np.testing.assert_allclose(panels[0].lines[0].get_ydata(), rows["frequency"].dropna())
+    assert not plots.calibration_figures(found.scores, found.tables, "persistence").keys() - {
+        "reliability"
+    }
+    with pytest.raises(DataError, match="missing: frequency"):
+        plots.plot_reliability(table.drop(columns="frequency"))
+
+
 @pytest.fixture(scope="module")
 def stores(noisy, tmp_path_factory):
     folder = tmp_path_factory.mktemp("calibration")
@@ -127,9 +153,12 @@ def test_a_store_is_calibrated_by_that_of_the_validation_period(stores, tmp_path
     assert made.sizes == plain.sizes
     said = json.loads(made.attrs["climlstm_provenance"])["calibration"]
     assert said["period"][0].startswith("2001-02-16")
-    before, after = (climlstm.evaluate(each).scores for each in (plain, made))
-    ratio = [t[t["metric"] == "spread_skill"]["value"].sub(1).abs().mean() for t in (before, after)]
-    assert ratio[1] < ratio[0]
+    before, after = (climlstm.evaluate(each) for each in (plain, made))
+    scores = [found.scores[found.scores["metric"] == "spread_skill"] for found in (before, after)]
+    assert np.diff([each["value"].sub(1).abs().mean() for each in scores]) < 0
+    page = sections.calibration(after, "convlstm")
+    assert all(f'aria-label="{name}"' in page for name in ("Spread and error", "Rank histogram"))
+    assert not sections.calibration(after, "persistence")
 
 
 def test_what_it_would_be_scored_on_teaches_nothing(stores, tmp_path):

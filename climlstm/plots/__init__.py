@@ -22,7 +22,7 @@ try:
     from climlstm.plots.output import save, svg_of
     from climlstm.plots.panels import plot_forecast, plot_panels, plot_strip
     from climlstm.plots.projections import PROJECTIONS, REGIONS
-    from climlstm.plots.ranks import plot_ranks
+    from climlstm.plots.ranks import calibration_figures, plot_ranks, plot_reliability
     from climlstm.plots.selection import channel, choose_init
     from climlstm.plots.spectra import plot_spectra
     from climlstm.plots.styles import look_of_channel
@@ -45,6 +45,7 @@ __all__ = [
     "Drawing",
     "ForecastView",
     "animate",
+    "calibration_figures",
     "channel",
     "choose_init",
     "look_of_channel",
@@ -56,6 +57,7 @@ __all__ = [
     "plot_panels",
     "plot_probability",
     "plot_ranks",
+    "plot_reliability",
     "plot_scores",
     "plot_spaghetti",
     "plot_spectra",

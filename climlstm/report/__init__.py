@@ -55,6 +55,7 @@ def write_report(
         ("Scores", sections.scores(evaluation, name)),
         ("Maps", sections.maps(ensemble_mean(forecasts), truth, typical, worst)),
         ("Ensemble", sections.ensemble(forecasts, truth, typical)),
+        ("Calibration", sections.calibration(evaluation, name)),
         ("Storms", sections.storms(evaluation, truth, evaluators, name, typical)),
         ("Spectra", sections.spectra(evaluation, name)),
         *((label, sections.drawn(draw)) for label, draw in evaluation.figures.items()),

@@ -192,6 +192,17 @@ def ensemble(forecasts: xr.Dataset, truth: xr.Dataset, typical: Chosen) -> Marku
     return Markup(page.subheading(f"{_label(typical.variable)} {when}") + page.row(drawn))
 
 
+def calibration(evaluation: Evaluation, model: str) -> Markup:
+    """Spread beside error, ranks of the truth, reliability of events; nothing of one member."""
+    figures = plots.calibration_figures(evaluation.scores, evaluation.tables, model)
+    said = page.paragraph(
+        "An honest ensemble spreads as much as its mean errs, has the truth at each rank equally "
+        "often, and its probabilities lie on the diagonal."
+    )
+    drawn = [page.picture(plots.svg_of(f), _name(name)) for name, f in figures.items()]
+    return Markup(said * bool(drawn) + "".join(drawn))
+
+
 def storms(
     evaluation: Evaluation,
     truth: xr.Dataset,

@@ -101,7 +101,7 @@ def evaluate(
         with spread_over(address) as executor:
             found = score(opened, **known, evaluators=made, progress=progress, executor=executor)
         evaluation = RunEvaluation(**vars(found), audit=audit)
-        written = _write(evaluation, Path(out)) if out is not None else []
+        written = _write(evaluation, Path(out), known["model"]) if out is not None else []
         if report is not None and data is not None:
             told = {"config": data.config, "evaluators": chosen, "model": known["model"]}
             written.append(_write_report(report, opened, evaluation, known["cube"], **told))
@@ -215,9 +215,9 @@ def _check_places(forecasts: xr.Dataset, out: str | Path | None, report: str | P
         raise ConfigError("A report tells how a run was trained, and these forecasts are of none.")
 
 
-def _write(evaluation: RunEvaluation, out: Path) -> list[Path]:
+def _write(evaluation: RunEvaluation, out: Path, model: str) -> list[Path]:
     """Write tables, curves and audit into a folder."""
-    written = [*write_scores(evaluation, out), *_draw_curves(evaluation, out)]
+    written = [*write_scores(evaluation, out), *_draw_curves(evaluation, out, model)]
     if evaluation.audit is not None:
         written.append(out / "audit.json")
         with writing(written[-1]):
@@ -225,22 +225,19 @@ def _write(evaluation: RunEvaluation, out: Path) -> list[Path]:
     return written
 
 
-def _draw_curves(evaluation: Evaluation, out: Path) -> list[Path]:
-    from climlstm.plots import plot_ranks, plot_scores, save  # draws, which is an extra
+def _draw_curves(evaluation: Evaluation, out: Path, model: str) -> list[Path]:
+    from climlstm import plots  # an extra
 
-    scores, paths = evaluation.scores, []
+    scores, figures = evaluation.scores, {}
     for metric in ("rmse", "acc", "crps", "spread_skill"):
         if (scores["metric"] == metric).any():
-            paths.append(out / f"{metric}.png")
-            save(plot_scores(scores, metric=metric), paths[-1])
-    if "rank_histogram" in evaluation.tables:
-        paths.append(out / "rank_histogram.png")
-        save(plot_ranks(evaluation.tables["rank_histogram"]), paths[-1])
+            figures[metric] = plots.plot_scores(scores, metric=metric)
+    figures |= plots.calibration_figures(scores, evaluation.tables, model)
     for name, draw in evaluation.figures.items():
-        for number, figure in enumerate(draw().values(), start=1):
-            paths.append(out / f"{name}_{number}.png")
-            save(figure, paths[-1])
-    return paths
+        figures |= {f"{name}_{n}": figure for n, figure in enumerate(draw().values(), start=1)}
+    for name, figure in figures.items():
+        plots.save(figure, out / f"{name}.png")
+    return [out / f"{name}.png" for name in figures]
 
 
 def audit_scoring(forecasts: xr.Dataset, climatology: xr.Dataset | None = None) -> Audit:
