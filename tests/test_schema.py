@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import pandas as pd
@@ -16,6 +17,7 @@ from climlstm.cli import app
 from climlstm.config import load_config
 from climlstm.config.plain_yaml import TextDatesLoader
 from climlstm.config.schema import run_file_schema
+from climlstm.demo import run_text
 from climlstm.errors import ConfigError
 from climlstm.version import __version__
 
@@ -61,6 +63,15 @@ def test_a_run_file_of_a_later_version_is_refused_with_the_versions(run_file):
     assert load_config(run_file, ["version=1"]).version == 1
     with pytest.raises(ConfigError, match=r"version 2 of its form, but this climlstm reads .* 1"):
         load_config(run_file, ["version=2"])
+
+
+def test_each_example_begins_with_a_reference_to_the_schema():
+    examples = Path(__file__).parents[1] / "catalogs" / "examples"
+    texts = [path.read_text() for path in examples.rglob("*.yaml")]
+    texts = [text for text in texts if "\ndata:" in text] + [run_text(years=1, workers=1)]
+    assert len(texts) == 4
+    for text in texts:
+        assert text.startswith("# yaml-language-server: $schema=run.schema.json\n")
 
 
 def test_the_version():

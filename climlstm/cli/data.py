@@ -172,7 +172,8 @@ def schema(
 ) -> None:
     """JSON schema of the run file, for editors; options of installed plugins included.
 
-    An editor finds it by a first line '# yaml-language-server: $schema=run.schema.json'.
+    An editor finds it by a first line '# yaml-language-server: $schema=run.schema.json', which the
+    files of init have.
     """
     from climlstm.config.schema import run_file_schema
 

@@ -217,6 +217,11 @@ def open_cube(data: DataConfig, *, outputs: bool = True) -> xr.Dataset:
     """The cube that the data section of a run file describes, lazily.
 
     outputs: whether channels that are forecast only are in it; a forecast starts without them.
+
+    >>> import climlstm
+    >>> config = climlstm.load_config("run.yaml")
+    >>> climlstm.open_cube(config.data)["z500"].attrs["units"]
+    'm2 s-2'
     """
     wanted = data if outputs else data.model_copy(update={"output": ()})
     plan = plan_cube(open_source(data.catalog, data.source, **data.parameters), wanted)

@@ -150,7 +150,12 @@ def open_forecasts(store: str | Path) -> xr.Dataset:
 
 
 def ensemble_mean(forecasts: xr.Dataset) -> xr.Dataset:
-    """The mean of the members, lazily, with all attributes; a single forecast as it is."""
+    """The mean of the members, lazily, with all attributes; a single forecast as it is.
+
+    >>> import climlstm
+    >>> climlstm.ensemble_mean(climlstm.open_forecasts("small.zarr"))["msl"].dims
+    ('init_time', 'lead_time', 'latitude', 'longitude')
+    """
     if "realization" not in forecasts.dims:
         return forecasts
     return forecasts.mean("realization", keep_attrs=True)

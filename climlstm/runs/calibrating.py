@@ -28,7 +28,6 @@ def calibrate(store: str | Path, by: str | Path, out: str | Path) -> xr.Dataset:
     leak.
 
     >>> import climlstm
-    >>> import climlstm
     >>> climlstm.calibrate("small.zarr", by="small.zarr", out="calibrated.zarr")
     Traceback (most recent call last):
         ...

@@ -259,7 +259,9 @@ def run_text(
         f"    {name}: [{start}, {stop}]\n" for name, (start, stop) in chosen.periods.items()
     )
     return f"""\
+# yaml-language-server: $schema=run.schema.json
 # A run of climlstm. Next: climlstm check {RUN_FILE}; climlstm train {RUN_FILE}
+# For editors that complete keys: climlstm schema --out run.schema.json
 name: {source}
 
 data:

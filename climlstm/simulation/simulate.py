@@ -38,7 +38,7 @@ TIME_ENCODING = {"units": "hours since 1970-01-01", "dtype": "int64"}
 
 
 def simulate(
-    store: Path,
+    store: str | Path,
     *,
     years: float = 2,
     start: str = "2001-01-01",
@@ -55,13 +55,18 @@ def simulate(
     years: of 365.25 days; start: UTC; spin_up_days: run before `start`, thrown away;
     progress: called with the share that is done, 0 to 1.
     Raises DataError where the store exists already or cannot be written.
+
+    >>> import climlstm
+    >>> climlstm.simulate("weather.zarr", years=0.02, spin_up_days=0)["msl"].dims
+    ('time', 'latitude', 'longitude')
     """
-    if store.exists():
+    place = Path(store)
+    if place.exists():
         raise DataError(f"{store} exists already. Delete it, or name another store.")
     times = _times(years, start, spin_up_days)
     model = QuasiGeostrophic(Parameters())
     blocks = _run(model, times, seed=seed, spin_up_days=spin_up_days, progress=progress)
-    with writing(store), write_whole(store) as folder:
+    with writing(place), write_whole(place) as folder:
         _write(folder, model, blocks, times=times, seed=seed)
         _consolidate(folder)
     return xr.open_zarr(store)

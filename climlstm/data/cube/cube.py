@@ -47,6 +47,11 @@ def build_cube(source: xr.Dataset, data: DataConfig) -> xr.Dataset:
     Dask will, with one task a chunk and channel, chunks in time as in the source (several together
     beyond MAX_TASKS). Values that are missing stay NaN, steps that are missing stay gaps.
     Raises DataError for whatever does not fit, with the line of the catalog that puts it right.
+
+    >>> import climlstm
+    >>> source = climlstm.open_source("catalog.yaml", "atmosphere")
+    >>> climlstm.build_cube(source, climlstm.load_config("run.yaml").data)["msl"].dims
+    ('time', 'latitude', 'longitude')
     """
     return plan_cube(source, data).cube
 

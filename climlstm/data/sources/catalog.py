@@ -44,6 +44,10 @@ def list_sources(catalog: str) -> list[SourceInfo]:
 
     An entry that is wrong is listed with its problem, so that it hides no other.
     Raises CatalogError where the catalog itself cannot be read.
+
+    >>> import climlstm
+    >>> [source.name for source in climlstm.list_sources("catalog.yaml")]
+    ['atmosphere']
     """
     sources = []
     for name, content in read_catalog(catalog).items():

@@ -47,6 +47,17 @@ def track_command(
     link: Annotated[
         Literal["assign", "tempest"], typer.Option(help="tempest: by StitchNodes' rules.")
     ] = "assign",
+    min_hours: Annotated[
+        float | None, typer.Option(help="Least duration of a storm (h).  [default: the preset's]")
+    ] = None,
+    contour: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="PA DEG",
+            help="Rise of pressure to a closed contour, and within which distance; 0 asks for "
+            "none.  [default: the preset's]",
+        ),
+    ] = None,
     refine: Annotated[bool, typer.Option(help="Fit centres below the grid spacing.")] = True,
     closed_edges: Annotated[
         bool, typer.Option(help="Let the edge of a region, or missing data, close a contour.")
@@ -54,10 +65,21 @@ def track_command(
 ) -> None:
     """Find storm tracks in fields of sea-level pressure, and wind where there is one."""
     recipe = RECIPES[preset]
+    rise, within = contour or (recipe.detector.contour_pa, recipe.detector.contour_deg)
+    if min(rise, within, min_hours or 0) < 0:
+        raise DataError(f"--contour {rise:g} {within:g}, --min-hours {min_hours}: not below 0.")
+    hours = recipe.selection.min_duration_h if min_hours is None else min_hours
     recipe = replace(
         recipe,
-        detector=replace(recipe.detector, refine=refine, closed_edges=closed_edges),
+        detector=replace(
+            recipe.detector,
+            contour_pa=rise,
+            contour_deg=within,
+            refine=refine,
+            closed_edges=closed_edges,
+        ),
         linker=replace(recipe.linker, method=link),
+        selection=replace(recipe.selection, min_duration_h=hours),
     )
     tracks = track(open_path(fields), recipe, names=_pairs(name or []))
     write_tracks(tracks, out)

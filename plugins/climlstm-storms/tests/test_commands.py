@@ -52,6 +52,11 @@ def test_commands_track_and_verify(truth, tmp_path):
     table = pd.read_csv(out).set_index("metric")["value"]
     assert table["pod_storms"] == 1
     assert table["position_error"] < 33  # a tenth of the spacing
+    for strict in (("--min-hours", 121), ("--contour", 1e5, 5.5)):  # than any low here
+        result = run("track", tmp_path / "fields.zarr", "--out", tmp_path / "none.csv", *strict)
+        assert result.output.startswith("0 storms"), strict
+    with pytest.raises(DataError, match="not below 0"):
+        run("track", tmp_path / "fields.zarr", "--out", tmp_path / "x.csv", "--min-hours", -1)
     with pytest.raises(DataError, match="OURS=THEIRS"):
         run("track", tmp_path / "fields.zarr", "--out", tmp_path / "x.csv", "--name", "msl")
     with pytest.raises(CatalogError, match="there is nothing at"):
