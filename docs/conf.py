@@ -20,7 +20,7 @@ exclude_patterns = ["_build"]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 python_maximum_signature_line_length = 88
 
-nb_execution_mode = "off"  # notebooks carry the outputs that `make notebooks` stored
+nb_execution_mode = "off"  # notebooks carry what docs/stored.py has kept
 nb_ipywidgets_js = {}  # sliders need a running notebook; no script is loaded from elsewhere
 myst_enable_extensions = ["attrs_inline", "deflist", "fieldlist"]
 myst_heading_anchors = 3

@@ -314,7 +314,9 @@ def documented(name: str, thing: Any) -> str:
         signature = re.sub(r"\b(?:\w+\.)+(?=[A-Za-z])", "", str(shape.replace(parameters=kept)))
         signature = signature.replace("'", "").replace("NoneType", "None")
     text = prose(inspect.getdoc(thing) or "")
-    return f"## {name}\n\n`````{{py:{kind}}} {name}{signature}\n\n{text}\n`````\n"
+    return (
+        f"## {name}\n\n`````{{py:{kind}}} {name}{signature}\n:no-contents-entry:\n\n{text}\n`````\n"
+    )
 
 
 # --- Plugins
@@ -423,8 +425,13 @@ def prose(docstring: str) -> str:
         if lines and lines[0].lstrip().startswith(">>>"):
             parts.append("```pycon\n" + textwrap.dedent(paragraph) + "\n```")
         elif lines and re.match(r"[a-z_]+(, [a-z_]+)*: ", lines[0]):
+            ends = next(
+                (n for n, line in enumerate(lines) if re.match("(Rais|Return|Yield)", line)), None
+            )
+            lines, rest = lines[:ends], lines[ends:] if ends else []
             items = [re.sub(r"^([a-z_]+(?:, [a-z_]+)*): ", r"- **\1**: ", line) for line in lines]
             parts.append("\n".join(i if i.startswith("- ") else f"  {i.strip()}" for i in items))
+            parts += ["\n".join(rest)] if rest else []
         else:
             parts.append(paragraph)
     return "\n\n".join(parts)

@@ -110,11 +110,12 @@ def _draw(
 ) -> None:
     from climlstm import ensemble_mean, open_forecasts
     from climlstm.plots import plot_ensemble, plot_forecast, plot_strip, save
-    from climlstm.runs import open_truth
 
     forecasts = open_forecasts(store)
     options["init_time"] = init
     if with_truth and ensemble in ("mean", "spaghetti"):
+        from climlstm.runs import open_truth  # with it come torch and seconds
+
         options["truth"] = open_truth(forecasts)
     lead = leads[0] if leads else None
     if ensemble != "mean":

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from climlstm.calendars import clock, within
+from climlstm.calendars import clock, time_text, within
 from climlstm.data.cube.forcing import forcing_fields, forcings_of
 from climlstm.data.roles import PRESCRIBED_FROM, origins_of
 from climlstm.data.windows.starts import valid_starts
@@ -134,8 +134,8 @@ def possible_inits(
     if inits.size == 0:
         raise DataError(
             f"No forecast can start between {period[0]} and {period[1]}: it needs {spec.history} "
-            f"steps of {spec.step} before it, and the cube has {times.size} times from {times[0]} "
-            f"to {times[-1]}."
+            f"steps of {spec.step} before it, and the cube has {times.size} times from "
+            f"{time_text(times[0])} to {time_text(times[-1])}."
         )
     each = spec.step.duration is None and spec.step.is_longer_than(every)
     return inits if each else inits[every.thin(inits)]
@@ -152,9 +152,9 @@ def with_truth(cube: xr.Dataset, spec: Spec, init_times: Times, steps: int, *, o
     whole = np.isin(spec.step.time(leads, init_times[:, None]), times).all(axis=1)
     if only and not whole.any():
         raise DataError(
-            f"None of the {len(init_times)} initialisations from {init_times[0]} has all its "
-            f"{steps} lead steps in the data, which end at {times[-1]}. Choose earlier ones or "
-            "fewer steps, or forecast without --verifiable (verifiable=False)."
+            f"None of the {len(init_times)} initialisations from {time_text(init_times[0])} has "
+            f"all its {steps} lead steps in the data, which end at {time_text(times[-1])}. Choose "
+            "earlier ones or fewer steps, or forecast without --verifiable (verifiable=False)."
         )
     if not whole.all():
         logger.warning(
@@ -162,8 +162,8 @@ def with_truth(cube: xr.Dataset, spec: Spec, init_times: Times, steps: int, *, o
             "which end at %s: %s",
             (~whole).sum(),
             whole.size,
-            init_times[~whole][0],
-            times[-1],
+            time_text(init_times[~whole][0]),
+            time_text(times[-1]),
             "left out."
             if only
             else "other tools may refuse to score them. Leave them out with --verifiable "
