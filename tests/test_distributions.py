@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import venv
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,8 @@ CLEAN = {name: value for name, value in os.environ.items() if not name.startswit
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-def run(*command: object, cwd: Path, fails: bool = False) -> str:
-    done = subprocess.run(
-        list(map(str, command)), cwd=cwd, env=CLEAN, capture_output=True, text=True
-    )
+def run(*command: object, cwd: Path, env: Mapping[str, str] = CLEAN, fails: bool = False) -> str:
+    done = subprocess.run(list(map(str, command)), cwd=cwd, env=env, capture_output=True, text=True)
     assert (done.returncode != 0) == fails, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 
@@ -67,26 +66,29 @@ def test_source_distributions_do_so_too(clean, dist, tmp_path):
     works(clean, tmp_path)
 
 
-def test_a_second_wheel_with_the_same_name_does_not_break_an_old_run(clean, tmp_path):
-    climlstm = clean / "climlstm"
-    for name in ("first", "second"):
-        run(climlstm, "plugins", "new", "loss", name, cwd=tmp_path)
+def test_a_second_wheel_with_the_same_name_does_not_break_an_old_run(run_file, tmp_path):
+    """Two wheels, installed beside climlstm; a run names the plugin that both of them have."""
+    site = tmp_path / "site"
+    paths = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+    env = os.environ | {"PYTHONPATH": paths}
+    climlstm = (sys.executable, "-m", "climlstm")
+
+    def install(name: str) -> None:
+        run(*climlstm, "plugins", "new", "loss", name, cwd=tmp_path, env=env)
         project = tmp_path / f"climlstm-{name}"
         listed = project / "pyproject.toml"
-        entry = f"\n{name} = "
-        assert listed.read_text().count(entry) == 1
-        listed.write_text(listed.read_text().replace(entry, "\nshared = "))
+        assert listed.read_text().count(f"\n{name} = ") == 1
+        listed.write_text(listed.read_text().replace(f"\n{name} = ", "\nshared = "))
         build(project, tmp_path / name)
-    install = (clean / "pip", "install", "--quiet", "--no-deps")
-    run(*install, *(tmp_path / "first").glob("*.whl"), cwd=tmp_path)
-    simulate = "import climlstm; climlstm.simulate('mine.zarr', years=0.2, spin_up_days=20)"
-    run(clean / "python", "-c", simulate, cwd=tmp_path)
-    run(climlstm, "init", "mine.zarr", cwd=tmp_path)
-    quick = ["--plain", "--set", "training.epochs=1", "--set", "model.options={hidden: [4]}"]
-    chosen = ["--set", "training.loss.name=shared"]
-    run(climlstm, "train", "run.yaml", *quick, *chosen, cwd=tmp_path)
-    run(*install, *(tmp_path / "second").glob("*.whl"), cwd=tmp_path)
-    refused = run(climlstm, "check", "run.yaml", "--quick", *chosen, cwd=tmp_path, fails=True)
-    assert "offered by several packages" in refused
-    run(climlstm, "forecast", "runs/mine", "--out", "f.zarr", "--steps", "2", cwd=tmp_path)
-    assert "rmse" in run(climlstm, "evaluate", "f.zarr", cwd=tmp_path)
+        pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site)
+        run(*pip, *(tmp_path / name).glob("*.whl"), cwd=tmp_path)
+
+    chosen = ("--set", "training.loss.name=shared", "--set", "training.epochs=1")
+    install("first")
+    run(*climlstm, "train", run_file, "--plain", *chosen, cwd=tmp_path, env=env)
+    install("second")
+    check = (*climlstm, "check", run_file, "--quick", *chosen)
+    assert "offered by several packages" in run(*check, cwd=tmp_path, env=env, fails=True)
+    forecast = (*climlstm, "forecast", "runs/small", "--out", "f.zarr", "--steps", "2")
+    run(*forecast, cwd=tmp_path, env=env)
+    assert "rmse" in run(*climlstm, "evaluate", "f.zarr", cwd=tmp_path, env=env)
