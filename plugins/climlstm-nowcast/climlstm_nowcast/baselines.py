@@ -67,9 +67,11 @@ class PySTEPS:
     """Extrapolation along the motion; or S-PROG, which also lets go of scales as they are lost."""
     channel: str = RAIN_RATE.name
     """The channel that is forecast, a rain rate in mm/h; others persist."""
+    edges: Literal["dry", "unknown"] = "dry"
+    """Whether cells that air from outside has reached are dry, or missing."""
 
     def forecast(self, past: xr.Dataset, lead_time: Any) -> xr.Dataset:
-        """Fields at each lead time; cells that air from outside has reached are dry.
+        """Fields at each lead time.
 
         Raises MissingExtraError without pysteps.
         """
@@ -91,6 +93,8 @@ class PySTEPS:
             made = nowcasts.get_method(self.method)(given, flow, number, **options)
         wet = made >= -10.0
         rates = np.where(wet, 10 ** (np.where(wet, made, 0.0) / 10), 0.0)
+        if self.edges == "unknown":
+            rates[np.isnan(made)] = np.nan
         last = past.isel(lead_time=-1, drop=True)
         chosen = rates[np.asarray(steps) - 1]
         still = {n: _like(f, np.broadcast_to(f.values, chosen.shape)) for n, f in last.items()}

@@ -69,3 +69,13 @@ def test_pysteps_forecasts_through_the_same_door(method):
     assert (
         np.corrcoef(made.rain_rate[0].values.ravel(), own.rain_rate[0].values.ravel())[0, 1] > 0.8
     )
+
+
+def test_pysteps_tells_where_air_comes_from_outside():
+    pytest.importorskip("pysteps")
+    past, leads = past_of(rain_film(8, seed=1), 4), np.array([60]) * MINUTES
+    dry, unknown = (
+        PySTEPS(edges=edges).forecast(past, leads).rain_rate for edges in ("dry", "unknown")
+    )
+    assert 0 < int(unknown.isnull().sum()) < unknown.size
+    np.testing.assert_array_equal(unknown.fillna(0.0), dry)
