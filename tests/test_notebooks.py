@@ -20,7 +20,7 @@ from climlstm import runs
 from climlstm.config import dump_config
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-NAMES = ("01_forecast_maps", "02_plugin", "03_cluster")
+NAMES = ("01_forecast_maps", "02_plugin", "03_cluster", "05_nowcast")
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +145,19 @@ def test_a_job_launched_and_watched(beside_demo):
     assert len(losses) == 2
     assert np.isfinite(losses).all()
     assert checkpoint[1:] == ["from-jupyter", True]
+
+
+@pytest.mark.slow
+def test_rain_of_the_next_hour(tmp_path):
+    pytest.importorskip("climlstm_nowcast")
+    shutil.copytree(NOTEBOOKS, tmp_path / "notebooks")
+    notebook, [found, shapes] = executed(
+        tmp_path,
+        "05_nowcast",
+        "chosen.groupby('model')['value'].mean().to_dict()",
+        "[list(rain.shape) for rain in panels.values()]",
+    )
+    assert 0 < found["persistence"] < found["advection"] < found["convlstm"] < 1
+    assert shapes == [[5, 64, 64]] * 3
+    [film] = outputs(notebook, "image/gif")
+    assert len(film) > 10_000
