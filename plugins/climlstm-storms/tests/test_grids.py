@@ -11,9 +11,9 @@ from climlstm_storms.mesh import Mesh
 from climlstm_storms.scores import grid_snap_floor_km
 from climlstm_storms.search import detect
 from climlstm_storms.selection import RECIPES, Selection
-from climlstm_storms.synthetic import Low, moving_lows, true_tracks
 from climlstm_storms.tracker import track
 
+from benchmarks.lows import Low, moving_lows, true_tracks
 from climlstm.data.sources.catalog import open_path
 from climlstm.errors import DataError
 from climlstm.grid import Curvilinear, LatLon, Plane, Projected, great_circle_km
