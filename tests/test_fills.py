@@ -118,3 +118,26 @@ def test_a_store_that_xarray_wrote_stays_as_it_is(tmp_path):
     ds.to_zarr(tmp_path / "a.zarr", zarr_format=2)
     source = open_path(str(tmp_path / "a.zarr"))
     xr.testing.assert_equal(source.load(), ds)
+
+
+@pytest.mark.parametrize("code", [9999.0, 0.0, -1e20])
+def test_missing_values_of_grib_are_missing_whatever_their_code(tmp_path, code):
+    """A bitmap says which they are; one cell, and a whole field."""
+    eccodes = pytest.importorskip("eccodes", reason="needs climlstm[grib]")
+    values = 280 + np.random.default_rng(0).standard_normal((4, 3, 4))
+    values[1, 1, 1] = values[2] = np.nan
+    said = {"Ni": 4, "Nj": 3, "bitsPerValue": 24, "bitmapPresent": 1, "missingValue": code}
+    said |= {"latitudeOfFirstGridPointInDegrees": 60, "latitudeOfLastGridPointInDegrees": 40}
+    said |= {"longitudeOfFirstGridPointInDegrees": 0, "longitudeOfLastGridPointInDegrees": 30}
+    said |= {"iDirectionIncrementInDegrees": 10, "jDirectionIncrementInDegrees": 10}
+    with (tmp_path / "a.grib2").open("wb") as file:
+        for number, field in enumerate(values):
+            message = eccodes.codes_grib_new_from_samples("regular_ll_sfc_grib2")
+            more = {"dataDate": 20200101, "dataTime": 600 * number, "shortName": "2t"}
+            for key, value in (said | more).items():
+                eccodes.codes_set(message, key, value)
+            eccodes.codes_set_values(message, np.nan_to_num(field.ravel(), nan=code))
+            eccodes.codes_write(message, file)
+            eccodes.codes_release(message)
+    cube = build_cube(open_path(str(tmp_path / "a.grib2")), data("t2m"))
+    np.testing.assert_allclose(cube["t2m"], values, rtol=1e-6)
