@@ -200,6 +200,22 @@ def as_step(value: Any) -> Step:
     return value if isinstance(value, Step) else Step.parse(str(value))
 
 
+def number_of_steps(asked: Any, step: Step) -> int:
+    """The number itself, or that of the steps in a duration, months or words such as '5 years'.
+
+    In durations a month counts as a mean month. Raises ConfigError for no whole number from 1.
+    """
+    if str(asked).strip().isdigit():
+        number = int(asked)
+    else:
+        ahead = as_step(asked)
+        mixed = ahead.duration is None and step.duration is not None
+        number = round(ahead.days / step.days) if mixed or ahead.is_multiple_of(step) else 0
+    if number < 1:
+        raise ConfigError(f"'{asked}' is no whole number of steps of {step}")
+    return number
+
+
 DAY = Step(duration=timedelta(days=1))
 MONTH = Step(months=1)
 

@@ -66,10 +66,10 @@ def test_an_interrupted_forecast_goes_on_where_it_was(trained, tmp_path, monkeyp
     write = forecast_store._write_region
     written = []
 
-    def interrupted(part, forecasts, init_times):
+    def interrupted(*given):
         if len(written) == 1:
             raise KeyboardInterrupt
-        written.append(write(part, forecasts, init_times))
+        written.append(write(*given))
 
     monkeypatch.setattr(forecast_store, "_write_region", interrupted)
     config = trained.config

@@ -1,11 +1,15 @@
 """Whole runs of calendar months and of other calendars: trained, forecast, scored, drawn."""
 
+from datetime import timedelta
+
 import cftime
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 import climlstm
 from climlstm import runs
@@ -13,11 +17,12 @@ from climlstm.config import Config
 from climlstm.data.cube.forcing import forcing_fields
 from climlstm.data.run_data import RunData
 from climlstm.data.statistics.climatology import climatology, climatology_at
+from climlstm.data.windows.starts import valid_starts
 from climlstm.errors import ConfigError, DataError
 from climlstm.evaluation.tables import read_scores, useful_lead
 from climlstm.forecasting import store
 from climlstm.grid import cell_area_weights
-from climlstm.steps import MONTH, Step
+from climlstm.steps import DAY, MONTH, Step
 from tests.small_sources import source
 
 PERIODS = {
@@ -105,13 +110,17 @@ def test_scores_of_months_are_written_and_read_back(walked):
 
 
 def test_climatology_of_months_is_that_of_xarray(walked):
-    """RMSE of the baseline is that of groupby("time.month") of the training years, to rounding."""
     _, forecasts, evaluation, folder = walked
-    values = xr.open_dataset(folder / "source.nc")["t2m"].astype("float64")
+    values = xr.open_dataset(folder / "source.nc")["t2m"]
+    check_climatology(values, cell_area_weights(values["latitude"]), forecasts, evaluation)
+
+
+def check_climatology(values, area, forecasts, evaluation):
+    """RMSE of the baseline is that of groupby("time.month") of the training years, to rounding."""
+    values = values.astype("float64")
     normal = values.sel(time=slice("1970-01", "1985-12")).groupby("time.month").mean()
-    area = cell_area_weights(values["latitude"])
     errors = (values.groupby("time.month") - normal) ** 2
-    known = errors.weighted(area).mean(["latitude", "longitude"]).values
+    known = errors.weighted(area).mean([dim for dim in values.dims if dim != "time"]).values
     numbers = MONTH.number(values["time"].values)
     scores = evaluation.scores
     for lead in range(1, 5):
@@ -262,17 +271,68 @@ def test_a_start_that_the_calendar_lacks_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("place", "metadata"),
+    ("place", "name", "scale", "metadata"),
     [
-        ("ncep_slp_north_pacific_monthly/slp.nc", {"variables": {"slp": {"units": "hPa"}}}),
-        ("era5_psl_monthly_coarse/psl_ERA5_mon_194001-202212.nc", {"plane": ["lat", "lon"]}),
+        ("ncep_slp_north_pacific_monthly/slp.nc", "slp", 100,
+         {"variables": {"slp": {"units": "hPa"}}}),
+        ("era5_psl_monthly_coarse/psl_ERA5_mon_194001-202212.nc", "psl", 1,
+         {"plane": ["lat", "lon"]}),
     ],
-)
-def test_real_months(real_data, tmp_path, place, metadata):
+    ids=["ncep", "era5"],
+)  # fmt: skip
+def test_real_months(real_data, tmp_path, place, name, scale, metadata):
     config = run_of(tmp_path, real_data / place, metadata=metadata, state=["msl"])
     forecasts, evaluation = walk(config, tmp_path)
     assert forecasts.sizes["init_time"] == 156
     assert set(evaluation.scores["lead_time"]) == {1, 2, 3, 4}
+    values = xr.open_dataset(real_data / place)[name] * scale
+    north = values["lat"]
+    area = xr.ones_like(north) if "plane" in metadata else cell_area_weights(north)
+    check_climatology(values, area.rename(latitude="lat") if "latitude" in area.dims else area,
+                      forecasts, evaluation)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "variable", "edges", "days"),
+    [
+        ("tas_day_CESM2-WACCM_historical_r1i1p1f1_gn_20000101-20091231.nc", "t2m",
+         ("2000-01-01", "2007-12-31", "2008-01-01", "2008-12-31", "2009-01-01", "2009-12-31"),
+         8 * 365),
+        ("tasmin_day_HadGEM3-GC31-MM_dcppA-hindcast_s1960-r2i1p1f2_gn_19610101-19611230.nc",
+         "tasmin",
+         ("1961-01-01", "1961-08-30", "1961-09-01", "1961-10-30", "1961-11-01", "1961-12-30"),
+         8 * 30),
+    ],
+    ids=["noleap", "360_day"],
+)  # fmt: skip
+def test_no_window_of_real_days_is_lost(real_data, tmp_path, file, variable, edges, days):
+    """Neither at 29 February, which noleap lacks, nor at the 31st, which 360_day lacks."""
+    spans = [list(edges[i : i + 2]) for i in (0, 2, 4)]
+    periods = dict(zip(("train", "valid", "test"), spans, strict=True))
+    path = real_data / "cmip6_calendars_daily" / file
+    data = RunData(run_of(tmp_path, path, state=[variable], step="1d", periods=periods))
+    assert data.train_starts.size == days - 3
+
+
+@given(
+    calendar=st.sampled_from(["noleap", "360_day", "standard", "julian", "all_leap"]),
+    stamp=st.integers(0, 23),
+    lost=st.sets(st.integers(0, 119), max_size=6),
+    length=st.integers(1, 9),
+    begin=st.integers(0, 300),
+)
+def test_windows_of_days_are_those_cut_with_cftime(calendar, stamp, lost, length, begin):
+    """Whole around 29 February and the 31st; none across a day that the source lacks."""
+    origin = cftime.datetime(2003, 11, 1, stamp, calendar=calendar)
+    days = [origin + timedelta(days=begin + n) for n in range(120) if n not in lost]
+    times, there = np.array(days), set(days)
+    wanted = [
+        place
+        for place, day in enumerate(days)
+        if all(day + timedelta(days=ahead) in there for ahead in range(length))
+    ]
+    found = valid_starts(times, length=length, step=DAY)
+    assert found.tolist() == wanted
 
 
 def test_daily_means_at_noon(real_data, tmp_path):

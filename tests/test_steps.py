@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from climlstm.calendars import calendar_of, time_text, within
 from climlstm.errors import ConfigError, DataError
-from climlstm.steps import DAY, MONTH, Step, lead_text, parse_time, valid_times
+from climlstm.steps import DAY, MONTH, Step, lead_text, number_of_steps, parse_time, valid_times
 
 CALENDARS = ("noleap", "360_day", "all_leap", "julian", "standard", "proleptic_gregorian")
 
@@ -159,3 +159,25 @@ def test_counts_are_the_inverse_of_leads():
         Step.parse("6h").counts(np.array([6, 9], "m8[h]"))
     with pytest.raises(DataError, match="cannot be counted"):
         Step.parse("6h").counts(np.array([1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("ahead", "step", "number"),
+    [
+        ("10d", "6h", 40),
+        ("5 years", "6h", 7305),
+        ("5 years", "1 month", 60),
+        ("season", "MS", 3),
+        ("7", "6h", 7),
+    ],
+)
+def test_how_far_ahead_is_a_number_of_steps(ahead, step, number):
+    assert number_of_steps(ahead, Step.parse(step)) == number_of_steps(number, DAY) == number
+
+
+@pytest.mark.parametrize(
+    ("ahead", "step"), [("7h", "6h"), ("30d", "1 month"), ("MS", "90d"), ("-1", "6h")]
+)
+def test_what_is_no_whole_number_of_steps_is_said(ahead, step):
+    with pytest.raises(ConfigError, match=r"no whole number of steps|expected a duration"):
+        number_of_steps(ahead, Step.parse(step))

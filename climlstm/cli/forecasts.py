@@ -41,7 +41,10 @@ def forecast(
             "period; by default the whole test period, or the latest of a source without it."
         ),
     ] = [],  # noqa: B006
-    steps: Annotated[int | None, typer.Option(help="Lead steps.", min=1)] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(help="Lead steps: their number, or how far ahead, such as 10d, '5 years'."),
+    ] = None,
     members: Annotated[int | None, typer.Option(help="Members of an ensemble.", min=1)] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of the members' noise and perturbations.", min=0)
@@ -77,7 +80,7 @@ def forecast(
             gpu=gpu,
             verifiable=verifiable,
             address=address,
-            progress=lambda done: status.update(f"forecasting: {done} initialisations"),
+            progress=lambda done: status.update(f"forecasting: {round(done, 2):g} initialisations"),
         )
     console.print(f"{forecasts.sizes['init_time']} forecasts in {out}")
 

@@ -199,8 +199,8 @@ def _inspect(source: xr.Dataset, name: str) -> Inspection:
 def _times(source: xr.Dataset, problems: list[str]) -> TimeFacts | str:
     try:
         coordinate = find_time(source)
-        facts = describe_times(coordinate)
         select_times(coordinate, None)
+        facts = describe_times(coordinate)
     except ClimLSTMError as error:
         problems.append(str(error))
         return "no time axis"

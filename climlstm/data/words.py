@@ -1,24 +1,18 @@
 """Times, steps and grids of a source in the words of the field: 'monthly, noleap', '0.25°'."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from climlstm.calendars import Times, calendar_of, time_text
-from climlstm.steps import MONTH, Step, as_times
+from climlstm.calendars import calendar_of, clock, time_text
+from climlstm.data.sources.times import ROUNDING, step_of
+from climlstm.steps import MONTH, as_times
 
 STANDARD = ("standard", "gregorian", "proleptic_gregorian")
 """Calendars that need no word."""
-
-MONTH_DAYS = 27.5
-"""Days from which a step counts in months: the shortest month, less half a day of rounding."""
-
-ROUNDING = 0.02
-"""Part of a step by which a time may miss it."""
 
 LISTED_GAPS = 3
 
@@ -66,33 +60,14 @@ def describe_times(coordinate: xr.DataArray) -> TimeFacts:
     first, last = ends or ("", "")
     if times.size < 2:
         return TimeFacts(first, last, times.size, None, calendar, ())
-    step, odd = commonest_step(times)
+    step = step_of(times)
+    if step.duration is None:
+        odd = np.flatnonzero(np.diff(MONTH.number(times)) != step.months)
+    else:
+        apart = np.diff(clock(times)) / np.timedelta64(step.duration)
+        odd = np.flatnonzero(np.abs(apart - 1) > ROUNDING)
     gaps = tuple(f"{time_text(times[i])} to {time_text(times[i + 1])}" for i in odd)
     return TimeFacts(first, last, times.size, str(step), calendar, gaps)
-
-
-def commonest_step(times: Times) -> tuple[Step, NDArray[np.intp]]:
-    """The commonest step of at least two times, and the positions that another one follows.
-
-    Steps of a month and more are calendar months.
-    """
-    apart = _seconds_apart(times)
-    if np.median(apart) / 86400 >= MONTH_DAYS:
-        months = np.diff(MONTH.number(times))
-        step = Step(months=max(int(np.median(months)), 1))
-        return step, np.flatnonzero(months != step.months)
-    lengths, counts = np.unique(np.round(apart), return_counts=True)
-    seconds = max(float(lengths[counts.argmax()]), 1.0)
-    odd = np.abs(apart - seconds) > ROUNDING * seconds
-    return Step(timedelta(seconds=seconds)), np.flatnonzero(odd)
-
-
-def _seconds_apart(times: Times) -> NDArray[np.float64]:
-    apart = np.diff(times)
-    if apart.dtype.kind == "m":
-        seconds: NDArray[np.float64] = apart / np.timedelta64(1, "s")
-        return seconds
-    return np.array([each.total_seconds() for each in apart])
 
 
 def describe_grid(latitude: xr.DataArray, longitude: xr.DataArray) -> str:

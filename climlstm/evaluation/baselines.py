@@ -194,7 +194,7 @@ class Propagated:
                 f"A baseline forecasts {', '.join(self.channels)} together, but the forecasts have "
                 f"no {', '.join(missing)}. Leave the baseline out."
             )
-        if not grid_of(past).is_close(self.grid, SAME_GRID_DEG):
+        if not grid_of(past).is_close(self.grid):
             raise DataError(
                 f"A baseline was fitted on {self.grid}, but the forecasts have {grid_of(past)}. "
                 "Leave the baseline out, or score the whole grid."

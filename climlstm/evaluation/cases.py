@@ -118,7 +118,7 @@ def on_grid(dataset: xr.Dataset, forecast: xr.Dataset, what: str) -> xr.Dataset:
     grid = grid_of(forecast)
     if not isinstance(grid, LatLon):
         found = grid_of(dataset)
-        if not found.is_close(grid, GRID_TOLERANCE_DEG):
+        if not found.is_close(grid):
             raise DataError(
                 f"The forecast has a grid of {grid}, but the {what} one of {found}. They must be "
                 "on one grid: build the cube with the forecast's region and coarsening."

@@ -4,13 +4,12 @@ from climlstm.forecasting.climpred import to_climpred
 from climlstm.forecasting.ensemble import Ensemble, Perturbations, Times
 from climlstm.forecasting.forecast import (
     check,
-    forecast_batches,
     histories,
     possible_inits,
-    rollout,
     with_truth,
 )
 from climlstm.forecasting.outside import Outside, as_host
+from climlstm.forecasting.rollout import forecast_batches
 from climlstm.forecasting.store import ensemble_mean, open_forecasts, write_forecasts
 from climlstm.forecasting.weatherbench import from_weatherbench, to_weatherbench
 
@@ -27,7 +26,6 @@ __all__ = [
     "histories",
     "open_forecasts",
     "possible_inits",
-    "rollout",
     "to_climpred",
     "to_weatherbench",
     "with_truth",

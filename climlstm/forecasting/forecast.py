@@ -1,117 +1,30 @@
-"""Forecasts in physical units, from a trained forecaster and a cube."""
+"""Where forecasts can start, what they start from, and how they are labelled."""
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
 from climlstm.calendars import clock, time_text, within
-from climlstm.data.cube.forcing import forcing_fields, forcings_of
 from climlstm.data.roles import PRESCRIBED_FROM, origins_of
 from climlstm.data.windows.starts import valid_starts
 from climlstm.errors import DataError
-from climlstm.forecasting.ensemble import Ensemble, Times
-from climlstm.forecasting.outside import Outside
+from climlstm.forecasting.ensemble import Times
 from climlstm.grid import grid_of
 from climlstm.grid.winds import ALONG_GRID, is_turned, to_earth
-from climlstm.model.forecaster import Forecaster, Spec
-from climlstm.model.given import with_given
-from climlstm.model.noise import draw_noise
+from climlstm.model.forecaster import Spec
 from climlstm.plugins.channels import installed_channel
 from climlstm.steps import Step, as_times
 
 logger = logging.getLogger(__name__)
 
-SAME_GRID_DEG = 1e-3
-"""Distance in degrees within which cells of the forecaster and of the cube are the same."""
-
 INIT_DIMS = ("init_time", "realization")
-
-
-def forecast_batches(
-    forecaster: Forecaster,
-    cube: xr.Dataset,
-    *,
-    init_times: Times,
-    steps: int,
-    batch_size: int = 16,
-    ensemble: Ensemble = Ensemble(members=1),  # noqa: B008 (it is frozen)
-    outside: Outside = Outside(),  # noqa: B008 (it is frozen)
-) -> Iterator[xr.Dataset]:
-    """Yield forecasts of a few initialisations at a time, in physical units.
-
-    cube: any that has the forecaster's state, grid and step up to each initialisation, and given
-        channels that are observed up to the last lead.
-    steps: lead steps.
-    batch_size: initialisations in one dataset, and members that the network computes together.
-    ensemble: with several members there is a dimension `realization`, after `init_time`.
-    outside: where channels given from outside come from, besides the cube.
-    Raises DataError where the cube does not fit, or an initialisation lacks its history,
-    ConfigError where all members would be alike.
-    """
-    check(forecaster.spec, cube)
-    ensemble.check(forecaster.spec)
-    outside.check(forecaster.spec, cube, init_times, steps)
-    for first in range(0, len(init_times), batch_size):
-        inits = init_times[first : first + batch_size]
-        known = histories(forecaster.spec, cube, inits)
-        forcing = _forcings(forecaster.spec, inits, steps)
-        if forecaster.spec.given:
-            given = outside.fields(forecaster, cube, inits, steps)
-            forcing = with_given(forecaster.spec, torch.from_numpy(forcing), given).numpy()
-        several = max(1, batch_size // len(inits))
-        parts = []
-        for member in range(0, ensemble.members, several):
-            members = np.arange(member, min(member + several, ensemble.members))
-            parts.append(_members(forecaster, known, forcing, inits, members, ensemble))
-        states = torch.cat(parts, dim=1)
-        yield labelled(states if ensemble.members > 1 else states[:, 0], forecaster.spec, inits)
-
-
-def _members(
-    forecaster: Forecaster,
-    known: NDArray[np.float32],
-    forcing: NDArray[np.float32],
-    inits: Times,
-    members: NDArray[np.int_],
-    ensemble: Ensemble,
-) -> Tensor:
-    """Members of each forecast, (B, M, L, C, H, W), in main memory."""
-    device = forecaster.normaliser.mean.device
-    starts, numbers = np.repeat(inits, members.size), np.tile(members, inits.size)
-    states, fields = (np.repeat(a, members.size, axis=0) for a in (known, forcing))
-    if ensemble.perturbations is not None:
-        states = states + ensemble.perturbations.draw(ensemble.seed, starts, numbers)
-    noise = None
-    if forecaster.spec.noise:
-        shape = (fields.shape[1], forecaster.spec.noise, *states.shape[-2:])
-        noise = draw_noise((ensemble.seed,), starts, numbers.tolist(), shape, device=device)
-    history, given = (torch.from_numpy(a).to(device) for a in (states, fields))
-    leads = [state.cpu() for state in rollout(forecaster, history, given, noise)]
-    return torch.stack(leads, dim=1).unflatten(0, (inits.size, members.size))
-
-
-@torch.inference_mode()
-def rollout(
-    forecaster: Forecaster, history: Tensor, forcing: Tensor, noise: Tensor | None = None
-) -> Iterator[Tensor]:
-    """Yield the state (B, C, H, W) in physical units, one lead step after another.
-
-    history: (B, T, C, H, W), physical units; of outputs anything.
-    forcing: (B, T - 1 + L, F, H, W), one for each transition, history's included; behind it, what
-        is given from outside (`model.given.with_given`).
-    noise: (B, T - 1 + L, N, H, W), for a network that was trained with it.
-    """
-    normalised = forecaster.normaliser.normalise(history)
-    for state in forecaster.steps(normalised, forcing, noise):
-        yield forecaster.denormalise(state)
 
 
 def possible_inits(
@@ -189,7 +102,7 @@ def check(spec: Spec, cube: xr.Dataset) -> None:
                 f"'{found}'. Build the cube with the climlstm that trained it."
             )
     found_grid = grid_of(cube)
-    if not found_grid.is_close(spec.grid, SAME_GRID_DEG):
+    if not found_grid.is_close(spec.grid):
         raise DataError(
             f"The forecaster was trained on a grid of {spec.grid}, but the cube has {found_grid}. "
             "Choose the same region and grid."
@@ -219,16 +132,11 @@ def histories(spec: Spec, cube: xr.Dataset, inits: Times) -> NDArray[np.float32]
     return whole[place.reshape(wanted.shape)]
 
 
-def _forcings(spec: Spec, inits: Times, steps: int) -> NDArray[np.float32]:
-    """Forcing of the step that each transition leads to, (B, T - 1 + L, F, H, W)."""
-    times = spec.step.time(np.arange(2 - spec.history, steps + 1), inits[:, None])
-    names = forcings_of(spec.forcing)
-    fields = forcing_fields(names, times.ravel(), *spec.grid.places, months=spec.step.months)
-    return fields.reshape(*times.shape, *fields.shape[1:])
+def labelled(states: Tensor, spec: Spec, inits: Times, first: int = 0) -> xr.Dataset:
+    """(B, L, C, H, W), or (B, M, L, C, H, W), with names, coordinates and attributes.
 
-
-def labelled(states: Tensor, spec: Spec, inits: Times) -> xr.Dataset:
-    """(B, L, C, H, W), or (B, M, L, C, H, W), with names, coordinates and attributes."""
+    first: number of the lead steps before these.
+    """
     values = states.cpu().numpy()
     several = states.dim() == 6
     dims = (*INIT_DIMS[: 1 + several], "lead_time", *spec.grid.dims)
@@ -238,7 +146,7 @@ def labelled(states: Tensor, spec: Spec, inits: Times) -> xr.Dataset:
     }
     coords = {
         "init_time": inits,
-        "lead_time": lead_axis(spec.step, states.shape[-4]),
+        "lead_time": lead_axis(spec.step, first, first + states.shape[-4]),
         **spec.grid.coordinates(),
     }
     if several:
@@ -248,10 +156,10 @@ def labelled(states: Tensor, spec: Spec, inits: Times) -> xr.Dataset:
     return to_earth(xr.Dataset(fields, coords, attrs))
 
 
-def lead_axis(step: Step, number: int) -> xr.Variable:
-    """Lead times of the first steps: timedelta64, or integers in months."""
+def lead_axis(step: Step, first: int, last: int) -> xr.Variable:
+    """Lead times of the steps after the first ones: timedelta64, or integers in months."""
     attrs = {"units": "months"} if step.duration is None else {}
-    return xr.Variable("lead_time", step.leads(np.arange(1, number + 1)), attrs)
+    return xr.Variable("lead_time", step.leads(np.arange(first + 1, last + 1)), attrs)
 
 
 def attributes(spec: Spec, number: int) -> dict[str, str]:

@@ -40,7 +40,7 @@ class Outside:
 
     def check(self, spec: Spec, cube: xr.Dataset, init_times: Times, steps: int) -> None:
         """Raises DataError where given channels end before a forecast does."""
-        wanted = _times(spec, init_times, steps)
+        wanted = _times(spec, init_times, range(1, steps + 1))
         times = cube["time"].values
         for given in spec.given:
             if given.source == "observed":
@@ -67,14 +67,17 @@ class Outside:
                     + (", or leave them out with --verifiable." if cube_has_it else ".")
                 )
 
-    def fields(self, forecaster: Forecaster, cube: xr.Dataset, inits: Times, steps: int) -> Tensor:
+    def fields(
+        self, forecaster: Forecaster, cube: xr.Dataset, inits: Times, leads: range
+    ) -> Tensor:
         """Given channels (B, T + L, G, H, W), normalised, as far as they may be known.
 
-        cube: in plain units. Raises DataError where a value is missing that is usually there.
+        cube: in plain units. leads: numbers of the steps ahead, which come behind the known ones.
+        Raises DataError where a value is missing that is usually there.
         """
         assert forecaster.given_normaliser is not None
         spec, normaliser = forecaster.spec, copy.deepcopy(forecaster.given_normaliser).cpu()
-        times = _times(spec, inits, steps)
+        times = _times(spec, inits, leads)
         values = torch.from_numpy(
             np.stack([self._values(spec, each, cube, inits, times) for each in spec.given], axis=2)
         )
@@ -132,9 +135,9 @@ def _plain(given: Given) -> str:
     return given.replaces or given.name
 
 
-def _times(spec: Spec, inits: Times, steps: int) -> Times:
+def _times(spec: Spec, inits: Times, leads: range) -> Times:
     """Times (B, T + L) of the known steps and the leads."""
-    return spec.step.time(np.arange(1 - spec.history, steps + 1), inits[:, None])
+    return spec.step.time([*range(1 - spec.history, 1), *leads], inits[:, None])
 
 
 def _last_start(forecasts: xr.Dataset, init: np.datetime64) -> np.datetime64:
@@ -160,7 +163,7 @@ def as_host(opened: xr.Dataset, name: str, spec: Spec) -> xr.Dataset:
     Raises DataError where they are no forecasts, or lie on another grid.
     """
     found = axes.orient(from_weatherbench(with_our_dimensions(opened, f"The source '{name}'")))
-    if not grid_of(found).is_close(spec.grid, 1e-3):
+    if not grid_of(found).is_close(spec.grid):
         raise DataError(
             f"The forecasts '{name}' lie on another grid ({grid_of(found)}) than the forecaster "
             f"({spec.grid}). Bring them to its grid first: 'regrid' in the catalog."

@@ -115,7 +115,7 @@ class Grid(ABC):
     def coarsened(self, factor: int) -> "Grid":
         """The grid of blocks of `factor` by `factor` cells, which must be whole."""
 
-    def is_close(self, other: "Grid", degrees: float) -> bool:
+    def is_close(self, other: "Grid", degrees: float = 1e-3) -> bool:
         """Whether the cells of both lie in the same places, within some degrees."""
         if self.dims != other.dims or self.shape != other.shape:
             return False

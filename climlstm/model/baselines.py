@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from climlstm.model.head import TendencyHead
-from climlstm.model.network import GridNetwork, Steps, corrected
+from climlstm.model.network import GridNetwork, Memory, Steps, corrected
 from climlstm.model.padding import with_halo
 from climlstm.model.residual import ResidualBlocks, convolve
 
@@ -51,8 +51,8 @@ class LSTM(GridNetwork):
         self.unfold = nn.Linear(chosen.hidden, channels * cells)
         self.head = TendencyHead([channels], channels, scale=scale)
 
-    def steps(self, history: Tensor, forcing: Tensor) -> Steps:
-        """Yield the predicted state (B, C, H, W), one lead step after another."""
+    def steps(self, history: Tensor, forcing: Tensor) -> Steps:  # type: ignore[override]
+        """Yield the predicted state (B, C, H, W), one lead step after another; in one piece."""
         known = history.shape[1] - 1
         memory = None
         if known:
@@ -107,7 +107,7 @@ class CNN(GridNetwork):
         self.head = TendencyHead([width], channels, scale=scale)
         self.remember_sign(channels, fields, history=history)
 
-    def steps(self, history: Tensor, forcing: Tensor) -> Steps:
+    def steps(self, history: Tensor, forcing: Tensor, memory: Memory | None = None) -> Steps:
         """Yield the predicted state (B, C, H, W), one lead step after another."""
         known = list(history.unbind(1))
         for fields in forcing.unbind(1)[len(known) - 1 :]:

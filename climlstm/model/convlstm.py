@@ -13,7 +13,7 @@ from climlstm.model.diffusion import HorizontalDiffusion
 from climlstm.model.head import TendencyHead
 from climlstm.model.kernels.gates import update_state
 from climlstm.model.kernels.recurrence import Plan, Recurrence, Weights
-from climlstm.model.network import GridNetwork, Steps, corrected
+from climlstm.model.network import GridNetwork, Memory, Steps, corrected
 from climlstm.model.padding import Geometry, interior, with_halo
 from climlstm.model.residual import ResidualBlocks, convolve
 
@@ -91,11 +91,13 @@ class ConvLSTM(GridNetwork):
         )
         self.remember_sign(channels, fields)
 
-    def steps(self, history: Tensor, forcing: Tensor) -> Steps:
+    def steps(self, history: Tensor, forcing: Tensor, memory: Memory | None = None) -> Steps:
         """Yield the predicted state (B, C, H, W), one lead step after another."""
         known = history.shape[1] - 1
         states: list[State] | None = None
-        if known:
+        if memory:
+            states = [(memory[f"h{n}"], memory[f"c{n}"]) for n in range(len(self.options.hidden))]
+        elif known:
             inputs = torch.cat([history[:, :-1], forcing[:, :known]], dim=2)
             states = (self.encoder or self.forecaster)(self._inputs(inputs), None)
         state = history[:, -1]
@@ -104,6 +106,9 @@ class ConvLSTM(GridNetwork):
             inputs = torch.cat([state, forcing[:, transition]], dim=1)[:, None]
             x = self._inputs(inputs)
             states = self.forecaster(x, states, weights)
+            if memory is not None:
+                memory |= {f"h{n}": h for n, (h, _) in enumerate(states)}
+                memory |= {f"c{n}": c for n, (_, c) in enumerate(states)}
             features, halo = self._features(x[-1], states)
             top = self.geometry.margins(self.options.patch).top
             state = self.head(state, features, halo=halo, top=top)

@@ -1,5 +1,6 @@
 """All that a forecast needs: network, normaliser, static fields, and their meaning."""
 
+import inspect
 from collections.abc import Generator, Iterator, Mapping
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from climlstm import html, plugins
 from climlstm.errors import CheckpointError, ConfigError
 from climlstm.model.given import GivenNormaliser
+from climlstm.model.network import Memory
 from climlstm.model.normaliser import Normaliser
 from climlstm.model.spec import Spec
 from climlstm.model.start import LinearStart
@@ -120,8 +122,17 @@ class Forecaster(nn.Module):
         """The forecast (B, L, C, H, W), normalised; arguments as `steps`."""
         return torch.stack(list(self.steps(history, forcing, noise)), dim=1)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether `steps` can go on from its last states and a memory: see `GridNetwork.steps`."""
+        return "memory" in inspect.signature(self.network.steps).parameters
+
     def steps(
-        self, history: Tensor, forcing: Tensor, noise: Tensor | None = None
+        self,
+        history: Tensor,
+        forcing: Tensor,
+        noise: Tensor | None = None,
+        memory: Memory | None = None,
     ) -> Iterator[Tensor]:
         """Yield the normalised channels (B, C, H, W), one lead step after another.
 
@@ -131,6 +142,7 @@ class Forecaster(nn.Module):
            forcing those of the channels given from outside, see `model.given`.
         noise: (B, T - 1 + L, N, H, W), standard normal, as `model.noise` draws it; None where the
            spec has none. Raises ConfigError where it does not fit.
+        memory: as `GridNetwork.steps` takes it; only for a network that `goes_on`.
         """
         number = 0 if noise is None else noise.shape[2]
         if number != self.spec.noise:
@@ -142,7 +154,9 @@ class Forecaster(nn.Module):
         everywhere = history.masked_fill(self.missing | ~self.fed_back, 0.0)
         static = self.static.expand(*forcing.shape[:2], *self.static.shape)
         fields = [forcing, static] if noise is None else [forcing, noise, static]
-        steps = self._checked(self.network.steps(everywhere, torch.cat(fields, dim=2)), history)
+        more = () if memory is None else (memory,)
+        made = self.network.steps(everywhere, torch.cat(fields, dim=2), *more)
+        steps = self._checked(made, history)
         if not self._corrects:
             return steps
         return self._corrected(steps, everywhere[:, -1], forcing[:, history.shape[1] - 1 :])

@@ -11,6 +11,9 @@ from climlstm.model.padding import Geometry
 Steps = Generator[Tensor, Tensor | None, None]
 """States one after another; it may be sent the state to go on from."""
 
+Memory = dict[str, Tensor]
+"""Tensors (B, ...) of what a network knows besides the last states, by names of its own."""
+
 
 def corrected(state: Tensor, sent: Tensor | None) -> Tensor:
     """The state that a network was sent in answer to the one that it yielded, or that one."""
@@ -61,12 +64,15 @@ class GridNetwork(nn.Module):
         """Make the parts of a network of state channels and forcing and static fields."""
         raise NotImplementedError
 
-    def steps(self, history: Tensor, forcing: Tensor) -> Steps:
+    def steps(self, history: Tensor, forcing: Tensor, memory: Memory | None = None) -> Steps:
         """Yield the predicted state (B, C, H, W), one lead step after another.
 
         history: (B, T, C, H, W), normalised.
         forcing: (B, T - 1 + L, F + S, H, W), forcing and static fields, one for each transition,
             history's included.
+        memory: where the network leaves, with each step, what it needs to go on from the last T
+            states in another call, which then finds it there; empty at first. A network whose
+            `steps` lacks this parameter cannot forecast in pieces: all forcing is in memory.
         """
         raise NotImplementedError
 

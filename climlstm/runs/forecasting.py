@@ -37,7 +37,7 @@ from climlstm.model.saving import read_forecaster, read_spec
 from climlstm.runs.clusters import spread_over
 from climlstm.runs.several import over_several
 from climlstm.runs.trained import Trained, as_it_was_made, as_trained, origin_of
-from climlstm.steps import MONTH, Step, as_step, as_times, parse_time
+from climlstm.steps import MONTH, Step, as_step, as_times, number_of_steps, parse_time
 from climlstm.training.untrained import choose_precision
 
 LATEST = "latest"
@@ -64,7 +64,7 @@ def forecast(
     source: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     init_times: Iterable[Any] | str | None = None,
-    steps: int | None = None,
+    steps: int | Step | timedelta | str | None = None,
     every: Step | timedelta | str | None = None,
     members: int | None = None,
     seed: int | None = None,
@@ -72,7 +72,7 @@ def forecast(
     gpu: bool | None = None,
     address: str | None = None,
     verifiable: bool = False,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> xr.Dataset:
     """Forecast into a new store and open it, or into memory.
 
@@ -80,13 +80,14 @@ def forecast(
         of them, whose forecasts then are the members of one ensemble.
     out: the Zarr store to write, in WeatherBench's layout; None: this process computes all.
     catalog, source, parameters: of the initial states, if not those of the training.
-    init_times: texts such as '2020-01-31T06' (UTC), 'latest', or 'valid' for the validation period;
-        by default the test period, or, for a source without it, the latest.
-    steps, every ('1 month'), members, seed, perturbation: by default as the run file has them.
-    gpu: None: if the run was trained on GPUs, and this machine has one.
-    address: of a Ray cluster over which the initialisations are spread; None: this process.
-    verifiable: leave out initialisations whose lead times are not all in the data.
-    progress: is called with the number of initialisations that are done.
+    init_times: texts such as '2020-01-31T06' (UTC), 'latest', 'valid' (the validation period); by
+        default the test period, or the latest.
+    steps (a number, or how far ahead: '10d', '5 years'), every ('1 month'), members, seed,
+        perturbation: by default as the run file has them.
+    gpu: None: if the run was trained on GPUs, and this machine has one. address: of a Ray cluster
+        over which the initialisations are spread; None: this process.
+    verifiable: leave out starts whose leads are not all in the data.
+    progress: gets the number of initialisations that are done, and parts of others.
     Raises a ClimLSTMError where the checkpoint is damaged or the data do not fit it.
 
     >>> import climlstm
@@ -94,21 +95,20 @@ def forecast(
     >>> forecasts["msl"].shape
     (1, 4, 32, 64)
     """
+    config = (found := as_trained(trained)).config  # of several, one: see over_several
     if gpu and address is None:
         check_gpus(1, "--gpu was given", "Leave it out")
-    config = (found := as_trained(trained)).config  # of several, one: see over_several
     if gpu is None:  # on a cluster, GPUs are asked for
         gpu = config.cluster.gpu and address is None and torch.cuda.is_available()
     spec, _ = read_spec(found.checkpoint)
     cube = open_cube(other_data(config.data, catalog, source, parameters), outputs=False)
-    asked = dict(members=members, seed=seed, perturbation=perturbation, steps=steps)
+    asked: dict[str, Any] = {"members": members, "seed": seed, "perturbation": perturbation}
+    asked["steps"] = None if steps is None else number_of_steps(steps, spec.step)
     chosen = _updated(config.forecast, asked | {"every": every and as_step(every)})
     job = _job(config, chosen, spec, cube, init_times, verifiable=verifiable)
     device = "cuda" if gpu else "cpu"
-    with (
-        nullcontext() if out is None else lock(Path(out), f"The forecast {out} is being written"),
-        spread_over(address, gpu=gpu) as executor,
-    ):
+    locked = lock(Path(out), f"The forecast {out} is being written") if out else nullcontext()
+    with locked, spread_over(address, gpu=gpu) as executor:
         precision = _precision(config, device, executor)
         forecaster, _ = read_forecaster(found.checkpoint, precision=precision)
         if out is None:

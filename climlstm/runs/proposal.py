@@ -9,7 +9,7 @@ import xarray as xr
 from climlstm.advice import one_line
 from climlstm.data.cube.chosen import channel_in
 from climlstm.data.inspect import Inspection
-from climlstm.data.words import commonest_step
+from climlstm.data.sources.times import step_of
 from climlstm.errors import DataError
 from climlstm.steps import Step, Times, time_text
 
@@ -107,7 +107,7 @@ def propose(
             "'era5_*.nc'."
         )
     state, static, left_out = choose_channels(found, source)
-    native, _ = commonest_step(times)
+    native = step_of(times)
     every_nth = 1
     if native.duration is not None and native.duration < timedelta(hours=6):
         every_nth = timedelta(hours=6) // native.duration if times.size >= COARSE_FROM else 1

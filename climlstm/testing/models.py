@@ -5,6 +5,7 @@ A network that cannot follow a shift of the globe, being fully connected for ins
 """
 
 import copy
+import inspect
 import unittest
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -67,6 +68,21 @@ class ModelTests(Conformance):
         steps = self._made(GLOBE).steps(history, forcing)
         sent = next(steps) + 1
         expect(torch.equal(steps.send(sent), sent), "an untrained network leaves what it was sent")
+
+    def test_it_goes_on_from_its_memory(self) -> None:
+        """If `steps` takes a memory, a forecast in two calls is that of one."""
+        network, memory = self._trained(), dict[str, Tensor]()
+        if "memory" not in inspect.signature(network.steps).parameters:
+            raise unittest.SkipTest("steps() takes no memory")
+        history, forcing = _inputs(5)
+        with torch.inference_mode():
+            whole = _forecast(network, history, forcing)
+            steps = network.steps(history, forcing[:, : HISTORY + 2], memory)
+            first = torch.stack(list(steps), dim=1)
+            last = torch.cat([history, first], dim=1)[:, -HISTORY:]
+            later = torch.stack(list(network.steps(last, forcing[:, 3:], memory)), dim=1)
+        both = torch.cat([first, later], dim=1)
+        expect(torch.allclose(both, whole, atol=1e-6), "it goes on otherwise than in one call")
 
     def test_forecast_does_not_see_the_future(self) -> None:
         """A lead step does not depend on the forcing of later ones."""

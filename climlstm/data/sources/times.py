@@ -21,7 +21,7 @@ from climlstm.calendars import (
 )
 from climlstm.errors import DataError
 from climlstm.grid.axes import AxisPoints, some
-from climlstm.steps import MONTH, Step, format_duration
+from climlstm.steps import MONTH, Step
 
 logger = logging.getLogger(__name__)
 
@@ -65,12 +65,10 @@ def select_times(
     native = step_of(times)
     misfit = native.duration is None and 2 * kept.size < times.size  # 30d of calendar months
     if kept.size < 2 or misfit or not np.any(np.diff(line[indices]) == wanted):
-        found = ", ".join(_commonest_steps(line)) or "a single time"
-        found = f"steps of {native}" if native.duration is None else found
         raise DataError(
             f"No two successive times of '{coordinate.name}' are {step} apart on "
-            f"full steps; the source has {times.size} times ({some(times)}) with {found}. "
-            + _advice(native)
+            f"full steps; the source has {times.size} times ({some(times)}) with steps of "
+            f"{native}. " + _advice(native)
         )
     _warn_left_out(between_steps(times, kept, step), times.size, coordinate.name, step)
     return AxisPoints(indices, kept)
@@ -248,15 +246,6 @@ def _check_times(name: str, times: Times) -> None:
             f"The times of '{name}' come more than once: {some(twice)} ({twice.size} in all). "
             "Remove the duplicates, such as files that overlap."
         )
-
-
-def _commonest_steps(line: NDArray[np.datetime64]) -> list[str]:
-    steps, counts = np.unique(np.diff(line), return_counts=True)
-    order = np.argsort(-counts)[:2]
-    return [
-        f"steps of {format_duration(steps[i].astype('timedelta64[us]').item())} ({counts[i]} times)"
-        for i in order
-    ]
 
 
 def dates_in_numbers(numbers: NDArray) -> NDArray[np.datetime64] | None:

@@ -11,7 +11,7 @@ import xarray as xr
 from pydantic import Field
 
 from climlstm.grid import grid_of
-from climlstm_climate.sums import BlowUp, ClimateSums, summed
+from climlstm_climate.sums import ClimateSums, summed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +55,11 @@ class Climate:
             own, blown = summed(forecast[name], "lead_time", eddy_limit=bound)
             if not own.area.any():
                 continue
-            found = [_table("summary", name=["blow_up_step"], forecast=_step_of(blown))]
+            found = [
+                _table(
+                    "summary", name=["blow_up_step"], forecast=np.nan if blown is None else blown
+                )
+            ]
             if own.steps:
                 found = [_summary(own, known, parts), *found]
                 found += _fields(own, known, parts, forecast[name])
@@ -157,22 +161,14 @@ def _fields(
             forecast=own.spectrum[1:],
             reference=known.spectrum[1:],
         ),
-        _table("series", name="annual mean", x=years, **_pair(forecast, reference)),
+        _table("series", name="annual mean", x=years, forecast=forecast, reference=reference),
     ]
-
-
-def _pair(forecast: Any, reference: Any) -> dict[str, Any]:
-    return {"forecast": forecast, "reference": reference}
 
 
 def _annual_means(sums: ClimateSums) -> dict[float, float]:
     """Global mean of each year since the first step."""
     years = pd.Series(np.floor(sums.years))
     return pd.Series(sums.means).groupby(years).mean().to_dict()
-
-
-def _step_of(blown: BlowUp | None) -> float:
-    return np.nan if blown is None else float(blown.step)
 
 
 def _map_rmse(own: ClimateSums, known: ClimateSums) -> float:

@@ -14,15 +14,13 @@ FORECAST, TRUTH = "#0b62a4", "#222222"
 def figures(scores: pd.DataFrame) -> dict[str, Figure]:
     """All figures by title, of the first initialisation; scores: the cases of `climate`."""
     first = scores[scores["init_time"] == scores["init_time"].iloc[0]]
-    drawn = {"map": _map, "zonal": _zonal, "spectrum": _spectrum, "series": _series}
-    titles = {
-        "map": "Bias of the time mean",
-        "zonal": "Zonal mean",
-        "spectrum": "Power by wavenumber along rows",
-        "series": "Global mean of each year",
-    }
     made = {}
-    for kind, draw in drawn.items():
+    for kind, (draw, title, across) in {
+        "map": (_map, "Bias of the time mean", "degrees east"),
+        "zonal": (_zonal, "Zonal mean", "degrees north"),
+        "spectrum": (_spectrum, "Power by wavenumber along rows", "wavenumber"),
+        "series": (_lines, "Global mean of each year", "year of the series"),
+    }.items():
         rows = first[first["kind"] == kind]
         names = list(dict.fromkeys(rows["variable"]))
         if not names:
@@ -31,14 +29,8 @@ def figures(scores: pd.DataFrame) -> dict[str, Figure]:
         for panel, name in zip(panels, names, strict=True):
             draw(panel, rows[rows["variable"] == name])
             dress_axes(panel, look_of_channel(name, None).label)
-        across = {
-            "map": "degrees east",
-            "zonal": "degrees north",
-            "spectrum": "wavenumber",
-            "series": "year of the series",
-        }
-        finish_grid(figure, panels, 3, titles[kind], across[kind])
-        made[titles[kind]] = figure
+        finish_grid(figure, panels, 3, title, across)
+        made[title] = figure
     return made
 
 
@@ -65,9 +57,4 @@ def _zonal(ax: Axes, rows: pd.DataFrame) -> None:
 
 def _spectrum(ax: Axes, rows: pd.DataFrame) -> None:
     _lines(ax, rows)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-
-
-def _series(ax: Axes, rows: pd.DataFrame) -> None:
-    _lines(ax, rows)
+    ax.loglog()

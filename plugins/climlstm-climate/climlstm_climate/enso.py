@@ -9,14 +9,18 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from climlstm.calendars import month_of_year
 from climlstm.errors import DataError
 from climlstm.evaluation.bootstrap import Bootstrap, mean_over_cases
-from climlstm.steps import valid_times
+from climlstm.steps import as_times, valid_times
 from climlstm_climate.indices import INDICES, Real, area_index
-from climlstm_climate.series import FEWEST, Series, moments, pearson, rmse, start_months
+from climlstm_climate.series import FEWEST, Series, moments, pearson, rmse
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+CHANNELS = ("sst", "sst_anomaly", "ssta", "sstanom", "tos", "skt")
+"""Channels that hold the temperature of the sea surface, in the order of preference."""
 
 
 @dataclass(frozen=True)
@@ -34,32 +38,35 @@ class ENSO:
     api_version: ClassVar[int] = 1
     headline: ClassVar[tuple[str, ...]] = ("correlation", "correlation_detrended")
 
-    channel: str = "sst"
-    """Sea surface temperature, or what stands for it, such as `skt`."""
+    channel: str | None = None
+    """Sea surface temperature, its anomaly, or what stands for it; None: the first of `CHANNELS`
+    that the forecast has."""
     years: int = 1
     """Years in a block of the bootstrap: forecasts of neighbouring months are nearly one."""
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
 
     @property
     def requires(self) -> tuple[str, ...]:
-        return (self.channel,)
+        return () if self.channel is None else (self.channel,)
 
     def score(
         self, forecast: xr.Dataset, truth: xr.Dataset, *, climatology: xr.Dataset
     ) -> pd.DataFrame:
         """Anomalies of each index in forecast and truth, a row for each lead time.
 
-        Of an ensemble, the mean. Raises DataError where the grid covers none of the indices.
+        Of an ensemble, the mean. Raises DataError where there is no temperature of the sea, or the
+        grid covers none of the indices.
         """
-        fields = forecast[self.channel].astype("float64")
+        channel = self.channel or _temperature(forecast)
+        fields = forecast[channel].astype("float64")
         if "realization" in fields.dims:
             fields = fields.mean("realization")
-        normal = climatology[self.channel]
+        normal = climatology[channel]
         start = forecast["init_time"].values
         leads = forecast["lead_time"].values
         tables = []
         for name in INDICES:
-            predicted, true = (area_index(f - normal, name) for f in (fields, truth[self.channel]))
+            predicted, true = (area_index(f - normal, name) for f in (fields, truth[channel]))
             if predicted is None or true is None:
                 continue
             table = {"index": name, "lead_time": leads, "forecast": predicted, "truth": true}
@@ -67,7 +74,7 @@ class ENSO:
             tables.append(pd.DataFrame(table | {"valid_time": times}))
         if not tables:
             raise DataError(
-                f"The grid of '{self.channel}' covers neither Niño3.4 (5°S to 5°N, 170°W to 120°W) "
+                f"The grid of '{channel}' covers neither Niño3.4 (5°S to 5°N, 170°W to 120°W) "
                 "nor the boxes of the IOD. Leave the evaluator 'enso' out, or widen the region."
             )
         return pd.concat(tables, ignore_index=True)
@@ -106,22 +113,19 @@ class ENSO:
 
         scores: as `summarise` gets them. Where fewer than three starts are known, no row.
         """
-        rows = []
+        names = ["index", "start_month", "lead_time", "correlation", "rmse", "n"]
+        tables = [pd.DataFrame(columns=names)]
         for name, series in self._series(scores):
-            months = start_months(series.starts)
+            months = month_of_year(as_times(series.starts))
             for month in np.unique(months):
                 own = series.chosen(months == month)
-                for place, lead in enumerate(own.leads):
-                    number = int(own.there[:, place].sum())
-                    if number < FEWEST:
-                        continue
-                    means = [c[:, [place]] for c in moments(own.forecast, own.truth)]
-                    mse = (own.forecast - own.truth)[:, [place]] ** 2
-                    found = pearson(*(mean_over_cases(m) for m in means))[0]
-                    error = rmse(mean_over_cases(mse))[0]
-                    rows.append((name, int(month), lead, found, error, number))
-        names = ["index", "start_month", "lead_time", "correlation", "rmse", "n"]
-        return pd.DataFrame(rows, columns=names)
+                found = pearson(*map(mean_over_cases, moments(own.forecast, own.truth)))
+                error = rmse(mean_over_cases((own.forecast - own.truth) ** 2))
+                number = own.there.sum(axis=0)
+                columns = (name, int(month), own.leads, found, error, number)
+                table = pd.DataFrame(dict(zip(names, columns, strict=True)))
+                tables.append(table[number >= FEWEST])
+        return pd.concat([t for t in tables if len(t)] or tables, ignore_index=True)
 
     def write(self, scores: pd.DataFrame, folder: Path) -> list[Path]:
         """Write `by_start` as enso_by_start.csv, and the indices as enso_indices.csv."""
@@ -167,3 +171,13 @@ class ENSO:
             }
         )
         return table[table["value"].notna()]
+
+
+def _temperature(forecast: xr.Dataset) -> str:
+    found = next((name for name in CHANNELS if name in forecast), None)
+    if found is None:
+        raise DataError(
+            f"The evaluator 'enso' needs one of {', '.join(CHANNELS)}, or its option 'channel', "
+            f"but the forecast has {', '.join(map(str, forecast.data_vars))}."
+        )
+    return found

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from climlstm.plots.graphs import dress_axes, finish_grid, panel_grid
-from climlstm.steps import lead_text
+from climlstm.steps import lead_numbers, lead_text
 from climlstm_climate.series import FEWEST
 
 if TYPE_CHECKING:
@@ -40,13 +40,14 @@ def skill(evaluator: "ENSO", of_model: dict[str, pd.DataFrame]) -> Figure:
     tables = {m: t[t["metric"] == "correlation"] for m, t in tables.items() if len(t)}
     names = [n for n in NAMES if any((t["variable"] == n).any() for t in tables.values())]
     panels, figure = panel_grid(max(1, len(names)), 3)
+    unit = ""
     for panel, name in zip(panels, names, strict=False):
         for number, (model, table) in enumerate(tables.items()):
             rows = table[table["variable"] == name]
             if rows.empty:
                 continue
             colour = COLOURS[number % len(COLOURS)]
-            x = _numbers(rows["lead_time"])
+            x, unit = lead_numbers(rows["lead_time"])
             width = 2.0 if number == 0 else 1.2
             panel.plot(x, rows["value"], label=model, color=colour, linewidth=width)
             if number == 0 and rows["ci_low"].notna().any():
@@ -54,7 +55,6 @@ def skill(evaluator: "ENSO", of_model: dict[str, pd.DataFrame]) -> Figure:
         panel.axhline(USEFUL, color="#999999", linewidth=0.6)
         panel.set_ylim(top=1.0)
         dress_axes(panel, NAMES[name])
-    unit = "months" if _in_months(next(iter(of_model.values()))) else "days"
     finish_grid(figure, panels, 3, "Correlation of the anomaly", f"lead time ({unit})")
     return figure
 
@@ -68,7 +68,7 @@ def barrier(evaluator: "ENSO", of_model: dict[str, pd.DataFrame], name: str) -> 
     for panel, (model, table) in zip(panels, tables.items(), strict=False):
         square = table.pivot(index="start_month", columns="lead_time", values="correlation")
         square = square.reindex(range(1, 13))
-        x = _numbers(square.columns.to_series())
+        x, _ = lead_numbers(square.columns)
         drawn = {"vmin": -1, "vmax": 1, "cmap": "RdBu_r", "shading": "nearest"}
         mesh = panel.pcolormesh(x, np.arange(1, 13), square.to_numpy(), **drawn)
         panel.set_yticks(range(1, 13), list(INITIALS))
@@ -106,13 +106,3 @@ def plumes(rows: pd.DataFrame, name: str, leads: int = 3) -> Figure:
 def _dates(times: pd.Series) -> Any:
     """Years as decimal numbers, in any calendar."""
     return np.array([t.year + (t.month - 0.5) / 12 + (t.day - 15) / 365 for t in times])
-
-
-def _in_months(rows: pd.DataFrame) -> bool:
-    return rows["lead_time"].dtype.kind in "iu"
-
-
-def _numbers(leads: pd.Series) -> Any:
-    """Lead times as months or days."""
-    values = leads.to_numpy()
-    return values if values.dtype.kind in "iu" else values / np.timedelta64(1, "D")

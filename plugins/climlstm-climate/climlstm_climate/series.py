@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-import cftime
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from climlstm.calendars import clock
 from climlstm.steps import MONTH, as_times, valid_times
 
 Real = NDArray[np.floating]
@@ -72,25 +72,13 @@ class Series:
         """
         if self.leads.dtype.kind not in "iu":
             return None
-        columns = {int(lead): place for place, lead in enumerate(self.leads)}
-        observed = self._observed()
-        kept, forecasts, truths = [], [], []
-        for lead in columns:
-            around = [lead - 1, lead, lead + 1]
-            if not all(near in columns or near == 0 for near in around):
-                continue
-            pairs = [
-                (observed, observed)
-                if near == 0
-                else (self.forecast[:, columns[near]], self.truth[:, columns[near]])
-                for near in around
-            ]
-            kept.append(lead)
-            forecasts.append(np.mean([pair[0] for pair in pairs], axis=0))
-            truths.append(np.mean([pair[1] for pair in pairs], axis=0))
+        columns = {int(lead): place for place, lead in enumerate([0, *self.leads])}
+        kept = [int(lead) for lead in self.leads if {lead - 1, lead + 1} <= set(columns)]
         if not kept:
             return None
-        forecast, truth = np.stack(forecasts, axis=1), np.stack(truths, axis=1)
+        around = [[columns[lead + by] for lead in kept] for by in (-1, 0, 1)]
+        whole = (np.column_stack([self._observed(), each]) for each in (self.forecast, self.truth))
+        forecast, truth = (np.mean([each[:, at] for at in around], axis=0) for each in whole)
         there = np.isfinite(forecast) & np.isfinite(truth)
         return Series(self.starts, np.array(kept), _where(there, forecast), _where(there, truth))
 
@@ -111,21 +99,8 @@ class Series:
 
 def days_of(times: Any) -> Real:
     """Days since the first of the times, in their own calendar."""
-    moments = as_times(times)
-    if moments.dtype.kind == "M":
-        apart = moments - moments.ravel()[0]
-        return np.asarray(apart / np.timedelta64(1, "D"))
-    first = moments.ravel()[0]
-    units = f"days since {first.isoformat(sep=' ')}"
-    return np.asarray(cftime.date2num(moments, units, calendar=first.calendar), dtype="float64")
-
-
-def start_months(starts: Any) -> NDArray[np.int64]:
-    """Month of each start, 1 to 12, in any calendar."""
-    moments = as_times(starts)
-    if moments.dtype.kind == "M":
-        return moments.astype("datetime64[M]").astype("int64") % 12 + 1
-    return np.array([moment.month for moment in moments], dtype="int64")
+    line = clock(as_times(times))
+    return np.asarray((line - line.ravel()[0]) / np.timedelta64(1, "D"))
 
 
 def moments(forecast: Real, truth: Real) -> list[Real]:

@@ -16,7 +16,7 @@ DIMS = ("lead_time", "latitude", "longitude")
 
 
 class TestENSO(EvaluatorTests):
-    evaluator = ENSO()
+    evaluator = ENSO(channel="sst")
 
 
 def sst(values, west=0.0):
@@ -54,6 +54,19 @@ def test_a_grid_without_the_pacific_has_no_index_and_one_without_any_says_so():
     )
     with pytest.raises(DataError, match=r"covers neither Niño3\.4"):
         ENSO().score(forecast, forecast, climatology=forecast * 0)
+
+
+def test_the_channel_is_found_or_its_name_is_asked_for():
+    """Anomalies of a source of its own count; the climatology is taken off in any case."""
+    fields = sst(1.0).rename("sst_anomaly").to_dataset()
+    fields = fields.assign_coords(init_time=np.datetime64("2000-01-01"), lead_time=[1])
+    table = ENSO().score(fields + 0.5, fields, climatology=fields * 0)
+    assert table[table["index"] == "nino34"]["forecast"].tolist() == pytest.approx([1.5])
+    other = fields.rename(sst_anomaly="water")
+    with pytest.raises(DataError, match="but the forecast has water"):
+        ENSO().score(other, other, climatology=other * 0)
+    named = ENSO(channel="water").score(other, other, climatology=other * 0)
+    assert named["truth"].iloc[0] == pytest.approx(1.0)
 
 
 def cases(forecast, truth, starts=None, leads=None):
