@@ -45,9 +45,7 @@ def test_step_that_does_not_divide_a_day_counts_from_the_first_time():
 
 
 def test_step_that_no_two_times_have_is_refused():
-    with pytest.raises(
-        DataError, match=r"No two successive times.*1h apart.*steps of 6h\."
-    ):
+    with pytest.raises(DataError, match=r"No two successive times.*1h apart.*steps of 6h\."):
         build_cube(source(), data("t2m", step="1h"))
 
 
