@@ -148,7 +148,9 @@ def test_derive_sees_the_coordinates_of_its_block(monkeypatch):
         inputs=("t2m",),
         derive=lambda ds: ds["t2m"] * 0 + ds["time"].dt.hour + ds["latitude"],
     )
-    monkeypatch.setattr("climlstm.data.cube.cube.channel_in", lambda _, name: Channel(name, hour))
+    monkeypatch.setattr(
+        "climlstm.data.cube.cube.channel_in", lambda _, name, __: Channel(name, hour)
+    )
     cube = build_cube(source().chunk(time=2), data("hour"))
     np.testing.assert_array_equal(cube["hour"][:, 0, 0], [10, 16, 22, 28])
 
