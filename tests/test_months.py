@@ -249,7 +249,17 @@ def test_half_hours_have_a_climatology_of_their_own():
     assert (some["time"].values == times.values[:3]).all()
 
 
-def test_a_month_that_the_training_lacks_is_named():
+def test_a_month_that_the_training_lacks_has_the_mean_of_its_period(caplog):
+    cube = source(times=pd.date_range("2000-01-01", periods=12, freq="MS"))
+    period = (pd.Timestamp("2000-01-01"), pd.Timestamp("2000-08-31"))
+    normal = climatology(cube, period, channels=["t2m"])
+    assert "no data of the months 9, 10, 11, 12:" in caplog.text
+    october = climatology_at(normal, np.array(["2000-10-01"], "M8[ns]"))
+    mean = cube["t2m"].isel(time=slice(0, 8)).mean("time").values
+    np.testing.assert_allclose(october["t2m"].values[0], mean, rtol=1e-5)
+
+
+def test_a_month_that_the_source_lacks_is_named():
     cube = source(times=pd.date_range("2000-01-01", periods=6, freq="MS"))
     period = (pd.Timestamp("2000-01-01"), pd.Timestamp("2000-06-30"))
     normal = climatology(cube, period, channels=["t2m"])

@@ -1,5 +1,6 @@
 """Climatology by hour of the day and day of the year, as WeatherBench 2 defines it; or by month."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,8 @@ from climlstm.data.store.stored_part import make_parts
 from climlstm.errors import DataError
 from climlstm.files import lock, write_whole
 from climlstm.grid import grid_of
+
+logger = logging.getLogger(__name__)
 
 WINDOW_DAYS = 61
 """Width of the triangular window, ends of weight 0 included (WeatherBench 2: Rasp et al. 2024,
@@ -65,7 +68,8 @@ def climatology(
     around it, weighted by a triangle that falls to 0 at 30 days, across the turn of the year. Day
     366 therefore has values even if only leap years have it, and a record shorter than a year uses
     what its window meets. A day with no data within the window has the mean of its hour over the
-    whole period, which is all that is known.
+    whole period, which is all that is known; so has a month of the source without data in it, with
+    a warning.
 
     cube: its plan, so that stored chunks are decoded straight, or a lazy dataset.
     period: first and last moment, both included: the training period only.
@@ -96,7 +100,12 @@ def climatology(
     if cache is None:
         fields = dict(means())
     else:
-        settings = [FORMAT, WINDOW_DAYS, str(times[inside].tolist())]
+        settings = [
+            FORMAT,
+            WINDOW_DAYS,
+            str(times[inside].tolist()),
+            *map(int, axes.get("month", ())),
+        ]
         place = cache / f"climatology-{digest_of(dataset, channels, settings)[:16]}"
         fields = _kept(place, channels, means)
     grid = grid_of(dataset)
@@ -135,8 +144,15 @@ def _hours_and_days(
 def _months(
     times: Times, inside: NDArray[np.bool_]
 ) -> tuple[dict[str, NDArray], NDArray[np.int64]]:
-    """Groups by month of the year, of the times inside."""
-    months = np.unique(month_of_year(times[inside]))
+    """Groups by month of the year."""
+    months = np.unique(month_of_year(times))
+    lacking = np.setdiff1d(months, month_of_year(times[inside]))
+    if lacking.size:
+        logger.warning(
+            "The training period has no data of the months %s: their climatology is the mean of "
+            "the whole period, so that skill against it says little.",
+            ", ".join(map(str, lacking)),
+        )
     return {"month": months}, np.searchsorted(months, month_of_year(times))
 
 
