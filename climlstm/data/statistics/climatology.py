@@ -68,8 +68,7 @@ def climatology(
     around it, weighted by a triangle that falls to 0 at 30 days, across the turn of the year. Day
     366 therefore has values even if only leap years have it, and a record shorter than a year uses
     what its window meets. A day with no data within the window has the mean of its hour over the
-    whole period, which is all that is known; so has a month of the source without data in it, with
-    a warning.
+    whole period, all that is known; so has a month without data in it, with a warning.
 
     cube: its plan, so that stored chunks are decoded straight, or a lazy dataset.
     period: first and last moment, both included: the training period only.
