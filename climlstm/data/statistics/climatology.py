@@ -99,12 +99,8 @@ def climatology(
     if cache is None:
         fields = dict(means())
     else:
-        settings = [
-            FORMAT,
-            WINDOW_DAYS,
-            str(times[inside].tolist()),
-            *map(int, axes.get("month", ())),
-        ]
+        months = [int(month) for month in axes.get("month", ())]
+        settings = [FORMAT, WINDOW_DAYS, str(times[inside].tolist()), *months]
         place = cache / f"climatology-{digest_of(dataset, channels, settings)[:16]}"
         fields = _kept(place, channels, means)
     grid = grid_of(dataset)
