@@ -1,22 +1,29 @@
-"""How long does a map take, and is it right? Ours beside plain cartopy calls.
+"""How long does a map take, and is it right? Ours beside plain cartopy calls and earthkit-plots.
 
-A global field of lows and highs is drawn to a PNG by `climlstm.plots.plot_field`, with coasts,
+Global: a field of lows and highs is drawn to a PNG by `climlstm.plots.plot_field`, with coasts,
 colour bar and titles, and by `pcolormesh`, `contourf` and `imshow` on a bare cartopy map of the
 same size. Right are those of many places on Earth whose pixel has the colour of the value there.
 
-    python benchmarks/maps.py [--quick] [--json FILE]
+Regional: an hour of ERA5's 2 m temperature over the British Isles (CLIMLSTM_REAL_DATA; elsewhere
+made up), with coasts of 1:50 million, borders, labelled grid lines, colour bar and title, by ours,
+cartopy's `contourf` and `pcolormesh`, and earthkit-plots where it is installed. The others, which
+would download coasts, find ours. `--pictures FILE` puts the pictures side by side.
+
+    python benchmarks/maps.py [--quick] [--json FILE] [--pictures FILE]
 """
 
 import argparse
 import io
 import json
+import os
 import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import cartopy.crs as ccrs
 import matplotlib
 import numpy as np
 import xarray as xr
@@ -24,10 +31,16 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from climlstm.plots import plot_field
+from climlstm.plots.coastlines import _geometries
+from climlstm.plots.output import image_of
 from climlstm.plots.overlays import is_on_map
 from climlstm.plots.projections import GLOBE, view
-from climlstm.plots.sheet import image_of, new_sheet
+from climlstm.plots.sheet import new_sheet
 from climlstm.plugins import Style
+
+import cartopy  # isort: skip (after pyproj, which climlstm imports with care)
+import cartopy.crs as ccrs  # isort: skip
+import shapefile  # isort: skip
 
 STYLE = Style(colormap="viridis", limits=(-1, 1))
 PROJECTIONS: dict[str, ccrs.Projection] = {
@@ -128,6 +141,114 @@ def share_right(figure: Figure) -> float:
     return float((np.abs(found - wanted).max(axis=1) <= 24).mean())
 
 
+UK = (-10.0, 2.0, 50.0, 58.0)
+INCHES, DOTS = 5.0, 150
+
+
+def regional_field() -> xr.DataArray:
+    """2 m temperature at noon on 13 March 2019, kelvin."""
+    path = Path(os.environ.get("CLIMLSTM_REAL_DATA", "."), "era5_t2m_uk_2019_03")
+    [*files] = path.glob("*.grib")
+    if files and find_spec("cfgrib"):
+        options = {"engine": "cfgrib", "backend_kwargs": {"indexpath": ""}}
+        return xr.open_dataset(files[0], **options)["t2m"].isel(time=300).load()
+    latitude, longitude = np.linspace(58, 50, 33), np.linspace(-10, 2, 49)
+    values = 290 + 6 * errors(8 * longitude[None, :], latitude[:, None])
+    coordinates = {"latitude": latitude, "longitude": longitude}
+    attrs = {"units": "K", "long_name": "2 metre temperature"}
+    return xr.DataArray(values, coordinates, ("latitude", "longitude"), name="t2m", attrs=attrs)
+
+
+def regional_ours(field: xr.DataArray) -> Figure:
+    figure = plot_field(field, region=UK, levels=10, gridlines=True, width=INCHES, dpi=DOTS)
+    assert isinstance(figure, Figure)
+    return figure
+
+
+def regional_plain(method: str) -> Callable[[xr.DataArray], Figure]:
+    """The same by cartopy and matplotlib, as their galleries do it."""
+
+    def draw(field: xr.DataArray) -> Figure:
+        figure = Figure(figsize=(INCHES, 0.95 * INCHES), dpi=DOTS)
+        ax = figure.add_subplot(projection=ccrs.LambertConformal(-4, 54))
+        ax.set_extent(UK, ccrs.PlateCarree())
+        options = {"levels": 10} if method == "contourf" else {}
+        drawn = getattr(ax, method)(
+            field.longitude, field.latitude, field - 273.15, transform=ccrs.PlateCarree(), **options
+        )
+        ax.coastlines("50m")
+        ax.add_feature(cartopy.feature.BORDERS.with_scale("50m"), linewidth=0.5)
+        ax.gridlines(draw_labels=["left", "bottom"], linewidth=0.4)
+        figure.colorbar(drawn, orientation="horizontal", shrink=0.7, label="2 m temperature (°C)")
+        ax.set_title(f"{np.datetime_as_string(field.time.values, 'h')}" if "time" in field.coords
+                     else "")  # fmt: skip
+        return figure
+
+    return draw
+
+
+def regional_earthkit(field: xr.DataArray) -> Figure:
+    """The same by earthkit-plots, as its guide does it."""
+    import earthkit.plots
+
+    chart = earthkit.plots.Map(domain=UK, figsize=(INCHES, 0.95 * INCHES))
+    chart.quickplot(field, units="celsius")
+    chart.coastlines()
+    chart.borders()
+    chart.gridlines()
+    chart.legend()
+    chart.title()
+    figure: Figure = chart.figure.fig
+    figure.set_dpi(DOTS)
+    return figure
+
+
+REGIONAL: dict[str, Callable[[xr.DataArray], Figure]] = {
+    OURS: regional_ours,
+    "pcolormesh": regional_plain("pcolormesh"),
+    "contourf": regional_plain("contourf"),
+    **({"earthkit-plots": regional_earthkit} if find_spec("earthkit") else {}),
+}
+
+
+def lend_coasts(folder: Path) -> None:
+    """Our coasts and borders of 1:50 million as shapefiles where cartopy looks for them."""
+    names = {"coast": "physical/ne_50m_coastline",
+             "borders": "cultural/ne_50m_admin_0_boundary_lines_land"}  # fmt: skip
+    for layer, name in names.items():
+        path = folder / "shapefiles" / "natural_earth" / name
+        path.parent.mkdir(parents=True)
+        with shapefile.Writer(str(path), shapeType=shapefile.POLYLINE) as writer:
+            writer.field("FEATURECLA", "C")
+            for line in _geometries(layer, "50m"):
+                writer.line([list(line.coords)])
+                writer.record(layer)
+    cartopy.config["pre_existing_data_dir"] = str(folder)
+
+
+def measure_regional(repeats: int, pictures: Path | None) -> list[dict[str, object]]:
+    """Times of the regional map; the first call of each, which reads the coasts, is not counted."""
+    rows: list[dict[str, object]] = []
+    field, drawn, ours = regional_field(), [], 0.0
+    with TemporaryDirectory() as folder:
+        lend_coasts(Path(folder))
+        for subject, draw in REGIONAL.items():
+            first, _ = seconds(partial(draw, field), 1)
+            taken, figure = seconds(partial(draw, field), repeats)
+            ours = taken if subject == OURS else ours
+            both = ((taken, "s", round(taken / ours, 2)), (first, "s, the first", None))
+            rows += [{"case": "regional", "subject": subject, "value": round(value, 3),
+                      "unit": unit, "against": OURS, "ratio": ratio}
+                     for value, unit, ratio in both]  # fmt: skip
+            drawn.append(image_of(figure))
+    if pictures:
+        height = max(image.shape[0] for image in drawn)
+        padded = [np.pad(i, ((0, height - i.shape[0]), (0, 0), (0, 0)), constant_values=255)
+                  for i in drawn]  # fmt: skip
+        matplotlib.image.imsave(pictures, np.concatenate(padded, axis=1))
+    return rows
+
+
 def measure(spacing: float, repeats: int) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     field = global_field(spacing)
@@ -145,18 +266,28 @@ def measure(spacing: float, repeats: int) -> list[dict[str, object]]:
     return rows
 
 
+def print_rows(rows: list[dict[str, object]], other: str) -> None:
+    """Two rows of a subject on a line: its time, and another number."""
+    print(f"{'case':24}{'subject':16}{'s a map':>9}{'× ours':>9}{other:>9}")
+    for taken, more in zip(rows[::2], rows[1::2], strict=True):
+        print(f"{taken['case']:24}{taken['subject']:16}{taken['value']:9.2f}{taken['ratio']:9.1f}"
+              f"{more['value']:9.1f}")  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="1 degree only, within a minute")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--pictures", type=Path, metavar="FILE", help="PNG of the regional maps")
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # shapely complains about what contourf gives it
     spacings, repeats = ([1.0], 3) if options.quick else ([1.0, 0.25], 5)
-    rows = [row for spacing in spacings for row in measure(spacing, repeats)]
-    print(f"{'case':24}{'subject':14}{'s a map':>9}{'× ours':>9}{'% right':>9}")
-    for taken, right in zip(rows[::2], rows[1::2], strict=True):
-        print(f"{taken['case']:24}{taken['subject']:14}{taken['value']:9.2f}{taken['ratio']:9.1f}"
-              f"{right['value']:9.1f}")  # fmt: skip
+    rows = measure_regional(repeats, options.pictures)
+    print_rows(rows, "first, s")
+    for spacing in spacings:
+        found = measure(spacing, repeats)
+        print_rows(found, "% right")
+        rows += found
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
 

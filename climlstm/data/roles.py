@@ -1,6 +1,5 @@
 """Channels of a run by their roles: predicted, given from outside, transformed, weighted."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,9 +24,6 @@ from climlstm.model.normaliser import Normaliser, transform_of
 from climlstm.model.spec import Given
 from climlstm.plugins.channels import Channel, installed_channel
 from climlstm.plugins.options import options_of
-
-PRESCRIBED_FROM = "prescribed_from"
-"""Attribute of forecasts: origin of each channel given from outside, as JSON."""
 
 HOST = "@host"
 """Ending of the names of a host's channels in a cube, where it has a source of its own."""
@@ -223,13 +219,6 @@ def mask_of(text: str, data: DataConfig, cube: xr.Dataset) -> NDArray[np.bool_]:
         return np.asarray(cube[name].values)
 
     return place_mask(text, grid_of(cube), named=data.regions, field=field)
-
-
-def label_of(forecasts: xr.Dataset) -> str:
-    """Words for what forecasts were allowed to know of the future: 'with observed sst', or none."""
-    given = json.loads(forecasts.attrs.get(PRESCRIBED_FROM, "{}"))
-    seen = [name for name, source in given.items() if source == "observed"]
-    return f"with observed {' and '.join(seen)}" if seen else ""
 
 
 def origins_of(given: Sequence[Given]) -> dict[str, str]:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from climlstm.calendars import clock, time_text, within
-from climlstm.data.roles import PRESCRIBED_FROM, origins_of
+from climlstm.data.knowledge import PRESCRIBED_FROM
+from climlstm.data.roles import origins_of
 from climlstm.data.windows.starts import valid_starts
 from climlstm.errors import DataError
 from climlstm.forecasting.ensemble import Times

@@ -21,11 +21,16 @@ def place_of(vectors: Real) -> tuple[Real, Real]:
 
 def direction(vectors: Real, latitude: Real, longitude: Real) -> Real:
     """Angle in radians, anticlockwise from east, of small displacements (..., 3) at places."""
+    east, north = east_and_north(latitude, longitude)
+    return np.arctan2((vectors * north).sum(axis=-1), (vectors * east).sum(axis=-1))
+
+
+def east_and_north(latitude: Real, longitude: Real) -> tuple[Real, Real]:
+    """Unit vectors (..., 3) eastward and northward at places in degrees."""
     phi, lam = np.deg2rad(latitude), np.deg2rad(longitude)
     east = np.stack([-np.sin(lam), np.cos(lam), np.zeros_like(lam)], axis=-1)
     north = np.stack([-np.sin(phi) * np.cos(lam), -np.sin(phi) * np.sin(lam), np.cos(phi)], axis=-1)
-    along = (vectors * east).sum(axis=-1), (vectors * north).sum(axis=-1)
-    return np.arctan2(along[1], along[0])
+    return east, north
 
 
 def between(vectors: Real, *, wraps: bool) -> Real:

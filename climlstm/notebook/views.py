@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from climlstm.calendars import calendar_of, time_text
+from climlstm.data.knowledge import label_of
 from climlstm.errors import DataError, PluginError
 from climlstm.steps import lead_text, parse_time
 
@@ -157,14 +158,11 @@ class Accessor:
             start = plots.choose_init(self._dataset, options.get("init_time"))
             below = plots.channel(self._dataset, field).sel(init_time=start).isel(lead_time=0)
         true = table[table["source"] == "truth"]
+        options.setdefault("title", f"Storm tracks {label_of(self._dataset)}".strip())
         return plots.plot_tracks(predicted, truth=true, field=below, **options)
 
     def explore(
-        self,
-        variable: str | None = None,
-        *,
-        truth: xr.Dataset | None = None,
-        **options: Any,
+        self, variable: str | None = None, *, truth: xr.Dataset | None = None, **options: Any
     ) -> Any:
         """Sliders over initialisation and lead time, and a choice of variables, above the maps.
 

@@ -66,10 +66,7 @@ def canvas_of(ax: GeoAxes, *, pixels: float = 1.0) -> Canvas:
 
 @lru_cache(maxsize=16)
 def _canvas(
-    projection: ccrs.Projection,
-    limits: tuple[float, float, float, float],
-    width: int,
-    height: int,
+    projection: ccrs.Projection, limits: tuple[float, float, float, float], width: int, height: int
 ) -> Canvas:
     left, right, bottom, top = limits
     x = left + (right - left) * (np.arange(width) + 0.5) / width

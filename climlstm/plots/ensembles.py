@@ -21,7 +21,7 @@ from climlstm.plots.options import Drawing, MapOptions, takes_map_options
 from climlstm.plots.overlays import draw_isolines
 from climlstm.plots.quantity import Quantity
 from climlstm.plots.selection import MEMBERS, Lead, channel, choose_init, choose_lead, true_field
-from climlstm.plots.sheet import SHEET_INCHES, set_titles
+from climlstm.plots.sheet import SHEET_INCHES, draw_legend, set_titles
 from climlstm.plots.styles import times_label
 from climlstm.steps import valid_time
 
@@ -171,10 +171,7 @@ def plot_spaghetti(
         dark = ["#111111"] * len(levels)
         draw_isolines(target, true, look.values(true), levels, colours=dark, width=1.4)
         handles.append(Line2D([], [], color="#111111", linewidth=1.4, label="truth"))
-    legend = target.legend(
-        handles=handles, loc="lower left", fontsize=7, framealpha=0.85, edgecolor="none"
-    )
-    legend.set_zorder(6)
+    draw_legend(target, handles)
     set_titles(target, f"{look.label}, {members.sizes[MEMBERS]} members", times_label(mean))
     return ax or sheet.figure
 

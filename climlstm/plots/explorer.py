@@ -19,7 +19,7 @@ from climlstm.plots.selection import (
     true_field,
 )
 from climlstm.plots.sheet import SHEET_INCHES, Sheet, set_titles
-from climlstm.plots.styles import init_label, valid_label
+from climlstm.plots.styles import times_label
 from climlstm.steps import valid_time
 
 
@@ -90,7 +90,7 @@ class ForecastView:
         set_titles(self.maps[0], "Forecast", "")
         if self.truth is not None:
             self._show_truth(field)
-        self._when.set_text(f"{valid_label(start, lead)}, from {init_label(start, lead)}")
+        self._when.set_text(times_label(field).replace("\n", ", "))
         return png_of(self.sheet.figure)
 
     def _show_truth(self, field: xr.DataArray) -> None:

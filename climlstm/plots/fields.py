@@ -4,6 +4,7 @@ import cartopy.crs as ccrs
 import numpy as np
 import xarray as xr
 
+from climlstm.data.knowledge import knowledge_of
 from climlstm.errors import DataError
 from climlstm.grid import Projected, field_dims, grid_of, is_periodic
 from climlstm.grid.axes import candidates
@@ -65,7 +66,7 @@ def placed_field(dataset: xr.Dataset, name: str) -> xr.DataArray:
             if n in dataset.variables and n != name:
                 source = source.assign_coords({n: _at_one_time(dataset[n])})
     try:
-        return ordered(source)[name]
+        return ordered(source)[name].assign_attrs(knowledge_of(dataset))
     except DataError as error:
         raise DataError(f"'{name}' cannot be drawn as a map. {error}") from error
 

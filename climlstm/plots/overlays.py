@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError
 from climlstm.grid import grid_of
+from climlstm.grid.sphere import east_and_north, place_of, unit_vectors
 from climlstm.plots import theme
 from climlstm.plots.canvas import Canvas, Sampler, canvas_of
 from climlstm.plots.colours import round_up
@@ -180,13 +181,11 @@ def wind_on(
     if _follows_rows(eastward):
         turn = grid.angle
         u, v = u * np.cos(turn) - v * np.sin(turn), u * np.sin(turn) + v * np.cos(turn)
-    _, east, north = _frame(grid.latitude, grid.longitude)
-    in_space = [sample(u * e + v * n) for e, n in zip(east, north, strict=True)]
-    _, east, north = _frame(canvas.latitude, canvas.longitude)
-    return (
-        sum(part * axis for part, axis in zip(in_space, east, strict=True)),
-        sum(part * axis for part, axis in zip(in_space, north, strict=True)),
-    )
+    east, north = east_and_north(grid.latitude, grid.longitude)
+    in_space = u[..., None] * east + v[..., None] * north
+    sampled = np.stack([sample(in_space[..., n]) for n in range(3)], axis=-1)
+    east, north = east_and_north(canvas.latitude, canvas.longitude)
+    return (sampled * east).sum(axis=-1), (sampled * north).sum(axis=-1)
 
 
 def _follows_rows(component: xr.DataArray) -> bool:
@@ -204,36 +203,23 @@ def on_map(
     leads on the map; across a seam, one of the two ways is short. (Cartopy's transform_vectors
     takes a degree of longitude for as long as one of latitude, and so turns winds near the poles.)
     """
-    up, east, north = _frame(canvas.latitude, canvas.longitude)
-    speed = np.hypot(u, v)
-    along = [u * e + v * n for e, n in zip(east, north, strict=True)]
+    up = unit_vectors(canvas.latitude, canvas.longitude)
+    east, north = east_and_north(canvas.latitude, canvas.longitude)
+    speed = np.hypot(u, v)[..., None]
+    along = u[..., None] * east + v[..., None] * north
     start = np.stack(np.meshgrid(canvas.x, canvas.y), axis=-1)
     steps = []
     for way in (1, -1):
-        with np.errstate(invalid="ignore"):
-            x, y, z = (p + way * 1e-4 * a / speed for p, a in zip(up, along, strict=True))
-        longitude, latitude = (
-            np.rad2deg(np.arctan2(y, x)),
-            np.rad2deg(np.arctan2(z, np.hypot(x, y))),
-        )
+        with np.errstate(invalid="ignore", divide="ignore"):
+            latitude, longitude = place_of(up + way * 1e-4 * along / speed)
         there = projection.transform_points(ccrs.PlateCarree(), longitude, latitude)[..., :2]
         steps.append(way * (there - start))
     forward, backward = (np.linalg.norm(step, axis=-1, keepdims=True) for step in steps)
     shorter = np.where(forward <= backward, steps[0], steps[1])
     with np.errstate(invalid="ignore", divide="ignore"):
-        turned = speed[..., None] * shorter / np.linalg.norm(shorter, axis=-1, keepdims=True)
-    turned = np.where(speed[..., None] == 0, 0.0, turned)
+        turned = speed * shorter / np.linalg.norm(shorter, axis=-1, keepdims=True)
+    turned = np.where(speed == 0, 0.0, turned)
     return turned[..., 0], turned[..., 1]
-
-
-def _frame(latitude: np.ndarray, longitude: np.ndarray) -> tuple[tuple[np.ndarray, ...], ...]:
-    """Unit vectors up, east and north at points on the sphere, each as (x, y, z) in space."""
-    phi, lam = np.deg2rad(latitude), np.deg2rad(longitude)
-    zero = np.zeros(np.broadcast(phi, lam).shape)
-    up = (np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi) + zero)
-    east = (-np.sin(lam) + zero, np.cos(lam) + zero, zero)
-    north = (-np.sin(phi) * np.cos(lam), -np.sin(phi) * np.sin(lam), np.cos(phi) + zero)
-    return up, east, north
 
 
 def _in_unit(component: xr.DataArray, unit: str) -> np.ndarray:

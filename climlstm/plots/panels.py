@@ -16,7 +16,7 @@ from climlstm.plots.maps import decorate, draw_values, open_maps, plot_field
 from climlstm.plots.options import Drawing, MapOptions, takes_map_options
 from climlstm.plots.selection import Lead, Scene, choose_lead, choose_scene, error_rmse
 from climlstm.plots.sheet import SHEET_INCHES, Sheet, set_titles
-from climlstm.plots.styles import Look, init_label, lead_label, times_label
+from climlstm.plots.styles import Look, lead_label, start_label, times_label
 
 TITLES = ("Forecast", "Truth", "Error")
 
@@ -134,9 +134,7 @@ def plot_strip(
         bars=((0, 1), (2, 2)) if truth is not None else ((0, 0),), bars_at="right",
     )  # fmt: skip
     if ax is None:
-        sheet.set_heading(
-            scale.look.label, f"from {init_label(first.init_time.values, first.lead_time.values)}"
-        )
+        sheet.set_heading(scale.look.label, start_label(first))
     for column, scene in enumerate(scenes):
         maps = [row[column] for row in sheet.maps]
         images = _draw_scene(scene, maps, scale, drawing)
@@ -169,11 +167,7 @@ class _Scale:
         )
 
     def add_bars(
-        self,
-        sheet: Sheet,
-        images: list[FieldImage],
-        maps: list[GeoAxes],
-        error_maps: list[GeoAxes],
+        self, sheet: Sheet, images: list[FieldImage], maps: list[GeoAxes], error_maps: list[GeoAxes]
     ) -> None:
         """Colour bars of the fields and of the error, where there is one."""
         sheet.add_bar(0, images[0], self.look.label_with_units, self.colours, beside=maps)

@@ -13,55 +13,23 @@ import xarray as xr
 from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError
 
-DIFFERENCES = frozenset(
-    [
-        "anom",
-        "anomaly",
-        "anomalies",
-        "bias",
-        "change",
-        "departure",
-        "departures",
-        "dev",
-        "deviation",
-        "diff",
-        "difference",
-        "differences",
-        "error",
-        "errors",
-        "increment",
-        "increments",
-        "perturbation",
-        "range",
-        "rmse",
-        "sd",
-        "sigma",
-        "spread",
-        "std",
-        "stddev",
-        "stdev",
-        "trend",
-    ]
-)
+DIFFERENCES = frozenset([
+    "anom", "anomaly", "anomalies", "bias", "change", "departure", "departures", "dev",
+    "deviation", "diff", "difference", "differences", "error", "errors", "increment",
+    "increments", "perturbation", "range", "rmse", "sd", "sigma", "spread", "std", "stddev",
+    "stdev", "trend",
+])  # fmt: skip
 """Words in the name of a field that say that it is a difference of two, or the size of some."""
 
-PRECIPITATION = frozenset(
-    [
-        "graupel",
-        "hail",
-        "pr",
-        "precip",
-        "precipitation",
-        "prsn",
-        "rain",
-        "rainfall",
-        "rainnc",
-        "rainc",
-        "snowfall",
-        "tp",
-    ]
-)
-CATEGORIES = frozenset(["category", "class", "classes", "flag", "index", "mask", "type"])
+PRECIPITATION = frozenset([
+    "graupel", "hail", "pr", "precip", "precipitation", "prsn", "rain", "rainfall", "rainnc",
+    "rainc", "snowfall", "tp",
+])  # fmt: skip
+CATEGORIES = ("category", "class", "classes", "flag", "index", "mask", "type")
+"""Endings of words in the name of a field of kinds: 'landmask' is one, too."""
+
+NAMES = ("long_name", "standard_name", "description")
+"""Attributes in which files name a field; WRF has the last one."""
 
 COLDEST_K = 100.0
 """No air on Earth is colder; fields in kelvin below this are differences."""
@@ -110,7 +78,7 @@ def says_difference(field: xr.DataArray) -> bool:
 
 
 def _words(field: xr.DataArray) -> set[str]:
-    named = [field.name, *(field.attrs.get(key) for key in ("long_name", "standard_name"))]
+    named = [field.name, *(field.attrs.get(key) for key in NAMES)]
     return set(re.split(r"[^a-z]+", " ".join(str(name or "") for name in named).lower()))
 
 
@@ -155,7 +123,7 @@ def _categories(field: xr.DataArray, words: set[str]) -> tuple[tuple[float, str]
     unitless = str(field.attrs.get("units", "")).strip().lower() in (
         *("", "1", "-", "none", "flag", "category", "index"),
     )
-    if not (unitless and (counts or words & CATEGORIES)):
+    if not (unitless and (counts or any(word.endswith(CATEGORIES) for word in words))):
         return ()
     found = np.unique(field.values[np.isfinite(field.values)])
     if not 0 < found.size <= MOST_CATEGORIES or (found != np.round(found)).any():

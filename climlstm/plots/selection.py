@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from climlstm.calendars import calendar_of, time_text
+from climlstm.data.knowledge import knowledge_of
 from climlstm.errors import ConfigError, DataError, nearest
 from climlstm.grid import grid_of
 from climlstm.plots.fields import as_field
@@ -67,13 +68,16 @@ def choose_scene(
 
 
 def channel(data: xr.Dataset, name: str) -> xr.DataArray:
-    """One channel. Raises DataError with those that there are."""
+    """One channel, with what its forecast was allowed to know of the future in its attributes.
+
+    Raises DataError with the channels that there are.
+    """
     if name not in data.data_vars:
         known = [str(known) for known in data.data_vars]
         raise DataError(
             f"There is no channel '{name}'.{nearest(name, known)} There are: {', '.join(known)}."
         )
-    return data[name]
+    return data[name].assign_attrs(knowledge_of(data))
 
 
 def choose_init(forecast: xr.Dataset, init_time: Any) -> Any:

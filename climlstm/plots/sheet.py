@@ -2,21 +2,27 @@
 
 import sys
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
 from typing import Any, Literal, TypeAlias
 
 import matplotlib
+import numpy as np
 from cartopy.mpl.geoaxes import GeoAxes
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends import BackendFilter, backend_registry
 from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, ScalarFormatter
 
 from climlstm.plots import theme
 from climlstm.plots.colours import Colours
 from climlstm.plots.projections import View
+from climlstm.plots.styles import SUPERSCRIPTS
 
 _MARGIN, _TITLE, _BAR, _BAR_THICK, _GAP = 0.15, 0.3, 0.58, 0.11, 0.16
 """Inches: around the sheet, above each map, for notes below it, a colour bar and its labels, the
@@ -91,15 +97,10 @@ class Sheet:
         beside: list[GeoAxes] | None = None,
     ) -> None:
         """A colour bar in the axes made for it; `beside` maps that the caller gave."""
-        if self.bars:
-            add_colorbar(artist, self.bars[index], label, colours)
-            return
-        bar = self.figure.colorbar(
-            artist, ax=beside or self.flat, shrink=0.7, pad=0.03, label=label,
-            extend=colours.extend,
+        add_colorbar(
+            artist, self.bars[index] if self.bars else None, label, colours,
+            beside=beside or self.flat,
         )  # fmt: skip
-        if colours.ticks:
-            bar.set_ticks(*zip(*colours.ticks, strict=True))
 
     def set_heading(self, left: str, right: str) -> Text:
         """Write the title of the whole sheet, left and right; return the text on the right."""
@@ -107,7 +108,7 @@ class Sheet:
         up, at_left, at_right = 1 - 0.8 * _MARGIN / height, _MARGIN / width, 1 - _MARGIN / width
         bold, small = theme.size(12), theme.size(8.5)
         room = width - 2 * _MARGIN - _text_inches(right, small)
-        left = _shorten(left, room, bold * 1.1)
+        left = _shorten(left, room, bold * 1.2)
         self.figure.text(at_left, up, left, va="top", size=bold, weight="bold", color=theme.ink())
         return self.figure.text(
             at_right, up, right, va="top", ha="right", size=small, color=theme.quiet()
@@ -185,34 +186,102 @@ def new_sheet(
     return Sheet(figure, grid, bar_axes)
 
 
-def add_colorbar(artist: ScalarMappable, bar: Axes, label: str, colours: Colours) -> None:
-    """A quiet colour bar in an axes made for it; it lies or stands as the axes does."""
-    box = bar.get_position()
-    figure = bar.get_figure(root=True)
+def add_colorbar(
+    artist: ScalarMappable,
+    bar: Axes | None,
+    label: str,
+    colours: Colours,
+    *,
+    beside: Sequence[GeoAxes] = (),
+) -> None:
+    """A quiet colour bar in an axes made for it, which lies or stands; or `beside` maps.
+
+    The figure grows downwards where a label needs more than a line.
+    """
+    figure = (bar or beside[0]).get_figure(root=True)
     assert figure is not None
-    across, up = box.width * figure.get_figwidth(), box.height * figure.get_figheight()
-    colorbar = figure.colorbar(
-        artist,
-        cax=bar,
-        orientation="horizontal" if across > up else "vertical",
-        extend=colours.extend,
-        extendfrac=0.03,
-    )
+    across, up = 0.0, 1.0
+    if bar is None:
+        place: dict[str, Any] = {"ax": list(beside), "shrink": 0.7, "pad": 0.03}
+    else:
+        box = bar.get_position()
+        across, up = box.width * figure.get_figwidth(), box.height * figure.get_figheight()
+        place = {"cax": bar, "orientation": "horizontal" if across > up else "vertical"}
+    colorbar = figure.colorbar(artist, extend=colours.extend, extendfrac=0.03, **place)
     small = theme.size(8)
-    colorbar.set_label(_wrap(label, max(across, up) * 1.3, small), size=small, color=theme.ink())
+    if not colours.ticks:
+        label = _scale_numbers(colorbar, label)
+    lines = _wrap(label, max(across, up) * 1.3, small) if bar is not None else label
+    colorbar.set_label(lines, size=small, color=theme.ink())
     colorbar.outline.set(linewidth=0.4, edgecolor=theme.quiet())
-    bar.tick_params(
+    colorbar.ax.tick_params(
         labelsize=theme.size(7.5), width=0.4, length=2.5, color=theme.quiet(),
         labelcolor=theme.ink(),
     )  # fmt: skip
-    bar.minorticks_off()
+    colorbar.ax.minorticks_off()
     if colours.ticks:
         places, names = zip(*colours.ticks, strict=True)
         colorbar.set_ticks(places, labels=[textwrap.shorten(n, 14, placeholder="…") for n in names])
-        bar.tick_params(length=0)
+        colorbar.ax.tick_params(length=0)
         longest = max(map(len, names)) * len(names) * small * 0.55 / 72
         if across > up and longest > across:
-            bar.tick_params(labelrotation=90 if longest > 3 * across else 30)
+            upright = longest > 3 * across
+            colorbar.ax.tick_params(labelrotation=90 if upright else 30)
+            name = min(14, max(map(len, names))) * 0.55 * small / 72
+            _grow(figure, name if upright else name / 2)
+    elif bar is not None:
+        _thin_ticks(colorbar, across, up)
+    if across > up and "\n" in lines:
+        _grow(figure, lines.count("\n") * small * 1.2 / 72)
+
+
+def _scale_numbers(colorbar: Colorbar, label: str) -> str:
+    """Write very large and small numbers without a power of ten; the label with it."""
+    largest = max(map(abs, (colorbar.vmin, colorbar.vmax)))
+    formatter = colorbar.long_axis.get_major_formatter()
+    if isinstance(formatter, ScalarFormatter):
+        formatter.set_useOffset(False)
+    if 1e-3 <= largest < 1e5:
+        return label
+    power = int(np.floor(np.log10(largest)))
+    ticks = FuncFormatter(lambda value, _: f"{value / 10.0**power:.4g}".replace("-", "−"))
+    colorbar.long_axis.set_major_formatter(ticks)
+    factor = f"10{str(power).translate(SUPERSCRIPTS)}"
+    name, bracket, unit = label.removesuffix(")").rpartition(" (")
+    return f"{name} ({factor} {unit})" if bracket else f"{label} ({factor})"
+
+
+def _thin_ticks(colorbar: Colorbar, across: float, up: float) -> None:
+    """Leave out numbers that would run into each other on a bar of so many inches."""
+    ticks = [t for t in colorbar.get_ticks() if colorbar.vmin <= t <= colorbar.vmax]
+    texts = colorbar.long_axis.get_major_formatter().format_ticks(ticks)
+    letters = max(map(len, texts), default=0) + 1.5 if across > up else 2.2
+    room = max(across, up) / (letters * 0.6 * theme.size(7.5) / 72)
+    every = int(np.ceil(len(ticks) / room))
+    if every > 1:
+        first = -round(ticks[0] / (ticks[1] - ticks[0])) % every
+        colorbar.set_ticks(ticks[first::every])
+
+
+def _grow(figure: Figure, inches: float) -> None:
+    """Add room below everything in a figure."""
+    width, height = figure.get_size_inches()
+    share = height / (height + inches)
+    for ax in figure.axes:
+        x, y, wide, high = ax.get_position(original=True).bounds
+        ax.set_position((x, 1 - (1 - y) * share, wide, high * share))
+    for text in figure.texts:
+        text.set_y(1 - (1 - text.get_position()[1]) * share)
+    figure.set_size_inches(width, height + inches)
+
+
+def draw_legend(ax: Axes, handles: Sequence[Artist]) -> None:
+    """Draw a legend at the lower left corner of a map."""
+    legend = ax.legend(
+        handles=handles, loc="lower left", fontsize=theme.size(7), framealpha=0.85,
+        edgecolor="none", labelcolor=theme.ink(), facecolor=theme.paper(),
+    )  # fmt: skip
+    legend.set_zorder(6)
 
 
 def set_titles(ax: Axes, left: str, right: str) -> None:
@@ -220,11 +289,11 @@ def set_titles(ax: Axes, left: str, right: str) -> None:
     figure = ax.get_figure(root=True)
     assert figure is not None
     bold, small = theme.size(9.5), theme.size(7.5)
-    room = ax.get_position().width * figure.get_figwidth() - _text_inches(right, small) - 0.1
-    lines = _wrap(left, room, bold * 1.1)
+    room = ax.get_position().width * figure.get_figwidth() - _text_inches(right, small) - 0.15
+    lines = _wrap(left, room, bold * 1.2)
     if "\n" in lines:
         bold *= 0.85
-        lines = _shorten(left, room, bold * 1.1, lines=2)
+        lines = _shorten(left, room, bold * 1.2, lines=2)
     ax.set_title(
         lines, loc="left", size=bold, weight="bold", color=theme.ink(), pad=5, linespacing=1.1
     )

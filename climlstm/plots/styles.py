@@ -15,10 +15,11 @@ from matplotlib.colors import Colormap
 
 from climlstm import plugins
 from climlstm.calendars import are_times, time_text
+from climlstm.data.knowledge import label_of
 from climlstm.data.sources.units import Conversion, conversion
 from climlstm.errors import DataError, PluginError
 from climlstm.plots.colours import Colours, Levels, Limits, colours_of
-from climlstm.plots.quantity import Quantity, quantity_of, says_difference
+from climlstm.plots.quantity import NAMES, Quantity, quantity_of, says_difference
 from climlstm.plugins import Style, Variable
 from climlstm.plugins.channels import Channel
 from climlstm.plugins.channels import channel as channel_of
@@ -30,11 +31,13 @@ _READABLE_UNITS = {"K": "degC", "Pa": "hPa"}
 """Display units of variables that no plugin describes."""
 
 _UNIT_WORDS = {
-    "1": "", "degC": "°C", "celsius": "°C", "degF": "°F", "fahrenheit": "°F", "kelvin": "K",
-    "gpdm": "dam", "gpm": "m", "knot": "kt", "knots": "kt", "percent": "%",
+    "1": "", "-": "", "degc": "°C", "deg_c": "°C", "celsius": "°C", "degrees_celsius": "°C",
+    "degree_celsius": "°C", "degf": "°F", "fahrenheit": "°F", "kelvin": "K", "gpdm": "dam",
+    "gpm": "m", "knot": "kt", "knots": "kt", "percent": "%", "degrees": "°", "degree true": "°",
+    "degrees_north": "° north", "degrees_east": "° east",
 }  # fmt: skip
 
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,9 @@ def look_of_channel(name: str, units: str | None) -> Look:
 def known_as(field: xr.DataArray) -> Channel | None:
     """The variable and level that a field is, by our name for it or one of those in files."""
     name, level = str(field.name), _level(field)
-    channel = _channel(name) if level is None else _channel(f"{name}{level:g}") or _channel(name)
+    channel = _channel(name if level is None else f"{name}{level:g}")
+    if level is not None and (channel is None or channel.level != level):
+        channel = _channel(name)  # 'u100' at 100 hPa would be the wind at 100 m
     if channel is not None:
         return channel
     for variable in _built_in():
@@ -212,22 +217,23 @@ def _label(field: xr.DataArray, known: Channel | None) -> str:
 
 def _words(field: xr.DataArray) -> str:
     """Long name, standard name or name of a field, whichever it has."""
-    for key in ("long_name", "standard_name"):
+    for key in NAMES:
         if field.attrs.get(key):
             return str(field.attrs[key]).replace("_", " ")
     return str(field.name or "field").replace("_", " ")
 
 
 def _capitalised(name: str) -> str:
-    return name[:1].upper() + name[1:]
+    """A name as a title begins; one that a file shouts (WRF) in small letters."""
+    said = name.lower() if name.isupper() and len(name) > 12 else name
+    return said[:1].upper() + said[1:]
 
 
 def readable_units(units: str) -> str:
     """'°C' for 'degC', 'm s⁻¹' for 'm s-1' or 'm s**-1', '' for '1'."""
-    text = _UNIT_WORDS.get(units, units)
-    return re.sub(
-        r"(?<=[A-Za-z])(?:\*\*|\^)?(-?\d+)", lambda m: m[1].translate(_SUPERSCRIPTS), text
-    ).replace("*", " ")
+    text = _UNIT_WORDS.get(units.lower(), units)
+    raised = re.compile(r"(?<=[A-Za-z])(?:\*\*|\^)?[({]?(-?\d+)[)}]?")  # WRF has 'W m{-2}'
+    return raised.sub(lambda m: m[1].translate(SUPERSCRIPTS), text).replace("*", " ")
 
 
 def lead_label(lead_time: Any) -> str:
@@ -252,6 +258,12 @@ def init_label(time: Any, lead_time: Any) -> str:
     return time_label(time, months=np.asarray(lead_time).dtype.kind in "iu")
 
 
+def start_label(field: xr.DataArray) -> str:
+    """'from Mon 1 Aug 2022 00 UTC', and what the forecast was allowed to know of the future."""
+    start = f"from {init_label(field.init_time.values, field.lead_time.values)}"
+    return " ".join([start, label_of(field)]).strip()
+
+
 def valid_label(init_time: Any, lead_time: Any) -> str:
     """'+36 h, valid Mon 1 Aug 2022 12 UTC', '+3 months, valid March 1998'."""
     valid = valid_time(init_time, lead_time)
@@ -267,7 +279,7 @@ def times_label(field: xr.DataArray) -> str:
     }
     if "init_time" in times and "lead_time" in times:
         start, lead = times["init_time"], times["lead_time"]
-        return f"{valid_label(start, lead)}\nfrom {init_label(start, lead)}"
+        return f"{valid_label(start, lead)}\n{start_label(field)}"
     for name in ("valid_time", "time", "init_time"):
         if name in times and are_times(times[name]):
             return time_label(times[name])

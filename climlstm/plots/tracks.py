@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from climlstm.data.sources.units import conversion
 from climlstm.errors import DataError
 from climlstm.grid import wrap_longitude
+from climlstm.grid.sphere import place_of, unit_vectors
 from climlstm.plots import theme
 from climlstm.plots.coastlines import draw_land
 from climlstm.plots.colours import Colours, extension, round_limits
@@ -25,7 +26,7 @@ from climlstm.plots.graphs import require_columns
 from climlstm.plots.maps import decorate, draw_values, open_maps
 from climlstm.plots.options import Drawing, MapOptions, takes_map_options
 from climlstm.plots.projections import GLOBE, Bounds, view
-from climlstm.plots.sheet import Sheet, set_titles
+from climlstm.plots.sheet import Sheet, draw_legend, set_titles
 from climlstm.plots.styles import lead_label, time_label, times_label
 
 INTENSITIES = {"slp": ("Central pressure (hPa)", "plasma"), "wind": ("Wind (m s⁻¹)", "plasma_r")}
@@ -88,7 +89,11 @@ def plot_tracks(
     lines = _draw_forecast(target, chosen, intensity, scale, colormap, pd.Timedelta(mark_every))
     set_titles(target, title, _when(chosen, ordered))
     if true is not None:
-        _draw_legend(target, _legend_of(chosen, pd.Timedelta(mark_every)))
+        said = _legend_of(chosen, pd.Timedelta(mark_every))
+        draw_legend(target, [
+            Line2D([], [], color="#b5367a", linewidth=2.6, label=said),
+            Line2D([], [], color=TRUTH_COLOUR, marker="o", markersize=3, lw=1, label="truth"),
+        ])  # fmt: skip
     if ax is None:
         bar = Colours(scale, lines.get_cmap(), extension(strengths, scale))
         sheet.add_bar(-1, lines, label, bar)
@@ -208,8 +213,8 @@ def _write_leads(ax: GeoAxes, marked: pd.DataFrame, x: np.ndarray, y: np.ndarray
     for lead, at in zip(marked["lead_time"], zip(x, y, strict=True), strict=True):
         ax.annotate(
             f"{pd.Timedelta(lead) / pd.Timedelta(hours=1):g}",
-            at, xytext=(4, 3), textcoords="offset points", size=6.5, color=theme.TEXT, zorder=5,
-            annotation_clip=True,
+            at, xytext=(4, 3), textcoords="offset points", size=theme.size(6.5), zorder=5,
+            color=theme.TEXT, annotation_clip=True,
         )  # fmt: skip
 
 
@@ -225,19 +230,14 @@ def _storms(tracks: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 def _pieces(projection: ccrs.Projection, storm: pd.DataFrame) -> Iterator[tuple[int, np.ndarray]]:
     """The way from each point of a storm to the next, (N, 2) on the map; cut where the map is."""
-    latitude, longitude = (storm[name].to_numpy("float64") for name in ("lat", "lon"))
-    phi, lam = np.deg2rad(latitude), np.deg2rad(longitude)
-    place = np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
+    place = unit_vectors(storm["lat"].to_numpy("float64"), storm["lon"].to_numpy("float64"))
     widest = 0.25 * (projection.x_limits[1] - projection.x_limits[0])
     for index, (start, end) in enumerate(pairwise(place)):
         apart = np.rad2deg(np.arccos(np.clip(start @ end, -1, 1)))
         share = np.linspace(0, 1, 2 + int(apart / _STEP_DEG))[:, None]
         way = start * (1 - share) + end * share  # close to the great circle, for short steps
-        points = projection.transform_points(
-            ccrs.PlateCarree(),
-            np.rad2deg(np.arctan2(way[:, 1], way[:, 0])),
-            np.rad2deg(np.arctan2(way[:, 2], np.hypot(way[:, 0], way[:, 1]))),
-        )[:, :2]
+        latitude, longitude = place_of(way)
+        points = projection.transform_points(ccrs.PlateCarree(), longitude, latitude)[:, :2]
         jumps = ~(np.linalg.norm(np.diff(points, axis=0), axis=1) < widest)
         for piece in np.split(points, np.flatnonzero(jumps) + 1):
             if len(piece) > 1:
@@ -277,17 +277,6 @@ def _legend_of(tracks: pd.DataFrame, mark_every: pd.Timedelta) -> str:
     if _are_few(tracks):
         return "forecast, lead in hours"
     return f"forecast, marks every {mark_every / pd.Timedelta(hours=1):g} h"
-
-
-def _draw_legend(ax: GeoAxes, forecast: str) -> None:
-    handles = [
-        Line2D([], [], color="#b5367a", linewidth=2.6, label=forecast),
-        Line2D([], [], color=TRUTH_COLOUR, linewidth=1.0, marker="o", markersize=3, label="truth"),
-    ]
-    legend = ax.legend(
-        handles=handles, loc="lower left", fontsize=7, framealpha=0.85, edgecolor="none"
-    )
-    legend.set_zorder(6)
 
 
 def _is_pressure(field: xr.DataArray) -> bool:

@@ -13,6 +13,7 @@ from climlstm import html, plots, plugins
 from climlstm.audit.findings import Finding, findings_table
 from climlstm.calendars import day_text
 from climlstm.config import Config, PluginChoice, dump_config
+from climlstm.data.knowledge import label_of
 from climlstm.evaluation.evaluate import Evaluation
 from climlstm.evaluation.tables import DEFINITIONS, Draw, score_table
 from climlstm.grid import grid_of
@@ -81,10 +82,7 @@ def scores(evaluation: Evaluation, model: str) -> Markup:
     ]
     for metric in ("rmse", "acc"):
         if (table["metric"] == metric).any():
-            parts += [
-                page.subheading(f"{_name(metric)} against lead time"),
-                _curves(table, metric),
-            ]
+            parts += [page.subheading(f"{_name(metric)} against lead time"), _curves(table, metric)]
     for metric in dict.fromkeys(table["metric"]):
         if metric in DEFINITIONS:
             parts.append(_tables(table, metric))
@@ -160,14 +158,10 @@ def maps(forecasts: xr.Dataset, truth: xr.Dataset, typical: Chosen, worst: Chose
 
 def _maps(forecasts: xr.Dataset, truth: xr.Dataset, case: Chosen) -> Markup:
     figures = plots.plot_panels(
-        forecasts,
-        case.variable,
-        truth=truth,
-        init_time=case.init_time,
-        lead_time=case.lead_time,
+        forecasts, case.variable, truth=truth, init_time=case.init_time, lead_time=case.lead_time
     )
     names = ("forecast", "truth", "error")
-    when = f"from {_moment(case.init_time)}, {lead_text(case.lead_time)} ahead"
+    when = _when(forecasts, case)
     drawn = [
         page.picture(plots.svg_of(figure), f"Map of the {name} of {_label(case.variable)}, {when}")
         for figure, name in zip(figures, names, strict=True)
@@ -175,12 +169,18 @@ def _maps(forecasts: xr.Dataset, truth: xr.Dataset, case: Chosen) -> Markup:
     return Markup(page.subheading(f"{_label(case.variable)} {when}: {case.why}") + page.row(drawn))
 
 
+def _when(forecasts: xr.Dataset, case: Chosen) -> str:
+    """Start and lead of a case, and what its forecast was allowed to know."""
+    text = f"from {_moment(case.init_time)}, {lead_text(case.lead_time)} ahead"
+    return " ".join([text, label_of(forecasts)]).strip()
+
+
 def ensemble(forecasts: xr.Dataset, truth: xr.Dataset, typical: Chosen) -> Markup:
     """Mean and spread, and spaghetti with the truth, of the median case; nothing of one member."""
     if forecasts.sizes.get("realization", 1) < 2:
         return Markup("")
     chosen: dict[str, Any] = {"init_time": typical.init_time, "lead_time": typical.lead_time}
-    when = f"from {_moment(typical.init_time)}, {lead_text(typical.lead_time)} ahead"
+    when = _when(forecasts, typical)
     spread = plots.plot_ensemble(forecasts, typical.variable, "spread", width=6.9, **chosen)
     lines = plots.plot_ensemble(
         forecasts, typical.variable, "spaghetti", truth=truth, width=6.9, **chosen
