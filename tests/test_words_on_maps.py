@@ -29,9 +29,10 @@ def bar_of(figure):
     return figure.axes[-1]
 
 
-@pytest.mark.parametrize("low", [0.0, 1000.0, 1013.2, -5e-5])
-@pytest.mark.parametrize("span", [3e-6, 0.0024, 0.03, 30.0, 4e6])
-@pytest.mark.parametrize("levels", [None, 10])
+@pytest.mark.parametrize(
+    ("low", "span", "levels"),
+    [(0, 3e-6, None), (1000, 0.0024, None), (1013.2, 0.03, 10), (-5e-5, 30, None), (0, 4e6, 10)],
+)
 def test_numbers_of_a_colour_bar_stand_apart_and_are_whole(low, span, levels):
     figure = plots.plot_field(field(low, low + span, units="kg m-2"), levels=levels, **SMALL)
     bar = bar_of(figure)

@@ -237,7 +237,7 @@ def add_colorbar(
 
 def _scale_numbers(colorbar: Colorbar, label: str) -> str:
     """Write very large and small numbers without a power of ten; the label with it."""
-    largest = max(map(abs, (colorbar.vmin, colorbar.vmax)))
+    largest = max(abs(colorbar.norm.vmin or 0.0), abs(colorbar.norm.vmax or 0.0))
     formatter = colorbar.long_axis.get_major_formatter()
     if isinstance(formatter, ScalarFormatter):
         formatter.set_useOffset(False)
@@ -253,7 +253,8 @@ def _scale_numbers(colorbar: Colorbar, label: str) -> str:
 
 def _thin_ticks(colorbar: Colorbar, across: float, up: float) -> None:
     """Leave out numbers that would run into each other on a bar of so many inches."""
-    ticks = [t for t in colorbar.get_ticks() if colorbar.vmin <= t <= colorbar.vmax]
+    low, high = colorbar.norm.vmin or 0.0, colorbar.norm.vmax or 0.0
+    ticks = [tick for tick in colorbar.get_ticks() if low <= tick <= high]
     texts = colorbar.long_axis.get_major_formatter().format_ticks(ticks)
     letters = max(map(len, texts), default=0) + 1.5 if across > up else 2.2
     room = max(across, up) / (letters * 0.6 * theme.size(7.5) / 72)
