@@ -50,7 +50,7 @@ def test_every_block_of_the_guide_runs(folder):
             program, *arguments = shlex.split(line)
             assert program == "climlstm"
             if arguments[0] == "forecast":  # the small demo is too short to be perturbed
-                arguments += ["--perturbation", "0", "--every", "30d"]
+                arguments += ["--perturbation", "0"]
             done = CliRunner().invoke(app, arguments, catch_exceptions=False)
             assert done.exit_code == 0, done.output
     written = {path.name for path in folder.iterdir() if path.is_file()}
