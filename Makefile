@@ -10,10 +10,16 @@ BIN := $(VENV)/bin
 # Test files side by side, one process a core and four at most: each may start a Ray cluster of its own.
 PYTEST := $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test check slow dist docs clean
+.PHONY: demo pictures test check slow dist docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/climlstm demo demo --evaluator '{name: storms, options: {preset: extratropical}}'
+
+# The gallery, docs/gallery.md, from real files (CLIMLSTM_REAL_DATA) and the demo.
+pictures: $(VENV)/.installed
+	test -d demo/forecasts.zarr || $(MAKE) demo
+	test -d demo/ensemble.zarr || $(BIN)/climlstm forecast demo/runs/demo --members 10 --out demo/ensemble.zarr
+	$(BIN)/python docs/pictures.py
 
 test: $(VENV)/.installed check
 	$(PYTEST)

@@ -134,7 +134,8 @@ def _by_category(categories: tuple[tuple[float, str], ...], cmap: str | Colormap
 
 def _edges(levels: Levels, low: float, high: float) -> np.ndarray:
     if isinstance(levels, int):
-        return np.asarray(MaxNLocator(max(levels, 1)).tick_values(low, high), "float64")
+        locator = MaxNLocator(max(levels, 1), steps=[1, 2, 2.5, 5, 10])
+        return np.asarray(locator.tick_values(low, high), "float64")
     edges = np.asarray(levels, "float64")
     if edges.ndim != 1 or edges.size < 2 or not (np.diff(edges) > 0).all():
         raise DataError(

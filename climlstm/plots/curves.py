@@ -80,7 +80,7 @@ def plot_scores(
             f"lead time ({chosen['unit'].iloc[0]})",
         )
     else:
-        panels[0].legend(frameon=False, fontsize=8, labelcolor=theme.ink())
+        panels[0].legend(frameon=False, fontsize=theme.size(8), labelcolor=theme.ink())
     return figure
 
 

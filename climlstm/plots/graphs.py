@@ -70,7 +70,7 @@ def finish_grid(figure: Figure, panels: list[Axes], columns: int, title: str, ac
     """The title of a grid of panels, one legend for all, and the label below the lowest panels."""
     columns = min(columns, len(panels))
     for panel in panels[-columns:]:
-        panel.set_xlabel(across, size=8.5, color=theme.ink())
+        label_across(panel, across)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(
         handles,
@@ -78,21 +78,27 @@ def finish_grid(figure: Figure, panels: list[Axes], columns: int, title: str, ac
         loc="outside upper right" if columns > 1 else "outside lower center",
         ncols=len(labels),
         frameon=False,
-        fontsize=8.5,
+        fontsize=theme.size(8.5),
         labelcolor=theme.ink(),
     )
-    figure.suptitle(title, x=0.01, ha="left", size=12, weight="bold", color=theme.ink())
+    figure.suptitle(title, x=0.01, ha="left", size=theme.size(12), weight="bold", color=theme.ink())
 
 
 def dress_axes(ax: Axes, title: str = "", units: str = "") -> None:
     """Title on the left, unit on the right, a quiet frame and grid."""
-    ax.set_title(title, loc="left", size=9.5, weight="bold", color=theme.ink())
+    ax.set_title(title, loc="left", size=theme.size(9.5), weight="bold", color=theme.ink())
     if units:
-        ax.set_title(units, loc="right", size=8, color=theme.quiet())
+        ax.set_title(units, loc="right", size=theme.size(8), color=theme.quiet())
     ax.grid(color=theme.rule(), linewidth=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set(linewidth=0.6, color=theme.quiet())
     ax.tick_params(
-        which="both", labelsize=8, color=theme.quiet(), labelcolor=theme.ink(), width=0.6, length=3
-    )
+        which="both", labelsize=theme.size(8), color=theme.quiet(), labelcolor=theme.ink(),
+        width=0.6, length=3,
+    )  # fmt: skip
+
+
+def label_across(ax: Axes, text: str) -> None:
+    """Write below an axes what runs across it."""
+    ax.set_xlabel(text, size=theme.size(8.5), color=theme.ink())

@@ -124,10 +124,12 @@ def decorate(
 ) -> None:
     """Draw coasts, contour lines, wind, grid lines and places over the colours."""
     draw_coastlines(ax, drawing.coastlines)
+    below = 3 + theme.size(10) * drawing.gridlines  # off the degrees of meridians
     if contours is not None:
-        draw_contours(ax, as_field(contours), interval=drawing.contour_interval)
+        draw_contours(ax, as_field(contours), interval=drawing.contour_interval, below=below)
     if wind is not None:
-        draw_wind(ax, as_field(wind[0]), as_field(wind[1]), wind_as=drawing.wind_as)
+        eastward, northward = map(as_field, wind)
+        draw_wind(ax, eastward, northward, wind_as=drawing.wind_as, below=below)
     if drawing.gridlines:
         draw_gridlines(ax)
     if drawing.points:

@@ -22,40 +22,44 @@ from climlstm.plots.styles import look_of
 
 WindAs = Literal["quiver", "barbs", "streamlines"]
 
+INK = "#1a1a1a"
+"""Colour of lines and arrows."""
+
 
 def draw_contours(
-    ax: GeoAxes, field: xr.DataArray, *, interval: float | None = None, colour: str = "#1a1a1a"
+    ax: GeoAxes, field: xr.DataArray, *, interval: float | None = None, below: float = 3.0
 ) -> QuadContourSet | None:
     """Contour lines of an ordered field, labelled, and below the map what they are.
 
     interval: in the display unit; that of the variable's style, or round numbers, where None.
+    below: points between the map and that note.
     Returns None for a field without data or of one value, which has no lines.
     """
     look = look_of(field)
     values = look.values(field)
     levels = _levels(values, interval or look.contour_interval)
     if not levels.size:
-        _write_below(ax, f"No contours of {look.label.lower()}: one value, or none", "left")
+        _write_below(ax, f"No contours of {look.label.lower()}: one value, or none", below)
         return None
-    lines = draw_isolines(ax, field, values, levels, colours=colour, width=0.6, alpha=0.85)
+    lines = draw_isolines(ax, field, values, levels, colours=INK, width=0.6, alpha=0.85)
     texts = Axes.clabel(ax, lines, fontsize=theme.size(6), fmt="%g", inline_spacing=2)
     places = np.array([text.get_position() for text in texts]).reshape(-1, 2)
     for text, seen in zip(texts, is_on_map(ax, *places.T), strict=True):
         text.set_visible(bool(seen))
     apart = f" every {levels[1] - levels[0]:g} {look.units}" if levels.size > 1 else ""
-    _write_below(ax, f"Lines: {look.label[:1].lower()}{look.label[1:]}{apart}", "left")
+    _write_below(ax, f"Lines: {look.label[:1].lower()}{look.label[1:]}{apart}", below)
     return lines
 
 
-def _write_below(ax: GeoAxes, text: str, at: Literal["left", "right"]) -> None:
-    """A note under a corner of the map; a later one at the same corner takes its place."""
+def _write_below(ax: GeoAxes, text: str, below: float) -> None:
+    """A note under the left corner of the map; a later one takes its place."""
     for artist in list(ax.texts):
-        if artist.get_gid() == f"below {at}":
+        if artist.get_gid() == "note":
             artist.remove()
     ax.annotate(
-        text, (0.0 if at == "left" else 1.0, 0.0), xycoords="axes fraction", xytext=(0, -3),
-        textcoords="offset points", ha=at, va="top", size=theme.size(6.5), color=theme.quiet(),
-        gid=f"below {at}", annotation_clip=False,
+        text, (0.0, 0.0), xycoords="axes fraction", xytext=(0, -below), va="top", gid="note",
+        textcoords="offset points", size=theme.size(6.5), color=theme.quiet(),
+        annotation_clip=False,
     )  # fmt: skip
 
 
@@ -104,12 +108,12 @@ def draw_wind(
     northward: xr.DataArray,
     *,
     wind_as: WindAs = "quiver",
-    colour: str = "#1a1a1a",
+    below: float = 3.0,
 ) -> None:
     """The wind of two ordered fields on one grid, as densely as the size of the map allows.
 
-    Arrows have a key below the map; barbs are in knots, turned on the southern hemisphere, as on
-    weather charts.
+    Arrows have a key, `below` points under the map; barbs are in knots, turned on the southern
+    hemisphere, as on weather charts.
     """
     ax.apply_aspect()
     box = ax.get_window_extent()
@@ -128,35 +132,33 @@ def draw_wind(
     if wind_as == "streamlines":
         u, v = (np.ma.masked_invalid(part) for part in (along_x, along_y))
         Axes.streamplot(
-            ax, canvas.x, canvas.y, u, v, density=2.2, color=colour, arrowsize=0.6, zorder=3,
+            ax, canvas.x, canvas.y, u, v, density=2.2, color=INK, arrowsize=0.6, zorder=3,
             linewidth=np.nan_to_num(0.3 + 1.1 * speed / np.nanmax(speed)),
         )  # fmt: skip
         return
     arrows = [values[shown] for values in (x, y, along_x, along_y)]
     if wind_as == "barbs":
         southern = canvas.latitude[shown] < 0
-        Axes.barbs(
-            ax, *arrows, length=4.2, linewidth=0.5, color=colour, flip_barb=southern, zorder=3
-        )
+        Axes.barbs(ax, *arrows, length=4.2, linewidth=0.5, color=INK, flip_barb=southern, zorder=3)
     elif wind_as == "quiver":
-        _draw_arrows(ax, arrows, speed, spacing, colour)
+        _draw_arrows(ax, arrows, speed, spacing, below)
     else:
         raise DataError(f"Wind is drawn as 'quiver', 'barbs' or 'streamlines', not as '{wind_as}'.")
 
 
 def _draw_arrows(
-    ax: GeoAxes, arrows: list[np.ndarray], speed: np.ndarray, spacing: float, colour: str
+    ax: GeoAxes, arrows: list[np.ndarray], speed: np.ndarray, spacing: float, below: float
 ) -> None:
     """Arrows (x, y and the wind along both) with a key of the typical speed."""
     typical = round_up(max(float(np.nanquantile(speed, 0.95)), 1e-6))
     inches = spacing / ax.figure.dpi
     drawn = Axes.quiver(
-        ax, *arrows, color=colour, units="inches", scale_units="inches", width=1.3 / 150,
+        ax, *arrows, color=INK, units="inches", scale_units="inches", width=1.3 / 150,
         headwidth=4, scale=typical / (1.1 * inches), alpha=0.85, zorder=3,
     )  # fmt: skip
-    below = -theme.size(9) / 72 * ax.figure.dpi / ax.get_window_extent().height
+    under = -(below + theme.size(6)) / 72 * ax.figure.dpi / ax.get_window_extent().height
     key = ax.quiverkey(
-        drawn, 1.0, below, typical, f"{typical:g} m s⁻¹", labelpos="W", labelsep=0.06,
+        drawn, 1.0, under, typical, f"{typical:g} m s⁻¹", labelpos="W", labelsep=0.06,
         fontproperties={"size": theme.size(6.5)}, labelcolor=theme.quiet(), zorder=6,
         color=theme.ink(), clip_on=False,
     )  # fmt: skip

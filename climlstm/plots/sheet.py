@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends import BackendFilter, backend_registry
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
+from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, ScalarFormatter
@@ -254,12 +255,13 @@ def _scale_numbers(colorbar: Colorbar, label: str) -> str:
 def _thin_ticks(colorbar: Colorbar, across: float, up: float) -> None:
     """Leave out numbers that would run into each other on a bar of so many inches."""
     low, high = colorbar.norm.vmin or 0.0, colorbar.norm.vmax or 0.0
-    ticks = [tick for tick in colorbar.get_ticks() if low <= tick <= high]
+    places = getattr(colorbar.norm, "boundaries", colorbar.get_ticks())
+    ticks = [tick for tick in places if low <= tick <= high]
     texts = colorbar.long_axis.get_major_formatter().format_ticks(ticks)
-    letters = max(map(len, texts), default=0) + 1.5 if across > up else 2.2
-    room = max(across, up) / (letters * 0.6 * theme.size(7.5) / 72)
+    ems = 0.6 * max(map(len, texts), default=0) + 0.7 if across > up else 1.4
+    room = max(across, up) / (ems * theme.size(7.5) / 72)
     every = int(np.ceil(len(ticks) / room))
-    if every > 1:
+    if every > 1 or isinstance(colorbar.norm, BoundaryNorm):
         first = -round(ticks[0] / (ticks[1] - ticks[0])) % every
         colorbar.set_ticks(ticks[first::every])
 

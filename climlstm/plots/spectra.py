@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from climlstm.plots import theme
-from climlstm.plots.graphs import dress_axes, require_columns, require_value
+from climlstm.plots.graphs import dress_axes, label_across, require_columns, require_value
 from climlstm.plots.sheet import new_picture
 from climlstm.plots.styles import lead_label, look_of_channel
 
@@ -65,14 +65,14 @@ def plot_spectra(
     _dress(upper, look.label, _squared(look.units))
     strongest = float(truth.max() * scale)
     upper.set_ylim(bottom=max(upper.get_ylim()[0], strongest * _FAINTEST))
-    upper.set_ylabel("power", size=7.5, color=theme.quiet())
-    upper.legend(frameon=False, fontsize=8, labelcolor=theme.ink(), loc="lower left")
+    upper.set_ylabel("power", size=theme.size(7.5), color=theme.quiet())
+    upper.legend(frameon=False, fontsize=theme.size(8), labelcolor=theme.ink(), loc="lower left")
     if lower is not None:
         _dress(lower, "", "")
         lower.axhline(1.0, color=theme.quiet(), linewidth=0.6, zorder=1)
         lower.set_ylim(0, max(1.3, min(2.0, lower.get_ylim()[1])))
-        lower.set_ylabel("share of truth", size=7.5, color=theme.quiet())
-    (upper if lower is None else lower).set_xlabel("wavelength (km)", size=8.5, color=theme.ink())
+        lower.set_ylabel("share of truth", size=theme.size(7.5), color=theme.quiet())
+    label_across(upper if lower is None else lower, "wavelength (km)")
     return figure if figure is not None else upper
 
 

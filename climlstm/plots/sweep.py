@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from climlstm.errors import DataError
 from climlstm.plots import theme
-from climlstm.plots.graphs import dress_axes
+from climlstm.plots.graphs import dress_axes, label_across
 from climlstm.plots.sheet import new_picture
 
 BEST, OTHERS = "#d1495b", "#0b62a4"
@@ -34,8 +34,8 @@ def plot_sweep(trials: pd.DataFrame, curves: pd.DataFrame, keys: list[str]) -> F
             color=BEST if first else OTHERS, alpha=1.0 if first else 0.45,
             linewidth=1.6 if first else 1.0, zorder=3 if first else 2,
         )  # fmt: skip
-    over_time.set_ylabel("validation loss", size=8.5, color=theme.ink())
-    over_time.set_xlabel("validation", size=8.5, color=theme.ink())
+    over_time.set_ylabel("validation loss", size=theme.size(8.5), color=theme.ink())
+    label_across(over_time, "validation")
     over_time.set_yscale("log")
     for axes, key in zip(against, keys, strict=True):
         _scatter(axes, scored, key)
@@ -59,4 +59,4 @@ def _scatter(axes: Axes, scored: pd.DataFrame, key: str) -> None:
         axes.set_xlim(-0.5, len(names) - 0.5)
     colours = [BEST, *[OTHERS] * (len(scored) - 1)]
     axes.scatter(places, scored["valid_loss"], c=colours, s=18, zorder=3)
-    axes.set_xlabel(key, size=8.5, color=theme.ink())
+    label_across(axes, key)
