@@ -19,7 +19,7 @@ demo: $(VENV)/.installed
 pictures: $(VENV)/.installed
 	test -d demo/forecasts.zarr || $(MAKE) demo
 	test -d demo/ensemble.zarr || $(BIN)/climlstm forecast demo/runs/demo --members 10 --out demo/ensemble.zarr
-	$(BIN)/python docs/pictures.py
+	$(BIN)/python docs/pictures.py && $(BIN)/ruff format -q docs/gallery.md
 
 test: $(VENV)/.installed check
 	$(PYTEST)

@@ -171,7 +171,7 @@ def storms_of_a_season(real: Path, demo: Path) -> Figure:
 
 def skill_by_lead(real: Path, demo: Path) -> Figure:
     """Skill, beside the baselines, with intervals of 95 %"""
-    scores = pd.read_parquet(demo / "scores" / "scores.parquet")
+    scores = pd.read_csv(demo / "scores/scores.csv")
     return plots.plot_scores(scores, metric="rmse", variables=["msl", "z500", "t850"])
 
 

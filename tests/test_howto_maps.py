@@ -40,6 +40,7 @@ def folder(noisy, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_block_of_the_guide_runs(folder):
     names = {}
     for language, text in blocks():
