@@ -21,7 +21,7 @@ from PIL import Image
 
 import climlstm
 from climlstm import plots
-from climlstm.plots.output import QUANTIZER
+from climlstm.plots.output import with_few_colours
 
 PAGE = Path(__file__).parent / "gallery.md"
 FOLDER = Path(__file__).parent / "gallery"
@@ -156,7 +156,7 @@ def chance_of_a_gale(real: Path, demo: Path) -> Figure:
     """An ensemble: the chance of a threshold, in the unit of the map"""
     ensemble = climlstm.open_forecasts(demo / "ensemble.zarr")
     return ensemble.climlstm.plot_ensemble(
-        "msl", "probability", below=1000, lead_time="3d", region="northern extratropics"
+        "msl", "probability", below=1000, lead_time="3d", region="north atlantic"
     )
 
 
@@ -201,9 +201,9 @@ def code_of(draw: Callable[[Path, Path], Figure]) -> str:
 
 def write(figure: Figure, path: Path) -> None:
     """A PNG of 256 colours, which is a quarter of the size of one with all."""
-    plots.save(figure, path, dpi=880 / figure.get_figwidth())
+    plots.save(figure, path, dpi=760 / figure.get_figwidth())
     with Image.open(path) as picture:
-        small = picture.convert("RGB").quantize(256, QUANTIZER, dither=Image.Dither.NONE)
+        small = with_few_colours(picture, figure)
     small.save(path, optimize=True)
 
 

@@ -1,5 +1,7 @@
 """The guide to maps: all of its blocks run, in order, in one folder."""
 
+import ast
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -15,12 +17,26 @@ pytest.importorskip("cartopy")
 from climlstm import runs
 from climlstm.cli import app
 
-PAGE = Path(__file__).parents[1] / "docs" / "howto" / "maps.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "howto" / "maps.md"
 
 
-def blocks():
-    """Language and text of each block of the page, in order."""
-    return re.findall(r"^```(\w+)\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+def blocks(page=PAGE):
+    """Language and text of each block of a page, in order."""
+    return re.findall(r"^```(\w+)\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_the_gallery_shows_the_code_of_its_pictures():
+    spec = importlib.util.spec_from_file_location("pictures", DOCS / "pictures.py")
+    pictures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pictures)
+    shown = [ast.dump(ast.parse(text)) for _, text in blocks(DOCS / "gallery.md")]
+    assert shown == [ast.dump(ast.parse(pictures.code_of(draw))) for draw in pictures.ALL]
+    names = {f"{draw.__name__}.png" for draw in pictures.ALL}
+    files = {path.name: path.stat().st_size for path in (DOCS / "gallery").iterdir()}
+    assert files.keys() == names
+    assert max(files.values()) < 150 * 1024
+    assert all(f"(gallery/{name})" in (DOCS / "gallery.md").read_text("utf-8") for name in names)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any, Unpack
 
 import numpy as np
 import xarray as xr
-from matplotlib.colors import Colormap
 from PIL import Image
 
 from climlstm.errors import DataError
@@ -18,7 +17,7 @@ from climlstm.plots.colours import Colours
 from climlstm.plots.fields import as_field
 from climlstm.plots.maps import decorate, draw_values, open_maps
 from climlstm.plots.options import Drawing, MapOptions, takes_map_options
-from climlstm.plots.output import image_of
+from climlstm.plots.output import image_of, palette_of
 from climlstm.plots.overlays import draw_contours
 from climlstm.plots.selection import channel, choose_init
 from climlstm.plots.sheet import set_titles
@@ -58,7 +57,7 @@ def animate(
         if ffmpeg:
             _write_mp4(frames, path, ffmpeg, frames_per_second)
         else:
-            _write_gif(frames, path, _palette(colours.colormap), frames_per_second)
+            _write_gif(frames, path, palette_of([colours.colormap]), frames_per_second)
     return target
 
 
@@ -127,19 +126,6 @@ def _write_gif(
     duration = round(1000 / frames_per_second)
     durations = [duration] * len(rest) + [max(1000, duration)]
     first.save(path, save_all=True, append_images=rest, duration=durations, loop=0, optimize=False)
-
-
-def _palette(colormap: Colormap) -> Image.Image:
-    """The 256 colours of a GIF: those of the colour map, and greys for lines and letters.
-
-    One palette made for the picture keeps its colours and does not flicker, as one that is guessed
-    from the pixels of every frame would.
-    """
-    colours = colormap(np.linspace(0, 1, 216), bytes=True)[:, :3]
-    greys = np.repeat(np.linspace(0, 255, 40).round().astype("uint8")[:, None], 3, axis=1)
-    image = Image.new("P", (1, 1))
-    image.putpalette(np.concatenate([colours, greys]).tobytes())
-    return image
 
 
 def _write_mp4(

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import matplotlib
 import numpy as np
 from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -75,18 +77,36 @@ NOTEBOOK_DPI = 100.0
 """Dots per inch of pictures in notebooks, which are shown as wide as these are at most."""
 
 
-QUANTIZER = Image.Quantize.MAXCOVERAGE
-"""No colour is changed by more than 10 of 255, while the default, by 59, bands colour scales."""
-
-
 def png_of(figure: Figure) -> bytes:
     """A figure as PNG for a notebook: of 256 colours, a quarter of the size of one with all."""
     buffer, small = io.BytesIO(), io.BytesIO()
     figure.savefig(buffer, format="png", dpi=min(figure.dpi, NOTEBOOK_DPI))
     with Image.open(buffer) as picture:
-        few = picture.convert("RGB").quantize(256, QUANTIZER, dither=Image.Dither.NONE)
-        few.save(small, format="png", optimize=False)
+        with_few_colours(picture, figure).save(small, format="png", optimize=False)
     return small.getvalue()
+
+
+def with_few_colours(picture: Image.Image, figure: Figure) -> Image.Image:
+    """A picture of a figure with 256 colours, which do not band its colour scales."""
+    maps: list[Colormap] = []
+    for image in [image for ax in figure.axes for image in ax.images]:
+        if image.get_cmap() not in maps:
+            maps.append(image.get_cmap())
+    chosen = {"palette": palette_of(maps)} if maps else {}
+    return picture.convert("RGB").quantize(256, dither=Image.Dither.NONE, **chosen)
+
+
+def palette_of(colormaps: Sequence[Colormap]) -> Image.Image:
+    """256 colours: those of colour maps, and greys for lines and letters.
+
+    Colours guessed from the pixels would band rare ones, and flicker in an animation.
+    """
+    each = np.linspace(0, 1, 216 // len(colormaps))
+    colours = [colormap(each, bytes=True)[:, :3] for colormap in colormaps]
+    greys = np.repeat(np.linspace(0, 255, 40).round().astype("uint8")[:, None], 3, axis=1)
+    image = Image.new("P", (1, 1))
+    image.putpalette(np.concatenate([*colours, greys]).tobytes())
+    return image
 
 
 def image_of(figure: Figure) -> np.ndarray:
