@@ -92,8 +92,8 @@ def with_few_colours(picture: Image.Image, figure: Figure) -> Image.Image:
     for image in [image for ax in figure.axes for image in ax.images]:
         if image.get_cmap() not in maps:
             maps.append(image.get_cmap())
-    chosen = {"palette": palette_of(maps)} if maps else {}
-    return picture.convert("RGB").quantize(256, dither=Image.Dither.NONE, **chosen)
+    palette = palette_of(maps) if maps else None
+    return picture.convert("RGB").quantize(256, palette=palette, dither=Image.Dither.NONE)
 
 
 def palette_of(colormaps: Sequence[Colormap]) -> Image.Image:

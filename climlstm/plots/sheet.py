@@ -154,7 +154,7 @@ def new_sheet(
     map_width = (width - 2 * _MARGIN - at_side - right - (columns - 1) * gap) / columns
     map_height = map_width / view.aspect()
     top = _MARGIN + (theme.size(0.26) if heading else 0.0)
-    step_down = map_height + title + below
+    step_down = map_height + title + below + (0.06 if rows > 1 else 0.0)  # for notes below maps
     height = top + rows * step_down + bottom + _MARGIN
     figure = new_picture(width, height, dpi=dpi)
 
