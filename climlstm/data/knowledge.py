@@ -1,4 +1,4 @@
-"""What forecasts were allowed to know of the future, in an attribute and in words."""
+"""Words and an attribute for the knowledge of the future that forecasts were given."""
 
 import json
 
@@ -14,7 +14,12 @@ def knowledge_of(forecasts: xr.Dataset) -> dict[str, str]:
 
 
 def label_of(forecasts: xr.Dataset | xr.DataArray) -> str:
-    """What forecasts, or a channel of them, knew of the future: 'with observed sst', or nothing."""
+    """Words for the knowledge of the future in forecasts: 'with observed sst', or nothing."""
     given = json.loads(forecasts.attrs.get(PRESCRIBED_FROM, "{}"))
     seen = [name for name, source in given.items() if source == "observed"]
     return f"with observed {' and '.join(seen)}" if seen else ""
+
+
+def named(model: str | None, forecasts: xr.Dataset) -> str | None:
+    """A model's name with the knowledge that its forecasts were given; None for None."""
+    return None if model is None else f"{model} {label_of(forecasts)}".strip()

@@ -49,13 +49,9 @@ def draw_coastlines(ax: GeoAxes, coastlines: Coastlines, *, colour: str = "#4545
     for layer, width, alpha in (("borders", 0.4, 0.45), ("lakes", 0.4, 0.7), ("coast", 0.7, 1.0)):
         ax.add_geometries(
             _around(canvas, layer, _resolution(coastlines, layer, canvas.width_deg)),
-            crs=ccrs.PlateCarree(),
-            facecolor="none",
-            edgecolor=colour,
-            linewidth=width,
-            alpha=alpha,
-            zorder=2.5,
-        )
+            crs=ccrs.PlateCarree(), facecolor="none", edgecolor=colour, linewidth=width,
+            alpha=alpha, zorder=2.5,
+        )  # fmt: skip
 
 
 def _around(canvas: Canvas, layer: str, resolution: Resolution) -> list[Any]:

@@ -38,11 +38,9 @@ def plot_ensemble(
     Raises DataError for another kind, and as these do.
     """
     draw: dict[str, Callable[..., Any]] = {
-        "spread": plot_spread,
-        "members": plot_stamps,
-        "spaghetti": plot_spaghetti,
+        "spread": plot_spread, "members": plot_stamps, "spaghetti": plot_spaghetti,
         "probability": plot_probability,
-    }
+    }  # fmt: skip
     if kind not in draw:
         raise DataError(f"Ensembles are drawn as {', '.join(draw)}, not as '{kind}'.")
     given = {name: value for name, value in options.items() if value is not None}

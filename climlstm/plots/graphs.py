@@ -73,14 +73,9 @@ def finish_grid(figure: Figure, panels: list[Axes], columns: int, title: str, ac
         label_across(panel, across)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(
-        handles,
-        labels,
-        loc="outside upper right" if columns > 1 else "outside lower center",
-        ncols=len(labels),
-        frameon=False,
-        fontsize=theme.size(8.5),
-        labelcolor=theme.ink(),
-    )
+        handles, labels, loc="outside upper right" if columns > 1 else "outside lower center",
+        ncols=len(labels), frameon=False, fontsize=theme.size(8.5), labelcolor=theme.ink(),
+    )  # fmt: skip
     figure.suptitle(title, x=0.01, ha="left", size=theme.size(12), weight="bold", color=theme.ink())
 
 

@@ -76,16 +76,9 @@ def draw_isolines(
     """Lines of equal value (H, W) on the grid of an ordered field."""
     canvas = canvas_of(ax, pixels=3)
     lines: QuadContourSet = Axes.contour(
-        ax,
-        canvas.x,
-        canvas.y,
-        Sampler(field, canvas, "smooth")(values),
-        levels=np.asarray(levels),
-        colors=colours,
-        linewidths=width,
-        alpha=alpha,
-        zorder=3,
-    )
+        ax, canvas.x, canvas.y, Sampler(field, canvas, "smooth")(values), zorder=3,
+        levels=np.asarray(levels), colors=colours, linewidths=width, alpha=alpha,
+    )  # fmt: skip
     lines.set_clip_path(ax.patch)
     return lines
 

@@ -13,7 +13,7 @@ from climlstm import plugins
 from climlstm.audit.audit import Audit
 from climlstm.audit.leaks import check_scoring
 from climlstm.config import Config, EvaluationConfig, PluginChoice, chosen_plugins
-from climlstm.data.knowledge import label_of
+from climlstm.data.knowledge import named
 from climlstm.data.run_data import RunData, open_cube
 from climlstm.data.statistics.climatology import period_of
 from climlstm.errors import ConfigError, DataError
@@ -91,10 +91,9 @@ def evaluate(
     _check_places(opened, out, report)
     with plugins.resolved_as(provenance_of(opened) if PROVENANCE in opened.attrs else {}):
         data = RunData(config_of(opened)) if PROVENANCE in opened.attrs else None
-        other = (catalog, source, parameters)
+        model, other = named(model, opened), (catalog, source, parameters)
         audit, known = _known(opened, data, truth, other, climatology, allow_seen=allow_seen)
-        called = None if model is None else f"{model} {label_of(opened)}".strip()
-        known |= _given(regions=tuple(regions) or None, model=called, baselines=baselines)
+        known |= _given(regions=tuple(regions) or None, model=model, baselines=baselines)
         known["baselines"] = _baselines(known["baselines"], data, opened)
         known["unusable"] = [*known.get("unusable", ()), *unusable]
         chosen = _chosen(evaluators, besides, data, opened, spectra=report is not None)
@@ -153,7 +152,7 @@ def _known(
             "regions": config.evaluation.regions,
             "places": config.data.regions,
             "baselines": config.evaluation.baselines,
-            "model": f"{config.model.name} {label_of(forecasts)}".strip(),
+            "model": named(config.model.name, forecasts),
         },
     )
 
