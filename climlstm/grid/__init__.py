@@ -21,22 +21,7 @@ from climlstm.grid.plane import Plane
 from climlstm.grid.projected import Projected
 
 __all__ = [
-    "EARTH_RADIUS_KM",
-    "Continuation",
-    "Curvilinear",
-    "Grid",
-    "LatLon",
-    "Plane",
-    "Projected",
-    "cell_area_weights",
-    "field_dims",
-    "from_dict",
-    "great_circle_km",
-    "grid_of",
-    "has_pole_row",
-    "is_periodic",
-    "kind_of",
-    "reaches_pole",
-    "to_dict",
-    "wrap_longitude",
-]
+    "EARTH_RADIUS_KM", "Continuation", "Curvilinear", "Grid", "LatLon", "Plane", "Projected",
+    "cell_area_weights", "field_dims", "from_dict", "great_circle_km", "grid_of",
+    "has_pole_row", "is_periodic", "kind_of", "reaches_pole", "to_dict", "wrap_longitude",
+]  # fmt: skip
