@@ -259,6 +259,17 @@ def test_a_month_that_the_training_lacks_has_the_mean_of_its_period(caplog):
     np.testing.assert_allclose(october["t2m"].values[0], mean, rtol=1e-5)
 
 
+def test_an_hour_that_a_training_of_less_than_a_day_lacks_has_the_mean_of_its_period(caplog):
+    times = pd.date_range("2000-01-01T05:00", periods=60, freq="6min")
+    normal = climatology(source(times=times), (times[0], times[39]), channels=["t2m"])
+    assert "no data of the hours 9, 10:" in caplog.text
+    later = climatology_at(normal, times.values[50:])["t2m"]
+    np.testing.assert_allclose(
+        later[0], normal["t2m"].sel(hour=[5, 6, 7, 8], dayofyear=1).mean("hour")
+    )
+    assert later.notnull().all()
+
+
 def test_a_month_that_the_source_lacks_is_named():
     cube = source(times=pd.date_range("2000-01-01", periods=6, freq="MS"))
     period = (pd.Timestamp("2000-01-01"), pd.Timestamp("2000-06-30"))

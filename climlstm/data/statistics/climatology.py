@@ -68,7 +68,8 @@ def climatology(
     around it, weighted by a triangle that falls to 0 at 30 days, across the turn of the year. Day
     366 therefore has values even if only leap years have it, and a record shorter than a year uses
     what its window meets. A day with no data within the window has the mean of its hour over the
-    whole period, all that is known; so has a month without data in it, with a warning.
+    whole period, all that is known; so has, with a warning, a month without data in it and, if
+    it is shorter than a day, an hour.
 
     cube: its plan, so that stored chunks are decoded straight, or a lazy dataset.
     period: first and last moment, both included: the training period only.
@@ -86,21 +87,21 @@ def climatology(
     if not inside.any():
         span = f"{period[0]} to {period[1]} holds none of the usable times from "
         raise DataError(f"The period {span}{times[0]} to {times[-1]}: it has no climatology.")
-    axes, groups, weights = _groups(times, inside)
+    axes, groups, weights, empty = _groups(times, inside)
     shape = [values.size for values in axes.values()]
 
     def means() -> Iterator[tuple[str, NDArray[np.float32]]]:
         for part in make_parts(cube, channels, remote_cache):
             fields = _means(part, np.flatnonzero(inside), groups, weights)
             for name, field in zip(part.names, fields, strict=True):
-                yield name, field.reshape(*shape, *field.shape[2:])
+                yield name, _filled(field.reshape(*shape, *field.shape[2:]), empty)
             part.close()
 
     if cache is None:
         fields = dict(means())
     else:
-        months = [int(month) for month in axes.get("month", ())]
-        settings = [FORMAT, WINDOW_DAYS, str(times[inside].tolist()), *months]
+        lacking = list(axes.values())[0][empty].tolist()  # noqa: RUF015
+        settings = [FORMAT, WINDOW_DAYS, str(times[inside].tolist()), *lacking]
         place = cache / f"climatology-{digest_of(dataset, channels, settings)[:16]}"
         fields = _kept(place, channels, means)
     grid = grid_of(dataset)
@@ -116,22 +117,39 @@ def climatology(
 
 def _groups(
     times: Times, inside: NDArray[np.bool_]
-) -> tuple[dict[str, NDArray], NDArray[np.int64], NDArray[np.float32]]:
-    """Axes of a climatology, the place of each time in them, row by row, and `_weights`."""
+) -> tuple[dict[str, NDArray], NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+    """Axes of a climatology, the place of each time in them, row by row, `_weights`, and which
+    entries of the first axis the period lacks."""
     monthly = times.size > 1 and step_of(times).duration is None
     axes, groups = (_months if monthly else _hours_and_days)(times, inside)
     rows, columns = [1, *(values.size for values in axes.values())][-2:]
     counts = np.bincount(groups[inside], minlength=rows * columns).reshape(rows, columns)
-    return axes, groups, _weights(counts, width=1 if monthly else WINDOW_DAYS // 2)
+    (name, labels), *_ = axes.items()
+    empty = counts[0] == 0 if monthly else ~counts.any(axis=1)
+    if empty.any():
+        logger.warning(
+            "The training period has no data of the %ss %s: their climatology is the mean of the "
+            "whole period, so that skill against it says little.",
+            *(name, ", ".join(f"{label:g}" for label in labels[empty])),
+        )
+    return axes, groups, _weights(counts, width=1 if monthly else WINDOW_DAYS // 2), empty
+
+
+def _filled(field: NDArray[np.float32], empty: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """A climatology with the mean of its other entries where the first axis has none."""
+    if empty.any():
+        field[empty] = field[~empty].mean(axis=0)
+    return field
 
 
 def _hours_and_days(
     times: Times, inside: NDArray[np.bool_]
 ) -> tuple[dict[str, NDArray], NDArray[np.int64]]:
-    """Groups by hour, of the times inside, and day of the year."""
+    """Groups by day of the year and hour, of the times inside unless they are less than a day."""
     days = np.arange(1, longest_year(times) + 1)
     clocks = _hours(times)
-    hours = np.unique(clocks[inside])
+    first, last = times[inside][[0, -1]]
+    hours = np.unique(clocks if last - first < np.timedelta64(1, "D") else clocks[inside])
     groups = np.searchsorted(hours, clocks) * days.size + day_of_year(times) - 1
     return {"hour": hours, "dayofyear": days}, groups
 
@@ -141,13 +159,6 @@ def _months(
 ) -> tuple[dict[str, NDArray], NDArray[np.int64]]:
     """Groups by month of the year."""
     months = np.unique(month_of_year(times))
-    lacking = np.setdiff1d(months, month_of_year(times[inside]))
-    if lacking.size:
-        logger.warning(
-            "The training period has no data of the months %s: their climatology is the mean of "
-            "the whole period, so that skill against it says little.",
-            ", ".join(map(str, lacking)),
-        )
     return {"month": months}, np.searchsorted(months, month_of_year(times))
 
 
@@ -228,7 +239,7 @@ def _weights(counts: NDArray[np.int64], *, width: int) -> NDArray[np.float32]:
     triangle = np.maximum(1 - apart / width, 0)
     total = np.einsum("de,he->hd", triangle, counts)
     near = triangle / np.maximum(total, 1e-9)[:, :, None]
-    whole = np.broadcast_to(1 / counts.sum(axis=1)[:, None, None], near.shape)
+    whole = np.broadcast_to(1 / np.maximum(counts.sum(axis=1), 1)[:, None, None], near.shape)
     return np.where(total[:, :, None] > 0, near, whole).astype("float32")
 
 
