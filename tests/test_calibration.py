@@ -15,6 +15,7 @@ from climlstm.errors import DataError
 from climlstm.evaluation.calibration import EMOS, calibrated, fit, gaussian_crps
 from climlstm.evaluation.evaluate import evaluate
 from climlstm.report import sections
+from climlstm.runs.calibrating import starts_apart
 from climlstm.testing import EvaluatorTests
 
 TRUE = (3.0, 0.8, 1.5, 0.6)  # intercept, slope, variance, spread
@@ -159,6 +160,13 @@ def test_a_store_is_calibrated_by_that_of_the_validation_period(stores, tmp_path
     page = sections.calibration(after, "convlstm")
     assert all(f'aria-label="{name}"' in page for name in ("Spread and error", "Rank histogram"))
     assert not sections.calibration(after, "persistence")
+
+
+def test_starts_that_reach_into_the_other_period_teach_nothing():
+    later, _ = weather(10, 0)
+    earlier = later.assign_coords(init_time=later.init_time - np.timedelta64(8, "D"))
+    kept = starts_apart(later, earlier, "valid.zarr")
+    np.testing.assert_array_equal(kept.init_time, earlier.init_time[:8])
 
 
 def test_what_it_would_be_scored_on_teaches_nothing(stores, tmp_path):

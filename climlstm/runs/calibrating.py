@@ -21,11 +21,11 @@ from climlstm.steps import valid_times
 def calibrate(store: str | Path, by: str | Path, out: str | Path) -> xr.Dataset:
     """Correct mean and spread of an ensemble by how those of another period turned out.
 
-    store: forecasts of an ensemble, whose valid times are none of `by`.
+    store: forecasts of an ensemble.
     by: forecasts by the same run, of its validation period.
     out: the store to write; its provenance has the coefficients and the period of `by`.
-    Raises DataError where there is but one member, or the periods share a time, which would be a
-    leak.
+    Starts of `by` that reach into the valid times of `store` are left out. Raises DataError where
+    there is but one member, or no such start remains: it would be a leak.
 
     >>> import climlstm
     >>> climlstm.calibrate("small.zarr", by="small.zarr", out="calibrated.zarr")
@@ -42,7 +42,9 @@ def calibrate(store: str | Path, by: str | Path, out: str | Path) -> xr.Dataset:
                 f"{name} has one member, and calibration corrects the spread of several. Forecast "
                 "with --members 10, or with several runs."
             )
-    span = _span_apart(forecasts, earlier, by)
+    earlier = starts_apart(forecasts, earlier, by)
+    times = valid_times(earlier["init_time"].values, earlier["lead_time"].values)
+    span = [str(times.min()), str(times.max())]
     table = _coefficients(earlier)
     corrected = calibrated(forecasts, table)
     said = json.loads(forecasts.attrs["climlstm_provenance"])
@@ -62,20 +64,24 @@ def calibrate(store: str | Path, by: str | Path, out: str | Path) -> xr.Dataset:
     return open_forecasts(out)
 
 
-def _span_apart(forecasts: xr.Dataset, earlier: xr.Dataset, by: str | Path) -> list[str]:
-    """First and last valid time of the earlier forecasts. Raises DataError for a shared one."""
+def starts_apart(forecasts: xr.Dataset, earlier: xr.Dataset, by: str | Path) -> xr.Dataset:
+    """The earlier forecasts whose valid times are none of the others'. Raises DataError for none.
+
+    Those that start at the end of one period reach into the next.
+    """
     own, other = (
-        np.unique(valid_times(each["init_time"].values, each["lead_time"].values))
+        valid_times(each["init_time"].values, each["lead_time"].values)
         for each in (forecasts, earlier)
     )
-    shared = np.intersect1d(own, other)
-    if shared.size:
+    shared = np.isin(other, own)
+    if shared.any(axis=1).all():
+        times = np.unique(other[shared])
         raise DataError(
-            f"{by} and the forecasts to calibrate share {shared.size} valid times, the first "
-            f"{shared[0]}: what corrects them would have seen their truth. Calibrate by forecasts "
+            f"{by} and the forecasts to calibrate share {times.size} valid times, the first "
+            f"{times[0]}: what corrects them would have seen their truth. Calibrate by forecasts "
             "of the validation period, which 'climlstm forecast RUN --init valid' makes."
         )
-    return [str(other[0]), str(other[-1])]
+    return earlier.isel(init_time=~shared.any(axis=1))
 
 
 def _coefficients(earlier: xr.Dataset) -> Any:
