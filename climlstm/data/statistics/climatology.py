@@ -125,7 +125,7 @@ def _groups(
     rows, columns = [1, *(values.size for values in axes.values())][-2:]
     counts = np.bincount(groups[inside], minlength=rows * columns).reshape(rows, columns)
     (name, labels), *_ = axes.items()
-    empty = counts[0] == 0 if monthly else ~counts.any(axis=1)
+    empty = (counts.T if monthly else counts).sum(axis=1) == 0
     if empty.any():
         logger.warning(
             "The training period has no data of the %ss %s: their climatology is the mean of the "
