@@ -75,8 +75,7 @@ def climatology(
     period: first and last moment, both included: the training period only.
     unusable: times that are left out because values are missing there.
     cache: a folder; a climatology found there under the same digest is not computed again. Its
-        fields are mapped, so that processes of a machine share them; of several processes that
-        want the same at once, one computes it.
+        fields are mapped and shared by processes; of several that want it at once, one computes it.
     remote_cache: keeps objects of a remote store on disk.
     Cells that are never observed stay NaN. Raises DataError where the period holds no time.
     """
