@@ -1,6 +1,7 @@
 """What people see on a terminal while they wait: soon, whole words, times with their names."""
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -73,6 +74,22 @@ def test_train_says_something_within_a_second_of_reading_the_run_file(trained, t
     reading = _seconds_of("from climlstm.config import load_config; "
                           f"load_config({str(run_file)!r})")  # fmt: skip
     assert took < reading + 1.5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_every_command_says_on_a_terminal_that_it_has_begun():
+    """As soon as the command line is read, which takes as long as help does."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "climlstm", "check", "none.yaml"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs) as process:
+        assert "climlstm check: starting" in os.read(ours, 200).decode()
+        imported = process.poll() is not None
+        process.kill()
+    assert not imported
+    os.close(theirs)
+    os.close(ours)
 
 
 def _seconds_of(code):

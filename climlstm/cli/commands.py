@@ -1,6 +1,7 @@
 """The command `climlstm`: all of its commands, in the order in which help shows them."""
 
 import logging
+import sys
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from climlstm.cli.data import check, doctor, init, inspect, prepare, schema, sou
 from climlstm.cli.forecasts import calibrate, demo, evaluate, forecast
 from climlstm.cli.group import Commands
 from climlstm.cli.plot import plot
+from climlstm.cli.printing import complaints
 from climlstm.cli.training import jobs_list, jobs_logs, jobs_stop, submit, train, tune
 from climlstm.version import __version__
 
@@ -43,12 +45,15 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     _: Annotated[
         bool,
         typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show log messages.")] = False,
 ) -> None:
+    if sys.stderr.isatty() and "--help" not in sys.argv:  # what a command imports takes seconds
+        complaints.print(f"climlstm {context.invoked_subcommand}: starting", style="dim")
     logging.basicConfig(level=logging.WARNING)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(Discreet("%(levelname)s: %(message)s"))
