@@ -94,3 +94,11 @@ def test_maps_say_what_a_forecast_was_allowed_to_know():
     explorer = plots.ForecastView(forecast, "t2m", **SMALL)
     explorer.show(start, leads[0])
     assert said in explorer._when.get_text()
+
+
+def test_differences_of_one_sign_far_from_zero_can_be_told_apart():
+    theta = field(20, 22, units="K", long_name="perturbation potential temperature")
+    figure = plots.plot_field(theta, **SMALL)
+    assert figure.axes[0].images[0].get_clim() == (20, 22)
+    spread = plots.plot_field(field(0.5, 3, units="K", long_name="spread"), **SMALL)
+    assert spread.axes[0].images[0].get_clim() == (0, 3)

@@ -68,7 +68,7 @@ def colours_of(
         return _by_category(quantity.categories, given_cmap or cmap)
     if quantity.is_difference:
         low, high = limits or _difference_limits(finite)
-        cmap = ERROR_COLORMAP if low < 0 else SPREAD_COLORMAP
+        cmap = ERROR_COLORMAP if low < 0 < high else SPREAD_COLORMAP
     elif quantity.is_direction:
         (low, high), cmap = limits or (0.0, 360.0), "twilight"
     else:
@@ -145,8 +145,10 @@ def _edges(levels: Levels, low: float, high: float) -> np.ndarray:
 
 
 def _difference_limits(finite: np.ndarray) -> Limits:
-    """Symmetric where there are both signs; from zero where there is one."""
+    """Symmetric where there are both signs; from zero where there is one and it is near."""
     end = symmetric_limit(finite)
+    if np.abs(finite).min() > end / 2 and finite.min() * finite.max() > 0:
+        return round_limits(finite)
     return (0.0, end) if finite.min() >= 0 else (-end, end)
 
 
