@@ -117,6 +117,8 @@ def _open_file(
         stores = [n.rpartition("/")[0] for n in names if n.rpartition("/")[2] in STORE_FILES]
         url = f"zip://{stores[0] if stores else ''}::{url}"
     reader.data.url = url if "://" in url else [url]
+    if "://" not in url:
+        reader.data.storage_options = {}  # zarr refuses them for a path, and nothing needs them
 
     def read(**more: Any) -> xr.Dataset:
         try:
