@@ -137,6 +137,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(small_run):
 OUTER = "training.outer.every=5 training.learning_rate=0.01 training.validate_every=13"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(250)
 def test_two_workers_with_every_option(small_run, run_file):
     """One start of the processes for several short trainings, since imports take longest."""

@@ -69,7 +69,7 @@ def stop_when(monkeypatch, module, name, number):
         pytest.param("step", loop.Learner, "learn", 13, 13, False, marks=pytest.mark.slow),
         ("step before a validation", loop.Learner, "learn", 9, 9, True),
         pytest.param("validation", loop.Training, "_validate", 2, 18, True, marks=pytest.mark.slow),
-        ("checkpoint", keeping.Keeper, "_write", 1, 9, False),
+        pytest.param("checkpoint", keeping.Keeper, "_write", 1, 9, False, marks=pytest.mark.slow),
         pytest.param("first step", loop.Learner, "learn", 1, 1, False, marks=pytest.mark.slow),
     ],
 )
