@@ -2,7 +2,8 @@
 
     python docs/stored.py 01_forecast_maps      # in the folder that holds demo/
 
-Pictures keep 128 colours; sliders, which need a running notebook, and long animations are left out.
+Pictures keep the colours of their palette, or 128. Sliders, which need a running notebook, and
+long animations are left out.
 """
 
 import base64
@@ -57,8 +58,11 @@ def slim(output: Any, folder: Path) -> Any:
 
 
 def fewer_colours(picture: str) -> str:
-    """A PNG in base64 with a palette."""
-    image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
+    """A PNG in base64 with a palette; its own, where it has one, has the colours of its maps."""
+    image = Image.open(io.BytesIO(base64.b64decode(picture)))
+    if image.mode == "P":
+        return picture
+    image = image.convert("RGB")
     image.thumbnail((1400, 1400))
     packed = io.BytesIO()
     image.quantize(128, dither=Image.Dither.NONE).save(packed, "PNG", optimize=True)
