@@ -44,12 +44,17 @@ def left_behind():
 
 
 @pytest.mark.timeout(280)
-def test_two_ray_workers_train_like_one_process_and_leave_nothing_behind(small_run):
+def test_two_ray_workers_train_like_one_process_and_leave_nothing_behind(small_run, run_file):
+    """The workers find a loss that only a module beside the run file has."""
     before = left_behind()
     alone = small_run("name=alone")
     runs.train(alone, under_ray=False)
 
-    together = small_run("name=together", "cluster.workers=2")
+    Path(run_file).with_name("loss_of_ray_test.py").write_text(
+        "from climlstm.model.losses import MSE\n\n\nclass Mine(MSE):\n    pass\n"
+    )
+    own = "training.loss.name=loss_of_ray_test:Mine"
+    together = small_run("name=together", "cluster.workers=2", own)
     seen, addresses = [], set()
 
     def observe(record):
