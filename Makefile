@@ -7,8 +7,9 @@ DEPENDENCIES ?= pinned
 CONSTRAINTS_pinned := --constraint constraints.txt
 CONSTRAINTS_minimal = --constraint $(VENV)/minimal.txt
 BIN := $(VENV)/bin
-# Test files side by side, one process a core and four at most: each may start a Ray cluster of its own.
-PYTEST := $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile
+# Test files side by side: one more process than cores, since tests wait for others that they start.
+WORKERS := $(shell $(PYTHON) -c 'import os; print(min(4, 1 + len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2))')
+PYTEST := $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
 
 .PHONY: demo pictures test check slow dist docs clean
 
