@@ -6,10 +6,12 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from climlstm import files
 from climlstm.config import Config, load_config
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -54,15 +56,35 @@ def film(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def weather(tmp_path_factory) -> Path:
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Makes a folder once for all processes that run tests side by side."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        folder = base / name
+        with files.lock(folder):
+            if not (folder / "made").exists():
+                folder.mkdir(exist_ok=True)
+                make(folder)
+                (folder / "made").touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def weather(made_once) -> Path:
     """Folder with a catalog and 100 days of simulated weather, the source `atmosphere`."""
     from climlstm.demo import CATALOG
     from climlstm.simulation.simulate import simulate
 
-    folder = tmp_path_factory.mktemp("weather")
-    simulate(folder / "atmosphere.zarr", years=100 / 365.25, spin_up_days=30, seed=1)
-    (folder / "catalog.yaml").write_text(CATALOG)
-    return folder
+    def make(folder: Path) -> None:
+        simulate(folder / "atmosphere.zarr", years=100 / 365.25, spin_up_days=30, seed=1)
+        (folder / "catalog.yaml").write_text(CATALOG)
+
+    return made_once("weather", make)
 
 
 RUN = """
@@ -117,31 +139,30 @@ def small_run_of_module(weather, tmp_path_factory) -> Callable[..., Config]:
     return lambda *overrides: load_config(path, overrides)
 
 
-@pytest.fixture(scope="session")
-def trained(weather, tmp_path_factory):
-    """The small run, trained in this process."""
+def _train(weather: Path, folder: Path, *overrides: str) -> None:
     from climlstm import runs
+
+    settings = [*overrides, "training.learning_rate=0.01"]
+    runs.train(load_config(_write_run(weather, folder), settings), under_ray=False)
+
+
+@pytest.fixture(scope="session")
+def trained(weather, made_once):
+    """The small run, trained."""
     from climlstm.runs import find_trained
 
-    config = load_config(
-        _write_run(weather, tmp_path_factory.mktemp("trained")),
-        ["training.epochs=2", "training.learning_rate=0.01"],
-    )
-    return find_trained(runs.train(config, under_ray=False))
+    return find_trained(made_once("trained", partial(_train, weather)) / "runs" / "small")
 
 
 @pytest.fixture(scope="session")
-def noisy(weather, tmp_path_factory):
+def noisy(weather, made_once):
     """The small run as an ensemble, conditioned on noise and trained by CRPS."""
-    from climlstm import runs
     from climlstm.runs import find_trained
 
-    ensemble = ["model.noise=1", "training.members=2", "training.loss.name=crps"]
-    config = load_config(
-        _write_run(weather, tmp_path_factory.mktemp("noisy")),
-        [*ensemble, "training.learning_rate=0.01"],
-    )
-    return find_trained(runs.train(config, under_ray=False))
+    def make(folder: Path) -> None:
+        _train(weather, folder, "model.noise=1", "training.members=2", "training.loss.name=crps")
+
+    return find_trained(made_once("noisy", make) / "runs" / "small")
 
 
 @pytest.fixture

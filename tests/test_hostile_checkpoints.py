@@ -131,7 +131,7 @@ def test_descriptions_with_anything_in_the_place_of_anything(copy, key, value):
         {"longitude": None},
         {"sign": [1, 2]},
         {"history": -3},
-        {"options": {"hidden": [10**7]}},
+        {"options": {"hidden": [10**6]}},
         {"options": {"hidden": "os.system"}},
         {"options": []},
     ],
