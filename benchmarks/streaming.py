@@ -9,6 +9,7 @@ decoding every chunk once on all cores with nothing else, and one copy of the bl
 
 Without options all of it: hours on two cores. With --folder cubes are kept for the next run. Parts:
 windows (all ways beside the limit), graph (what Dask costs), first (time to the first batch),
+beginning (the first epochs, and what check foretells of them),
 memory (ten passes), whole (statistics, prepare), remote (an S3 server with 50 ms of latency).
 Needs xbatcher and tensorstore for the ways it compares with (`pip install xbatcher tensorstore`).
 """
@@ -45,6 +46,7 @@ from obstore.store import S3Store
 from zarr.codecs import BloscCodec, ZstdCodec
 from zarr.storage import FsspecStore, ObjectStore
 
+from climlstm.audit.cost import reading_cost
 from climlstm.config import DataConfig
 from climlstm.data.cube.cube import CubePlan, plan_cube
 from climlstm.data.prepare import prepare
@@ -185,20 +187,18 @@ def open_stream(plan: CubePlan, memory: int, **options: Any) -> WindowStream:
     return WindowStream(
         plan,
         channels=channels,
-        history=HISTORY,
-        horizon=HORIZON,
+        **{"history": HISTORY, "horizon": HORIZON} | options,
         mean=np.full(len(channels), MEAN),
         std=np.full(len(channels), STD),
         memory=memory,
-        **options,
     )
 
 
 def order(case: Case, stream: WindowStream) -> WindowPlan:
-    windows = case.steps - LENGTH + 1
+    windows = case.steps - stream.length + 1
     segment, mixed = choose_segments(
         windows,
-        length=LENGTH,
+        length=stream.length,
         batch_size=case.batch_size,
         step_bytes=case.step_bytes,
         memory=stream.memory,
@@ -407,6 +407,74 @@ def first_batch(store: Path, case: Case, _: argparse.Namespace) -> list[Row]:
         return [row(case.name, OURS, time.perf_counter() - begun, "s to the first batch")]
 
 
+BUDGETS = {"64x32": (50e6,), "240x121": (2e8, 2e9), "1440x721": (2**31,)}
+"""Bytes of memory that a stream begins with: of 240x121, 10 years do not fit, 2 years do."""
+
+
+def beginning(store: Path, case: Case, memory: int) -> dict[str, float]:
+    """Windows of 4 + 4 steps a second in the first epochs of a process, and what `check` foretells.
+
+    Memory is that which the process takes from the system.
+    """
+    process, plan = psutil.Process(), open_plan(store)
+    with open_stream(plan, memory, history=4, horizon=4) as stream:
+        foretold = reading_cost(stream, order(case, stream))
+    found = {"foretold": foretold.windows_per_second, "ratio": foretold.ratio}
+    found |= {"decoding": case.steps / decode_seconds(plan)}
+    gc.collect()
+    time.sleep(SETTLED)
+    with open_stream(plan, memory, history=4, horizon=4) as stream:
+        windows, before = order(case, stream), process.memory_info().rss
+        for epoch in ("first", "second"):
+            begun = time.perf_counter()
+            number = sum(len(w.init_time) for w in stream.windows(windows.groups(epoch != "first")))
+            found[epoch] = number / (time.perf_counter() - begun)
+        found["bytes"] = process.memory_info().rss - before
+    return found
+
+
+SETTLED = 4
+"""Seconds in which a virtual machine gives memory that was freed back to its host."""
+
+
+def touch_seconds(size: int) -> float:
+    """Memory that is fresh from the system written to once on all cores, and nothing else."""
+    time.sleep(SETTLED)
+    begun = time.perf_counter()
+    fresh = np.empty((64 * CPU_COUNT, size // (64 * CPU_COUNT)), dtype="uint8")
+    with ThreadPoolExecutor(CPU_COUNT) as pool:
+        list(pool.map(lambda row: row.fill(1), fresh))
+    return time.perf_counter() - begun
+
+
+def measure_beginning(store: Path, case: Case, options: argparse.Namespace) -> list[Row]:
+    """Each in a process of its own; the first epoch is all that a long archive ever sees."""
+    rows = []
+    for memory in map(int, BUDGETS[f"{case.columns}x{case.rows}"]):
+        found, touched = [], []
+        for _ in range(options.rounds):
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                found.append(pool.submit(beginning, store, case, memory).result())
+                touched.append(pool.submit(touch_seconds, int(found[-1]["bytes"])).result())
+        rate = {name: stats.median(each[name] for each in found) for name in found[0]}
+        decode, name = rate["decoding"], f"{OURS}, {memory / 1e6:,.0f} MB"
+        floor = case.steps / (case.steps / decode + stats.median(touched))
+        rows += [
+            row(case.name, f"{name}, first epoch", rate["first"], "windows/s", "decoding alone",
+                rate["first"] / decode),
+            row(case.name, "same", rate["first"], "windows/s", "decoding, touching its memory",
+                rate["first"] / floor),
+            row(case.name, f"{name}, second epoch", rate["second"], "windows/s", "decoding alone",
+                rate["second"] / decode),
+            row(case.name, f"{name}, check foretells", rate["foretold"], "windows/s",
+                "the first epoch", rate["foretold"] / rate["first"]),
+            row(case.name, f"{name}, memory touched", rate["bytes"] / 1e6, "MB", "budget",
+                rate["bytes"] / memory),
+            row(case.name, f"{name}, decoded for one used", rate["ratio"], "bytes"),
+        ]  # fmt: skip
+    return rows
+
+
 def passes(store: Path, case: Case, epochs: int) -> tuple[float, float]:
     """Peak of the memory that a stream adds to its process, over its budget; and that budget."""
     process = psutil.Process()
@@ -571,6 +639,7 @@ PARTS: dict[str, Callable[[Path, Case, argparse.Namespace], list[Row]]] = {
     "windows": measure_windows,
     "graph": measure_graph,
     "first": first_batch,
+    "beginning": measure_beginning,
     "memory": measure_memory,
     "whole": measure_whole,
     "remote": measure_remote,

@@ -1,6 +1,7 @@
 """The cost of reading: bytes decoded for each byte used, speed, and which layout would help."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +14,9 @@ from climlstm.data.windows.stream import WindowStream
 
 SAMPLE_BYTES = 1 << 26
 """Decoded bytes, about, that are read to measure the speed."""
+
+MEASURED_SECONDS = 0.3
+"""Time for which a sample is read again and again, so that a busy moment counts for little."""
 
 MAX_READ_AMPLIFICATION = 1.5
 """Bytes decoded for each one used, from which another layout is advised."""
@@ -113,15 +117,22 @@ def _seconds(stream: WindowStream, steps: Steps, decoded: int, copied: int) -> f
     out = np.zeros((some.size, *reader.shape), dtype="float32")
     reader.read(some, out, wanted=anything)  # compiles, opens, allocates
     goal = reserve(out.shape) if copied else out  # what is kept is written to fresh memory
-    begun = time.perf_counter()
-    reader.read(some, goal, wanted=anything)
-    read = time.perf_counter()
-    seconds = decoded / sum(part.decoded(some)[0] for part in reader.parts) * (read - begun)
+    taken = _median_seconds(lambda: reader.read(some, goal, wanted=anything), once=goal is not out)
+    seconds = decoded / sum(part.decoded(some)[0] for part in reader.parts) * taken
     if copied:
-        copying = time.perf_counter()
-        reader.copy(goal, np.arange(some.size), out)
-        seconds += copied / some.size * (time.perf_counter() - copying)
+        rows = np.arange(some.size)
+        seconds += copied / some.size * _median_seconds(lambda: reader.copy(goal, rows, out))
     return max(seconds, 1e-9)
+
+
+def _median_seconds(work: Callable[[], object], *, once: bool = False) -> float:
+    """Median time of a call, which is repeated for MEASURED_SECONDS unless it is to run once."""
+    taken: list[float] = []
+    while not taken or (not once and sum(taken) < MEASURED_SECONDS):
+        begun = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - begun)
+    return float(np.median(taken))
 
 
 def _advice(cost: ReadingCost, stream: WindowStream) -> str | None:

@@ -39,6 +39,9 @@ fresh memory costs more than all reading."""
 MAX_GROUPS_AHEAD = 8
 """Largest number of groups that are read ahead, however small they are."""
 
+MAX_KEPT_AHEAD = 2
+"""The same where the cube is kept: more would take memory, and what touches it first waits."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -158,6 +161,7 @@ class WindowStream:
             (lay_out(group, self.length) for group in groups) if keep else self._layouts(groups),
             start=lambda layout: self._thread.submit(self._read_block, layout, keep),
             fits=self._fit,
+            most=MAX_KEPT_AHEAD if keep else MAX_GROUPS_AHEAD,
         )
         try:
             while (taken := ahead.take()) is not None:
@@ -298,8 +302,10 @@ class _BlocksAhead:
         *,
         start: "Callable[[BlockLayout], Future[Tensor]]",
         fits: Callable[[list[BlockLayout]], bool],
+        most: int,
     ):
         self._layouts = layouts
+        self._most = most
         self._start = start
         self._fits = fits
         self._next = next(layouts, None)
@@ -313,7 +319,7 @@ class _BlocksAhead:
 
     def start_more(self, in_use: BlockLayout) -> None:
         """Start to read further blocks, as far as they fit beside those in use or waiting."""
-        while self._next is not None and len(self._waiting) < MAX_GROUPS_AHEAD:
+        while self._next is not None and len(self._waiting) < self._most:
             if not self._fits([in_use, self._next, *(layout for layout, _ in self._waiting)]):
                 return
             self._start_next(self._next)
