@@ -162,7 +162,7 @@ def by_inspect(run_file: Path) -> Row:
 
 def by_open_cube(run_file: Path) -> Row:
     from climlstm.config import load_config
-    from climlstm.data.run_data import open_cube
+    from climlstm.data.others import open_cube
 
     return {"hours": open_cube(load_config(run_file).data).sizes["time"]}
 

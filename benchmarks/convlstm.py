@@ -28,7 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from climlstm.model.convlstm import ConvLSTMLayer
-from climlstm.model.padding import Geometry, with_halo
+from climlstm.model.geometry import Geometry
+from climlstm.model.padding import with_halo
 
 STEPS, INPUTS, LAYERS, KERNEL = 12, 4, 2, 3
 OURS, PLAIN, FLOOR = "climlstm", "plain cell", "convolutions alone"

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from climlstm.model.convlstm import ConvLSTM
-from climlstm.model.padding import Geometry
+from climlstm.model.geometry import Geometry
 
 ERA5 = Geometry(721, 1440, True, True, True, pole_row=True, sign=(1, 1, -1, -1))
 CHANNELS, HISTORY = 4, 2

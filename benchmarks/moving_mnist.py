@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from climlstm.model.baselines import LSTM
 from climlstm.model.convlstm import ConvLSTM
-from climlstm.model.padding import Geometry
+from climlstm.model.geometry import Geometry
 
 FRAME, DIGIT, KNOWN, AHEAD = 64, 28, 10, 10
 SPEED = 0.1

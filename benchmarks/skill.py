@@ -52,8 +52,9 @@ from climlstm.evaluation.evaluate import Evaluation
 from climlstm.evaluation.tables import useful_lead
 from climlstm.forecasting import open_forecasts
 from climlstm.model.convlstm import ConvLSTM, Stack, State
+from climlstm.model.geometry import Geometry
 from climlstm.model.network import GridNetwork
-from climlstm.model.padding import Geometry, interior
+from climlstm.model.padding import interior
 from climlstm.model.saving import read_forecaster
 from climlstm.runs import find_trained
 from climlstm.simulation.simulate import predictability, simulate

@@ -13,11 +13,12 @@ from climlstm.version import __version__ as __version__
 if TYPE_CHECKING:
     from climlstm.config import load_config as load_config
     from climlstm.data.cube.cube import build_cube as build_cube
+    from climlstm.data.forecasts import ensemble_mean as ensemble_mean
+    from climlstm.data.forecasts import open_forecasts as open_forecasts
     from climlstm.data.inspect import inspect as inspect
+    from climlstm.data.others import open_cube as open_cube
     from climlstm.data.sources.catalog import list_sources as list_sources
     from climlstm.data.sources.catalog import open_source as open_source
-    from climlstm.forecasting import ensemble_mean as ensemble_mean
-    from climlstm.forecasting import open_forecasts as open_forecasts
     from climlstm.forecasting import to_climpred as to_climpred
     from climlstm.plugins import Baseline as Baseline
     from climlstm.plugins import Evaluator as Evaluator
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from climlstm.runs import forecast as forecast
     from climlstm.runs import init as init
     from climlstm.runs import load_forecaster as load_forecaster
-    from climlstm.runs import open_cube as open_cube
     from climlstm.runs import prepare as prepare
     from climlstm.runs import train as train
     from climlstm.simulation.simulate import simulate as simulate
@@ -40,8 +40,8 @@ _HOMES = {
     "inspect": "climlstm.data.inspect",
     "list_sources": "climlstm.data.sources.catalog",
     "open_source": "climlstm.data.sources.catalog",
-    "ensemble_mean": "climlstm.forecasting",
-    "open_forecasts": "climlstm.forecasting",
+    "ensemble_mean": "climlstm.data.forecasts",
+    "open_forecasts": "climlstm.data.forecasts",
     "to_climpred": "climlstm.forecasting",
     "Baseline": "climlstm.plugins",
     "Evaluator": "climlstm.plugins",
@@ -53,7 +53,7 @@ _HOMES = {
     "forecast": "climlstm.runs",
     "init": "climlstm.runs",
     "load_forecaster": "climlstm.runs",
-    "open_cube": "climlstm.runs",
+    "open_cube": "climlstm.data.others",
     "prepare": "climlstm.runs",
     "train": "climlstm.runs",
     "simulate": "climlstm.simulation.simulate",

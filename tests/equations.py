@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from climlstm.model.convlstm import ConvLSTMLayer
-from climlstm.model.padding import Geometry
+from climlstm.model.geometry import Geometry
 
 REGION = Geometry(4, 5)
 GLOBE = Geometry(4, 8, periodic=True, north_pole=True, south_pole=True)

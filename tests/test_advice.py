@@ -18,7 +18,7 @@ from climlstm import runs
 from climlstm.advice import catalog_line, command, declarations, one_line, variable_line
 from climlstm.config.plain_yaml import TextDatesLoader, load_yaml
 from climlstm.data.cube.cube import plan_cube
-from climlstm.data.run_data import open_cube
+from climlstm.data.others import open_cube
 from climlstm.data.sources.catalog import open_source
 from climlstm.errors import CatalogError, DataError
 from tests.small_audits import make_config, make_source

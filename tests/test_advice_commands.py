@@ -17,7 +17,7 @@ from climlstm.cli import app
 from climlstm.config import Config, load_config
 from climlstm.errors import ClimLSTMError, ConfigError, DataError
 from climlstm.evaluation.tables import read_scores
-from climlstm.model.padding import Geometry
+from climlstm.model.geometry import Geometry
 from tests.advice import followed, things
 
 TESTS = Path(__file__).parent

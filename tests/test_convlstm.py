@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from climlstm.model.convlstm import ConvLSTM
-from climlstm.model.padding import Geometry, with_halo
+from climlstm.model.geometry import Geometry
+from climlstm.model.padding import with_halo
 from tests.equations import GLOBE, randn, randomise
 
 torch.set_num_threads(1)

@@ -3,7 +3,7 @@ import torch
 
 from climlstm.model.convlstm import ConvLSTM
 from climlstm.model.diffusion import HorizontalDiffusion
-from climlstm.model.padding import Geometry
+from climlstm.model.geometry import Geometry
 
 torch.set_num_threads(1)
 

@@ -24,9 +24,10 @@ from climlstm.forecasting import (
     open_forecasts,
 )
 from climlstm.grid import LatLon
-from climlstm.model.forecaster import Forecaster, Spec
+from climlstm.model.forecaster import Forecaster
 from climlstm.model.losses import CRPS
 from climlstm.model.noise import draw_noise
+from climlstm.model.spec import Spec
 from climlstm.runs import evaluators_of, open_cube
 from climlstm.steps import Step
 from climlstm.training.members import predict

@@ -83,7 +83,7 @@ def test_each_command_loads_only_what_it_needs(tmp_path):
     helped, *rest, drawn = done.stdout.splitlines()
     assert helped == ""
     assert rest == ["pydantic xarray"] * 2
-    assert drawn == "cartopy matplotlib pydantic torch xarray"  # torch by the spec of a forecast
+    assert drawn == "cartopy matplotlib pydantic xarray"
 
 
 def test_the_examples_in_docstrings_work(run_file, weather, monkeypatch):

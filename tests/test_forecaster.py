@@ -7,8 +7,9 @@ import torch
 
 from climlstm.errors import CheckpointError, ConfigError
 from climlstm.grid import LatLon
-from climlstm.model.forecaster import Forecaster, Spec
+from climlstm.model.forecaster import Forecaster
 from climlstm.model.normaliser import Normaliser
+from climlstm.model.spec import Spec
 from climlstm.steps import Step
 
 torch.set_num_threads(1)

@@ -285,8 +285,10 @@ def test_a_run_file_is_parsed_and_its_cube_planned_once_a_command(trained, tmp_p
         counting = lambda *args, **options: seen.append(name) or made(*args, **options)  # noqa: E731
         monkeypatch.setattr(f"{module}.{name}", counting)
 
-    count("climlstm.runs.trained", "parse_config")
-    count("climlstm.data.run_data", "plan_cube")
+    for module in ("climlstm.runs.trained", "climlstm.data.forecasts"):
+        count(module, "parse_config")
+    for module in ("climlstm.data.run_data", "climlstm.data.others"):
+        count(module, "plan_cube")
     runs.forecast(trained.checkpoint, tmp_path / "f.zarr")
     assert sorted(seen) == ["parse_config", "plan_cube"]
     seen.clear()

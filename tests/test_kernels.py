@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from climlstm.model.convlstm import ConvLSTMLayer
+from climlstm.model.geometry import Geometry
 from climlstm.model.kernels import choice, convolution, cpu, recurrence
 from climlstm.model.kernels.gates import (
     PLAIN,
@@ -20,7 +21,7 @@ from climlstm.model.kernels.gates import (
     plain_backward,
     plain_forward,
 )
-from climlstm.model.padding import Geometry, interior, with_halo
+from climlstm.model.padding import interior, with_halo
 from tests.equations import GLOBE, REGION, randn, randomise
 
 torch.set_num_threads(1)

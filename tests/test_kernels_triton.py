@@ -16,10 +16,11 @@ kernel_triton = pytest.importorskip(
 )
 
 from climlstm.model.convlstm import ConvLSTMLayer
+from climlstm.model.geometry import Geometry
 from climlstm.model.kernels import recurrence
 from climlstm.model.kernels.choice import difference
 from climlstm.model.kernels.gates import ForwardStep, Gates
-from climlstm.model.padding import Geometry, with_halo
+from climlstm.model.padding import with_halo
 
 torch.set_num_threads(1)
 

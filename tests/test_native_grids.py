@@ -10,10 +10,10 @@ from climlstm.advice import declarations
 from climlstm.config import load_config
 from climlstm.data.cube.cube import build_cube, plan_cube
 from climlstm.data.cube.forcing import forcing_fields
+from climlstm.data.forecasts import open_forecasts
 from climlstm.data.sources.catalog import open_source
 from climlstm.errors import DataError
 from climlstm.evaluation.regions import region_weights
-from climlstm.forecasting.store import open_forecasts
 from climlstm.grid import grid_of
 from climlstm.grid.find import ordered
 from climlstm.runs import check_run

@@ -6,7 +6,8 @@ import torch
 
 from climlstm.errors import ConfigError
 from climlstm.model.convlstm import ConvLSTM
-from climlstm.model.padding import Geometry, interior, with_halo
+from climlstm.model.geometry import Geometry
+from climlstm.model.padding import interior, with_halo
 from tests.equations import GLOBE, REGION, halo_numpy, randn, randomise
 
 torch.set_num_threads(1)

@@ -10,11 +10,11 @@ from climlstm import runs
 from climlstm.config import load_config
 from climlstm.data.cube.cube import plan_cube
 from climlstm.data.sources.catalog import open_source
+from climlstm.data.weatherbench import from_weatherbench, to_weatherbench
 from climlstm.errors import CatalogError, DataError
 from climlstm.forecasting import open_forecasts
-from climlstm.forecasting.weatherbench import from_weatherbench, to_weatherbench
 from climlstm.grid import grid_of
-from climlstm.model.padding import Geometry
+from climlstm.model.geometry import Geometry
 from climlstm.model.saving import read_forecaster
 from climlstm.runs import check_run, find_trained
 

@@ -15,7 +15,8 @@ from climlstm.forecasting import rollout as rollouts
 from climlstm.forecasting import store as stores
 from climlstm.grid import LatLon
 from climlstm.model.convlstm import ConvLSTM
-from climlstm.model.forecaster import Forecaster, Spec
+from climlstm.model.forecaster import Forecaster
+from climlstm.model.spec import Spec
 from climlstm.steps import Step
 
 INITS = np.array(["2001-02-01", "2001-02-03"], "datetime64[ns]")

@@ -9,10 +9,10 @@ from climlstm import runs
 from climlstm.advice import declarations
 from climlstm.config import DataConfig
 from climlstm.data.cube.cube import build_cube
+from climlstm.data.forecasts import open_forecasts
 from climlstm.data.sources.catalog import open_path, open_source
 from climlstm.data.sources.declarations import Metadata, declare
 from climlstm.errors import DataError
-from climlstm.forecasting.store import open_forecasts
 from climlstm.grid.find import ordered
 from climlstm.grid.winds import frame_of, to_earth, turned
 from climlstm.runs.trained import find_trained

@@ -2,6 +2,7 @@
 
 import numpy as np
 import xarray as xr
+from dask import threaded
 from numpy.typing import NDArray
 
 from climlstm.audit import chunking
@@ -45,5 +46,5 @@ def read_steps(cube: xr.Dataset, positions: NDArray[np.int64]) -> dict[str, NDAr
     values = {}
     for name, field in chosen.items():
         with explain_read_errors(f"Channel '{name}'"):
-            values[name] = np.asarray(field.data.compute(scheduler="threads"))
+            values[name] = np.asarray(field.data.compute(scheduler=threaded.get))
     return values

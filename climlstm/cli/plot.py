@@ -108,15 +108,17 @@ def _draw(
     thresholds: dict[str, Any],
     options: dict[str, Any],
 ) -> None:
+    import dask
+    from dask import threaded
+
     from climlstm import ensemble_mean, open_forecasts
     from climlstm.plots import plot_ensemble, plot_forecast, plot_strip, save
 
+    dask.config.set(scheduler=threaded.get)  # by its name dask imports its cluster first
     forecasts = open_forecasts(store)
     options["init_time"] = init
     if with_truth and ensemble in ("mean", "spaghetti"):
-        from climlstm.runs import open_truth  # with it come torch and seconds
-
-        options["truth"] = open_truth(forecasts)
+        options["truth"] = forecasts.climlstm.truth()
     lead = leads[0] if leads else None
     if ensemble != "mean":
         given = {**over, **thresholds, **options, "lead_time": lead}

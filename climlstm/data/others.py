@@ -28,6 +28,21 @@ MONTH = np.timedelta64(27 * 24 + 12, "h")
 SAME_PLACE_DEG = 1e-3
 
 
+def open_cube(data: DataConfig, *, outputs: bool = True) -> xr.Dataset:
+    """The cube that the data section of a run file describes, lazily.
+
+    outputs: whether channels that are forecast only are in it; a forecast starts without them.
+
+    >>> import climlstm
+    >>> config = climlstm.load_config("run.yaml")
+    >>> climlstm.open_cube(config.data)["z500"].attrs["units"]
+    'm2 s-2'
+    """
+    wanted = data if outputs else data.model_copy(update={"output": ()})
+    plan = plan_cube(open_source(data.catalog, data.source, **data.parameters), wanted)
+    return with_others(plan, wanted).cube
+
+
 def with_others(plan: CubePlan, data: DataConfig) -> CubePlan:
     """The plan with prescribed channels, and those of a host, that other sources have.
 

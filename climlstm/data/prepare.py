@@ -24,6 +24,7 @@ import dask.base
 import numpy as np
 import xarray as xr
 import zarr
+from dask import threaded
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
@@ -242,7 +243,7 @@ def _template(plan: CubePlan) -> xr.Dataset:
     """The cube with static variables read, and channels that have a shape and no values."""
     cube = plan.cube
     channels = channels_of(plan)
-    static = cube.drop_vars(channels).compute(scheduler="threads")
+    static = cube.drop_vars(channels).compute(scheduler=threaded.get)
     empty = {
         name: cube[name].copy(data=da.zeros(cube[name].shape, dtype="float32", chunks=-1))
         for name in channels

@@ -1,26 +1,21 @@
 """Channels of a run by their roles: predicted, given from outside, transformed, weighted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
-from torch import Tensor
 
 from climlstm import plugins
 from climlstm.config import ChannelConfig, Config, DataConfig
 from climlstm.config.roles import number_and_unit
-from climlstm.data.cube.cube import CubePlan
-from climlstm.data.cube.recipes import ChannelRecipe, TransformedRecipe, apply_transform
 from climlstm.data.sources.units import conversion
 from climlstm.data.statistics.statistics import Statistics
 from climlstm.errors import ConfigError, DataError
 from climlstm.grid import grid_of
 from climlstm.grid.places import place_mask
-from climlstm.model.normaliser import Normaliser, transform_of
 from climlstm.model.spec import Given
 from climlstm.plugins.channels import Channel, installed_channel
 from climlstm.plugins.options import options_of
@@ -74,29 +69,6 @@ def normalised_like_state(statistics: Statistics) -> Statistics:
     return replace(statistics, mean=mean[at], std=std[at], tendency_std=change[at])
 
 
-def extremes_in_units(
-    statistics: Statistics, settings: Mapping[str, Mapping[str, Any]]
-) -> Statistics:
-    """The statistics with extremes of transformed channels brought back to their units.
-
-    Their mean and standard deviation become the middle and the width of the extremes.
-    """
-    mean, std = statistics.mean.copy(), statistics.std.copy()
-    extremes = list(statistics.extremes)
-    for name, setting in settings.items():
-        transform = transform_of(setting)
-        own = [i for i, each in enumerate(extremes) if each.channel == name]
-        if transform is None or not own:
-            continue
-        values = torch.tensor([extremes[i].value for i in own], dtype=torch.float64)
-        plain = transform.inverse(values).tolist()
-        for i, value in zip(own, plain, strict=True):
-            extremes[i] = replace(extremes[i], value=value)
-        at = statistics.channels.index(name)
-        mean[at], std[at] = np.mean(plain), max(plain) - min(plain)
-    return replace(statistics, mean=mean, std=std, extremes=tuple(extremes))
-
-
 def settings_of(data: DataConfig) -> dict[str, dict[str, Any]]:
     """Transform and bounds of the channels that have any, in plain data; see `Spec.settings`.
 
@@ -146,32 +118,6 @@ def quantity(value: Any, units: str, place: str) -> Any:
     except DataError as error:
         raise ConfigError(f"{place}: '{value}' cannot be brought to '{units}': {error}.") from error
     return convert.scale * amount[0] + convert.offset
-
-
-def transformed(plan: CubePlan, settings: Mapping[str, Mapping[str, Any]]) -> CubePlan:
-    """The plan of the values that are normalised: after the transforms of their channels.
-
-    The plan itself where there are none.
-    """
-    found = {name: transform_of(each) for name, each in settings.items()}
-
-    def changed(recipe: ChannelRecipe) -> ChannelRecipe:
-        transform = found.get(recipe.channel.name)
-        if transform is None:
-            return recipe
-        return TransformedRecipe(recipe.channel, recipe.fields, recipe.cells, transform)
-
-    def changed_array(name: str, array: xr.DataArray) -> xr.DataArray:
-        transform = found.get(name)
-        if transform is None:
-            return array
-        return array.copy(data=array.data.map_blocks(apply_transform, transform, dtype="float32"))
-
-    if not any(found.values()):
-        return plan
-    others = {name: changed_array(name, array) for name, array in plan.others.items()}
-    recipes = tuple(changed(recipe) for recipe in plan.recipes)
-    return replace(plan, recipes=recipes, others=others)
 
 
 def imposed_shares(data: DataConfig, cube: xr.Dataset) -> NDArray[np.float32] | None:
@@ -267,23 +213,3 @@ def channel_weights(config: Config, statistics: Statistics) -> list[ChannelWeigh
             )
         )
     return found
-
-
-def normalised_climatology(
-    fields: xr.Dataset, settings: Mapping[str, Mapping[str, Any]], statistics: Statistics
-) -> Tensor:
-    """Climatology (time, C, H, W) of the channels of the statistics as a network sees it.
-
-    fields: (time, latitude, longitude), in plain units; missing cells become 0.
-    """
-    chosen = fields[list(statistics.channels)].to_dataarray("channel")
-    values = torch.from_numpy(
-        chosen.transpose("time", "channel", *grid_of(fields).dims).values.astype("float32")
-    )
-    normaliser = Normaliser(
-        torch.from_numpy(statistics.mean),
-        torch.from_numpy(statistics.std),
-        channels=statistics.channels,
-        settings=settings,
-    )
-    return normaliser.normalise(values).nan_to_num(nan=0.0)

@@ -15,8 +15,9 @@ import torch
 import xarray as xr
 
 from climlstm.calendars import within
-from climlstm.config import Config, DataConfig
+from climlstm.config import Config
 from climlstm.data.cube.cube import CubePlan, plan_cube
+from climlstm.data.normalised import transformed
 from climlstm.data.others import with_others
 from climlstm.data.roles import (
     given_channels,
@@ -24,7 +25,6 @@ from climlstm.data.roles import (
     normalised_like_state,
     settings_of,
     streamed_channels,
-    transformed,
 )
 from climlstm.data.sources.catalog import open_source
 from climlstm.data.statistics.climatology import climatology
@@ -211,21 +211,6 @@ class RunData:
     def _kept(self) -> dict[str, Any]:
         folder = statistics_folder(self.config.cluster.storage)
         return {"cache": folder, "remote_cache": self._remote_cache}
-
-
-def open_cube(data: DataConfig, *, outputs: bool = True) -> xr.Dataset:
-    """The cube that the data section of a run file describes, lazily.
-
-    outputs: whether channels that are forecast only are in it; a forecast starts without them.
-
-    >>> import climlstm
-    >>> config = climlstm.load_config("run.yaml")
-    >>> climlstm.open_cube(config.data)["z500"].attrs["units"]
-    'm2 s-2'
-    """
-    wanted = data if outputs else data.model_copy(update={"output": ()})
-    plan = plan_cube(open_source(data.catalog, data.source, **data.parameters), wanted)
-    return with_others(plan, wanted).cube
 
 
 def statistics_folder(storage: str) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import dask
 import numpy as np
 import xarray as xr
+from dask import threaded
 
 from climlstm.config import format_size
 from climlstm.data.sources.origin import as_dask
@@ -76,7 +77,7 @@ def read_some_steps(source: xr.Dataset, dims: Sequence[Hashable]) -> Trial:
     few = {dims[0]: slice(first, first + wanted)}
     some = as_dask(xr.Dataset({name: variable.isel(few) for name, variable in chosen.items()}))
     begun = time.perf_counter()
-    read = dask.compute(*(some[name].data for name in chosen), scheduler="threads")
+    read = dask.compute(*(some[name].data for name in chosen), scheduler=threaded.get)
     seconds = time.perf_counter() - begun
     decoded = of_a_step * -(-wanted // held)
     missing = {name: float(np.isnan(values).mean())

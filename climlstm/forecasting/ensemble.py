@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from climlstm.calendars import Times, clock
 from climlstm.errors import ConfigError, DataError
-from climlstm.model.forecaster import Spec
 from climlstm.model.noise import pair_seed
+from climlstm.model.spec import Spec
 from climlstm.steps import as_times
 
 DAY = np.timedelta64(1, "D")

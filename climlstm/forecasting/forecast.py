@@ -19,7 +19,7 @@ from climlstm.errors import DataError
 from climlstm.forecasting.ensemble import Times
 from climlstm.grid import grid_of
 from climlstm.grid.winds import ALONG_GRID, is_turned, to_earth
-from climlstm.model.forecaster import Spec
+from climlstm.model.spec import Spec
 from climlstm.plugins.channels import installed_channel
 from climlstm.steps import Step, as_times
 

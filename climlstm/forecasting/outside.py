@@ -16,9 +16,9 @@ from torch import Tensor
 
 from climlstm.data.sources.units import conversion
 from climlstm.data.statistics.climatology import climatology_at
+from climlstm.data.weatherbench import from_weatherbench, with_our_dimensions
 from climlstm.errors import DataError
 from climlstm.forecasting.ensemble import Times
-from climlstm.forecasting.weatherbench import from_weatherbench, with_our_dimensions
 from climlstm.grid import axes, grid_of
 from climlstm.model.forecaster import Forecaster
 from climlstm.model.given import resolve

@@ -20,18 +20,14 @@ import numpy as np
 import torch
 import xarray as xr
 
+from climlstm.data.forecasts import DONE, written
+from climlstm.data.weatherbench import LEADS, to_weatherbench
 from climlstm.errors import CheckpointError, DataError, OutputError
 from climlstm.files import write_whole, writing
 from climlstm.forecasting.ensemble import Ensemble, Times
 from climlstm.forecasting.forecast import labelled, lead_axis
 from climlstm.forecasting.outside import Outside
 from climlstm.forecasting.rollout import FIRST, Going, leads_together, rollout
-from climlstm.forecasting.weatherbench import (
-    LEADS,
-    from_weatherbench,
-    to_weatherbench,
-    with_our_dimensions,
-)
 from climlstm.model.forecaster import Forecaster
 from climlstm.model.saving import read_tensors, write_tensors
 from climlstm.version import __version__
@@ -47,8 +43,6 @@ CHUNK_BYTES = 1 << 26
 """Largest chunk, about: codecs take no 2 GiB, which years of steps would fill."""
 
 REQUEST = ".request.json"
-DONE = ".done"
-"""Names of the initialisations that `STORE.part` holds, a line each, written after their data."""
 GOING = ".going"
 """Folder in `STORE.part`: what rollouts under way go on from, a file each."""
 INITS = "inits"
@@ -100,7 +94,7 @@ def write_forecasts(
         with writing(store), write_whole(part) as begun:
             _write_skeleton(begun, forecaster, init_times, steps, ensemble.members, provenance)
             (begun / REQUEST).write_text(json.dumps(request), encoding="utf-8")
-    done = _done(part)
+    done = written(part)
     if done:
         logger.info("going on with %s: %d of %d are there", part, len(done), len(init_times))
     batches = _batches(part, init_times, done, batch_size)
@@ -140,44 +134,6 @@ def _finished(
     finally:
         for future in futures:
             future.cancel()
-
-
-def open_forecasts(store: str | Path) -> xr.Dataset:
-    """A forecast store as it is in memory: (init_time, lead_time, latitude, longitude), lazy.
-
-    Raises DataError where there is none, or it is not a forecast.
-
-    >>> import climlstm
-    >>> forecasts = climlstm.open_forecasts("small.zarr")
-    >>> forecasts["msl"].dims
-    ('init_time', 'lead_time', 'latitude', 'longitude')
-    """
-    part = Path(f"{store}.part")
-    if "://" not in str(store) and not Path(store).exists():
-        if part.exists():
-            raise DataError(
-                f"{store} is not complete: {len(_done(part))} initialisations have been written. "
-                "Run the same forecast command again; it goes on where it was interrupted."
-            )
-        raise DataError(f"There is no forecast store {store}. Check the path.")
-    try:
-        place = store if "://" in str(store) else Path(store).resolve()  # also for other processes
-        stored = xr.open_zarr(place, decode_timedelta=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{store} cannot be opened as Zarr: {error}.") from error
-    return from_weatherbench(with_our_dimensions(stored, str(store)))
-
-
-def ensemble_mean(forecasts: xr.Dataset) -> xr.Dataset:
-    """The mean of the members, lazily, with all attributes; a single forecast as it is.
-
-    >>> import climlstm
-    >>> climlstm.ensemble_mean(climlstm.open_forecasts("small.zarr"))["msl"].dims
-    ('init_time', 'lead_time', 'latitude', 'longitude')
-    """
-    if "realization" not in forecasts.dims:
-        return forecasts
-    return forecasts.mean("realization", keep_attrs=True)
 
 
 def _write_skeleton(
@@ -304,13 +260,6 @@ def _note(part: Path, inits: Times) -> None:
         file.writelines(f"{init}\n" for init in inits)
 
 
-def _done(part: Path) -> set[str]:
-    try:
-        return set((part / DONE).read_text(encoding="utf-8").splitlines())
-    except FileNotFoundError:
-        return set()
-
-
 def _clear(part: Path) -> None:
     """Delete the beginning of another forecast. Raises OutputError where it is none of ours."""
     if not part.exists():
@@ -320,7 +269,7 @@ def _clear(part: Path) -> None:
             f"'{part}' is in the way, and no forecast that climlstm has begun. Move it away, or "
             "give another --out."
         )
-    logger.warning("deleting %s: it holds %d starts of another forecast", part, len(_done(part)))
+    logger.warning("deleting %s: it holds %d starts of another forecast", part, len(written(part)))
     with writing(part):
         shutil.rmtree(part)
 

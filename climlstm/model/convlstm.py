@@ -10,11 +10,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from climlstm.model.diffusion import HorizontalDiffusion
+from climlstm.model.geometry import Geometry
 from climlstm.model.head import TendencyHead
 from climlstm.model.kernels.gates import update_state
 from climlstm.model.kernels.recurrence import Plan, Recurrence, Weights
 from climlstm.model.network import GridNetwork, Memory, Steps, corrected
-from climlstm.model.padding import Geometry, interior, with_halo
+from climlstm.model.padding import interior, with_halo
 from climlstm.model.residual import ResidualBlocks, convolve
 
 State = tuple[Tensor, Tensor]

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from climlstm.model.padding import Geometry, with_halo
+from climlstm.model.geometry import Geometry
+from climlstm.model.padding import with_halo
 
 
 class HorizontalDiffusion(nn.Module):

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from climlstm.model.padding import Geometry
+from climlstm.model.geometry import Geometry
 
 Steps = Generator[Tensor, Tensor | None, None]
 """States one after another; it may be sent the state to go on from."""

@@ -3,7 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from climlstm.model.padding import Geometry, with_halo
+from climlstm.model.geometry import Geometry
+from climlstm.model.padding import with_halo
 
 
 class ResidualBlocks(nn.Module):

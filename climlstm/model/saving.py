@@ -17,7 +17,8 @@ from torch import Tensor
 from climlstm import plugins
 from climlstm.advice import command
 from climlstm.errors import CheckpointError, PluginError
-from climlstm.model.forecaster import Forecaster, Spec
+from climlstm.model.forecaster import Forecaster
+from climlstm.model.spec import Spec
 from climlstm.version import __version__
 
 FORMAT = 1

@@ -11,7 +11,7 @@ import numpy as np
 from climlstm import grid
 from climlstm.errors import CheckpointError, ConfigError
 from climlstm.grid import Grid
-from climlstm.model.padding import Geometry
+from climlstm.model.geometry import Geometry
 from climlstm.steps import Step
 
 

@@ -84,7 +84,7 @@ class Accessor:
 
         Raises DataError where the forecasts were not made by climlstm.
         """
-        from climlstm.runs import open_truth
+        from climlstm.data.forecasts import open_truth
 
         return open_truth(self._dataset)
 

@@ -103,8 +103,10 @@ def _is_difference(field: xr.DataArray, words: set[str]) -> bool:
 
 
 def _is_kelvin(units: str) -> bool:
+    if "k" not in units.lower():  # as said in most spellings; saves the registry of units
+        return False
     try:
-        return bool(units) and abs(conversion(units, "degC").offset + 273.15) < 0.01
+        return abs(conversion(units, "degC").offset + 273.15) < 0.01
     except DataError:
         return False
 

@@ -4,7 +4,8 @@ Each step finds what the one before it left: a checkpoint knows its run file, an
 its checkpoint.
 """
 
-from climlstm.data.run_data import open_cube
+from climlstm.data.forecasts import config_of, open_truth
+from climlstm.data.others import open_cube
 from climlstm.runs.calibrating import calibrate
 from climlstm.runs.checking import check_run, chosen_weights
 from climlstm.runs.clusters import spread_over
@@ -13,7 +14,7 @@ from climlstm.runs.forecasting import forecast, parse_times
 from climlstm.runs.preparing import Prepared, estimate_preparation, plan_preparation, prepare
 from climlstm.runs.several import train_seeds
 from climlstm.runs.starting import Started, init
-from climlstm.runs.trained import Trained, config_of, find_trained, load_forecaster, open_truth
+from climlstm.runs.trained import Trained, find_trained, load_forecaster
 from climlstm.runs.training import train, tune
 
 __all__ = [

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from climlstm.data.forecasts import config_of
 from climlstm.data.run_data import RunData
 from climlstm.errors import ConfigError, DataError
 from climlstm.evaluation.calibration import COEFFICIENTS, EMOS, calibrated
@@ -14,7 +15,6 @@ from climlstm.evaluation.evaluate import evaluate
 from climlstm.files import lock, write_whole, writing
 from climlstm.forecasting import open_forecasts, to_weatherbench
 from climlstm.forecasting.store import encoding_of
-from climlstm.runs.trained import config_of
 from climlstm.steps import valid_times
 
 

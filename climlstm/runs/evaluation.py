@@ -13,8 +13,10 @@ from climlstm import plugins
 from climlstm.audit.audit import Audit
 from climlstm.audit.leaks import check_scoring
 from climlstm.config import Config, EvaluationConfig, PluginChoice, chosen_plugins
+from climlstm.data.forecasts import PROVENANCE, config_of, provenance_of
 from climlstm.data.knowledge import named
-from climlstm.data.run_data import RunData, open_cube
+from climlstm.data.others import open_cube
+from climlstm.data.run_data import RunData
 from climlstm.data.statistics.climatology import period_of
 from climlstm.errors import ConfigError, DataError
 from climlstm.evaluation.baselines import BASELINES, ready
@@ -26,7 +28,6 @@ from climlstm.forecasting import open_forecasts
 from climlstm.plugins import Baseline, Evaluator, TrainingPeriod
 from climlstm.runs.clusters import spread_over
 from climlstm.runs.forecasting import other_data
-from climlstm.runs.trained import PROVENANCE, config_of, provenance_of
 
 logger = logging.getLogger(__name__)
 

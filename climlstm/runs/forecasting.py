@@ -15,7 +15,8 @@ import xarray as xr
 
 from climlstm.calendars import calendar_of, within
 from climlstm.config import KNOWN_FROM, Config, DataConfig, ForecastConfig
-from climlstm.data.run_data import RunData, open_cube
+from climlstm.data.others import open_cube
+from climlstm.data.run_data import RunData
 from climlstm.data.sources.catalog import open_source
 from climlstm.environment import check_gpus
 from climlstm.files import lock
@@ -32,8 +33,8 @@ from climlstm.forecasting import (
     with_truth,
     write_forecasts,
 )
-from climlstm.model.forecaster import Spec
 from climlstm.model.saving import read_forecaster, read_spec
+from climlstm.model.spec import Spec
 from climlstm.runs.clusters import spread_over
 from climlstm.runs.several import over_several
 from climlstm.runs.trained import Trained, as_it_was_made, as_trained, origin_of

@@ -1,31 +1,23 @@
 """Checkpoints of a run, and the run that a checkpoint or a forecast comes from."""
 
 import functools
-import json
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import xarray as xr
-
 from climlstm import plugins
 from climlstm.config import Config, parse_config
-from climlstm.data.run_data import open_cube
-from climlstm.errors import CheckpointError, ConfigError, DataError, PluginError
+from climlstm.data.forecasts import require_plugins
+from climlstm.errors import CheckpointError, PluginError
 from climlstm.model.forecaster import Forecaster
 from climlstm.model.saving import read_forecaster, read_json
-from climlstm.plugins import Kind
 from climlstm.training.checkpoint import best_checkpoint
 from climlstm.training.storage import fetch_checkpoint
 
 logger = logging.getLogger(__name__)
-
-
-PROVENANCE = "climlstm_provenance"
-"""Attribute of forecasts that says which run made them."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +66,7 @@ def find_trained(place: str | Path) -> Trained:
         ) from error
     with plugins.read_from_a_file():
         try:
-            _require_plugins(provenance, ("variables", "models", "transforms"))
+            require_plugins(provenance, ("variables", "models", "transforms"))
         except PluginError as error:
             raise CheckpointError(f"{checkpoint} cannot be used here: {error}") from error
         with plugins.resolved_as(provenance):
@@ -109,56 +101,3 @@ def origin_of(trained: Trained) -> dict[str, str]:
     """Place and digest of the checkpoint, for the provenance of forecasts."""
     digest = read_json(trained.checkpoint / "forecaster.json")["sha256"]
     return {"checkpoint": str(trained.checkpoint), "digest": digest}
-
-
-def config_of(forecasts: xr.Dataset) -> Config:
-    """The run whose checkpoint made these forecasts.
-
-    Raises DataError where they were not made by climlstm.
-    """
-    provenance = provenance_of(forecasts)
-    try:
-        _require_plugins(provenance, ("variables",))
-        with plugins.read_from_a_file(), plugins.resolved_as(provenance):
-            return parse_config(
-                provenance["config"], where="provenance of the forecasts", stored=True
-            )
-    except (PluginError, ConfigError) as error:
-        raise DataError(f"The forecasts cannot be scored here: {error}") from error
-
-
-def provenance_of(forecasts: xr.Dataset) -> dict[str, Any]:
-    """The record of the run that made the forecasts: data, periods, plugins, versions.
-
-    Raises DataError where they have none.
-    """
-    try:
-        provenance = dict(json.loads(forecasts.attrs[PROVENANCE]))
-        dict(provenance["config"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            "The forecasts do not say which run made them (attribute climlstm_provenance): "
-            f"{error}. Score those of other models with climlstm.evaluate."
-        ) from error
-    return provenance
-
-
-def open_truth(forecasts: xr.Dataset) -> xr.Dataset:
-    """The cube, lazy, of the run that made the forecasts. Raises DataError where they are of none,
-    and as `open_cube`."""
-    with plugins.resolved_as(provenance_of(forecasts)):
-        return open_cube(config_of(forecasts).data)
-
-
-def _require_plugins(provenance: Mapping[str, Any], kinds: Sequence[Kind]) -> None:
-    """Raises PluginError, naming all that are missing and how to install each, unless the plugins
-    of some kinds that a run recorded are here. Other versions are told in the log."""
-    recorded = [plugin for plugin in plugins.recorded_in(provenance) if plugin.kind in kinds]
-    try:
-        missing, changed = plugins.missing(recorded), plugins.changed(recorded)
-    except (TypeError, AttributeError, ValueError) as error:
-        raise PluginError(f"its record of plugins is damaged ({error!r}).") from error
-    if missing:
-        raise PluginError("\n".join(["it was made with plugins that are not here.", *missing]))
-    for message in changed:
-        logger.warning("Not as it was made: %s", message)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from climlstm.model.padding import Geometry
+from climlstm.model.geometry import Geometry
 from climlstm.testing.checks import Conformance, expect, expect_options, pickled
 
 BATCH, CHANNELS, FORCING, STATIC, ROWS, COLUMNS, HISTORY = 2, 3, 2, 1, 6, 8, 2

@@ -18,8 +18,8 @@ from climlstm import plugins
 from climlstm.config import Config
 from climlstm.data.statistics.statistics import Statistics
 from climlstm.errors import CheckpointError
-from climlstm.model.forecaster import Spec
 from climlstm.model.saving import read_forecaster, read_json
+from climlstm.model.spec import Spec
 from climlstm.training.checkpoint import best_checkpoint
 from climlstm.training.storage import fetch_checkpoint
 

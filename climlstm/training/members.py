@@ -6,8 +6,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from climlstm.data.windows.stream import Window
-from climlstm.model.forecaster import Spec
 from climlstm.model.noise import draw_noise
+from climlstm.model.spec import Spec
 
 
 def predict(

@@ -19,13 +19,12 @@ from climlstm.audit.findings import Finding
 from climlstm.audit.leaks import check_lineage
 from climlstm.audit.outside import check_given
 from climlstm.config import Config, used_plugins
+from climlstm.data.normalised import extremes_in_units, normalised_climatology
 from climlstm.data.roles import (
     channel_weights,
-    extremes_in_units,
     given_channels,
     imposed_shares,
     mask_of,
-    normalised_climatology,
     settings_of,
 )
 from climlstm.data.run_data import RunData

@@ -14,8 +14,9 @@ from climlstm.data.cube.forcing import forcing_channels
 from climlstm.data.roles import RIM, given_channels, imposed_shares, settings_of
 from climlstm.data.statistics.statistics import Statistics
 from climlstm.grid import grid_of
-from climlstm.model.forecaster import Forecaster, Spec
+from climlstm.model.forecaster import Forecaster
 from climlstm.model.given import GivenNormaliser
+from climlstm.model.spec import Spec
 from climlstm.model.start import LinearStart
 from climlstm.plugins.channels import installed_channel, may_be_own
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
@@ -216,7 +217,7 @@ class CubePlan:
         if time in variable.dims and time not in positions:
             positions[time] = as_slice(self.times.indices[steps])
             order = [time, latitude, longitude]
-        return variable.isel(positions).compute(scheduler="synchronous").transpose(*order).values
+        return variable.isel(positions).compute(scheduler=dask.get).transpose(*order).values
 
     def chunks(self, recipe: ChannelRecipe) -> AxisChunks:
         """The stored chunks of a channel along the times of the source."""

@@ -111,6 +111,10 @@ class Conversion:
         return self.scale == 1.0 and self.offset == 0.0
 
 
+FREQUENT = {("K", "degC"): Conversion(1.0, -273.15), ("Pa", "hPa"): Conversion(0.01)}
+"""Conversions of most maps, known without pint's registry, which takes half a second to make."""
+
+
 @functools.lru_cache(maxsize=256)
 def conversion(found: str, wanted: str, *, standard_name: str | None = None) -> Conversion:
     """How values in one unit become values in another.
@@ -119,6 +123,8 @@ def conversion(found: str, wanted: str, *, standard_name: str | None = None) -> 
     for depth of water, where the quantity is one of those.
     Raises DataError for a unit that is not understood, or of another dimension.
     """
+    if (found, wanted) in FREQUENT:
+        return FREQUENT[found, wanted]
     if found == wanted:
         return Conversion()
     if match := SCALED.fullmatch(found.strip()):

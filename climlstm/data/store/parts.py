@@ -105,7 +105,7 @@ class LazyPart(Part):
 
     def read(self, steps: Steps) -> list[NDArray]:
         first, last = steps[0], steps[-1] + 1
-        values = dask.compute(*[a[first:last] for a in self.arrays], scheduler="synchronous")
+        values = dask.compute(*[a[first:last] for a in self.arrays], scheduler=dask.get)
         return [value[steps - first] for value in values]
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from climlstm.model.geometry import Geometry
 from climlstm.model.kernels.choice import gates_for
 from climlstm.model.kernels.convolution import (
     add_convolution,
@@ -27,7 +28,7 @@ from climlstm.model.kernels.convolution import (
 from climlstm.model.kernels.gates import BackwardStep, ForwardStep
 from climlstm.model.kernels.memory import empty, empty_channels_last
 from climlstm.model.kernels.weights import Sums, Weights
-from climlstm.model.padding import Geometry, empty_with_halo, fill_halo, fold_halo, interior
+from climlstm.model.padding import empty_with_halo, fill_halo, fold_halo, interior
 
 HOISTED_BYTES = {"cpu": 2**24, "cuda": 2**30}
 """Largest result in bytes for which steps are convolved together, by device. On CPUs more takes
