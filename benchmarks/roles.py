@@ -1,6 +1,8 @@
 """What roles of channels are worth: rain as output, a driven region, a prescribed sea.
 
-    python benchmarks/roles.py rain DATA      DATA: wfde5_britain_2017_01, hourly
+    python benchmarks/roles.py rain DATA [KEPT]
+                                              DATA: wfde5_britain_2017_01, hourly; what is done is
+                                              found again in the folder KEPT
     python benchmarks/roles.py boundary DATA  DATA: eraint_europe_daily_2000_2010
     python benchmarks/roles.py window         a window of the simulated globe, rim from the truth
     python benchmarks/roles.py amip           air over a made-up sea, forecast for a month
@@ -21,7 +23,6 @@ from scipy import ndimage, signal
 import climlstm
 from climlstm import runs
 from climlstm.config import load_config
-from climlstm.forecasting import open_forecasts
 
 RUN = """
 name: {name}
@@ -43,10 +44,10 @@ RAIN = {
     "step": "1h",
     "state": "[tair, qair]",
     "forcing": "[]",
-    "region": "{latitude: [51, 55], longitude: [-3.5, 0.25]}",
-    "periods": "{train: [2017-01-01, 2017-01-20], valid: [2017-01-21, 2017-01-23], "
-    "test: [2017-01-24, 2017-01-31]}",
-    "epochs": 8,
+    "region": "{latitude: [51, 59], longitude: [-6, 1.5]}",
+    "periods": "{train: [2017-01-07, 2017-01-24], valid: [2017-01-01, 2017-01-06], "
+    "test: [2017-01-25, 2017-01-31]}",
+    "epochs": 10,
     "steps": 6,
     "every": "3h",
 }
@@ -88,6 +89,8 @@ INSIDE = "box:34.5..55.5,-15.5..10"
 INSIDE_WINDOW = "box:31..59,12..78"
 """Cells of the regions that are not in their rims."""
 
+SEEDS = (0, 1)
+
 MM_H = 1 / 3600
 """1 mm/h in kg m-2 s-1."""
 
@@ -114,7 +117,10 @@ def forecasts(run: Path, overrides: list[str]) -> Path:
 
 
 def rain(data: Path, folder: Path) -> None:
-    """CSI at thresholds and bias of the total: rain as an output with log1p, and as plain state."""
+    """Skill of rain as plain state, and as an output with log1p, seen at the start or not.
+
+    Prints the means over SEEDS for the validation period, on which to choose, and for the test.
+    """
     fields = {
         "tair": xr.open_dataset(data / "air_temperature.nc"),
         "qair": xr.open_dataset(data / "specific_humidity.nc"),
@@ -122,36 +128,84 @@ def rain(data: Path, folder: Path) -> None:
     }
     source = xr.Dataset({name: ds[next(iter(ds))] for name, ds in fields.items()})
     source["pr"].attrs["cell_methods"] = "time: point"
-    log = "data.channels={pr: {minimum: 0, transform: {name: log1p, scale: 2.8e-5}}}"
-    none = "data.channels={pr: {minimum: 0}}"
+    log, seen = "transform: {name: log1p, scale: 2.8e-5}", "seen_at_start: true"
     state, output = "data.state=[tair, qair, pr]", "data.output=[pr]"
+    balanced = "training.loss={{name: balanced, options: {{channels: [pr], factors: {}}}}}"
     ways = {
-        "plain_state": [state, none],
-        "state_log1p": [state, log],
-        "plain_output": [output, none],
-        "output_log1p": [output, log],
-    }
-    for name, overrides in ways.items():
-        run = write(folder, source, name, RAIN)
-        forecast = open_forecasts(forecasts(run, overrides))["pr"].load()
-        valid = forecast["init_time"] + forecast["lead_time"]
-        rows, columns = forecast["latitude"].values, forecast["longitude"].values
-        near = source["pr"].sel(time=valid.values.ravel())
-        near = near.sel(lat=rows, lon=columns, method="nearest")
-        truth = near.values.reshape(*valid.shape, rows.size, columns.size)
-        found = forecast.transpose("init_time", "lead_time", "latitude", "longitude").values
-        known = np.isfinite(truth) & np.isfinite(found)
-        for lead in (0, 2, 5):
-            seen, said = truth[:, lead][known[:, lead]], found[:, lead][known[:, lead]]
-            both = known[:, lead, :, 1:] & known[:, lead, :, :-1]
-            rough, smooth = (np.diff(f[:, lead])[both].std() for f in (truth, found))
-            row = {"way": name, "lead_h": lead + 1, "bias of total": said.sum() / seen.sum() - 1}
-            for threshold in (0.1, 0.5, 1.0):
-                a, b = seen >= threshold * MM_H, said >= threshold * MM_H
-                row[f"CSI {threshold} mm/h"] = (a & b).sum() / max((a | b).sum(), 1)
-            row["std / truth"] = said.std() / seen.std()
-            row["std of neighbours' differences / truth"] = smooth / rough
-            print(pd.Series(row).to_frame().T.to_string(index=False), flush=True)
+        "state": (state, ""),
+        "state, log1p": (state, log),
+        "output, log1p": (output, log),
+        "output seen": (output, seen),
+        "output seen, log1p": (output, f"{log}, {seen}"),
+        "output seen, log1p, balanced": (
+            output, f"{log}, {seen}", balanced.format("[1, 2, 5, 10]"),
+        ),
+        "output seen, log1p, balanced less": (
+            output, f"{log}, {seen}", balanced.format("[1, 1.5, 2, 3]"),
+        ),
+        "output seen, log1p, quantile 0.7": (
+            output, f"{log}, {seen}", "training.loss={name: quantile, options: {quantile: 0.7}}",
+        ),
+    }  # fmt: skip
+    rows = []
+    for seed in SEEDS:
+        for number, (way, (role, channel, *loss)) in enumerate(ways.items()):
+            kept = folder / f"rain-{number}-{seed}.csv"
+            if not kept.exists():
+                channels = (
+                    f"data.channels={{pr: {{{', '.join(['minimum: 0', channel]).strip(', ')}}}}}"
+                )
+                overrides = [role, channels, *loss, f"training.seed={seed}"]
+                run = write(folder, source, f"rain-{number}-{seed}", RAIN)
+                trained = runs.train(load_config(run, overrides), under_ray=False, overwrite=True)
+                found = []
+                for period, inits in (("valid", "valid"), ("test", None)):
+                    made = runs.forecast(trained, init_times=inits, verifiable=True)["pr"]
+                    found += [
+                        {"period": period, "way": way, **r} for r in of_rain(source["pr"], made)
+                    ]
+                pd.DataFrame(found).to_csv(kept, index=False)
+            rows.append(pd.read_csv(kept))
+    table = pd.concat(rows).groupby(["period", "lead_h", "way"], sort=False).mean()
+    spread = pd.concat(rows).groupby(["period", "lead_h", "way"], sort=False)["CSI 0.1 mm/h"].std()
+    print(table.assign(spread_of_CSI=spread).round(2).to_string())
+
+
+def of_rain(truth: xr.DataArray, forecast: xr.DataArray) -> list[dict]:
+    """Skill of forecasts of rain in kg m-2 s-1 at some leads."""
+    valid = forecast["init_time"] + forecast["lead_time"]
+    rows, columns = forecast["latitude"].values, forecast["longitude"].values
+    near = truth.sel(time=valid.values.ravel()).sel(lat=rows, lon=columns, method="nearest")
+    seen_all = near.values.reshape(*valid.shape, rows.size, columns.size)
+    said_all = forecast.transpose("init_time", "lead_time", "latitude", "longitude").values
+    known = np.isfinite(seen_all) & np.isfinite(said_all)
+    found = []
+    for lead in (0, 2, 5):
+        seen, said = seen_all[:, lead][known[:, lead]], said_all[:, lead][known[:, lead]]
+        row = {
+            "lead_h": lead + 1,
+            "starts": len(seen_all),
+            "bias of total": said.sum() / seen.sum() - 1,
+        }
+        for threshold in (0.1, 0.5, 1.0):
+            a, b = seen >= threshold * MM_H, said >= threshold * MM_H
+            row[f"CSI {threshold} mm/h"] = (a & b).sum() / max((a | b).sum(), 1)
+        row["RMSE mm/h"] = np.sqrt(np.mean((seen - said) ** 2)) / MM_H
+        powers = [power_of(f[:, lead], rows, columns) for f in (said_all, seen_all)]
+        row["power above 200 km / truth"], row["below"] = powers[0] / powers[1]
+        found.append(row)
+    return found
+
+
+def power_of(fields: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Power of waves longer and shorter than 200 km in the inner box of 8 x 8 cells of 0.5 degrees,
+    tapered by Hann's window; its few cells of sea are 0."""
+    box = fields[:, (rows > 51) & (rows < 55)][:, :, (columns > -3.5) & (columns < 0.5)]
+    box = np.nan_to_num(box - np.nanmean(box, axis=(1, 2), keepdims=True))
+    taper = np.hanning(box.shape[1] + 2)[1:-1, None] * np.hanning(box.shape[2] + 2)[1:-1]
+    power = (np.abs(np.fft.fft2(box * taper)) ** 2).sum(axis=0)
+    per_km = np.hypot(*np.meshgrid(np.fft.fftfreq(8, 55.6), np.fft.fftfreq(8, 33.5), indexing="ij"))
+    return np.array([power[per_km <= 1 / 200].sum(), power[per_km > 1 / 200].sum()])
 
 
 def boundary(data: Path, folder: Path) -> None:
@@ -233,6 +287,8 @@ if __name__ == "__main__":
     what, *place = sys.argv[1:]
     with tempfile.TemporaryDirectory() as scratch:
         if place:
-            {"rain": rain, "boundary": boundary}[what](Path(place[0]), Path(scratch))
+            kept = Path(place[1] if len(place) > 1 else scratch)
+            kept.mkdir(parents=True, exist_ok=True)
+            {"rain": rain, "boundary": boundary}[what](Path(place[0]), kept)
         else:
             {"window": window, "amip": amip}[what](Path(scratch))

@@ -13,11 +13,13 @@ from climlstm import runs
 from climlstm.config import load_config
 from climlstm.data.run_data import RunData
 from climlstm.errors import ConfigError, DataError
+from climlstm.forecasting import rollout
 from climlstm.model.saving import read_forecaster
 from climlstm.runs import find_trained
 from climlstm.training import checkpoint
 from climlstm.training.loop import run_training
 from climlstm.training.storage import run_folder
+from climlstm.training.untrained import sketch_forecaster
 from tests.checkpoints import assert_same, tensors_of
 from tests.small_world import make_world, write_world
 from tests.test_parallel import assert_trained_alike, train_together
@@ -26,6 +28,7 @@ torch.set_num_threads(1)
 
 RAIN = "data.output=[tp]"
 LOG = "data.channels={tp: {transform: {name: log1p, scale: 1 mm}, minimum: 0, weight: 0.5}}"
+SEEN = 'data.channels={"tp":{"seen_at_start":true,"minimum":0}}'
 SEA = "data.prescribed={sst: {from: observed}}"
 MASKED = [
     "data.state=[t2m, msl, sst]",
@@ -71,6 +74,58 @@ def test_a_forecast_needs_no_initial_values_of_outputs(make, world, tmp_path):
     inits = ["2001-04-02"]
     without = runs.forecast(found, init_times=inits, **there)
     xr.testing.assert_equal(without, runs.forecast(found, init_times=inits))
+
+
+def test_an_output_seen_at_the_start_is_never_fed_back(make, monkeypatch):
+    config = make(RAIN, SEEN)
+    forecaster = sketch_forecaster(config, RunData(config).cube)
+    for weights in forecaster.parameters():
+        torch.nn.init.normal_(weights, std=0.2)
+    history, sent = torch.randn(2, 2, 3, 6, 10), []
+    steps = forecaster.network.steps
+
+    def spied(known, forcing):
+        sent.append(known[:, -1])
+        going = steps(known, forcing)
+        state = next(going)
+        for _ in range(3):
+            sent.append((yield state))
+            state = going.send(sent[-1])
+        yield state
+
+    monkeypatch.setattr(forecaster.network, "steps", spied)
+    made = forecaster(history, torch.zeros(2, 5, 0, 6, 10))
+    assert torch.equal(sent[0], history[:, -1])
+    assert (made[:, :, 2] > 0).any()
+    assert all((state[:, 2] == 0).all() for state in sent[1:])
+    for weights in forecaster.parameters():
+        torch.nn.init.zeros_(weights)
+    untrained = forecaster(history, torch.zeros(2, 5, 0, 6, 10))
+    assert (untrained[:, :, 2] == 0).all()  # whole, and not as a change of what was seen
+
+
+def test_an_output_seen_at_the_start_tells_nothing_of_later(make, tmp_path, monkeypatch):
+    found = train(make(RAIN, SEEN, "training.epochs=1"))
+    init, world = np.datetime64("2001-04-02"), make_world()
+
+    def forecast(tp):
+        write_world(tmp_path, world.assign(tp=tp))
+        there = {"catalog": str(tmp_path / "catalog.yaml"), "source": "world"}
+        return runs.forecast(found, init_times=[init], **there)
+
+    whole = forecast(world["tp"])
+    xr.testing.assert_equal(whole, forecast(world["tp"].where(world.time <= init, 0.1)))
+    assert not whole.equals(forecast(world["tp"].where(world.time != init, 0.1)))
+    with pytest.raises(DataError, match="tp"):
+        runs.forecast(found, init_times=[init], **dry(tmp_path, world))
+    monkeypatch.setattr(rollout, "MOST_LEADS", 1)
+    xr.testing.assert_equal(whole, forecast(world["tp"]))  # in pieces, the same
+
+
+def dry(folder, world):
+    """A source without rain."""
+    write_world(folder, world.drop_vars("tp"))
+    return {"catalog": str(folder / "catalog.yaml"), "source": "world"}
 
 
 def test_statistics_are_those_of_transformed_values(make):
@@ -175,7 +230,7 @@ def test_a_masked_channel_is_replaced_over_sea_and_forecast_over_land(make, tmp_
     [
         pytest.param([RAIN, LOG], marks=pytest.mark.slow),
         pytest.param([SEA], marks=pytest.mark.slow),
-        ["data.prescribed={sst: {from: persisted, at: input}}", RAIN],
+        ["data.prescribed={sst: {from: persisted, at: input}}", RAIN, SEEN],
         ['data.prescribed={t2m: {from: observed, mask: "land_mask < 0.5"}}'],
         ["data.boundary={width: 2}"],
     ],
@@ -200,6 +255,7 @@ def test_every_role_resumes_bit_for_bit(make, overrides):
 
 MIXED = [
     "data.output=[tp]",
+    SEEN,
     'data.prescribed={"sst":{"from":"persisted"},"t2m":{"from":"observed","mask":"land_mask<0.5"}}',
 ]
 DRIVEN = [
@@ -243,6 +299,7 @@ def test_every_role_with_several_workers(make, world, tmp_path, workers, roles):
         ("data.channels={mls: {weight: 2}}", "did you mean 'msl'"),
         ("data.channels={msl: {transform: {name: log1p}}}", "'scale' is missing"),
         ("data.channels={msl: {transform: logg}}", "no transform 'logg'"),
+        ("data.channels={msl: {seen_at_start: true}}", "Name 'msl' in 'output'"),
     ],
 )
 def test_what_makes_no_sense_is_refused_when_the_run_file_is_read(make, override, message):

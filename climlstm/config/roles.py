@@ -61,6 +61,9 @@ class ChannelConfig(Section):
     ends at its time. None: as their file says; values of single moments are then taken as such."""
     weight: PositiveFloat = 1.0
     """Factor of the channel in the loss."""
+    seen_at_start: bool = False
+    """Whether an output's own values up to the start of a forecast are inputs, as the state's are.
+    What is forecast of it is not fed back."""
 
 
 class PrescribedConfig(Section):
@@ -187,4 +190,9 @@ def check_roles(data: Roles) -> None:
         if data.channels[name].weight != 1 and name not in {*data.state, *data.output}:
             raise ValueError(
                 f"channels.{name}.weight: '{name}' is not forecast, so not in the loss"
+            )
+        if data.channels[name].seen_at_start and name not in data.output:
+            raise ValueError(
+                f"channels.{name}.seen_at_start is for outputs; a state is always seen. Name "
+                f"'{name}' in 'output', or leave it out"
             )

@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from climlstm.config import DataConfig
+from climlstm.config import ChannelConfig, DataConfig
 from climlstm.data.cube.accumulation import time_method
 from climlstm.data.cube.cube import CubePlan, plan_cube
 from climlstm.data.roles import HOST
@@ -31,14 +31,15 @@ SAME_PLACE_DEG = 1e-3
 def open_cube(data: DataConfig, *, outputs: bool = True) -> xr.Dataset:
     """The cube that the data section of a run file describes, lazily.
 
-    outputs: whether channels that are forecast only are in it; a forecast starts without them.
+    outputs: whether outputs are in it that are not seen at the start: no forecast needs them.
 
     >>> import climlstm
     >>> config = climlstm.load_config("run.yaml")
     >>> climlstm.open_cube(config.data)["z500"].attrs["units"]
     'm2 s-2'
     """
-    wanted = data if outputs else data.model_copy(update={"output": ()})
+    seen = [n for n in data.output if data.channels.get(n, ChannelConfig()).seen_at_start]
+    wanted = data if outputs else data.model_copy(update={"output": tuple(seen)})
     plan = plan_cube(open_source(data.catalog, data.source, **data.parameters), wanted)
     return with_others(plan, wanted).cube
 

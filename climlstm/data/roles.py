@@ -84,7 +84,7 @@ def settings_of(data: DataConfig) -> dict[str, dict[str, Any]]:
 
 def _setting(name: str, chosen: ChannelConfig) -> dict[str, Any]:
     variable = channel_of(name).variable
-    setting: dict[str, Any] = {}
+    setting: dict[str, Any] = {"seen_at_start": True} if chosen.seen_at_start else {}
     if chosen.transform is not None:
         options = {
             key: quantity(value, variable.units, f"data.channels.{name}.transform.{key}")

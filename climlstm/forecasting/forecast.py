@@ -89,7 +89,7 @@ def with_truth(cube: xr.Dataset, spec: Spec, init_times: Times, steps: int, *, o
 def check(spec: Spec, cube: xr.Dataset) -> None:
     """Raises DataError unless the cube has a forecaster's channels, units and grid."""
     for name, units in zip(spec.channels, spec.units, strict=True):
-        if name in spec.outputs:
+        if name not in spec.known:
             continue
         if name not in cube:
             raise DataError(
@@ -111,7 +111,8 @@ def check(spec: Spec, cube: xr.Dataset) -> None:
 
 
 def histories(spec: Spec, cube: xr.Dataset, inits: Times) -> NDArray[np.float32]:
-    """Known states (B, T, C, H, W) in physical units, each time read once; NaN for outputs."""
+    """Known states (B, T, C, H, W) in physical units, each time read once; NaN for outputs
+    that are not seen at the start."""
     wanted = spec.step.time(np.arange(1 - spec.history, 1), inits[:, None])
     needed, place = np.unique(wanted, return_inverse=True)
     absent = needed[~np.isin(needed, cube["time"].values)]
@@ -126,10 +127,10 @@ def histories(spec: Spec, cube: xr.Dataset, inits: Times) -> NDArray[np.float32]
             f"The cube has no data at {absent[0]}, which the forecast from {init} starts from. The "
             f"nearest possible start is {nearest}."
         )
-    states = cube[list(spec.state)].sel(time=needed).to_dataarray("channel")
+    states = cube[list(spec.known)].sel(time=needed).to_dataarray("channel")
     values = states.transpose("time", "channel", *spec.grid.dims).values
-    outputs = np.full((len(values), len(spec.outputs), *values.shape[2:]), np.nan, dtype="float32")
-    whole = np.concatenate([values.astype("float32"), outputs], axis=1)
+    whole = np.full((needed.size, len(spec.channels), *spec.grid.shape), np.nan, dtype="float32")
+    whole[:, [spec.channels.index(name) for name in spec.known]] = values
     return whole[place.reshape(wanted.shape)]
 
 

@@ -164,7 +164,7 @@ def _ahead(
     more = {"memory": flock} if forecaster.goes_on else {}
     states = []
     for state in forecaster.steps(history, forcing, noise, **more):
-        last.append(state)
+        last.append(forecaster.without_outputs(state))
         states.append(forecaster.denormalise(state).cpu())
     left = {name: tensor.contiguous() for name, tensor in flock.items()}
     left["history"] = torch.stack(list(last), dim=1)

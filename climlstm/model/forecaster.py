@@ -26,6 +26,7 @@ class Forecaster(nn.Module):
     tendency_std: Tensor
     imposed: Tensor | None
     fed_back: Tensor
+    seen: Tensor
 
     def __init__(
         self,
@@ -68,6 +69,8 @@ class Forecaster(nn.Module):
         self._check(shape)
         back = torch.tensor([name not in spec.outputs for name in spec.channels])[:, None, None]
         self.register_buffer("fed_back", back, persistent=False)
+        seen = torch.tensor([name in spec.known for name in spec.channels])[:, None, None]
+        self.register_buffer("seen", seen, persistent=False)
         change = torch.where(back, (self.tendency_std / self.normaliser.std)[:, None, None], 1.0)
         scale = change * ~self.missing
         self.network = plugins.load("models", spec.network)(
@@ -136,8 +139,8 @@ class Forecaster(nn.Module):
     ) -> Iterator[Tensor]:
         """Yield the normalised channels (B, C, H, W), one lead step after another.
 
-        history: (B, T, C, H, W), normalised; what it holds in missing cells and for outputs, even
-           NaN, is ignored.
+        history: (B, T, C, H, W), normalised; what it holds in missing cells, and for outputs that
+           are not seen at the start, even NaN, is ignored.
         forcing: (B, T - 1 + L, F, H, W), one for each transition, history's included; behind the
            forcing those of the channels given from outside, see `model.given`.
         noise: (B, T - 1 + L, N, H, W), standard normal, as `model.noise` draws it; None where the
@@ -151,7 +154,7 @@ class Forecaster(nn.Module):
                 "Draw them with climlstm.model.noise.draw_noise."
             )
         forcing = self._where_imposed(forcing)
-        everywhere = history.masked_fill(self.missing | ~self.fed_back, 0.0)
+        everywhere = history.masked_fill(self.missing | ~self.seen, 0.0)
         static = self.static.expand(*forcing.shape[:2], *self.static.shape)
         fields = [forcing, static] if noise is None else [forcing, noise, static]
         more = () if memory is None else (memory,)
@@ -195,11 +198,17 @@ class Forecaster(nn.Module):
         for lead, fields in enumerate(forcing.unbind(1), start=1):
             if self.start is not None:
                 state = self.start(before, fields, self.spec.forcing) + (state - before)
+            if lead == 1:  # an output is forecast whole, not as a change of what was seen
+                state = state - torch.where(self.fed_back, 0.0, before)
             state = self._replaced(self.normaliser.bounded(state), fields)
             yield state
-            before = torch.where(self.fed_back, state, 0.0)
+            before = self.without_outputs(state)
             if lead < forcing.shape[1]:
                 state = steps.send(before)
+
+    def without_outputs(self, state: Tensor) -> Tensor:
+        """A state (B, C, H, W) that was forecast, as the next step sees it: 0 for outputs."""
+        return torch.where(self.fed_back, state, 0.0)
 
     def _where_imposed(self, forcing: Tensor) -> Tensor:
         """Forcing (B, T - 1 + L, F, H, W) with what replaces the state only where it does.

@@ -62,12 +62,14 @@ class Spec:
     start: str = "persistence"
     """Baseline that each step starts from, before the network adds its tendency."""
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Channels' `transform` (name and options), `minimum` and `maximum`, where they have any."""
+    """Channels' `transform` (name and options), `minimum`, `maximum`, and whether an output is
+    `seen_at_start`, where they have any."""
 
     @property
-    def state(self) -> tuple[str, ...]:
-        """Channels that are fed back."""
-        return tuple(name for name in self.channels if name not in self.outputs)
+    def known(self) -> tuple[str, ...]:
+        """Channels whose values a forecast starts from: the state, and outputs that are seen."""
+        seen = [name for name, each in self.settings.items() if each.get("seen_at_start")]
+        return tuple(name for name in self.channels if name in seen or name not in self.outputs)
 
     @property
     def given_fields(self) -> tuple[tuple[int, str], ...]:

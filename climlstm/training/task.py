@@ -195,8 +195,9 @@ def _provenance(
     chosen = config.data.model_dump(mode="json", exclude={"memory", "cache"})
     chosen = {key: value for key, value in chosen.items() if value or key not in ROLES}
     for channel in chosen.get("channels", {}).values():
-        if channel["over_step"] is None:  # a newer key than its neighbours
-            del channel["over_step"]
+        for key in ("over_step", "seen_at_start"):  # newer keys than their neighbours
+            if not channel[key]:
+                del channel[key]
     return {
         "config": config.model_dump(mode="json"),
         "data": chosen | {"statistics": statistics.digest} | processing(data.cube),
