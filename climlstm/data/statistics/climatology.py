@@ -1,17 +1,17 @@
 """Climatology by hour of the day and day of the year, as WeatherBench 2 defines it; or by month."""
 
 import logging
-import threading
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from dask.system import CPU_COUNT
 from numpy.typing import NDArray
+from xarray.core import indexing
 
 from climlstm.calendars import (
     Times,
@@ -21,11 +21,17 @@ from climlstm.calendars import (
     month_of_year,
     within,
 )
+from climlstm.config import format_size
 from climlstm.data.cube.cube import CubePlan, dataset_of
 from climlstm.data.sources.times import step_of
 from climlstm.data.statistics.compute import digest_of
+from climlstm.data.statistics.days import (
+    WindowedDays,
+    sum_groups,
+    window_means,
+    window_weights,
+)
 from climlstm.data.store.parts import Part
-from climlstm.data.store.prefetch import jobs_of, read_jobs
 from climlstm.data.store.remote import Cache
 from climlstm.data.store.stored_part import make_parts
 from climlstm.errors import DataError
@@ -48,6 +54,9 @@ NAMES = {
 }
 """Long names of the axes of a climatology."""
 
+MUCH = 2**30
+"""Bytes of a climatology from which its size is told before it is made."""
+
 FORMAT = 1
 """Version of what a climatology means; cached ones of another version are made anew."""
 
@@ -69,7 +78,9 @@ def climatology(
     366 therefore has values even if only leap years have it, and a record shorter than a year uses
     what its window meets. A day with no data within the window has the mean of its hour over the
     whole period, all that is known; so has, with a warning, a month without data in it and, if
-    it is shorter than a day, an hour.
+    it is shorter than a day, an hour. Of a period with fewer steps than there are hours and days,
+    such as a year, the sum of each day is kept, from which the same means are taken when they are
+    asked for: a climatology takes no more room than the training data.
 
     cube: its plan, so that stored chunks are decoded straight, or a lazy dataset.
     period: first and last moment, both included: the training period only.
@@ -86,43 +97,99 @@ def climatology(
     if not inside.any():
         span = f"{period[0]} to {period[1]} holds none of the usable times from "
         raise DataError(f"The period {span}{times[0]} to {times[-1]}: it has no climatology.")
-    axes, groups, weights, empty = _groups(times, inside)
-    shape = [values.size for values in axes.values()]
+    groups = _groups(times, inside)
 
-    def means() -> Iterator[tuple[str, NDArray[np.float32]]]:
+    def made() -> Iterator[tuple[str, NDArray[np.float32]]]:
         for part in make_parts(cube, channels, remote_cache):
-            fields = _means(part, np.flatnonzero(inside), groups, weights)
-            for name, field in zip(part.names, fields, strict=True):
-                yield name, _filled(field.reshape(*shape, *field.shape[2:]), empty)
+            yield from groups.fields(part, np.flatnonzero(inside))
             part.close()
 
-    if cache is None:
-        fields = dict(means())
-    else:
-        lacking = list(axes.values())[0][empty].tolist()  # noqa: RUF015
-        settings = [FORMAT, WINDOW_DAYS, str(times[inside].tolist()), *lacking]
-        place = cache / f"climatology-{digest_of(dataset, channels, settings)[:16]}"
-        fields = _kept(place, channels, means)
     grid = grid_of(dataset)
+    if cache is None:
+        fields = dict(made())
+    else:
+        settings = [FORMAT, WINDOW_DAYS, str(times[inside].tolist()), *groups.lacking]
+        settings += ["sums of days"] if groups.short else []
+        place = cache / f"climatology-{digest_of(dataset, channels, settings)[:16]}"
+        size = 4 * groups.kept * len(channels) * math.prod(grid.shape)
+        fields = _kept(place, channels, made, size)
+    axes = groups.axes
     dims = (*axes, *grid.dims)
     described = {name: (name, values, {"long_name": NAMES[name]}) for name, values in axes.items()}
     window = {} if "month" in axes else {"window_days": WINDOW_DAYS}
     return xr.Dataset(
-        {name: (dims, fields[name], dataset[name].attrs) for name in channels},
+        {name: (dims, groups.means(fields[name]), dataset[name].attrs) for name in channels},
         coords=described | grid.coordinates(),
         attrs={"period": f"{period[0]} to {period[1]}"} | window,
     )
 
 
-def _groups(
-    times: Times, inside: NDArray[np.bool_]
-) -> tuple[dict[str, NDArray], NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
-    """Axes of a climatology, the place of each time in them, row by row, `_weights`, and which
-    entries of the first axis the period lacks."""
+@dataclass(frozen=True, eq=False)
+class _Groups:
+    """Steps of a period by hour and day of the year, or by month."""
+
+    axes: dict[str, NDArray]
+    places: NDArray[np.int64]
+    """(time,): the group of each time, row by row of the axes."""
+    counts: NDArray[np.int64]
+    """(hour, day): times of the period in each group; (1, month) of months."""
+    weights: NDArray[np.float32]
+    """See `window_weights`."""
+    empty: NDArray[np.bool_]
+    """Entries of the first axis that the period lacks."""
+
+    @property
+    def lacking(self) -> list[Any]:
+        """Labels of the first axis that the period lacks."""
+        labels: list[Any] = list(self.axes.values())[0][self.empty].tolist()  # noqa: RUF015
+        return labels
+
+    @property
+    def short(self) -> bool:
+        """Whether there are fewer steps than means, so that sums of days are kept instead."""
+        return "hour" in self.axes and self.counts.sum() < self.counts.size
+
+    @property
+    def kept(self) -> int:
+        """Fields of each channel that are kept."""
+        return int(np.count_nonzero(self.counts)) + 1 if self.short else self.counts.size
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """(hour, day): the place of its sum among those that are kept; -1: the period has none."""
+        there = self.counts > 0
+        return np.where(there, there.cumsum().reshape(there.shape) - 1, -1)
+
+    def fields(
+        self, part: Part, inside: NDArray[np.int64]
+    ) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """What is kept of each channel of a part: means, or sums of days and a field to add."""
+        places = self.rows.ravel()[self.places] if self.short else self.places
+        found = sum_groups(part, inside, places, self.kept - self.short)
+        for name, (first, sums) in zip(part.names, found, strict=True):
+            if self.short:
+                yield name, np.concatenate([sums, first[None]])
+                continue
+            means = window_means(first, sums, self.weights)
+            field = means.reshape(*(a.size for a in self.axes.values()), *first.shape)
+            if self.empty.any():
+                field[self.empty] = field[~self.empty].mean(axis=0)
+            yield name, field
+
+    def means(self, kept: NDArray[np.float32]) -> Any:
+        """The means (*axes, H, W), or what gives them when they are read, from what is kept."""
+        if not self.short:
+            return kept
+        days = WindowedDays(kept, self.rows, self.weights, self.empty)
+        return indexing.LazilyIndexedArray(days)
+
+
+def _groups(times: Times, inside: NDArray[np.bool_]) -> _Groups:
+    """Groups of the times inside; warns of entries of the first axis that the period lacks."""
     monthly = times.size > 1 and step_of(times).duration is None
-    axes, groups = (_months if monthly else _hours_and_days)(times, inside)
+    axes, places = (_months if monthly else _hours_and_days)(times, inside)
     rows, columns = [1, *(values.size for values in axes.values())][-2:]
-    counts = np.bincount(groups[inside], minlength=rows * columns).reshape(rows, columns)
+    counts = np.bincount(places[inside], minlength=rows * columns).reshape(rows, columns)
     (name, labels), *_ = axes.items()
     empty = (counts.T if monthly else counts).sum(axis=1) == 0
     if empty.any():
@@ -131,14 +198,8 @@ def _groups(
             "whole period, so that skill against it says little.",
             *(name, ", ".join(f"{label:g}" for label in labels[empty])),
         )
-    return axes, groups, _weights(counts, width=1 if monthly else WINDOW_DAYS // 2), empty
-
-
-def _filled(field: NDArray[np.float32], empty: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """A climatology with the mean of its other entries where the first axis has none."""
-    if empty.any():
-        field[empty] = field[~empty].mean(axis=0)
-    return field
+    weights = window_weights(counts, width=1 if monthly else WINDOW_DAYS // 2)
+    return _Groups(axes, places, counts, weights, empty)
 
 
 def _hours_and_days(
@@ -178,10 +239,13 @@ def _kept(
     place: Path,
     channels: Sequence[str],
     compute: Callable[[], Iterator[tuple[str, NDArray[np.float32]]]],
+    size: int,
 ) -> dict[str, NDArray[np.float32]]:
     """Fields of each channel, mapped from a folder; computed into it, unless it is there."""
     with lock(place):
         if not place.is_dir():
+            if size >= MUCH:
+                logger.warning("The climatology will take %s in %s.", format_size(size), place)
             with write_whole(place) as folder:
                 folder.mkdir()
                 for name, values in compute():
@@ -225,57 +289,3 @@ def climatology_at(climatology: xr.Dataset, times: Times) -> xr.Dataset:
         places["dayofyear"] = day_of_year(times) - 1
     chosen = climatology.isel({name: xr.DataArray(at, dims="time") for name, at in places.items()})
     return chosen.drop_vars(list(places)).assign_coords(time=("time", times))
-
-
-def _weights(counts: NDArray[np.int64], *, width: int) -> NDArray[np.float32]:
-    """(hour, day, other day): the weight of another day's sum in the mean of a day.
-
-    width: days at which a triangle around each day falls to 0; 1: each day by itself.
-    """
-    days = counts.shape[-1]
-    apart = np.abs(np.arange(days)[:, None] - np.arange(days))
-    apart = np.minimum(apart, days - apart)
-    triangle = np.maximum(1 - apart / width, 0)
-    total = np.einsum("de,he->hd", triangle, counts)
-    near = triangle / np.maximum(total, 1e-9)[:, :, None]
-    whole = np.broadcast_to(1 / np.maximum(counts.sum(axis=1), 1)[:, None, None], near.shape)
-    return np.where(total[:, :, None] > 0, near, whole).astype("float32")
-
-
-def _means(
-    part: Part,
-    positions: NDArray[np.int64],
-    groups: NDArray[np.int64],
-    weights: NDArray[np.float32],
-) -> list[NDArray[np.float32]]:
-    """(hour, day, H, W) of each channel of a part: sums in one pass, then the window over days.
-
-    Deviations from the first field are summed, so that float32 loses nothing that matters.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        first = read_jobs(
-            [(part, positions[:1])], lambda _, read: [values[0].copy() for values in read], pool
-        )[0]
-    plane, days = first[0].shape, weights.shape[-1]
-    sums = np.zeros((len(first), len(weights) * days, *plane), dtype="float32")
-    locks = [threading.Lock() for _ in range(days)]
-
-    jobs = jobs_of(part, positions)
-
-    def add(number: int, read: list[NDArray]) -> None:
-        work = np.empty(plane, dtype="float32")
-        for channel, values in enumerate(read):
-            for field, group in zip(values, groups[jobs[number][1]].tolist(), strict=True):
-                np.subtract(field, first[channel], out=work)
-                with locks[group % days]:
-                    sums[channel, group] += work
-
-    with ThreadPoolExecutor(CPU_COUNT, thread_name_prefix="climlstm-climatology") as pool:
-        read_jobs(jobs, add, pool)
-    means = []
-    for start, channel in zip(first, sums, strict=True):
-        by_day = channel.reshape(len(weights), days, -1)
-        for weight, hour in zip(weights, by_day, strict=True):
-            hour[:] = weight @ hour
-        means.append(by_day.reshape(-1, days, *plane) + start)
-    return means
