@@ -2,16 +2,18 @@
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
+from dask.system import CPU_COUNT
 from numpy.typing import NDArray
-from xarray.core import indexing
 
 from climlstm.calendars import (
     Times,
@@ -25,13 +27,8 @@ from climlstm.config import format_size
 from climlstm.data.cube.cube import CubePlan, dataset_of
 from climlstm.data.sources.times import step_of
 from climlstm.data.statistics.compute import digest_of
-from climlstm.data.statistics.days import (
-    WindowedDays,
-    sum_groups,
-    window_means,
-    window_weights,
-)
 from climlstm.data.store.parts import Part
+from climlstm.data.store.prefetch import jobs_of, read_jobs
 from climlstm.data.store.remote import Cache
 from climlstm.data.store.stored_part import make_parts
 from climlstm.errors import DataError
@@ -74,13 +71,12 @@ def climatology(
 
     Of steps of months it is the mean of each month: (month, latitude, longitude). Days and hours
     are those of the data and of their calendar. Each value is the mean over all years and the days
-    around it, weighted by a triangle that falls to 0 at 30 days, across the turn of the year. Day
-    366 therefore has values even if only leap years have it, and a record shorter than a year uses
-    what its window meets. A day with no data within the window has the mean of its hour over the
-    whole period, all that is known; so has, with a warning, a month without data in it and, if
-    it is shorter than a day, an hour. Of a period with fewer steps than there are hours and days,
-    such as a year, the sum of each day is kept, from which the same means are taken when they are
-    asked for: a climatology takes no more room than the training data.
+    around it, weighted by a triangle that falls to 0 at 30 days, across the turn of the year; so
+    day 366 has values even if only leap years have it. A day with no data within the window has
+    the mean of its hour over the whole period; so has, with a warning, a month without data in it
+    and, if it is shorter than a day, an hour. Of a period with fewer steps than hours and days,
+    the sums of each are kept, from which Dask takes the same means where they are asked for: a
+    climatology never takes more room than its period.
 
     cube: its plan, so that stored chunks are decoded straight, or a lazy dataset.
     period: first and last moment, both included: the training period only.
@@ -91,105 +87,58 @@ def climatology(
     Cells that are never observed stay NaN. Raises DataError where the period holds no time.
     """
     dataset = dataset_of(cube)
-    times = dataset["time"].values
+    times, grid = dataset["time"].values, grid_of(dataset)
+    inside = _usable(times, period, unusable)
+    axes, groups, weights, empty = _groups(times, inside)
+    number = weights.shape[0] * weights.shape[1]
+    short = "hour" in axes and int(inside.sum()) < number
+    present = np.unique(groups[inside]) if short else np.arange(number)
+
+    def made() -> Iterator[tuple[str, NDArray[np.float32]]]:
+        places = np.searchsorted(present, groups)
+        for part in make_parts(cube, channels, remote_cache):
+            found = _sums(part, np.flatnonzero(inside), places, present.size)
+            for name, (first, sums) in zip(part.names, found, strict=True):
+                yield name, _finished(first, sums, None if short else weights, empty)
+            part.close()
+
+    lacking = list(axes.values())[0][empty].tolist()  # noqa: RUF015
+    settings = [FORMAT, WINDOW_DAYS, str(times[inside].tolist()), *lacking, *["sums"] * short]
+    digest = digest_of(dataset, channels, settings)[:16]
+    size = 4 * present.size * len(channels) * math.prod(grid.shape)
+    kept = _kept(cache and cache / f"climatology-{digest}", channels, made, size)
+    described = {name: (name, values, {"long_name": NAMES[name]}) for name, values in axes.items()}
+    found = xr.Dataset(coords=described | grid.coordinates())
+    found.attrs["period"] = f"{period[0]} to {period[1]}"
+    found.attrs |= {} if "month" in axes else {"window_days": WINDOW_DAYS}
+    shape = tuple(found.sizes[dim] for dim in (*axes, *grid.dims))
+    for name in channels:
+        field = _windowed(kept[name], present, weights, empty) if short else kept[name]
+        found[name] = (*axes, *grid.dims), field.reshape(shape), dataset[name].attrs
+    return found
+
+
+def _usable(
+    times: Times, period: tuple[pd.Timestamp, pd.Timestamp], unusable: Iterable[Any]
+) -> NDArray[np.bool_]:
+    """(time,): those of a period, but for some. Raises DataError where there are none."""
     inside = within(times, period)
     inside &= ~np.isin(times, np.array(list(unusable), dtype=times.dtype))
     if not inside.any():
         span = f"{period[0]} to {period[1]} holds none of the usable times from "
         raise DataError(f"The period {span}{times[0]} to {times[-1]}: it has no climatology.")
-    groups = _groups(times, inside)
-
-    def made() -> Iterator[tuple[str, NDArray[np.float32]]]:
-        for part in make_parts(cube, channels, remote_cache):
-            yield from groups.fields(part, np.flatnonzero(inside))
-            part.close()
-
-    grid = grid_of(dataset)
-    if cache is None:
-        fields = dict(made())
-    else:
-        settings = [FORMAT, WINDOW_DAYS, str(times[inside].tolist()), *groups.lacking]
-        settings += ["sums of days"] if groups.short else []
-        place = cache / f"climatology-{digest_of(dataset, channels, settings)[:16]}"
-        size = 4 * groups.kept * len(channels) * math.prod(grid.shape)
-        fields = _kept(place, channels, made, size)
-    axes = groups.axes
-    dims = (*axes, *grid.dims)
-    described = {name: (name, values, {"long_name": NAMES[name]}) for name, values in axes.items()}
-    window = {} if "month" in axes else {"window_days": WINDOW_DAYS}
-    return xr.Dataset(
-        {name: (dims, groups.means(fields[name]), dataset[name].attrs) for name in channels},
-        coords=described | grid.coordinates(),
-        attrs={"period": f"{period[0]} to {period[1]}"} | window,
-    )
+    return inside
 
 
-@dataclass(frozen=True, eq=False)
-class _Groups:
-    """Steps of a period by hour and day of the year, or by month."""
-
-    axes: dict[str, NDArray]
-    places: NDArray[np.int64]
-    """(time,): the group of each time, row by row of the axes."""
-    counts: NDArray[np.int64]
-    """(hour, day): times of the period in each group; (1, month) of months."""
-    weights: NDArray[np.float32]
-    """See `window_weights`."""
-    empty: NDArray[np.bool_]
-    """Entries of the first axis that the period lacks."""
-
-    @property
-    def lacking(self) -> list[Any]:
-        """Labels of the first axis that the period lacks."""
-        labels: list[Any] = list(self.axes.values())[0][self.empty].tolist()  # noqa: RUF015
-        return labels
-
-    @property
-    def short(self) -> bool:
-        """Whether there are fewer steps than means, so that sums of days are kept instead."""
-        return "hour" in self.axes and self.counts.sum() < self.counts.size
-
-    @property
-    def kept(self) -> int:
-        """Fields of each channel that are kept."""
-        return int(np.count_nonzero(self.counts)) + 1 if self.short else self.counts.size
-
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """(hour, day): the place of its sum among those that are kept; -1: the period has none."""
-        there = self.counts > 0
-        return np.where(there, there.cumsum().reshape(there.shape) - 1, -1)
-
-    def fields(
-        self, part: Part, inside: NDArray[np.int64]
-    ) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        """What is kept of each channel of a part: means, or sums of days and a field to add."""
-        places = self.rows.ravel()[self.places] if self.short else self.places
-        found = sum_groups(part, inside, places, self.kept - self.short)
-        for name, (first, sums) in zip(part.names, found, strict=True):
-            if self.short:
-                yield name, np.concatenate([sums, first[None]])
-                continue
-            means = window_means(first, sums, self.weights)
-            field = means.reshape(*(a.size for a in self.axes.values()), *first.shape)
-            if self.empty.any():
-                field[self.empty] = field[~self.empty].mean(axis=0)
-            yield name, field
-
-    def means(self, kept: NDArray[np.float32]) -> Any:
-        """The means (*axes, H, W), or what gives them when they are read, from what is kept."""
-        if not self.short:
-            return kept
-        days = WindowedDays(kept, self.rows, self.weights, self.empty)
-        return indexing.LazilyIndexedArray(days)
-
-
-def _groups(times: Times, inside: NDArray[np.bool_]) -> _Groups:
-    """Groups of the times inside; warns of entries of the first axis that the period lacks."""
+def _groups(
+    times: Times, inside: NDArray[np.bool_]
+) -> tuple[dict[str, NDArray], NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+    """Axes of a climatology, the place of each time in them, row by row, `_weights`, and which
+    entries of the first axis the period lacks."""
     monthly = times.size > 1 and step_of(times).duration is None
-    axes, places = (_months if monthly else _hours_and_days)(times, inside)
+    axes, groups = (_months if monthly else _hours_and_days)(times, inside)
     rows, columns = [1, *(values.size for values in axes.values())][-2:]
-    counts = np.bincount(places[inside], minlength=rows * columns).reshape(rows, columns)
+    counts = np.bincount(groups[inside], minlength=rows * columns).reshape(rows, columns)
     (name, labels), *_ = axes.items()
     empty = (counts.T if monthly else counts).sum(axis=1) == 0
     if empty.any():
@@ -198,8 +147,7 @@ def _groups(times: Times, inside: NDArray[np.bool_]) -> _Groups:
             "whole period, so that skill against it says little.",
             *(name, ", ".join(f"{label:g}" for label in labels[empty])),
         )
-    weights = window_weights(counts, width=1 if monthly else WINDOW_DAYS // 2)
-    return _Groups(axes, places, counts, weights, empty)
+    return axes, groups, _weights(counts, width=1 if monthly else WINDOW_DAYS // 2), empty
 
 
 def _hours_and_days(
@@ -236,12 +184,15 @@ def _hours(times: Times, known: NDArray | None = None) -> NDArray:
 
 
 def _kept(
-    place: Path,
+    place: Path | None,
     channels: Sequence[str],
     compute: Callable[[], Iterator[tuple[str, NDArray[np.float32]]]],
     size: int,
 ) -> dict[str, NDArray[np.float32]]:
-    """Fields of each channel, mapped from a folder; computed into it, unless it is there."""
+    """Fields of each channel, mapped from a folder, if there is one; computed into it, unless it is
+    there."""
+    if place is None:
+        return dict(compute())
     with lock(place):
         if not place.is_dir():
             if size >= MUCH:
@@ -288,4 +239,94 @@ def climatology_at(climatology: xr.Dataset, times: Times) -> xr.Dataset:
         )
         places["dayofyear"] = day_of_year(times) - 1
     chosen = climatology.isel({name: xr.DataArray(at, dims="time") for name, at in places.items()})
+    chosen = chosen.compute(scheduler="threads") if chosen.chunks else chosen
     return chosen.drop_vars(list(places)).assign_coords(time=("time", times))
+
+
+def _weights(counts: NDArray[np.int64], *, width: int) -> NDArray[np.float32]:
+    """(hour, day, other day): the weight of another day's sum in the mean of a day.
+
+    width: days at which a triangle around each day falls to 0; 1: each day by itself.
+    """
+    days = counts.shape[-1]
+    apart = np.abs(np.arange(days)[:, None] - np.arange(days))
+    apart = np.minimum(apart, days - apart)
+    triangle = np.maximum(1 - apart / width, 0)
+    total = np.einsum("de,he->hd", triangle, counts)
+    near = triangle / np.maximum(total, 1e-9)[:, :, None]
+    whole = np.broadcast_to(1 / np.maximum(counts.sum(axis=1), 1)[:, None, None], near.shape)
+    return np.where(total[:, :, None] > 0, near, whole).astype("float32")
+
+
+def _windowed(
+    kept: NDArray[np.float32],
+    present: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    empty: NDArray[np.bool_],
+) -> da.Array:
+    """Lazy means (hour, day, H, W) from sums of hours and days, and the field to add at the end.
+
+    present: hour * days + day of each sum, increasing.
+    """
+    hours, days = np.divmod(present, weights.shape[-1])
+    known = []
+    for hour in np.flatnonzero(~empty).tolist():
+        first, last = np.searchsorted(hours, [hour, hour + 1])
+        mix = da.from_array(weights[hour][:, days[first:last]], chunks=(1, -1))
+        sums = da.from_array(kept[first:last], chunks=-1, name=False)
+        known.append(da.tensordot(mix, sums, axes=1) + kept[-1])
+    means, filled = iter(known), sum(known) / len(known)
+    return da.stack([filled if lacks else next(means) for lacks in empty])
+
+
+def _sums(
+    part: Part, positions: NDArray[np.int64], places: NDArray[np.int64], number: int
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """The first field (H, W) of each channel of a part, and sums (place, H, W) of the deviations
+    from it, in one pass, so that float32 loses nothing that matters.
+
+    places: (time,), below `number`.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        first = read_jobs(
+            [(part, positions[:1])], lambda _, read: [values[0].copy() for values in read], pool
+        )[0]
+    plane = first[0].shape
+    sums = np.zeros((len(first), number, *plane), dtype="float32")
+    locks = [threading.Lock() for _ in range(64)]
+
+    jobs = jobs_of(part, positions)
+
+    def add(number: int, read: list[NDArray]) -> None:
+        work = np.empty(plane, dtype="float32")
+        for channel, values in enumerate(read):
+            for field, group in zip(values, places[jobs[number][1]].tolist(), strict=True):
+                np.subtract(field, first[channel], out=work)
+                with locks[group % len(locks)]:
+                    sums[channel, group] += work
+
+    with ThreadPoolExecutor(CPU_COUNT, thread_name_prefix="climlstm-climatology") as pool:
+        read_jobs(jobs, add, pool)
+    return list(zip(first, sums, strict=True))
+
+
+def _finished(
+    first: NDArray[np.float32],
+    sums: NDArray[np.float32],
+    weights: NDArray[np.float32] | None,
+    empty: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """Means of all groups from their sums, whose memory is used: the window over days.
+
+    weights: None: leaves the sums, with the first field, which is to be added, at their end.
+    empty: entries of the first axis that the period lacks, which have the mean of the others.
+    """
+    if weights is None:
+        return np.concatenate([sums, first[None]])
+    by_day = sums.reshape(len(weights), weights.shape[-1], -1)
+    for weight, hour in zip(weights, by_day, strict=True):
+        hour[:] = weight @ hour
+    field = by_day.reshape(empty.size, -1, *first.shape) + first
+    if empty.any():
+        field[empty] = field[~empty].mean(axis=0)
+    return field
