@@ -102,9 +102,11 @@ def test_a_training_period_without_some_hours_is_refused_before_it_starts(change
         hour, early = source["time"].dt.hour, source["time"] < np.datetime64("2001-02-16")
         return source.isel(time=np.flatnonzero(~(early & (hour == 18)).values))
 
-    refused, found = refusals(changed(gaps, "training.horizon=1"))
+    config = changed(gaps, "training.horizon=1")
+    refused, found = refusals(config)
     assert "but not 18" in refused
     assert [refused.rstrip(".")] == found
+    assert found == [finding.what for finding in check_run(config, quick=True).errors]
 
 
 def test_a_quick_check_fits_nothing(small_run, monkeypatch):

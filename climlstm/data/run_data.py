@@ -142,7 +142,11 @@ class RunData:
     @cached_property
     def valid_starts(self) -> Starts:
         """Positions of the windows whose loss chooses the checkpoint, evenly spaced."""
-        starts = self._starts("valid", self.statistics.unusable)
+        return self.validated(self.statistics.unusable)
+
+    def validated(self, unusable: Any) -> Starts:
+        """The same where some times cannot be used; no values are read."""
+        starts = self._starts("valid", unusable)
         return evenly_spaced(starts, self.config.training.validation_windows)
 
     def open_windows(

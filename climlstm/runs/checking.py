@@ -8,12 +8,13 @@ from climlstm.audit.findings import Finding
 from climlstm.config import Config
 from climlstm.data.roles import ChannelWeight, channel_weights
 from climlstm.data.run_data import RunData
+from climlstm.data.statistics.climatology import axes_of
 from climlstm.data.windows.plan import share
 from climlstm.environment import check_gpus, usable_cores
 from climlstm.errors import ClimLSTMError
 from climlstm.training.lineage import find_parent
 from climlstm.training.speed import seconds_per_batch
-from climlstm.training.task import audit_fits, audit_source
+from climlstm.training.task import audit_fits, audit_source, check_hours
 from climlstm.training.tracking import require_tools
 
 
@@ -21,7 +22,8 @@ def check_run(config: Config, *, quick: bool = False, elsewhere: bool = False) -
     """The audit of a run: its file and source, all that is fitted, the machine, and reading.
 
     Statistics are computed from the whole training period, and kept for the training itself.
-    quick: read a few steps only, and leave out what is fitted and measured.
+    quick: read a few steps only, and leave out what is fitted (but for hours that the climatology
+        will lack, which times tell) and measured.
     elsewhere: the run is for a cluster, so that the GPUs and CPUs of this machine do not matter.
     """
     data = RunData(config)
@@ -33,9 +35,13 @@ def check_run(config: Config, *, quick: bool = False, elsewhere: bool = False) -
         found = audit_source(data)
     except ClimLSTMError as error:
         return check_source(config, source, error)
-    if quick or not found.passed:
+    if not found.passed:
         return found
     try:
+        if quick:
+            axes = axes_of(data.plan.times.values, data.periods["train"])
+            check_hours(data, axes, data.validated(()))
+            return found
         require_tools(config)
         found = found.having(audit_fits(data, find_parent(config, None)))
         found = found.having([_check_reading(data)])

@@ -32,6 +32,7 @@ from climlstm.data.sources.regridding import processing
 from climlstm.data.statistics.climatology import check_covered, climatology_at, period_of
 from climlstm.data.statistics.statistics import Statistics
 from climlstm.data.windows.plan import WindowPlan, in_order, share
+from climlstm.data.windows.starts import Starts
 from climlstm.data.windows.stream import Window, WindowStream
 from climlstm.environment import recorded_environment, versions
 from climlstm.errors import DataError
@@ -163,6 +164,13 @@ def audit_source(data: RunData) -> Audit:
     return found.having(check_given(data.config.data, reach=reach))
 
 
+def check_hours(data: RunData, climatology: xr.Dataset, starts: Starts) -> None:
+    """Raises DataError unless the climatology has the hours, or months, that windows forecast."""
+    config, times = data.config, data.plan.times.values
+    leads = np.arange(config.training.horizon) + config.model.history
+    check_covered(climatology, times[np.unique(starts[:, None] + leads)])
+
+
 def audit_fits(data: RunData, parent: Parent | None = None) -> list[Finding]:
     """The audit of all that is fitted and cut for a training: statistics, windows, climatology.
 
@@ -170,8 +178,7 @@ def audit_fits(data: RunData, parent: Parent | None = None) -> list[Finding]:
     Raises a ClimLSTMError for data, or a parent, with which no training can start.
     """
     config, times = data.config, data.plan.times.values
-    leads = np.arange(config.training.horizon) + config.model.history
-    check_covered(data.climatology, times[np.unique(data.valid_starts[:, None] + leads)])
+    check_hours(data, data.climatology, data.valid_starts)
     findings = check_task(
         config,
         times,

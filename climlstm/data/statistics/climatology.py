@@ -135,7 +135,7 @@ def _groups(
 ) -> tuple[dict[str, NDArray], NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
     """Axes of a climatology, the place of each time in them, row by row, `_weights`, and which
     entries of the first axis the period lacks."""
-    monthly = times.size > 1 and step_of(times).duration is None
+    monthly = _by_month(times)
     axes, groups = (_months if monthly else _hours_and_days)(times, inside)
     rows, columns = [1, *(values.size for values in axes.values())][-2:]
     counts = np.bincount(groups[inside], minlength=rows * columns).reshape(rows, columns)
@@ -148,6 +148,10 @@ def _groups(
             *(name, ", ".join(f"{label:g}" for label in labels[empty])),
         )
     return axes, groups, _weights(counts, width=1 if monthly else WINDOW_DAYS // 2), empty
+
+
+def _by_month(times: Times) -> bool:
+    return times.size > 1 and step_of(times).duration is None
 
 
 def _hours_and_days(
@@ -208,6 +212,13 @@ def period_of(climatology: xr.Dataset) -> tuple[pd.Timestamp, pd.Timestamp]:
     """First and last moment of the period of a climatology."""
     start, stop = climatology.attrs["period"].split(" to ")
     return pd.Timestamp(start), pd.Timestamp(stop)
+
+
+def axes_of(times: Times, period: tuple[pd.Timestamp, pd.Timestamp]) -> xr.Dataset:
+    """The climatology of a period without its values, for `check_covered`: nothing is read."""
+    inside = _usable(times, period, ())
+    axes, _ = (_months if _by_month(times) else _hours_and_days)(times, inside)
+    return xr.Dataset(coords=axes, attrs={"period": f"{period[0]} to {period[1]}"})
 
 
 def check_covered(climatology: xr.Dataset, times: Times) -> None:
