@@ -10,13 +10,15 @@ folder of its own, without its dependencies, and trains by the command `climlstm
 - streaming: a network of a few weights on a cube four times as large as `data.memory`, so that the
   loop waits for the stream, which reads, decodes, normalises and shuffles.
 
-Printed are steps a second of each, from the times that the run itself records, and their ratio,
-pair by pair. Needs git, pip and a package index for the build backend.
+Printed are steps a second of each, from the times that the run itself records, and of CPU time, for
+a busy machine, and their ratio, pair by pair. Needs git, pip and a package index for the build
+backend.
 """
 
 import argparse
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -107,20 +109,24 @@ def install(revision: str | None, target: Path) -> None:
     subprocess.run([*command, tree], check=True)
 
 
-def steps_per_second(package: Path, run: str, folder: Path) -> float:
-    """Of a whole training in a new process, between the first and the last of its records."""
+def speed_of(package: Path, run: str, folder: Path) -> tuple[float, float]:
+    """Steps a second of a training in a new process, between the first and the last of its records,
+    and steps per second of CPU time, start and end of the process included."""
     file = folder / f"{run}.yaml"
     file.write_text(f"name: {run}\n{RUNS[run]}")
     shutil.rmtree(folder / "runs" / run, ignore_errors=True)
     environment = {**os.environ, "PYTHONPATH": str(package)}
     command = [sys.executable, "-m", "climlstm", "train", file.name, "--plain"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(f"{package.name}: {run} failed\n{done.stdout}\n{done.stderr}")
     lines = (folder / "runs" / run / "metrics.jsonl").read_text().splitlines()
     records = [record for line in lines if (record := json.loads(line))["event"] == "train"]
     first, last = records[0], records[-1]
-    return float((last["step"] - first["step"]) / (last["time"] - first["time"]))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return (last["step"] - first["step"]) / (last["time"] - first["time"]), last["step"] / busy
 
 
 def main() -> None:
@@ -140,19 +146,22 @@ def main() -> None:
             install(getattr(given, name), target)
         results = {}
         for run in given.run:
-            speeds: dict[str, list[float]] = {name: [] for name in packages}
+            speeds: dict[str, list[tuple[float, float]]] = {name: [] for name in packages}
             for number in range(given.rounds + 1):  # the first one warms caches
                 for name, package in packages.items():
-                    speed = steps_per_second(package, run, folder)
+                    speed = speed_of(package, run, folder)
                     if number:
                         speeds[name].append(speed)
-            ratios = [a / b for b, a in zip(speeds["before"], speeds["after"], strict=True)]
-            results[run] = {**speeds, "after/before": ratios}
-            middle = {name: statistics.median(values) for name, values in results[run].items()}
-            print(
-                f"{run}: {middle['before']:.2f} steps/s before, {middle['after']:.2f} after; ratio "
-                f"{middle['after/before']:.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
-            )
+            results[run] = {}
+            for kind, unit in enumerate(("second", "second of CPU time")):
+                found = {name: [pair[kind] for pair in speeds[name]] for name in speeds}
+                ratios = [a / b for b, a in zip(found["before"], found["after"], strict=True)]
+                results[run][unit] = {**found, "after/before": ratios}
+                before, after = (statistics.median(found[name]) for name in packages)
+                print(
+                    f"{run}: {before:.2f} steps a {unit} before, {after:.2f} after; ratio "
+                    f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+                )
     if given.json:
         given.json.write_text(json.dumps(results, indent=1))
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 
 import numpy as np
 import pytest
@@ -18,13 +19,17 @@ from climlstm.model.saving import read_forecaster
 from climlstm.runs import find_trained
 from climlstm.training import checkpoint
 from climlstm.training.loop import run_training
+from climlstm.training.parallel import Workers
 from climlstm.training.storage import run_folder
+from climlstm.training.task import open_task
 from climlstm.training.untrained import sketch_forecaster
 from tests.checkpoints import assert_same, tensors_of
 from tests.small_world import make_world, write_world
 from tests.test_parallel import assert_trained_alike, train_together
 
 torch.set_num_threads(1)
+
+CPU = torch.device("cpu")
 
 RAIN = "data.output=[tp]"
 LOG = "data.channels={tp: {transform: {name: log1p, scale: 1 mm}, minimum: 0, weight: 0.5}}"
@@ -41,18 +46,38 @@ def world(tmp_path_factory):
     return write_world(tmp_path_factory.mktemp("world"))
 
 
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory):
+    """Folder of all runs of this module, which share their statistics."""
+    return tmp_path_factory.mktemp("runs")
+
+
 @pytest.fixture
-def make(world, tmp_path):
-    """Makes the run with overrides, in a folder of this test."""
-    return lambda *overrides: load_config(world, [f"cluster.storage={tmp_path}/runs", *overrides])
+def make(world, storage, tmp_path):
+    """Makes the run with overrides, under a name of this test's own."""
+    own = [f"cluster.storage={storage}", f"name={tmp_path.name}"]
+    return lambda *overrides: load_config(world, [*own, *overrides])
 
 
 def train(config):
     return find_trained(runs.train(config, under_ray=False))
 
 
-def test_an_output_is_forecast_but_never_fed_back(make, tmp_path):
-    found = train(make(RAIN, LOG))
+@pytest.fixture(scope="module")
+def trained(world, storage):
+    """Trains for one epoch, once for all tests that ask for the same roles."""
+    own = [f"cluster.storage={storage}", "training.epochs=1"]
+
+    @cache
+    def with_roles(*overrides):
+        name = f"name=shared-{len(list(storage.iterdir()))}"
+        return train(load_config(world, [*own, name, *overrides]))
+
+    return with_roles
+
+
+def test_an_output_is_forecast_but_never_fed_back(trained, tmp_path):
+    found = trained(RAIN, LOG)
     forecaster, _ = read_forecaster(found.checkpoint)
     assert forecaster.spec.channels == ("t2m", "msl", "tp")
     history = torch.randn(2, 2, 3, 6, 10)
@@ -67,8 +92,8 @@ def test_an_output_is_forecast_but_never_fed_back(make, tmp_path):
     assert {"tp", "t2m"} <= set(scores["variable"])
 
 
-def test_a_forecast_needs_no_initial_values_of_outputs(make, world, tmp_path):
-    found = train(make(RAIN, LOG, "training.epochs=1"))
+def test_a_forecast_needs_no_initial_values_of_outputs(trained, world, tmp_path):
+    found = trained(RAIN, LOG)
     write_world(tmp_path, make_world().drop_vars("tp"))
     there = {"catalog": str(tmp_path / "catalog.yaml"), "source": "world"}
     inits = ["2001-04-02"]
@@ -104,8 +129,8 @@ def test_an_output_seen_at_the_start_is_never_fed_back(make, monkeypatch):
     assert (untrained[:, :, 2] == 0).all()  # whole, and not as a change of what was seen
 
 
-def test_an_output_seen_at_the_start_tells_nothing_of_later(make, tmp_path, monkeypatch):
-    found = train(make(RAIN, SEEN, "training.epochs=1"))
+def test_an_output_seen_at_the_start_tells_nothing_of_later(trained, tmp_path, monkeypatch):
+    found = trained(RAIN, SEEN)
     init, world = np.datetime64("2001-04-02"), make_world()
 
     def forecast(tp):
@@ -144,15 +169,15 @@ def test_prescribed_sst_improves_a_forecast_of_the_air(make, tmp_path):
     settings = ["training.epochs=6", "forecast.steps=4"]
     scores = {}
     for name, further in (("alone", []), ("driven", [SEA])):
-        found = train(make(f"name={name}", *settings, *further))
+        found = train(make(f"name={tmp_path.name}-{name}", *settings, *further))
         table = runs.evaluate(runs.forecast(found, tmp_path / f"{name}.zarr")).scores
         rows = table[(table["variable"] == "t2m") & (table["metric"] == "rmse")]
         scores[name] = rows[rows["model"].str.startswith("convlstm")]["value"].iloc[-1]
     assert scores["driven"] < 0.9 * scores["alone"]
 
 
-def test_a_forecast_says_what_it_was_allowed_to_know(make, tmp_path):
-    found = train(make(SEA, "training.epochs=1"))
+def test_a_forecast_says_what_it_was_allowed_to_know(trained, tmp_path):
+    found = trained(SEA)
     forecasts = runs.forecast(found, tmp_path / "driven.zarr", init_times=["2001-04-02"])
     assert json.loads(forecasts.attrs["prescribed_from"]) == {"sst": "observed"}
     models = set(runs.evaluate(forecasts, out=tmp_path / "scores").scores["model"])
@@ -160,8 +185,8 @@ def test_a_forecast_says_what_it_was_allowed_to_know(make, tmp_path):
 
 
 @pytest.mark.parametrize("origin", ["persisted", "climatology"])
-def test_what_is_not_observed_does_not_see_the_future(make, tmp_path, origin):
-    found = train(make(f"data.prescribed={{sst: {{from: {origin}}}}}", "training.epochs=1"))
+def test_what_is_not_observed_does_not_see_the_future(trained, tmp_path, origin):
+    found = trained(f"data.prescribed={{sst: {{from: {origin}}}}}")
     init = np.datetime64("2001-04-02")
     world = make_world()
     future = world["sst"].where(world.time <= init, world["sst"] + 5)
@@ -172,8 +197,8 @@ def test_what_is_not_observed_does_not_see_the_future(make, tmp_path, origin):
     assert "with observed" not in " ".join(runs.evaluate(changed).scores["model"])
 
 
-def test_observed_sst_of_the_future_changes_a_simulation(make, tmp_path):
-    found = train(make(SEA, "training.epochs=1"))
+def test_observed_sst_of_the_future_changes_a_simulation(trained, tmp_path):
+    found = trained(SEA)
     init = np.datetime64("2001-04-02")
     world = make_world()
     write_world(tmp_path, world.assign(sst=world["sst"] + 5 * (world.time > init)))
@@ -182,15 +207,15 @@ def test_observed_sst_of_the_future_changes_a_simulation(make, tmp_path):
     assert not warmer["t2m"].equals(runs.forecast(found, init_times=[init])["t2m"])
 
 
-def test_forcing_that_ends_before_the_forecast_is_refused(make):
-    found = train(make(SEA, "training.epochs=1"))
+def test_forcing_that_ends_before_the_forecast_is_refused(trained):
+    found = trained(SEA)
     with pytest.raises(DataError, match=r"'sst' is given from outside .* --verifiable"):
         runs.forecast(found, init_times=["2001-04-30"])
     assert runs.forecast(found, verifiable=True).sizes["init_time"] > 0
 
 
-def test_fewer_steps_are_forecast_where_forcing_ends_as_the_message_says(make):
-    found = train(make(SEA, "training.epochs=1"))
+def test_fewer_steps_are_forecast_where_forcing_ends_as_the_message_says(trained):
+    found = trained(SEA)
     assert runs.forecast(found, init_times=["2001-04-30"], steps=3).sizes["lead_time"] == 3
 
 
@@ -205,13 +230,10 @@ def test_a_name_in_two_roles_gets_a_mask_as_the_message_says(make):
 
 
 def test_a_masked_channel_is_replaced_over_sea_and_forecast_over_land(make, tmp_path):
-    config = make(*MASKED, "training.epochs=1")
     world = make_world()
     world["sst"] = world["sst"].fillna(world["t2m"])  # skin temperature over land
-    folder = run_folder(config).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    write_world(folder, world)
-    found = train(make(*MASKED, "training.epochs=1", f"data.catalog={folder}/catalog.yaml"))
+    write_world(tmp_path, world)
+    found = train(make(*MASKED, "training.epochs=1", f"data.catalog={tmp_path}/catalog.yaml"))
     forecasts = runs.forecast(found, init_times=["2001-04-02"]).isel(init_time=0)
     valid = forecasts["init_time"] + forecasts["lead_time"]
     truth = world["sst"].sel(time=valid)
@@ -236,12 +258,12 @@ def test_a_masked_channel_is_replaced_over_sea_and_forecast_over_land(make, tmp_
     ],
     ids=["output", "observed", "persisted", "masked", "boundary"],
 )
-def test_every_role_resumes_bit_for_bit(make, overrides):
+def test_every_role_resumes_bit_for_bit(make, tmp_path, overrides):
     class Killed(Exception):
         pass
 
     settings = ["training.validate_every=9", *overrides]
-    unbroken, broken = make("name=unbroken", *settings), make("name=broken", *settings)
+    unbroken, broken = (make(f"name={tmp_path.name}-{n}", *settings) for n in range(2))
     run_training(unbroken)
 
     def kill(metrics):
@@ -265,11 +287,29 @@ DRIVEN = [
 ]
 
 
+@pytest.mark.parametrize("roles", [MIXED, DRIVEN], ids=["mixed", "driven"])
+def test_several_workers_see_together_what_one_sees(make, roles):
+    """Those of each batch, to the last bit; the slow test below trains."""
+    config, windows = make(*roles), {}
+    for world in (1, 4):
+        for rank in range(world):
+            with open_task(config, Workers(rank=rank, world=world, device=CPU)) as task:
+                batches = zip(range(3), task.batches(0, 0), strict=False)
+                windows[world, rank] = [window for _, (window, _) in batches]
+                ]
+            windows[world, rank] = mine
+    for number, whole in enumerate(windows[1, 0]):
+        parts = [windows[4, rank][number] for rank in range(4)]
+        for part in ("history", "forcing", "target"):
+            together = torch.cat([getattr(each, part) for each in parts])
+            np.testing.assert_array_equal(together, getattr(whole, part))
+
+
 @pytest.mark.timeout(280)
 @pytest.mark.parametrize(
     ("workers", "roles"),
     [
-        (2, MIXED),
+        pytest.param(2, MIXED, marks=pytest.mark.slow),
         pytest.param(2, DRIVEN, marks=pytest.mark.slow),
         pytest.param(4, MIXED, marks=pytest.mark.slow),
         pytest.param(4, DRIVEN, marks=pytest.mark.slow),
