@@ -86,7 +86,7 @@ AMIP = {
 }
 WIDTH = 3
 INSIDE = "box:34.5..55.5,-15.5..10"
-INSIDE_WINDOW = "box:31..59,12..78"
+INSIDE_WINDOW = "box:40..50,16..74"
 """Cells of the regions that are not in their rims."""
 
 SEEDS = (0, 1)

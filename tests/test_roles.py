@@ -296,8 +296,6 @@ def test_several_workers_see_together_what_one_sees(make, roles):
             with open_task(config, Workers(rank=rank, world=world, device=CPU)) as task:
                 batches = zip(range(3), task.batches(0, 0), strict=False)
                 windows[world, rank] = [window for _, (window, _) in batches]
-                ]
-            windows[world, rank] = mine
     for number, whole in enumerate(windows[1, 0]):
         parts = [windows[4, rank][number] for rank in range(4)]
         for part in ("history", "forcing", "target"):
