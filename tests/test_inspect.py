@@ -47,6 +47,18 @@ def test_an_open_dataset_says_what_it_holds():
     assert "<td>m2 s-2</td>" in found._repr_html_()
 
 
+def test_an_archive_of_many_variables_is_not_described_again_for_each(monkeypatch):
+    """The list of variables that an error has takes longer than all else where there are many."""
+    many, described = small(), []
+    many = many.assign({f"variable_{i}": many["z"] for i in range(30)})
+    for module in ("chosen", "matching"):
+        monkeypatch.setattr(
+            f"climlstm.data.cube.{module}.listed", lambda *_: described.append(1) or "many"
+        )
+    assert {"t2m", "z500", "z850"} <= set(inspect(many).channels)
+    assert len(described) < 100  # for those of ours that it lacks
+
+
 @pytest.mark.parametrize(
     ("times", "words"),
     [

@@ -17,11 +17,12 @@ from climlstm.data.cube.matching import (
     may_hold,
     names_of,
 )
+from climlstm.data.cube.own import own_channel
 from climlstm.data.sources.axes import Axes, find_levels
 from climlstm.data.sources.units import conversion
 from climlstm.errors import ClimLSTMError, DataError
 from climlstm.plugins import Variable
-from climlstm.plugins.channels import Channel
+from climlstm.plugins.channels import Channel, may_be_own
 
 GUESS_CUTOFF = 0.6
 """Likeness of long names from which a variable is proposed for a channel of ours."""
@@ -68,6 +69,8 @@ def _own(source: xr.Dataset, axes: Axes, name: str) -> dict[str, str]:
     labels = [name] if levels is None else [f"{name}{level:g}" for level in levels[1]]
     made = {}
     for label in labels:
+        if may_be_own(label) and own_channel(source, label) is None:
+            continue  # to say why takes longer than all else in an archive of hundreds
         with suppress(ClimLSTMError):
             find_fields(source, axes, channel_in(source, label))
             made[label] = name

@@ -86,8 +86,11 @@ def find_levels(source: xr.Dataset, name: str) -> tuple[str, NDArray[np.float64]
 
     Without units, levels above 2000 must be Pa, since 1100 hPa is about the most there is.
     """
-    variable = source[name]
-    for key, coordinate in variable.coords.items():
+    along = set(source.variables[name].dims)
+    for key in source.coords:
+        coordinate = source.variables[key]  # a DataArray would search all other variables
+        if not along >= set(coordinate.dims):
+            continue
         if coordinate.ndim > 1 or coordinate.dtype.kind not in "iuf" or not coordinate.size:
             continue
         if coordinate.ndim == 1 and coordinate.dims != (key,):
