@@ -290,6 +290,25 @@ def test_the_command_says_what_a_picture_of_an_ensemble_needs(store, tmp_path):
     assert "'members' does not take contours" in str(lines.exception)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--variable", "mls"], "Did you mean 'msl'?"),
+        (["--contours", "z50"], "There is no channel 'z50'"),
+        (["--init", "1990-01-01"], "No forecast starts at 1990-01-01"),
+        (["--lead", "90d"], "no lead time +2160 h"),
+    ],
+)
+def test_a_wrong_choice_is_told_before_the_truth_is_opened(
+    store, tmp_path, monkeypatch, options, said
+):
+    pytest.importorskip("cartopy")
+    monkeypatch.setattr(
+        "climlstm.data.forecasts.open_truth", lambda forecasts: pytest.fail("opened")
+    )
+    assert said in str(_plotted(store, tmp_path / "map.png", "mean", *options).exception)
+
+
 def _plotted(store, picture, *options):
     arguments = ["plot", str(store), "--out", str(picture), "--variable", "msl", "--lead", "12h"]
     return CliRunner().invoke(app, [*arguments, "--ensemble", *options])

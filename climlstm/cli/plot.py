@@ -111,26 +111,31 @@ def _draw(
     import dask
     from dask import threaded
 
-    from climlstm import ensemble_mean, open_forecasts
-    from climlstm.plots import plot_ensemble, plot_forecast, plot_strip, save
+    from climlstm import ensemble_mean, open_forecasts, plots
 
     dask.config.set(scheduler=threaded.get)  # by its name dask imports its cluster first
     forecasts = open_forecasts(store)
     options["init_time"] = init
+    for name in (variable, over["contours"], *(over["wind"] or ())):
+        if name:  # a wrong one is told before the truth is opened, which takes longer
+            plots.channel(forecasts, name)
+    plots.choose_init(forecasts, init)
+    for each in leads:
+        plots.choose_lead(forecasts, each)
     if with_truth and ensemble in ("mean", "spaghetti"):
         options["truth"] = forecasts.climlstm.truth()
     lead = leads[0] if leads else None
     if ensemble != "mean":
         given = {**over, **thresholds, **options, "lead_time": lead}
-        figure = plot_ensemble(forecasts, variable, ensemble, **given)
+        figure = plots.plot_ensemble(forecasts, variable, ensemble, **given)
     elif len(leads) > 1:
         mean, lines = ensemble_mean(forecasts), over["contours"]
-        figure = plot_strip(mean, variable, lead_times=leads, contours=lines, **options)
+        figure = plots.plot_strip(mean, variable, lead_times=leads, contours=lines, **options)
     else:
-        figure = plot_forecast(
+        figure = plots.plot_forecast(
             ensemble_mean(forecasts), variable, lead_time=lead, **over, **options
         )
-    save(figure, out)
+    plots.save(figure, out)
     console.print(f"wrote {out}")
 
 

@@ -23,7 +23,7 @@ try:
     from climlstm.plots.panels import plot_forecast, plot_panels, plot_strip
     from climlstm.plots.projections import PROJECTIONS, REGIONS
     from climlstm.plots.ranks import calibration_figures, plot_ranks, plot_reliability
-    from climlstm.plots.selection import channel, choose_init
+    from climlstm.plots.selection import channel, choose_init, choose_lead
     from climlstm.plots.spectra import plot_spectra
     from climlstm.plots.styles import look_of_channel
     from climlstm.plots.sweep import plot_sweep
@@ -41,8 +41,8 @@ except ImportError as error:
 
 __all__ = [
     "PROJECTIONS", "REGIONS", "Drawing", "ForecastView", "animate", "calibration_figures",
-    "channel", "choose_init", "look_of_channel", "metric_name", "placed_field", "plot_ensemble",
-    "plot_field", "plot_forecast", "plot_panels", "plot_probability", "plot_ranks",
+    "channel", "choose_init", "choose_lead", "look_of_channel", "metric_name", "placed_field",
+    "plot_ensemble", "plot_field", "plot_forecast", "plot_panels", "plot_probability", "plot_ranks",
     "plot_reliability", "plot_scores", "plot_spaghetti", "plot_spectra", "plot_spread",
     "plot_stamps", "plot_strip", "plot_sweep", "plot_tracks", "require_series", "save",
     "svg_of",
