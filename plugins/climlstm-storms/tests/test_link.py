@@ -89,7 +89,7 @@ def test_stitch_continues_the_first_in_order_of_the_grid():
         ]
 
 
-@pytest.mark.parametrize("degrees", np.arange(2, 40) * 0.25)
+@pytest.mark.parametrize("degrees", np.arange(2, 40, 3) * 0.25)
 @pytest.mark.parametrize("longitude", [0.0, 33.25, 179.5])
 def test_a_limit_is_within(degrees, longitude):
     """A move of exactly the range is linked, however it rounds; one of a thousandth more is not."""
@@ -160,7 +160,6 @@ def test_no_step_is_too_short_for_the_grid():
     ("spacing", "last_h"),
     [
         (2.0, 96),
-        (1.0, 48),
         pytest.param(1.0, 96, marks=pytest.mark.slow),
         pytest.param(0.25, 96, marks=pytest.mark.slow),
     ],
@@ -193,7 +192,9 @@ def gaussian(rows):
 
 @pytest.mark.parametrize("pole", [-1, 1])
 @pytest.mark.parametrize("direction", [-1, 1])
-@pytest.mark.parametrize("rows", [64, 94, 160, pytest.param(640, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "rows", [64, 94, *(pytest.param(rows, marks=pytest.mark.slow) for rows in (160, 640))]
+)
 def test_a_low_that_crosses_a_pole_is_one_track_on_gaussian_grids(rows, direction, pole):
     """T42, T62, N80 and N320, whose last row is 0.77 of a row short of the pole."""
     latitude, longitude = gaussian(rows)[::direction], np.arange(2 * rows) * 180 / rows
