@@ -3,15 +3,16 @@
 import ast
 import doctest
 import inspect
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import xarray as xr
 
 import climlstm
+from climlstm.data.others import open_cube
 from climlstm.forecasting import to_weatherbench
 
 FACE = [name for name in climlstm.__all__ if name != "__version__"]
@@ -61,21 +62,15 @@ for line in {lines}:
 """
 
 
-def test_each_command_loads_only_what_it_needs(tmp_path):
+def test_each_command_loads_only_what_it_needs(tmp_path, weather, small_run):
     """Seconds before the first word are mostly imports; here they are counted, not timed."""
-    times = np.array(["2020-01-01"], "M8[ns]")
-    field = xr.DataArray(
-        np.linspace(280, 290, 24, dtype="f4").reshape(1, 1, 4, 6),
-        {"init_time": times, "lead_time": np.array([24], "m8[h]"),
-         "latitude": [50.0, 48.0, 46.0, 44.0], "longitude": np.arange(6.0)},
-        ("init_time", "lead_time", "latitude", "longitude"), attrs={"units": "K"},
-    )  # fmt: skip
-    store = tmp_path / "f.zarr"
-    to_weatherbench(field.to_dataset(name="t2m")).to_zarr(store)
-    args = f"{{driver: zarr, args: {{urlpath: {store}}}}}"
-    (tmp_path / "c.yaml").write_text(f"sources: {{f: {args}}}")
-    plot = f"plot {store} --no-truth --variable t2m --lead 24h --out {tmp_path}/m.png"
-    lines = ["--help", f"sources {tmp_path}/c.yaml", f"inspect {store}", plot]
+    config, store = small_run(), tmp_path / "f.zarr"
+    field = open_cube(config.data)[["msl"]].isel(time=[390]).rename(time="init_time").load()
+    field = field.expand_dims(lead_time=np.array([24], "m8[h]"), axis=1)
+    record = json.dumps({"config": config.model_dump(mode="json")})
+    to_weatherbench(field).assign_attrs(climlstm_provenance=record).to_zarr(store)
+    plot = f"plot {store} --variable msl --lead 24h --out {tmp_path}/m.png"  # beside the truth
+    lines = ["--help", f"sources {weather}/catalog.yaml", f"inspect {store}", plot]
     heavy = {"torch", "ray", "xarray", "pydantic", "matplotlib", "cartopy", "climlstm_storms"}
     code = LOADED.format(lines=lines, heavy=heavy)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
