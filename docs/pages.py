@@ -6,30 +6,23 @@ writes the references (run file, commands, Python, plugins) into docs/reference/
 folders beside them, and the notebooks into docs/tutorials/. docs/conf.py does so at each build.
 """
 
-import dataclasses
-import functools
 import inspect
 import os
 import re
 import shutil
-import textwrap
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import typer.main
-import yaml
-from pydantic import BaseModel
+from pages_plugins import losses_page, scores_page
+from pages_run_file import run_file_page
+from pages_text import prose, table
 
 import climlstm
-from climlstm import plugins
 from climlstm.cli import app
-from climlstm.config import Config
-from climlstm.config.plain_yaml import TextDatesLoader, load_yaml
-from climlstm.config.values import format_size
 from climlstm.notebook.views import Accessor, FieldAccessor
-from climlstm.plugins.discovery import SINGULAR, Kind, Plugin
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -104,152 +97,6 @@ def adopted_page(path: str) -> str:
     return re.sub(r"\]\(([^)\s]+)\)", turned, (ROOT / path).read_text(encoding="utf-8"))
 
 
-# --- The run file
-
-
-@functools.cache
-def examples() -> list[dict[str, Any]]:
-    """An example for every key, nested as a run file is; what does not go together, apart."""
-    text = (DOCS / "examples.yaml").read_text(encoding="utf-8")
-    return [load_yaml(part, TextDatesLoader) for part in text.split("\n---\n")]
-
-
-def each_key(model: type[BaseModel] = Config, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Each key of a run file, `data.step`, with its pydantic field, sections included."""
-    for name, field in model.model_fields.items():
-        key = f"{place}.{field.alias or name}".lstrip(".")
-        yield key, field
-        inner = section_of(field.annotation)
-        if inner is not None:
-            yield from each_key(
-                inner,
-                key
-                if inner is field.annotation
-                else f"{key}.NAME"
-                if "dict" in str(field.annotation)
-                else key,
-            )
-
-
-def section_of(annotation: Any) -> type[BaseModel] | None:
-    """The section that an annotation holds, alone or by name; None for a plugin's choice."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        named = annotation.__name__ in ("PluginChoice", "TransformChoice", "SearchRange")
-        return None if named else annotation
-    parts = [section_of(part) for part in getattr(annotation, "__args__", ())]
-    return next((part for part in parts if part is not None), None)
-
-
-def example_of(key: str) -> Any:
-    """The example's value at a key; NAME stands for whatever name is there."""
-    for document in examples():
-        value: Any = document
-        for part in key.split("."):
-            if not isinstance(value, dict) or (part != "NAME" and part not in value):
-                break
-            value = next(iter(value.values())) if part == "NAME" else value[part]
-        else:
-            return value
-    raise LookupError(f"docs/examples.yaml has no example of '{key}'")
-
-
-def run_file_page() -> str:
-    """Every key with its meaning, what it takes, its default and an example."""
-    parts = [
-        "# The run file, key by key\n",
-        "A run file is YAML. Unknown keys are refused, with the nearest known one. "
-        "Any key can be changed on the command line: `--set training.epochs=2`. Editors complete "
-        "keys and show this text: `climlstm schema --out run.schema.json`, and a first line "
-        "`# yaml-language-server: $schema=run.schema.json` in the run file. "
-        "This page is made from `climlstm/config/sections.py`.\n",
-    ]
-    for key, field in each_key():
-        inner = section_of(field.annotation)
-        if key.count(".") == 0 and inner is not None:
-            parts.append(f"## {key}\n\n{prose(inspect.getdoc(inner) or '')}\n")
-            continue
-        level = "##" if "." not in key else "###"
-        says = SAID.get(key) or field.description or (inspect.getdoc(inner) if inner else "") or ""
-        takes = f"*{words_of(field)}*"
-        parts.append(f"{level} `{key}`\n\n{prose(says)}\n\n{takes}\n")
-        if inner is None:
-            parts.append(f"```yaml\n{flow(key, example_of(key))}\n```\n")
-    return "\n".join(parts)
-
-
-SAID = {
-    "data.periods.train": "Span that the network learns from; so do statistics and climatology.",
-    "data.periods.valid": "Span on which the best checkpoint is chosen.",
-    "data.periods.test": "Span that forecasts start in and are scored on.",
-    "training.level_weight.name": "The weight at pressure p: p / 1000 hPa, or its square.",
-    "data.periods": "Spans of time, ends included; they must not share a step.",
-    "model.options": "Options of the network: see [models](losses_and_models.md#models).",
-    "evaluation.evaluators": "Plugins of the group climlstm.evaluators: see [scores](scores.md).",
-    "cluster.gpu": "Whether each worker has a GPU of its own.",
-}
-"""What keys mean whose names say it, but which a reference should say too."""
-
-
-def flow(key: str, value: Any) -> str:
-    """A key with its sections and value as a line of YAML, or several where it is long."""
-    content: Any = value
-    for part in reversed(key.split(".")):
-        content = {"ANY" if part == "NAME" else part: content}
-    [given, *_] = examples()
-    text = yaml.safe_dump(content, sort_keys=False, default_flow_style=True, width=1000).strip()
-    for section in ("prescribed", "channels"):
-        name = next(iter(given["data"][section]))
-        text = text.replace(f"{section}: {{ANY:", f"{section}: {{{name}:")
-    return re.sub(r"'(\d{4}-\d\d-\d\d)'", r"\1", text[1:-1])
-
-
-def words_of(field: Any) -> str:
-    """What a key takes, and its default, in words."""
-    annotation = str(field.annotation)
-    choices = re.findall(r"Literal\[([^]]*)\]", annotation)
-    kinds = {
-        "StepLength|Step": "duration or calendar months",
-        "timedelta": "duration",
-        "datetime": "two dates",
-        "PluginChoice|TransformChoice": "name, or name and options",
-        "_parse_size": "size with its unit",
-        r"dict\[str, .*Any\]": "names and values",
-    }
-    told = f"{annotation} {field.metadata} {field.annotation!r}"
-    said = next((word for kind, word in kinds.items() if re.search(kind, told)), None)
-    if choices:
-        said = "one of " + ", ".join(
-            f"`{c.strip()}`" for c in choices[0].replace("'", "").split(",")
-        )
-    if said is None:
-        plain = {"str": "text", "bool": "true or false", "int": "whole number", "float": "number"}
-        found = [word for kind, word in plain.items() if re.search(rf"\b{kind}\b", annotation)]
-        said = " or ".join(found) or "section"
-    if annotation.startswith("tuple") and "datetime" not in annotation:
-        said = f"list of: {said}"
-    if annotation.startswith("dict") and "Any" not in annotation:
-        said = f"by name: {said}"
-    return f"{said}; {default_of(field)}"
-
-
-def default_of(field: Any) -> str:
-    """Whether a key must be given, or what holds without it."""
-    if field.is_required():
-        return "must be given"
-    value = field.get_default(call_default_factory=True)
-    if isinstance(value, BaseModel):
-        value = getattr(value, "name", None) or "as below"
-    if isinstance(value, tuple | list):
-        value = [getattr(each, "name", each) for each in value]
-    if value is None or value == {} or value == []:
-        return "may be left out"
-    if "_parse_size" in str(field.metadata):
-        value = format_size(value)
-    if isinstance(value, bool):
-        value = str(value).lower()
-    return f"default `{value}`"
-
-
 # --- Commands
 
 
@@ -317,135 +164,6 @@ def documented(name: str, thing: Any) -> str:
     return (
         f"## {name}\n\n`````{{py:{kind}}} {name}{signature}\n:no-contents-entry:\n\n{text}\n`````\n"
     )
-
-
-# --- Plugins
-
-
-def scores_page() -> str:
-    """All evaluators with formula and source."""
-    formulas = load_yaml((DOCS / "formulas.yaml").read_text(encoding="utf-8"))
-    rows = []
-    for name in offered("evaluators"):
-        for metric in formulas[name]:
-            rows.append(
-                (
-                    f"[`{name}`](#score-{name.replace('_', '-')})",
-                    f"`{metric['metric']}`",
-                    metric["better"],
-                    metric["formula"],
-                    metric["source"],
-                )
-            )
-    parts = [
-        "# Scores\n",
-        (DOCS / "scores_head.txt").read_text(encoding="utf-8"),
-        table(("evaluator", "metric", "better", "formula", "source"), rows),
-        "",
-    ]
-    for name, plugin in offered("evaluators").items():
-        parts.append(f"(score-{name.replace('_', '-')})=")
-        parts.append(described(name, plugin))
-    return "\n".join(parts)
-
-
-def losses_page() -> str:
-    """Losses, models, baselines and transforms with their options."""
-    parts = [
-        "# Losses, models, baselines and transforms\n",
-        "`climlstm plugins list` shows what is installed, `climlstm plugins show NAME` one.\n",
-    ]
-    kinds: tuple[Kind, ...] = ("losses", "models", "baselines", "transforms")
-    for kind in kinds:
-        parts.append(f"## {kind.capitalize()}\n")
-        parts += [described(name, plugin, "###") for name, plugin in offered(kind).items()]
-    parts.append("## Variables\n")
-    rows = [
-        (f"`{name}`", loaded.long_name, f"`{loaded.units}`", plugin.distribution)
-        for name, plugin in offered("variables").items()
-        for loaded in [plugins.load_found(plugin)]
-    ]
-    parts.append(table(("name", "", "units", "package"), rows))
-    return "\n".join(parts)
-
-
-def offered(kind: Kind) -> dict[str, Plugin]:
-    """Plugins of a kind that the packages of this repository offer, by name."""
-    ours = {"climlstm", *(path.parent.name for path in (ROOT / "plugins").glob("*/pyproject.toml"))}
-    return {p.name: p for p in plugins.discover(kind) if p.distribution in ours}
-
-
-def described(name: str, plugin: Plugin, level: str = "##") -> str:
-    """A plugin with its docstring and options."""
-    loaded = plugins.load_found(plugin)
-    text = f"{level} {SINGULAR[plugin.kind]} `{name}`\n\n"  # type: ignore[index]
-    if plugin.distribution != "climlstm":
-        text += f"*Of the package {plugin.distribution}.*\n\n"
-    text += prose(inspect.getdoc(loaded) or "") + "\n"
-    accepted = getattr(loaded, "Options", loaded)
-    if dataclasses.is_dataclass(accepted):
-        named = [
-            (f"`{field.name}`", default_of_option(field)) for field in dataclasses.fields(accepted)
-        ]
-        if named:
-            text += "\n" + table(("option", "default"), named)
-    return text
-
-
-def default_of_option(field: dataclasses.Field[Any]) -> str:
-    """Default of an option as YAML has it."""
-    value = field.default
-    if value is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
-        value = field.default_factory()
-    if value is dataclasses.MISSING:
-        return "must be given"
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    if isinstance(value, tuple):
-        value = list(value)
-    text = yaml.safe_dump(plain(value), default_flow_style=True, width=1000)
-    return f"`{text.replace('...', '').strip()}`"
-
-
-def plain(value: Any) -> Any:
-    """A value with tuples as lists, as YAML has them."""
-    if isinstance(value, Mapping):
-        return {key: plain(each) for key, each in value.items()}
-    return [plain(each) for each in value] if isinstance(value, tuple | list) else value
-
-
-# --- Text
-
-
-def prose(docstring: str) -> str:
-    """A docstring as Markdown: examples as code, lines `name: meaning` as a list."""
-    parts = []
-    for paragraph in re.split(r"\n\s*\n", docstring.strip()):
-        lines = paragraph.splitlines()
-        if lines and lines[0].lstrip().startswith(">>>"):
-            parts.append("```pycon\n" + textwrap.dedent(paragraph) + "\n```")
-        elif lines and re.match(r"[a-z_]+(, [a-z_]+)*: ", lines[0]):
-            ends = next(
-                (n for n, line in enumerate(lines) if re.match("(Rais|Return|Yield)", line)), None
-            )
-            lines, rest = lines[:ends], lines[ends:] if ends else []
-            items = [re.sub(r"^([a-z_]+(?:, [a-z_]+)*): ", r"- **\1**: ", line) for line in lines]
-            parts.append("\n".join(i if i.startswith("- ") else f"  {i.strip()}" for i in items))
-            parts += ["\n".join(rest)] if rest else []
-        else:
-            parts.append(paragraph)
-    return "\n\n".join(parts)
-
-
-def table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A table in Markdown."""
-
-    def line(cells: tuple[str, ...]) -> str:
-        return (
-            "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-        )
-
-    return "\n".join([line(heading), line(("---",) * len(heading)), *map(line, rows), ""])
 
 
 if __name__ == "__main__":

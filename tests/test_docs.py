@@ -1,7 +1,7 @@
 """The documentation: YAML blocks are loaded, commands and names exist, examples work."""
 
 import ast
-import importlib.util
+import importlib
 import os
 import re
 import shlex
@@ -181,19 +181,24 @@ def test_links_of_a_page_lead_to_files(page):
 @pytest.fixture(scope="module")
 def pages():
     """docs/pages.py, which makes pages from the code."""
-    spec = importlib.util.spec_from_file_location("pages", DOCS / "pages.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(DOCS)
+        yield importlib.import_module("pages")
 
 
-def test_every_key_has_a_meaning_and_an_example_that_loads(pages):
-    first, second = pages.examples()
+@pytest.fixture
+def run_file_pages(pages):
+    """Its part for the run file."""
+    return importlib.import_module("pages_run_file")
+
+
+def test_every_key_has_a_meaning_and_an_example_that_loads(run_file_pages):
+    first, second = run_file_pages.examples()
     Config.model_validate(first)
     alone = first | {"data": {k: v for k, v in first["data"].items() if k != "prescribed"}}
     Config.model_validate(merged(alone, second))
-    page = pages.run_file_page()
-    keys = [key for key, _ in pages.each_key()]
+    page = run_file_pages.run_file_page()
+    keys = [key for key, _ in run_file_pages.each_key()]
     assert len(keys) > 90
     for key in keys:
         heading = re.search(rf"^##+ `?{re.escape(key)}`?\n\n(.*)$", page, re.MULTILINE)
@@ -203,7 +208,7 @@ def test_every_key_has_a_meaning_and_an_example_that_loads(pages):
 
 def test_every_score_has_a_formula_and_nothing_else_has(pages):
     formulas = yaml.safe_load((DOCS / "formulas.yaml").read_text(encoding="utf-8"))
-    assert set(formulas) == set(pages.offered("evaluators"))
+    assert set(formulas) == set(importlib.import_module("pages_plugins").offered("evaluators"))
     page = pages.scores_page()
     for name in formulas:
         assert f"\n## evaluator `{name}`\n" in page
