@@ -55,7 +55,11 @@ def ordered(data: Data) -> Data:
     if {"latitude", *Projected.dims} <= {*data.coords, *data.dims} and (
         {"crs", "cell_area"} & {*data.coords}
     ):
-        return data
+        if not {"crs", *Projected.dims} <= {*data.coords}:
+            return data
+        y, x = (data[dim].values for dim in Projected.dims)  # which somebody may have turned
+        turned = dict(zip(Projected.dims, (y[0] < y[-1], x[0] > x[-1]), strict=True))
+        return data.isel({dim: slice(None, None, -1) for dim, is_so in turned.items() if is_so})
     whole = data if isinstance(data, xr.Dataset) else data.to_dataset(name="data")
     placed = find_placed(whole)
     if placed is None:

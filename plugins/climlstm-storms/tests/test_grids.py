@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
+import matplotlib
 import numpy as np
+import pyproj
 import pytest
 import xarray as xr
 from climlstm_storms.centres import Detector
@@ -12,12 +14,14 @@ from climlstm_storms.scores import grid_snap_floor_km
 from climlstm_storms.search import detect
 from climlstm_storms.selection import RECIPES, Selection
 from climlstm_storms.tracker import track
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from benchmarks.lows import Low, moving_lows, true_tracks
 from climlstm.data.sources.catalog import open_path
 from climlstm.errors import DataError
 from climlstm.grid import Curvilinear, LatLon, Plane, Projected, great_circle_km
 from climlstm.grid.mappings import from_text
+from climlstm.plots import plot_tracks
 
 KM = 60.0
 TIMES = np.datetime64("2020-01-01T00", "ns") + np.arange(6) * np.timedelta64(6, "h")
@@ -57,6 +61,28 @@ def test_a_storm_on_a_lambert_grid_is_that_on_latitudes():
     np.testing.assert_allclose(native["slp"], regular["slp"], atol=0.2)
     np.testing.assert_allclose(native["depth"], regular["depth"], atol=1.5)  # its rim is cells
     np.testing.assert_allclose(native["wind"], regular["wind"], rtol=0.1)  # cells within 2°
+
+
+@pytest.mark.parametrize("rows", [1, -1])
+def test_a_track_is_painted_where_the_storm_is_on_a_lambert_map(rows):
+    """PROJ says where, the picture has the track's colour there, and not 300 km beside it."""
+    fields = on(projected(LAMBERT), STORM).isel(y=slice(None, None, rows))
+    tracks = track(fields, RECIPES["any"])
+    field = fields["u10"].isel(time=0)
+    figure = plot_tracks(tracks, field=field, intensity="wind", intensity_limits=(0, 1))
+    assert not [text for text in figure.axes[0].texts if text.get_text() == "nan"]  # of no lead
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    painted = np.asarray(canvas.buffer_rgba())[::-1, :, :3].astype(int)
+    darkest = np.multiply(matplotlib.colormaps["plasma_r"](1.0)[:3], 255)
+    truth = true_tracks(STORM, TIMES)
+    places = np.transpose(pyproj.Proj(LAMBERT)(truth["lon"], truth["lat"]))
+    for beside, there in ((0, True), (3e5, False), (-3e5, False)):
+        columns, lines = (
+            figure.axes[0].transData.transform(places + np.array([0, beside])).T.astype(int)
+        )
+        found = np.abs(painted[lines, columns] - darkest).max(axis=1) < 8
+        np.testing.assert_array_equal(found, there)
 
 
 def test_a_storm_over_the_pole_of_a_polar_grid():
