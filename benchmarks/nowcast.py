@@ -13,8 +13,8 @@ its last 21, up to 30 minutes. It has seen three hours of one day's rain.
 
 film: synthetic rain (`climlstm_nowcast.rain_film`). A ConvLSTM is trained on one film and scored on
 another, after 30 and 60 minutes: over all of the domain, and where the rain is of cells that were
-growing at the start. With --valid its scores are those on the validation period, by which the
-factors of the loss were chosen: heavier ones give more rain.
+growing at the start. With --valid its scores are those on the validation period, by which to
+choose the factors of the loss: heavier ones give more rain.
 
 Counts are pooled over starts. S-PROG has pysteps' defaults, among them matched distributions; with
 matched means its CSI at 0.5 mm/h on the event is 0.03 lower after 6 minutes, with none 0.07.
