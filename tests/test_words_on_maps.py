@@ -59,9 +59,9 @@ def test_a_long_label_stays_on_the_picture_and_maps_keep_their_size():
 
 
 def test_wind_at_100_hpa_is_not_wind_at_100_m():
-    at_level = field(0, 20, units="m s-1").rename("u").assign_coords(level=100)
+    at_level = field(-5, 20, units="m s-1").rename("u").assign_coords(level=100)
     assert look_of(at_level).label == "100 hPa eastward wind"
-    assert look_of(field(0, 20, units="m s-1").rename("u100")).label == "100 m eastward wind"
+    assert look_of(field(-5, 20, units="m s-1").rename("u100")).label == "100 m eastward wind"
 
 
 def test_masks_of_wrf_are_kinds_and_its_names_are_read():
@@ -102,3 +102,21 @@ def test_differences_of_one_sign_far_from_zero_can_be_told_apart():
     assert figure.axes[0].images[0].get_clim() == (20, 22)
     spread = plots.plot_field(field(0.5, 3, units="K", long_name="spread"), **SMALL)
     assert spread.axes[0].images[0].get_clim() == (0, 3)
+
+
+@pytest.mark.parametrize("name", ["u10", "a name that nobody knows"])
+def test_a_speed_that_kept_the_name_of_a_component_is_not_called_one(name):
+    u = field(-20, 20, units="m s-1", long_name="10 metre U wind component").rename(name)
+    speed = np.hypot(u, u.rename("v10")).rename(name).assign_attrs(u.attrs)
+    assert look_of(u).label in ("10 m eastward wind", "10 metre U wind component")
+    assert look_of(speed).label == f"{look_of(u).label} or speed"
+    stored = speed.copy()
+    stored.encoding = {"dtype": "float32"}  # a file that holds only westerly winds says so itself
+    assert look_of(stored).label == look_of(u).label
+
+
+def test_the_middle_of_two_colours_is_zero_or_there_are_no_two():
+    east = field(2, 18, units="m s-1").rename("u10")
+    assert plots.plot_field(east, **SMALL).axes[0].images[0].get_cmap().name == "viridis"
+    both = plots.plot_field(east - 6, limits=(-5, 20), **SMALL).axes[0].images[0]
+    np.testing.assert_allclose(both.get_cmap()(both.norm(0.0))[:3], (0.97, 0.97, 0.97), atol=0.02)

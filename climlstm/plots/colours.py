@@ -73,6 +73,8 @@ def colours_of(
         (low, high), cmap = limits or (0.0, 360.0), "twilight"
     else:
         low, high = limits or _field_limits(finite, usual, quantity)
+        if quantity.is_component and not low < 0 < high:
+            cmap = "viridis"  # the white of one with two sides would not be zero
     if not low < high:
         raise DataError(f"limits run from low to high, not from {low:g} to {high:g}.")
     chosen = _map(given_cmap or cmap)
@@ -80,6 +82,8 @@ def colours_of(
     if levels is not None:
         edges = _edges(levels, low, high)
         norm = Normalize(edges[0], edges[-1])
+    if (quantity.is_difference or quantity.is_component) and not given_cmap:
+        chosen = _centred(chosen, norm)
     extend = extension(finite, norm)
     if levels is not None:
         norm = BoundaryNorm(edges, max(256, len(edges)), extend=extend)
@@ -114,6 +118,15 @@ def _map(name: str | Colormap) -> Colormap:
             "matplotlib.colormaps lists all of them."
         )
     return matplotlib.colormaps[name].with_extremes(bad=MISSING_COLOUR)
+
+
+def _centred(colormap: Colormap, norm: Normalize) -> Colormap:
+    """The part of a colour map of two sides that has its middle at zero."""
+    low, high = norm.vmin or 0.0, norm.vmax or 0.0
+    if not low < 0 < high or low == -high:
+        return colormap
+    first, last = (0.5 + end / max(-low, high) / 2 for end in (low, high))
+    return ListedColormap(colormap(np.linspace(first, last, 256))).with_extremes(bad=MISSING_COLOUR)
 
 
 def _by_category(categories: tuple[tuple[float, str], ...], cmap: str | Colormap) -> Colours:

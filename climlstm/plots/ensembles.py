@@ -69,7 +69,7 @@ def plot_spread(
     mean = members.mean(MEMBERS, keep_attrs=True)
     spread = members.std(MEMBERS, ddof=1, keep_attrs=True)
     drawing = Drawing.of(options)
-    look = replace(drawing.look(mean), quantity=Quantity(is_difference=True), limits=None)
+    look = replace(drawing.look(members), quantity=Quantity(is_difference=True), limits=None)
     colours = look.colours(
         look.differences(drawing.seen(spread)),
         limits=drawing.limits, levels=drawing.levels, cmap=drawing.cmap,
@@ -146,7 +146,7 @@ def plot_spaghetti(
     members = choose_members(forecast, variable, init_time, lead_time)
     drawing = Drawing.of(options)
     mean = members.mean(MEMBERS, keep_attrs=True)
-    look = drawing.look(mean)
+    look = drawing.look(members)
     levels = drawing.levels
     if levels is None or isinstance(levels, int):
         levels = _quarters(look.values(mean), look.contour_interval, levels or 3)

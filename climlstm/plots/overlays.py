@@ -8,6 +8,7 @@ import xarray as xr
 from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
@@ -24,6 +25,9 @@ WindAs = Literal["quiver", "barbs", "streamlines"]
 
 INK = "#1a1a1a"
 """Colour of lines and arrows."""
+
+HALO: list[AbstractPathEffect] = [withStroke(linewidth=1.6, foreground="white", alpha=0.45)]
+"""A light rim of lines, which is seen where the colours below them are dark."""
 
 
 def draw_contours(
@@ -43,6 +47,8 @@ def draw_contours(
         return None
     lines = draw_isolines(ax, field, values, levels, colours=INK, width=0.6, alpha=0.85)
     texts = Axes.clabel(ax, lines, fontsize=theme.size(6), fmt="%g", inline_spacing=2)
+    for drawn in (lines, *texts):
+        drawn.set_path_effects(HALO)
     places = np.array([text.get_position() for text in texts]).reshape(-1, 2)
     for text, seen in zip(texts, is_on_map(ax, *places.T), strict=True):
         text.set_visible(bool(seen))
@@ -132,7 +138,8 @@ def draw_wind(
     arrows = [values[shown] for values in (x, y, along_x, along_y)]
     if wind_as == "barbs":
         southern = canvas.latitude[shown] < 0
-        Axes.barbs(ax, *arrows, length=4.2, linewidth=0.5, color=INK, flip_barb=southern, zorder=3)
+        Axes.barbs(ax, *arrows, length=4.2, linewidth=0.5, color=INK, flip_barb=southern, zorder=3,
+                 path_effects=HALO)  # fmt: skip
     elif wind_as == "quiver":
         _draw_arrows(ax, arrows, speed, spacing, below)
     else:
@@ -147,7 +154,7 @@ def _draw_arrows(
     inches = spacing / ax.figure.dpi
     drawn = Axes.quiver(
         ax, *arrows, color=INK, units="inches", scale_units="inches", width=1.3 / 150,
-        headwidth=4, scale=typical / (1.1 * inches), alpha=0.85, zorder=3,
+        headwidth=4, scale=typical / (1.1 * inches), alpha=0.85, zorder=3, path_effects=HALO,
     )  # fmt: skip
     under = -(below + theme.size(6)) / 72 * ax.figure.dpi / ax.get_window_extent().height
     key = ax.quiverkey(

@@ -47,6 +47,8 @@ class Quantity:
     """Values and names of kinds that nothing lies between; empty for anything measured."""
     is_direction: bool = False
     """Degrees around a circle, where 359 and 1 are neighbours."""
+    is_component: bool = False
+    """One part of a vector, or what else is as often negative as positive."""
     is_patchy: bool = False
     """Rain and the like: mostly nothing, and where there is some, with an edge."""
 

@@ -126,7 +126,10 @@ def look_of(
             f"'{field.name}' cannot be drawn: {error}. Correct its attribute 'units', "
             "or give a style with units that fit."
         ) from error
-    quantity = quantity_of(field, difference=difference)
+    quantity = replace(
+        quantity_of(field, difference=difference),
+        is_component=_is_component(field, usual, to_display),
+    )
     if quantity.categories:  # `t2m > 280` is in no unit, although it has kept that of t2m
         to_display, wanted = Conversion(), ""
     label, shown = _label(field, known), readable_units(wanted)
@@ -134,6 +137,9 @@ def look_of(
         to_display, shown = Conversion(to_display.scale), "K" if shown == "°C" else shown
         if not says_difference(field):
             label += ", difference" if float(field.min()) < 0 else ", difference or spread"
+    elif quantity.is_component and not field.encoding and float(field.min()) >= 0:
+        # np.hypot(u, v) keeps the name of u; only what is as a file holds it has an encoding
+        label += " or speed" if "wind" in label.lower() else " or its size"
     else_in = units is not None and units != own_wish
     return Look(
         label=label,
@@ -145,6 +151,14 @@ def look_of(
         is_given=style is not None,
         quantity=quantity,
     )
+
+
+def _is_component(field: xr.DataArray, usual: Style, change: Conversion) -> bool:
+    """Whether a field is named as a component of a vector, or is as often negative as positive."""
+    low, high = usual.limits or (0.0, 1.0)
+    said = " ".join(str(field.attrs.get(key, "")) for key in NAMES).lower()
+    words = r"\b(eastward|northward|[uvxy])[_ ](component|.*(wind|current|velocity))"
+    return (low == -high and not change.offset) or re.search(words, said) is not None
 
 
 def look_of_channel(name: str, units: str | None) -> Look:
