@@ -12,7 +12,6 @@ import xarray as xr
 
 pytest.importorskip("cartopy")
 
-from cartopy.mpl.gridliner import Gridliner
 from matplotlib import style
 from matplotlib.colors import BoundaryNorm
 from PIL import Image
@@ -282,16 +281,16 @@ def test_points_letters_and_grid_lines():
     assert "Nowhere" not in texts(figure)
     found, *_ = colours_at(figure.axes[0], np.array([7.45]), np.array([46.95]))
     assert found.min() > 240  # the white of the mark
-    labels = [
-        t.get_text()
-        for g in figure.axes[0].artists
-        if isinstance(g, Gridliner)
-        for t in g.label_artists
-    ]
-    assert any("°N" in label for label in labels)
-    assert any("°E" in label for label in labels)
+    labels = {text.get_text() for text in figure.axes[0].texts if text.get_gid() == "degrees"}
+    assert labels >= DEGREES
     with pytest.raises(DataError, match="longitude, latitude"):
         plots.plot_field(field(), points={"Bern": (46.95, 107.45)})
+
+
+def test_letters_that_a_font_lacks_come_from_another(recwarn):
+    with matplotlib.rc_context({"font.family": "STIXSizeOneSym"}):  # has hardly any
+        plots.plot_field(field(), width=3).draw_without_rendering()
+    assert not [w for w in recwarn if "missing from" in str(w.message)]
 
 
 def test_small_regions_have_coasts_of_1_to_50_million():

@@ -10,15 +10,15 @@ from climlstm.plots.fields import as_field
 from climlstm.plots.maps import decorate, draw_values, open_maps
 from climlstm.plots.options import Drawing, MapOptions
 from climlstm.plots.output import png_of
+from climlstm.plots.panels import Scale
 from climlstm.plots.selection import (
     MEMBERS,
     channel,
     choose_init,
     choose_lead,
-    error_rmse,
     true_field,
 )
-from climlstm.plots.sheet import SHEET_INCHES, Sheet, set_titles
+from climlstm.plots.sheet import SHEET_INCHES, set_titles
 from climlstm.plots.styles import times_label
 from climlstm.steps import valid_time
 
@@ -44,34 +44,23 @@ class ForecastView:
         self.drawing = Drawing.of(options)
         series = channel(forecast, variable).sel(init_time=choose_init(forecast, None))
         steps = [as_field(series.isel(lead_time=n)) for n in range(series.sizes["lead_time"])]
-        self.look = self.drawing.look(steps[0])
-        self.sheet = self._new_sheet(steps[0])
-        self.maps = self.sheet.maps[0]
-        scale = self.drawing.colours(self.look, steps)
-        colours = [scale, scale]
-        if truth is not None:
-            true = self._true_at(steps[-1])  # whose errors are the largest
-            errors = [] if true is None else [steps[-1] - true]
-            colours.append(self.drawing.error_colours(self.look, errors or [steps[0] * 0]))
-        blank = np.full(steps[0].shape, np.nan)
+        true = None if truth is None else self._true_at(steps[-1])  # its errors are the largest
+        errors = [] if true is None else [steps[-1] - true]
+        self.scale = scale = Scale.of(steps, errors, self.drawing)
+        self.look = scale.look
+        beside: dict[str, Any] = {} if truth is None else {
+            "columns": 3, "width": self.drawing.inches or SHEET_INCHES, "bars": ((0, 1), (2, 2)),
+        }  # fmt: skip
+        self.sheet = open_maps(steps[0], None, self.drawing, heading=True, **beside)
+        self.maps = self.sheet.flat
+        self._blank = np.full(steps[0].shape, np.nan)
         shading = self.drawing.shading_of(self.look)
         self.images = []
-        for ax, each in zip(self.maps, colours, strict=False):
-            self.images.append(draw_values(ax, steps[0], blank, each, shading=shading))
+        for ax, each in zip(self.maps, (scale.colours, scale.colours, scale.errors), strict=False):
+            self.images.append(draw_values(ax, steps[0], self._blank, each, shading=shading))
             decorate(ax, self.drawing)
-        self.sheet.add_bar(0, self.images[0], self.look.label_with_units, scale)
-        if truth is not None:
-            self.sheet.add_bar(1, self.images[2], self.look.error_label, colours[2])
+        scale.add_bars(self.sheet, self.images)
         self._when = self.sheet.set_heading(self.look.label, "")
-        self._blank = blank
-
-    def _new_sheet(self, first: xr.DataArray) -> Sheet:
-        if self.truth is None:
-            return open_maps(first, None, self.drawing, heading=True)
-        return open_maps(
-            first, None, self.drawing, columns=3, width=self.drawing.inches or SHEET_INCHES,
-            heading=True, bars=((0, 1), (2, 2)),
-        )  # fmt: skip
 
     def _true_at(self, field: xr.DataArray) -> xr.DataArray | None:
         """The truth at the valid time of a field; None where the truth does not reach."""
@@ -104,8 +93,7 @@ class ForecastView:
         self.images[1].show(self.look.values(true))
         self.images[2].show(self.look.differences(field - true))
         set_titles(self.maps[1], "Truth", "")
-        rmse = error_rmse(self.drawing.seen(field - true)) * self.look.conversion.scale
-        set_titles(self.maps[2], "Error", f"RMSE {rmse:.3g} {self.look.error_units}")
+        set_titles(self.maps[2], "Error", self.scale.rmse(field - true, self.drawing))
 
 
 def require_series(forecast: xr.Dataset) -> None:

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 import cartopy.crs as ccrs
 import numpy as np
 from cartopy.mpl.geoaxes import GeoAxes
+from cartopy.mpl.gridliner import LATITUDE_FORMATTER, LONGITUDE_FORMATTER
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from climlstm.errors import DataError
 from climlstm.plots import theme
 from climlstm.plots.canvas import canvas_of
+from climlstm.plots.overlays import outline_of
 
 _STEPS = [1, 1.5, 2, 3, 5, 10]
 
@@ -25,15 +27,53 @@ def draw_gridlines(ax: GeoAxes) -> None:
     if turned.max() - turned.min() > 300:
         across = np.arange(-180, 181, 60.0)
     up = np.asarray(MaxNLocator(5, steps=_STEPS).tick_values(latitude.min(), latitude.max()))
-    lines = ax.gridlines(
-        crs=ccrs.PlateCarree(), draw_labels=["left", "bottom"], linewidth=0.4, color="#444444",
-        alpha=0.55, zorder=2.8, x_inline=False, y_inline=False, rotate_labels=False,
+    up = up[np.abs(up) < 90]
+    ax.gridlines(
+        crs=ccrs.PlateCarree(), linewidth=0.4, color="#444444", alpha=0.55, zorder=2.8,
         xlocs=FixedLocator(np.unique((across + 180) % 360 - 180).tolist()),
-        ylocs=FixedLocator(up[np.abs(up) < 90].tolist()),
-        xlabel_style={"size": theme.size(6.5), "color": theme.quiet()},
-        ylabel_style={"size": theme.size(6.5), "color": theme.quiet()},
+        ylocs=FixedLocator(up.tolist()),
     )  # fmt: skip
-    lines.xpadding, lines.ypadding = 6, 3  # nearer ones are left out beside slanting edges
+    _label_gridlines(ax, across, up)
+
+
+def _label_gridlines(ax: GeoAxes, across: np.ndarray, up: np.ndarray) -> None:
+    """Degrees where parallels leave the map at its left, and meridians below.
+
+    Cartopy leaves out those at slanting edges. Those that would touch another are left out.
+    """
+    edge = outline_of(ax).interpolated(60).vertices
+    inside = edge.mean(axis=0) + 0.999 * (edge - edge.mean(axis=0))
+    longitude, latitude, _ = ccrs.PlateCarree().transform_points(ax.projection, *inside.T).T
+    box, letters = ax.get_window_extent(), theme.size(6.5)
+    low, span = edge.min(axis=0), np.ptp(edge, axis=0)
+    points = (edge - low) / span * np.array([box.width, box.height]) * 72 / ax.figure.dpi
+    along = np.abs(np.diff(points, axis=0)).T
+    lines = [(1, value, LATITUDE_FORMATTER(value), latitude) for value in up]
+    turned = 180 - (180 - across) % 360
+    lines += [(0, value, LONGITUDE_FORMATTER(value), longitude) for value in turned]
+    taken: list[np.ndarray] = []
+    for axis, value, text, places in lines:
+        away = (places - value + 180) % 360 - 180
+        leaves = (away[:-1] * away[1:] <= 0) & (np.abs(np.diff(away)) < 20) & (away[:-1] != 0)
+        leaves &= (edge[:-1, 1 - axis] < low[1 - axis] + span[1 - axis] / 2) & (
+            along[axis] > 0.4 * along[1 - axis]
+        )
+        for n in np.flatnonzero(leaves)[:1]:
+            share = away[n] / (away[n] - away[n + 1])
+            place, point = (p[n] + share * (p[n + 1] - p[n]) for p in (edge, points))
+            apart = [np.abs(point - other) > (4.5 * letters, 1.3 * letters) for other in taken]
+            if not all(map(np.any, apart)):
+                continue
+            taken.append(point)
+            slants = along[1, n] > 0.4 * along[0, n]
+            outward = (
+                ("right" if point[0] < points[:, 0].mean() else "left") if slants else "center"
+            )
+            ax.annotate(
+                text, place, xytext=(-4, 0) if axis else (0, -4), textcoords="offset points",
+                va="center" if axis else "top", ha="right" if axis else outward, size=letters,
+                color=theme.quiet(), gid="degrees", annotation_clip=False,
+            )  # fmt: skip
 
 
 def draw_points(ax: GeoAxes, points: Mapping[str, tuple[float, float]]) -> None:

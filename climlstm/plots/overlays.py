@@ -8,6 +8,7 @@ import xarray as xr
 from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
+from matplotlib.path import Path
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
@@ -118,7 +119,7 @@ def draw_wind(
     box = ax.get_window_extent()
     dots = ax.figure.dpi / 150
     spacing = float(np.clip(np.sqrt(box.width * box.height) / 26, 15 * dots, 34 * dots))
-    canvas = canvas_of(ax, pixels=5 if wind_as == "streamlines" else spacing)
+    canvas = canvas_of(ax, pixels=14 * dots if wind_as == "streamlines" else spacing)
     unit = "knot" if wind_as == "barbs" else "m s-1"
     u, v = wind_on(canvas, eastward, northward, unit=unit)
     x, y = np.meshgrid(canvas.x, canvas.y)
@@ -131,7 +132,8 @@ def draw_wind(
     if wind_as == "streamlines":
         u, v = (np.ma.masked_invalid(part) for part in (along_x, along_y))
         Axes.streamplot(
-            ax, canvas.x, canvas.y, u, v, density=2.2, color=INK, arrowsize=0.6, zorder=3,
+            ax, canvas.x, canvas.y, u, v, color=INK, density=1.6, minlength=0.2,
+            arrowsize=0.6, zorder=3,
             linewidth=np.nan_to_num(0.3 + 1.1 * speed / np.nanmax(speed)),
         )  # fmt: skip
         return
@@ -232,10 +234,15 @@ def _in_unit(component: xr.DataArray, unit: str) -> np.ndarray:
     return component.values.astype("float64") * change.scale + change.offset
 
 
-def is_on_map(ax: GeoAxes, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Mask of the points, in the units of the projection, inside the outline of the map."""
+def outline_of(ax: GeoAxes) -> Path:
+    """The outline of a map, in the units of its projection."""
     spine = ax.spines["geo"]
     spine.get_window_extent()  # cuts the outline to the limits of the map, as drawing does
-    outline = spine.get_path().transformed(spine.get_transform() - ax.transData)
-    inside: np.ndarray = outline.contains_points(np.column_stack([x.ravel(), y.ravel()]))
+    outline: Path = spine.get_path().transformed(spine.get_transform() - ax.transData)
+    return outline
+
+
+def is_on_map(ax: GeoAxes, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Mask of the points, in the units of the projection, inside the outline of the map."""
+    inside: np.ndarray = outline_of(ax).contains_points(np.column_stack([x.ravel(), y.ravel()]))
     return inside.reshape(x.shape)

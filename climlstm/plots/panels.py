@@ -55,7 +55,7 @@ def plot_forecast(
             ax=None if ax is None else ax[0], **options,
         )  # fmt: skip
         return drawn if isinstance(drawn, Figure) else drawn.figure
-    scale = _Scale.of([scene], drawing, error_limit)
+    scale = Scale.of_scenes([scene], drawing, error_limit)
     sheet = open_maps(
         scene.forecast, ax, drawing, columns=3, width=drawing.inches or SHEET_INCHES, heading=True,
         bars=((0, 1), (2, 2)),
@@ -87,7 +87,7 @@ def plot_panels(
     drawing = Drawing.of({"width": 4.6, **options})
     lead = choose_lead(forecast, lead_time)
     scene = choose_scene(forecast, truth, variable, init_time, lead, contours=contours)
-    scale = _Scale.of([scene], drawing, None)
+    scale = Scale.of_scenes([scene], drawing, None)
     sheets = [open_maps(scene.forecast, None, drawing) for _ in TITLES]
     maps = [sheet.maps[0][0] for sheet in sheets]
     images = _draw_scene(scene, maps, scale, drawing)
@@ -126,7 +126,7 @@ def plot_strip(
         for lead in leads
     ]
     first = scenes[0].forecast
-    scale = _Scale.of(scenes, drawing, error_limit)
+    scale = Scale.of_scenes(scenes, drawing, error_limit)
     titles = TITLES if truth is not None else TITLES[:1]
     sheet = open_maps(
         first, None if ax is None else [one for row in ax for one in row], drawing,
@@ -148,7 +148,7 @@ def plot_strip(
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
     """Colours shared by all panels of a sheet."""
 
     look: Look
@@ -156,19 +156,32 @@ class _Scale:
     errors: Colours
 
     @classmethod
-    def of(cls, scenes: list[Scene], drawing: Drawing, error_limit: float | None) -> "_Scale":
-        look = drawing.look(scenes[0].forecast)
-        shown = [f for scene in scenes for f in (scene.forecast, scene.truth) if f is not None]
-        errors = [s.forecast - s.truth for s in scenes if s.truth is not None]
+    def of(
+        cls, shown: Sequence[xr.DataArray], errors: Sequence[xr.DataArray], drawing: Drawing,
+        error_limit: float | None = None,
+    ) -> "Scale":  # fmt: skip
+        """The scale of ordered fields, and one of errors where there are any."""
+        look = drawing.look(shown[0])
+        errors = errors or [shown[0] * 0]
         return cls(
-            look,
-            drawing.colours(look, shown),
-            drawing.error_colours(look, errors or [scenes[0].forecast * 0], error_limit),
+            look, drawing.colours(look, shown), drawing.error_colours(look, errors, error_limit)
         )
 
+    @classmethod
+    def of_scenes(cls, scenes: list[Scene], drawing: Drawing, limit: float | None) -> "Scale":
+        shown = [f for scene in scenes for f in (scene.forecast, scene.truth) if f is not None]
+        errors = [s.forecast - s.truth for s in scenes if s.truth is not None]
+        return cls.of(shown, errors, drawing, limit)
+
+    def rmse(self, error: xr.DataArray, drawing: Drawing) -> str:
+        """'RMSE 2.1 K', in the region shown, weighted by the area of the cells."""
+        rmse = error_rmse(drawing.seen(error)) * self.look.conversion.scale
+        return f"RMSE {rmse:.3g} {self.look.error_units}"
+
     def add_bars(
-        self, sheet: Sheet, images: list[FieldImage], maps: list[GeoAxes], error_maps: list[GeoAxes]
-    ) -> None:
+        self, sheet: Sheet, images: list[FieldImage],
+        maps: list[GeoAxes] | None = None, error_maps: list[GeoAxes] | None = None,
+    ) -> None:  # fmt: skip
         """Colour bars of the fields and of the error, where there is one."""
         sheet.add_bar(0, images[0], self.look.label_with_units, self.colours, beside=maps)
         if len(images) == 3:
@@ -176,7 +189,7 @@ class _Scale:
 
 
 def _draw_scene(
-    scene: Scene, maps: Sequence[GeoAxes], scale: _Scale, drawing: Drawing
+    scene: Scene, maps: Sequence[GeoAxes], scale: Scale, drawing: Drawing
 ) -> list[FieldImage]:
     """Forecast, truth and error of one scene on as many maps; the images."""
     look = scale.look
@@ -200,12 +213,8 @@ def _draw_scene(
     return images
 
 
-def _notes(scene: Scene, scale: _Scale, drawing: Drawing) -> tuple[str, str, str]:
-    """Text on the right above each map: for the error its RMSE in the region shown.
-
-    The mean of its square is weighted by the area of the cells.
-    """
+def _notes(scene: Scene, scale: Scale, drawing: Drawing) -> tuple[str, str, str]:
+    """Text on the right above each map: for the error its RMSE."""
     if scene.truth is None:
         return ("", "", "")
-    rmse = error_rmse(drawing.seen(scene.forecast - scene.truth)) * scale.look.conversion.scale
-    return ("", "", f"RMSE {rmse:.3g} {scale.look.error_units}")
+    return ("", "", scale.rmse(scene.forecast - scene.truth, drawing))

@@ -39,6 +39,12 @@ _DEGREES = 0.32
 class Picture(Figure):
     """A matplotlib figure that notebooks show by themselves, and windows by `plt.show()`."""
 
+    def draw(self, renderer: Any) -> None:
+        """Draw, with letters that a chosen font lacks (⁻) from matplotlib's own."""
+        for text in self.findobj(Text):
+            text.set_fontfamily(list(dict.fromkeys([*text.get_fontfamily(), "DejaVu Sans"])))
+        super().draw(renderer)
+
     def _repr_png_(self) -> bytes:
         from climlstm.plots.output import png_of
 

@@ -128,7 +128,7 @@ def look_of(
         ) from error
     quantity = replace(
         quantity_of(field, difference=difference),
-        is_component=_is_component(field, usual, to_display),
+        is_component=_is_component(field, variable, to_display),
     )
     if quantity.categories:  # `t2m > 280` is in no unit, although it has kept that of t2m
         to_display, wanted = Conversion(), ""
@@ -153,12 +153,12 @@ def look_of(
     )
 
 
-def _is_component(field: xr.DataArray, usual: Style, change: Conversion) -> bool:
+def _is_component(field: xr.DataArray, known: Variable | None, change: Conversion) -> bool:
     """Whether a field is named as a component of a vector, or is as often negative as positive."""
-    low, high = usual.limits or (0.0, 1.0)
+    low, high = (known and known.style.limits) or (0.0, 1.0)
     said = " ".join(str(field.attrs.get(key, "")) for key in NAMES).lower()
     words = r"\b(eastward|northward|[uvxy])[_ ](component|.*(wind|current|velocity))"
-    return (low == -high and not change.offset) or re.search(words, said) is not None
+    return low == -high and not change.offset if known else bool(re.search(words, said))
 
 
 def look_of_channel(name: str, units: str | None) -> Look:
