@@ -226,6 +226,14 @@ def lend_coasts(folder: Path) -> None:
     cartopy.config["pre_existing_data_dir"] = str(folder)
 
 
+def side_by_side(images: list[np.ndarray], path: Path) -> None:
+    """Write pictures (Y, X, 4) beside each other as one."""
+    height = max(image.shape[0] for image in images)
+    padded = [np.pad(i, ((0, height - i.shape[0]), (0, 20), (0, 0)), constant_values=255)
+              for i in images]  # fmt: skip
+    matplotlib.image.imsave(path, np.concatenate(padded, axis=1))
+
+
 def measure_regional(repeats: int, pictures: Path | None) -> list[dict[str, object]]:
     """Times of the regional map; the first call of each, which reads the coasts, is not counted."""
     rows: list[dict[str, object]] = []
@@ -242,10 +250,7 @@ def measure_regional(repeats: int, pictures: Path | None) -> list[dict[str, obje
                      for value, unit, ratio in both]  # fmt: skip
             drawn.append(image_of(figure))
     if pictures:
-        height = max(image.shape[0] for image in drawn)
-        padded = [np.pad(i, ((0, height - i.shape[0]), (0, 0), (0, 0)), constant_values=255)
-                  for i in drawn]  # fmt: skip
-        matplotlib.image.imsave(pictures, np.concatenate(padded, axis=1))
+        side_by_side(drawn, pictures)
     return rows
 
 

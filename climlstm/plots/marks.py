@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import cartopy.crs as ccrs
 import numpy as np
 from cartopy.mpl.geoaxes import GeoAxes
-from cartopy.mpl.gridliner import LATITUDE_FORMATTER, LONGITUDE_FORMATTER
+from cartopy.mpl.ticker import LatitudeFormatter, LongitudeFormatter
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
@@ -48,9 +48,9 @@ def _label_gridlines(ax: GeoAxes, across: np.ndarray, up: np.ndarray) -> None:
     low, span = edge.min(axis=0), np.ptp(edge, axis=0)
     points = (edge - low) / span * np.array([box.width, box.height]) * 72 / ax.figure.dpi
     along = np.abs(np.diff(points, axis=0)).T
-    lines = [(1, value, LATITUDE_FORMATTER(value), latitude) for value in up]
+    lines = [(1, value, LatitudeFormatter()(value), latitude) for value in up]
     turned = 180 - (180 - across) % 360
-    lines += [(0, value, LONGITUDE_FORMATTER(value), longitude) for value in turned]
+    lines += [(0, value, LongitudeFormatter()(value), longitude) for value in turned]
     taken: list[np.ndarray] = []
     for axis, value, text, places in lines:
         away = (places - value + 180) % 360 - 180
