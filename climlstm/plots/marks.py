@@ -41,13 +41,14 @@ def _label_gridlines(ax: GeoAxes, across: np.ndarray, up: np.ndarray) -> None:
 
     Cartopy leaves out those at slanting edges. Those that would touch another are left out.
     """
-    edge = outline_of(ax).interpolated(60).vertices
+    edge = np.asarray(outline_of(ax).interpolated(60).vertices)
     inside = edge.mean(axis=0) + 0.999 * (edge - edge.mean(axis=0))
     longitude, latitude, _ = ccrs.PlateCarree().transform_points(ax.projection, *inside.T).T
     box, letters = ax.get_window_extent(), theme.size(6.5)
     low, span = edge.min(axis=0), np.ptp(edge, axis=0)
     points = (edge - low) / span * np.array([box.width, box.height]) * 72 / ax.figure.dpi
     along = np.abs(np.diff(points, axis=0)).T
+    lines: list[tuple[int, float, str, np.ndarray]]
     lines = [(1, value, LatitudeFormatter()(value), latitude) for value in up]
     turned = 180 - (180 - across) % 360
     lines += [(0, value, LongitudeFormatter()(value), longitude) for value in turned]
