@@ -283,7 +283,7 @@ def _windowed(
     known = []
     for hour in np.flatnonzero(~empty).tolist():
         first, last = np.searchsorted(hours, [hour, hour + 1])
-        mix = da.from_array(weights[hour][:, days[first:last]], chunks=(1, -1))
+        mix = da.from_array(weights[hour][:, days[first:last]], chunks=(31, -1))
         sums = da.from_array(kept[first:last], chunks=-1, name=False)
         known.append(da.tensordot(mix, sums, axes=1) + kept[-1])
     means, filled = iter(known), sum(known) / len(known)
