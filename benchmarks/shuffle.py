@@ -125,11 +125,13 @@ def train(config: Config, task: Task, order: str, seed: int) -> float:
     settings = config.training.model_copy(update={"seed": seed})
     sizes = {"segment": segment, "mixed": mixed, "consecutive": consecutive}
     plan = kind(task.plan.starts, batch_size=BATCH, seed=seed, **sizes)
-    task = replace(task, plan=plan)
+    task = replace(task, sources=(replace(task.sources[0], plan=plan),))
     torch.manual_seed(seed)
     loss = plugins.create("losses", "mse", {})
     learner = Learner(
-        build_forecaster(config, task.data.cube, task.statistics, precision=torch.float32),
+        build_forecaster(
+            config, task.data.cube, task.sources[0].statistics, precision=torch.float32
+        ),
         loss,
         task.weight,
         config=settings,

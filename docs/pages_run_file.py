@@ -56,6 +56,7 @@ def example_of(key: str) -> Any:
     for document in examples():
         value: Any = document
         for part in key.split("."):
+            value = value[0] if isinstance(value, list) and value else value
             if not isinstance(value, dict) or (part != "NAME" and part not in value):
                 break
             value = next(iter(value.values())) if part == "NAME" else value[part]

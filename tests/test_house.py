@@ -11,7 +11,7 @@ BOUNDS = {
     "circles of rooms": 0,
     "longest file": 350,
     "longest function": 60,
-    "lines": 48_200,
+    "lines": 48_400,
     "fragments": 0,
     "classes of one name": 2,
     "strangers to the model": 0,

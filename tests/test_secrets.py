@@ -58,6 +58,8 @@ def test_other_texts_are_left_alone(text):
         f"data.catalog=https://host/catalog.yaml?token={SECRET}",
         f"data.parameters.api_key={SECRET}",
         f"data.parameters.options={{secret: {SECRET}}}",
+        f"data.prescribed={{sst: {{from: observed, source: x, parameters: {{token: {SECRET}}}}}}}",
+        f"data.also=[{{source: x, parameters: {{token: {SECRET}}}}}]",
         f"cluster.storage=s3://me:{SECRET}@bucket/runs",
     ],
 )

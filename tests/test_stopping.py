@@ -91,14 +91,14 @@ def test_a_run_that_waits_for_data_stops_nevertheless(small_run, monkeypatch):
     config = small_run("name=waiting", *SETTINGS)
     hung, stop = threading.Event(), threading.Event()
     with prepared(config) as training, monkeypatch.context() as patched:
-        read = training.task.stream.reader.read
+        read = training.task.sources[0].stream.reader.read
 
         def hanging(*arguments, **options):
             stop.set()
             hung.wait(60)
             return read(*arguments, **options)
 
-        patched.setattr(training.task.stream.reader, "read", hanging)
+        patched.setattr(training.task.sources[0].stream.reader, "read", hanging)
         try:
             assert training.run(stop) == STOPPED
         finally:

@@ -5,7 +5,7 @@ and chunking.py (cost of reading). Here they are asked, on a few steps read for 
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -170,13 +170,13 @@ def check_task(
     times: NDArray[np.datetime64],
     *,
     train: NDArray[np.int64],
-    valid: NDArray[np.int64],
     statistics: Statistics,
-    climatology: Period,
+    valid: NDArray[np.int64] | None = None,
+    climatology: Period | None = None,
 ) -> list[Finding]:
     """Findings about what a training fits and cuts: windows, statistics, masks, climatology.
 
-    times: of the cube. train, valid: where its windows begin.
+    times: of the cube. train, valid: where its windows begin; a further source has no `valid`.
     climatology: the first and last moment that went into it.
     """
     periods = config.data.periods.spans
@@ -184,19 +184,26 @@ def check_task(
     used = {
         name: times[np.unique((starts[:, None] + np.arange(length)).ravel())]
         for name, starts in (("train", train), ("valid", valid))
+        if starts is not None
     }
-    fits = {
-        "statistics": statistics.train,
-        "masks of missing cells": statistics.train,
-        "climatology": climatology,
-    }
-    chosen = (civil(used["valid"].min()), civil(used["valid"].max()))
-    return [
+    fits = {"statistics": statistics.train, "masks of missing cells": statistics.train}
+    fits |= {} if climatology is None else {"climatology": climatology}
+    findings = [
         *_check_changes(statistics),
         *leaks.check_windows(used, periods),
         *leaks.check_fits(fits, periods["train"]),
-        *leaks.check_choice(chosen, periods),
     ]
+    if "valid" in used:
+        chosen = (civil(used["valid"].min()), civil(used["valid"].max()))
+        findings += leaks.check_choice(chosen, periods)
+    return findings
+
+
+def further(entry: str, found: Audit) -> list[Finding]:
+    """Findings about a further source, of which the training period alone is used."""
+    unused = {"data.periods.valid", "data.periods.test"}
+    ours = [each for each in found.findings if not unused & {*each.where.split()}]
+    return [replace(each, where=f"{each.where}, further source '{entry}'") for each in ours]
 
 
 def _check_changes(statistics: Statistics) -> Iterator[Finding]:
@@ -222,14 +229,18 @@ def what_was_seen(
     valid: NDArray[np.int64],
     statistics: Period,
     climatology: Period,
+    also: Sequence[tuple[Times, NDArray[np.int64]]] = (),
 ) -> dict[str, list[str]]:
     """First and last moment of all that went into a training, for its provenance.
 
-    length: steps of a window; train, valid: where windows begin.
+    length: steps of a window; train, valid: where windows begin; also: times and training windows
+    of further sources whose weather is that of the world.
     """
+    every = {"train": (times, train), "valid": (times, valid)}
+    every |= {f"{leaks.FURTHER}{number}": each for number, each in enumerate(also, start=2)}
     spans: dict[str, Period] = {
-        name: (civil(times[starts.min()]), civil(times[starts.max() + length - 1]))
-        for name, starts in (("train", train), ("valid", valid))
+        name: (civil(when[starts.min()]), civil(when[starts.max() + length - 1]))
+        for name, (when, starts) in every.items()
     }
     spans |= {"statistics": statistics, "climatology": climatology}
     return {name: [str(moment) for moment in span] for name, span in spans.items()}

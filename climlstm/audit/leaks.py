@@ -16,11 +16,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from climlstm.audit.findings import Finding
 from climlstm.calendars import Times, within
-from climlstm.config import Moment, period_bounds
+from climlstm.config import DataConfig, Moment, period_bounds
 from climlstm.data.cube.forcing import CHANNELS, forcing_fields
 from climlstm.data.statistics.statistics import Period
 from climlstm.errors import DataError
 from climlstm.steps import Leads, valid_times
+
+FURTHER = "train of source "
+"""Begins the name of what was seen of a further source, before its number."""
 
 Fields = Callable[[Sequence[str], Times, NDArray, NDArray], NDArray]
 """A function like `forcing_fields`."""
@@ -138,6 +141,29 @@ def check_forcings(
         )
 
 
+def check_further(
+    data: DataConfig, periods: Mapping[str, Period], *, free: bool
+) -> Iterator[Finding]:
+    """A further source whose training period reaches into what the run is validated or tested on.
+
+    data: of the further source. periods: of the run. free: whether its weather is its own.
+    """
+    first, last = data.periods.bounds("train")
+    for name in () if free else ("valid", "test"):
+        start, stop = periods[name]
+        if first <= stop and last >= start:
+            yield Finding(
+                "further-source-has-seen",
+                "error",
+                f"Training on '{data.source}' reaches into the period '{name}', whose weather it "
+                "shows as well, so scores are too good",
+                f"data.also, source '{data.source}'",
+                f"{max(first, start)} to {min(last, stop)} is in both",
+                "Give it a period 'train' outside; or, if it is a climate model that runs freely, "
+                "declare 'free_running: true' in the catalog.",
+            )
+
+
 def check_scoring(
     provenance: Mapping[str, Any],
     init_times: Times,
@@ -166,8 +192,11 @@ def check_scoring(
     if "valid" in seen:
         findings += check_choice(seen["valid"], periods)
     scored = np.unique(valid_times(init_times, lead_times).ravel())
-    for name, deed in (("train", "trained"), ("valid", "validated")):
-        spans = [periods[name], *([seen[name]] if name in seen else [])]
+    named = {name: [periods[name]] for name in ("train", "valid")}
+    named |= {name: [] for name in seen if name.startswith(FURTHER)}
+    for name, spans in named.items():
+        deed = "validated" if name == "valid" else "trained"
+        spans = [*spans, *([seen[name]] if name in seen else [])]
         findings += _seen_before(
             scored, spans, f"their forecaster was {deed} on", f"period '{name}' of the checkpoint"
         )
@@ -214,21 +243,25 @@ def check_lineage(
 def spans_of_ancestors(
     lineage: Sequence[Mapping[str, Any]],
 ) -> Iterator[tuple[str, list[Period]]]:
-    """Yield name, and periods of training and validation, for each forecaster of a lineage.
+    """Yield name, and periods of training and validation, for each forecaster of a lineage; those
+    of models that run freely are no weather of the world.
 
     Raises DataError where a lineage does not say so.
     """
     for ancestor in lineage:
         name = f"'{ancestor.get('run')}' ({str(ancestor.get('digest'))[:12]})"
         try:
-            named = [ancestor["data"]["periods"], ancestor["seen"]]
+            seen, data = ancestor["seen"], ancestor["data"]
+            named = [] if data.get("free_running") else [data["periods"], seen]
             spans = [_period(which[key]) for which in named for key in ("train", "valid")]
+            spans += [_period(seen[key]) for key in seen if key.startswith(FURTHER)]
         except (KeyError, TypeError, ValidationError) as error:
             raise DataError(
                 f"The lineage does not say what {name} has seen ({error!r}), so nobody can tell "
                 "what scores are worth. Train again from a checkpoint of this climlstm."
             ) from error
-        yield name, spans
+        if spans:
+            yield name, spans
 
 
 def _seen_before(scored: Times, spans: Sequence[Period], who: str, where: str) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from climlstm.config.choices import PluginChoice
-from climlstm.config.values import Section
+from climlstm.config.values import Moment, Parameters, Section
 from climlstm.errors import nearest
 
 KNOWN_FROM = ("observed", "persisted", "climatology")
@@ -86,7 +86,7 @@ class PrescribedConfig(Section):
     source: str | None = None
     """Entry of the catalog with the observed values, if not the run's own. Its step may be longer:
     the last known value is held, never a future one."""
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: Parameters = Field(default_factory=dict)
     """Values for the parameters of that entry."""
 
     @property
@@ -107,10 +107,23 @@ class BoundaryConfig(Section):
     source: str | None = None
     """Entry of the catalog with the host's state in training, on the grid of the region; None: the
     run's own source."""
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: Parameters = Field(default_factory=dict)
     """Values for the parameters of that entry."""
     width: PositiveInt = 8
     """Cells over which the forecast is blended towards the host; loss and scores leave them out."""
+
+
+class AlsoConfig(Section):
+    """A further source to train on: the same channels on the same grid, normalised by its own
+    statistics; channels with bounds like the first source's, so that their bound is the same."""
+
+    source: str
+    """Name of the entry in the catalog."""
+    parameters: Parameters = Field(default_factory=dict)
+    """Values for the parameters of the entry."""
+    train: tuple[Moment, Moment] | None = None
+    """Its training period, if not that of the run. Unless the entry is declared `free_running`, it
+    must not reach into `valid` or `test`."""
 
 
 class LevelWeight(Section):

@@ -51,3 +51,13 @@ def secret_in(values: Mapping[str, Any]) -> str | None:
         if inner is not None:
             return inner
     return None
+
+
+def without_secrets(values: dict[str, Any]) -> dict[str, Any]:
+    """The values as they are. Raises ValueError where a secret is in them."""
+    if (found := secret_in(values)) is not None:
+        raise ValueError(
+            f"{found} is a secret, and a run file is copied into every checkpoint. Put it into the "
+            "environment, and name it in the catalog's storage_options as '{{ env(NAME) }}'"
+        )
+    return values

@@ -17,16 +17,18 @@ from climlstm import html
 from climlstm.advice import one_line
 from climlstm.config.choices import PluginChoice, PluginName, chosen_plugins
 from climlstm.config.roles import (
+    AlsoConfig,
     BoundaryConfig,
     ChannelConfig,
     LevelWeight,
     PrescribedConfig,
     check_roles,
 )
-from climlstm.config.secrets import secret_in
+from climlstm.config.secrets import without_secrets
 from climlstm.config.tuning import TuneConfig
 from climlstm.config.values import (
     Duration,
+    Parameters,
     Periods,
     Section,
     Size,
@@ -64,12 +66,6 @@ class CacheConfig(Section):
     """Largest size; objects that were not used for the longest time are deleted first."""
 
 
-_NO_SECRETS = (
-    "{} is a secret, and a run file is copied into every checkpoint. Put it into the environment, "
-    "and name it in the catalog's storage_options as '{{{{ env(NAME) }}}}'"
-)
-
-
 class DataConfig(Section):
     """The data of a run: which channels, from which source, over which periods."""
 
@@ -77,8 +73,10 @@ class DataConfig(Section):
     """An Intake catalog: path or URL."""
     source: str
     """Name of the entry in the catalog."""
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: Parameters = Field(default_factory=dict)
     """Values for the parameters of the entry."""
+    also: tuple[AlsoConfig, ...] = ()
+    """Further sources to train on. Validation, test and forecasts are those of `source`."""
     state: Annotated[tuple[PluginName, ...], Field(min_length=1)]
     """Channels that are forecast: `t2m`, `msl`, `z500`."""
     output: tuple[PluginName, ...] = ()
@@ -100,21 +98,19 @@ class DataConfig(Section):
     coarsen: PositiveInt = 1
     """Average over coarsen × coarsen cells."""
     step: StepLength
-    """Time step of the forecast: `6h`, `1d`, a multiple of the source's; or, for means of calendar
-    months, that of the source: `1 month`, `season` (3 months), `year`."""
+    """Time step: `6h`, `1d`, a multiple of the source's; or, for means of calendar months, that of
+    the source: `1 month`, `season` (3 months), `year`."""
     periods: Periods
     memory: Size | None = None
-    """Budget for blocks and batches in memory, such as '4GiB', shared by the workers of a machine.
-    It also sets the size of the shuffle buffer. If left out, the buffer is that of 2 GiB (more for
-    large grids), and blocks may fill 0.4 of the free memory."""
+    """Budget for blocks and batches in memory, such as '4GiB', shared by the workers of a machine,
+    and size of the shuffle buffer. If left out, the buffer is that of 2 GiB (more for large grids),
+    and blocks may fill 0.4 of the free memory."""
     cache: CacheConfig | None = None
     """Keeps what was fetched from a remote store; without it, each epoch fetches anew."""
 
     @model_validator(mode="after")
     def _without_secrets(self) -> "DataConfig":
-        found = secret_in({"catalog": self.catalog}) or secret_in(self.parameters)
-        if found is not None:
-            raise ValueError(_NO_SECRETS.format(found))
+        without_secrets({"catalog": self.catalog})
         return self
 
     @model_validator(mode="after")
@@ -169,8 +165,9 @@ class TrainingConfig(Section):
     """How the network learns. Keys marked "For experts" have defaults that seldom need a change."""
 
     start_from: str | None = None
-    """A checkpoint or a run (its best checkpoint) to start from instead of random weights. The run
-    keeps that normalisation, and counts as having seen the same data."""
+    """A checkpoint, or a run (its best one), to start from; what it has seen counts as seen."""
+    normalise: Literal["parent", "own"] = "parent"
+    """Whose mean and standard deviations it then has; `own` leaves out a bias between the data."""
     horizon: PositiveInt = 4
     """Lead steps predicted at the end of the training."""
     ramp: Annotated[float, Field(ge=0, le=1)] = 0.6
@@ -290,9 +287,7 @@ class ClusterConfig(Section):
 
     @model_validator(mode="after")
     def _without_secrets(self) -> "ClusterConfig":
-        found = secret_in({"address": self.storage})
-        if found is not None:
-            raise ValueError(_NO_SECRETS.format(found))
+        without_secrets({"address": self.storage})
         return self
 
 

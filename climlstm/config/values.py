@@ -3,10 +3,11 @@
 import re
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -15,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from climlstm.config.secrets import without_secrets
 from climlstm.steps import Step, as_step, format_duration
 
 
@@ -23,6 +25,9 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+
+Parameters = Annotated[dict[str, Any], AfterValidator(without_secrets)]
+"""Values for the parameters of a catalog's entry."""
 
 StepLength = Annotated[
     Step,

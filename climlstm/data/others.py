@@ -52,11 +52,7 @@ def with_others(plan: CubePlan, data: DataConfig) -> CubePlan:
     others: dict[str, xr.DataArray] = {}
     for entry, parameters, names in _wanted(data):
         theirs = _plan_of(entry, parameters, tuple(names), data)
-        if not theirs.grid.is_close(plan.grid, SAME_PLACE_DEG):
-            raise DataError(
-                f"The source '{entry}' has another grid ({theirs.grid}) than the run "
-                f"({plan.grid}). Bring it to that grid first, by 'regrid' in the catalog."
-            )
+        require_same_grid(entry, theirs, plan)
         at = held_at(known_times(theirs), plan.times.values)
         for plain, label in names.items():
             field = theirs.cube[plain]
@@ -64,6 +60,15 @@ def with_others(plan: CubePlan, data: DataConfig) -> CubePlan:
             there = xr.DataArray(at >= 0, {"time": plan.times.values}, "time")
             others[label] = held.where(there).assign_attrs(field.attrs).chunk({"time": 64})
     return replace(plan, others=others) if others else plan
+
+
+def require_same_grid(entry: str, theirs: CubePlan, plan: CubePlan) -> None:
+    """Raises DataError unless an entry lies on the grid of the run."""
+    if not theirs.grid.is_close(plan.grid, SAME_PLACE_DEG):
+        raise DataError(
+            f"The source '{entry}' has another grid ({theirs.grid}) than the run "
+            f"({plan.grid}). Bring it to that grid first, by 'regrid' in the catalog."
+        )
 
 
 def _wanted(data: DataConfig) -> Iterator[tuple[str, Mapping[str, Any], dict[str, str]]]:

@@ -18,7 +18,7 @@ from climlstm.calendars import within
 from climlstm.config import Config
 from climlstm.data.cube.cube import CubePlan, plan_cube
 from climlstm.data.normalised import transformed
-from climlstm.data.others import with_others
+from climlstm.data.others import require_same_grid, with_others
 from climlstm.data.roles import (
     given_channels,
     imposed_shares,
@@ -27,6 +27,7 @@ from climlstm.data.roles import (
     streamed_channels,
 )
 from climlstm.data.sources.catalog import open_source
+from climlstm.data.sources.declarations import FREE_RUNNING
 from climlstm.data.statistics.climatology import climatology
 from climlstm.data.statistics.compute import compute_statistics
 from climlstm.data.statistics.statistics import Period, Statistics
@@ -71,6 +72,24 @@ class RunData:
     def learned(self) -> CubePlan:
         """The plan after the transforms of channels: what is normalised and learned."""
         return transformed(self.whole, settings_of(self.config.data))
+
+    @cached_property
+    def further(self) -> tuple["RunData", ...]:
+        """The data of each further source to train on, with its own training period."""
+        found = []
+        for each in self.config.data.also:
+            data = self.config.data
+            periods = data.periods.model_copy(update={"train": each.train or data.periods.train})
+            own = {"source": each.source, "parameters": each.parameters, "periods": periods}
+            data = data.model_copy(update=own | {"also": ()})
+            found.append(RunData(self.config.model_copy(update={"data": data})))
+            require_same_grid(each.source, found[-1].plan, self.plan)
+        return tuple(found)
+
+    @property
+    def free_running(self) -> bool:
+        """Whether the source is declared to be a model that runs freely."""
+        return FREE_RUNNING in self.source.attrs
 
     @property
     def cube(self) -> xr.Dataset:

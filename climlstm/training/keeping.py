@@ -81,7 +81,8 @@ class Keeper:
         """
         standing, tensors = checkpoint.read_training(directory)
         forecaster, provenance = read_forecaster(directory)
-        own = self.config.training.start_from is None  # else the statistics are the parent's
+        settings = self.config.training  # without statistics of its own, they are the parent's
+        own = settings.start_from is None or settings.normalise == "own"
         require_same_data(
             directory,
             recorded=provenance["data"],

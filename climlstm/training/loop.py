@@ -116,12 +116,12 @@ class Training:
         self.report: Report = lambda metrics: None
         self.leave: Leave = lambda: None
         settings = config.training
-        self.steps = settings.epochs * task.plan.batches_per_epoch
+        self.steps = settings.epochs * task.batches_per_epoch
         self.precision = choose_precision(settings.precision, group.device)
         self.loss = plugins.create("losses", settings.loss.name, settings.loss.options)
         torch.manual_seed(settings.seed)
         self.learner = Learner(
-            first_forecaster(task.data, task.statistics, precision=self.precision),
+            first_forecaster(task.data, task.sources[0].statistics, precision=self.precision),
             self.loss,
             task.weight,
             config=settings,
@@ -157,7 +157,7 @@ class Training:
         """
         self.stop = stop or self.stop
         if self.group.world == 1:  # others would wait for this one
-            self.task.stream.give_up = self.stop.is_set
+            self.task.give_up_if(self.stop.is_set)
         self._record_start()
         with stop_on_signals(self.stop):
             reason = self._train_epochs()
@@ -184,7 +184,7 @@ class Training:
 
     def _train_epoch(self, epoch: int) -> str | None:
         """Why the training is to end before its last epoch, if it is."""
-        first, total = self.standing.position.batch, self.task.plan.batches_per_epoch
+        first, total = self.standing.position.batch, self.task.batches_per_epoch
         every = self.config.training.validate_every or total
         meter = Meter(self.task)
         for batch, (window, share) in enumerate(self.task.batches(epoch, first), start=first):
@@ -311,15 +311,14 @@ class Training:
             )
 
     def _record_start(self) -> None:
-        plan = self.task.plan
         self.recorder(
             "start",
             self._step,
             model=self.config.model.name,
             parameters=count_parameters(self.learner.forecaster),
-            windows=int(plan.starts.size),
+            windows=sum(int(source.plan.starts.size) for source in self.task.sources),
             epochs=self.config.training.epochs,
-            batches=plan.batches_per_epoch,
+            batches=self.task.batches_per_epoch,
             workers=self.group.world,
             device=str(self.group.device),
             precision=str(self.precision).removeprefix("torch."),

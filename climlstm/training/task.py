@@ -1,51 +1,46 @@
 """The task of a run: audited data, and windows in the order in which they are learned."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import NDArray
 from torch import Tensor
 
-from climlstm.audit.audit import Audit, audit, check_task, what_was_seen
+from climlstm.audit.audit import Audit, audit, check_task, further, what_was_seen
 from climlstm.audit.extremes import check_statistics
 from climlstm.audit.findings import Finding
-from climlstm.audit.leaks import check_lineage
+from climlstm.audit.leaks import check_further, check_lineage
 from climlstm.audit.outside import check_given
 from climlstm.config import Config, used_plugins
-from climlstm.data.normalised import extremes_in_units, normalised_climatology
+from climlstm.data.normalised import extremes_in_units
 from climlstm.data.roles import (
     channel_weights,
-    given_channels,
     imposed_shares,
     mask_of,
     settings_of,
 )
 from climlstm.data.run_data import RunData
 from climlstm.data.sources.regridding import processing
-from climlstm.data.statistics.climatology import check_covered, climatology_at, period_of
-from climlstm.data.statistics.statistics import Statistics
-from climlstm.data.windows.plan import WindowPlan, in_order, share
+from climlstm.data.statistics.climatology import check_covered, period_of
+from climlstm.data.windows.plan import WindowPlan, in_order
 from climlstm.data.windows.starts import Starts
-from climlstm.data.windows.stream import Window, WindowStream
+from climlstm.data.windows.stream import Window
 from climlstm.environment import recorded_environment, versions
 from climlstm.errors import DataError
 from climlstm.grid import grid_of
-from climlstm.model.given import resolve, with_given
-from climlstm.model.spec import Spec
 from climlstm.training.lineage import Parent
+from climlstm.training.mixing import Source, mixed_batches, observed_in_all, open_sources
 from climlstm.training.parallel import Workers
 from climlstm.training.untrained import count_parameters, describe, sketch_forecaster
 
 logger = logging.getLogger(__name__)
 
-ROLES = ("output", "prescribed", "boundary", "channels", "regions")
+ROLES = ("output", "prescribed", "boundary", "channels", "regions", "also")
 """Keys of the data that are left out of its record where they are empty, so that it equals that of
 checkpoints that were written before there were such keys."""
 
@@ -54,76 +49,61 @@ checkpoints that were written before there were such keys."""
 class Task:
     """Everything that one worker needs of the data."""
 
-    data: RunData
     workers: Workers
-    statistics: Statistics
-    """Those of the data, but normalised like the forecaster that the run starts from, if any."""
-    plan: WindowPlan
-    stream: WindowStream
+    sources: tuple[Source, ...]
+    """The run's own, and further ones to train on. The statistics of the first are those of the
+    data, but normalised like the forecaster that the run starts from, if any."""
     weight: Tensor
     """(C, H, W), mean 1: cell area where a channel is observed, zero elsewhere."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Record of the data, seen periods, versions and plugins of a training: plain JSON."""
     parent: Parent | None = None
 
+    @property
+    def data(self) -> RunData:
+        """Data of the run's own source."""
+        return self.sources[0].data
+
+    @property
+    def plan(self) -> WindowPlan:
+        """Order of the windows of the run's own source."""
+        return self.sources[0].plan
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of batches of all sources, the same in every epoch."""
+        return sum(source.plan.batches_per_epoch for source in self.sources)
+
     def batches(self, epoch: int, first: int) -> Iterator[tuple[Window, float]]:
         """This worker's part of each batch from `first` on, and which share of the batch it is."""
-        groups = self.plan.groups(epoch, first)
-        mine = share(groups, rank=self.workers.rank, world=self.workers.world)
-        for window in map(self._known, self.stream.windows(mine)):
+        for window in mixed_batches(self.sources, epoch, first, self.workers):
             yield window, len(window.init_time) / self.plan.batch_size
 
     def validation_windows(self) -> Iterator[tuple[Window, Tensor]]:
         """This worker's part, with the normalised climatology (B, L, C, H, W) of the targets."""
-        world = self.workers.world
+        world, source = self.workers.world, self.sources[0]
         mine = np.array_split(self.data.valid_starts, world)[self.workers.rank]
         size = max(1, self.plan.batch_size // world)
-        for window in map(self._known, self.stream.windows(in_order(mine, batch_size=size))):
-            leads = np.arange(1, self.stream.horizon + 1)
-            yield window, self._climatology(window, self.data.config.data.predicted, leads)
+        for window in source.windows(in_order(mine, batch_size=size)):
+            leads = np.arange(1, source.stream.horizon + 1)
+            yield window, source.climatology(window, self.data.config.data.predicted, leads)
 
     @property
     def waited_seconds(self) -> float:
         """Time in which the loop waited for data."""
-        return self.stream.waited_seconds
+        return sum(source.stream.waited_seconds for source in self.sources)
 
-    def _known(self, window: Window) -> Window:
-        """The window with what a forecast may know of channels from outside, behind its forcing."""
-        if window.given is None:
-            return window
-        data = self.data.config.data
-        given = given_channels(data, training=True)
-        sources, known = [each.source for each in given], self.stream.history
-        normal = None
-        if {"persisted", "climatology"} & set(sources):
-            leads = np.arange(1 - known, self.stream.horizon + 1)
-            normal = self._climatology(window, [each.name for each in given], leads)
-        resolved = resolve(window.given, sources, known=known, normal=normal)
-        return replace(window, forcing=with_given(self._spec, window.forcing, resolved))
-
-    @cached_property
-    def _spec(self) -> Spec:
-        return describe(self.data.config, self.data.cube)
-
-    def _climatology(
-        self, window: Window, channels: Sequence[str], leads: NDArray[np.int64]
-    ) -> Tensor:
-        """Normalised climatology (B, L, C, H, W) of some channels at lead steps."""
-        times = self.data.config.data.step.time(leads, window.init_time[:, None])
-        known = self.statistics.of(tuple(channels))
-        normal = normalised_climatology(
-            climatology_at(self.data.climatology, times.ravel()),
-            settings_of(self.data.config.data),
-            known,
-        )
-        return normal.unflatten(0, times.shape).to(self.workers.device)
+    def give_up_if(self, asked: Callable[[], bool]) -> None:
+        """End the batches once this is true while data are waited for."""
+        for source in self.sources:
+            source.stream.give_up = asked
 
 
 @contextmanager
 def open_task(config: Config, workers: Workers, parent: Parent | None = None) -> Iterator[Task]:
     """Open the source, take its statistics over the training period, and plan the windows.
 
-    parent: the forecaster to start from, whose normalisation is kept.
+    parent: the forecaster to start from, whose normalisation is kept unless `normalise` is `own`.
     Raises a ClimLSTMError where catalog, data and run file do not fit together, and DataError
     where the audit finds an error.
     """
@@ -136,19 +116,14 @@ def open_task(config: Config, workers: Workers, parent: Parent | None = None) ->
         for finding in found.findings:
             if finding.severity == "warning":
                 logger.warning("%s", finding)
-    statistics = parent.normalise(data.statistics) if parent else data.statistics
-    with data.open_windows(
-        statistics, device=workers.device, neighbours=workers.neighbours
-    ) as stream:
-        plan = data.order(data.train_starts, stream)
+    kept = parent is not None and config.training.normalise == "parent"
+    statistics = parent.normalise(data.statistics) if parent and kept else data.statistics
+    with open_sources(data, statistics, workers) as sources:
         yield Task(
-            data=data,
             workers=workers,
-            statistics=statistics,
-            plan=plan,
-            stream=stream,
-            weight=_weight(config, data.cube, statistics),
-            provenance=_provenance(data, statistics, plan, found, parent),
+            sources=sources,
+            weight=_weight(config, sources),
+            provenance=_provenance(sources, found, parent),
             parent=parent,
         )
 
@@ -161,7 +136,11 @@ def audit_source(data: RunData) -> Audit:
     sketched = sketch_forecaster(data.config, data.cube)
     found = audit(data.config, data.plan, parameters=count_parameters(sketched))
     reach = getattr(sketched.network, "reach", None)
-    return found.having(check_given(data.config.data, reach=reach))
+    found = found.having(check_given(data.config.data, reach=reach))
+    for each in data.further:
+        found = found.having(further(each.config.data.source, audit(each.config, each.plan)))
+        found = found.having(check_further(each.config.data, data.periods, free=each.free_running))
+    return found
 
 
 def check_hours(data: RunData, climatology: xr.Dataset, starts: Starts) -> None:
@@ -187,17 +166,21 @@ def audit_fits(data: RunData, parent: Parent | None = None) -> list[Finding]:
         statistics=data.statistics,
         climatology=period_of(data.climatology),
     )
-    plain = extremes_in_units(data.statistics, settings_of(config.data))
-    findings += check_statistics(data.plan, plain)
+    for each in data.further:
+        when, starts = each.plan.times.values, each.train_starts
+        findings += check_task(each.config, when, train=starts, statistics=each.statistics)
+    for each in (data, *data.further):
+        plain = extremes_in_units(each.statistics, settings_of(config.data))
+        findings += check_statistics(each.plan, plain)
     if parent is not None:
         parent.require_fit(describe(config, data.cube))
         findings += check_lineage(parent.lineage, data.periods)
     return findings
 
 
-def _provenance(
-    data: RunData, statistics: Statistics, plan: WindowPlan, found: Audit, parent: Parent | None
-) -> dict[str, Any]:
+def _provenance(sources: Sequence[Source], found: Audit, parent: Parent | None) -> dict[str, Any]:
+    first, *others = sources
+    data, statistics = first.data, first.statistics
     config = data.config
     chosen = config.data.model_dump(mode="json", exclude={"memory", "cache"})
     chosen = {key: value for key, value in chosen.items() if value or key not in ROLES}
@@ -205,10 +188,18 @@ def _provenance(
         for key in ("over_step", "seen_at_start"):  # newer keys than their neighbours
             if not channel[key]:
                 del channel[key]
+    if data.free_running:
+        chosen["free_running"] = True
+    for entry, other in zip(chosen.get("also", []), others, strict=True):
+        known = other.statistics
+        scales = np.stack([known.mean, known.std], axis=1).tolist()
+        entry["normalised"] = dict(zip(known.channels, scales, strict=True))
+    world = [each.data for each in others if not each.data.free_running]
+    order = {"also": [other.plan.settings for other in others]} if others else {}
     return {
         "config": config.model_dump(mode="json"),
         "data": chosen | {"statistics": statistics.digest} | processing(data.cube),
-        "order": plan.settings,
+        "order": first.plan.settings | order,
         "seen": what_was_seen(
             data.plan.times.values,
             config.model.history + config.training.horizon,
@@ -216,6 +207,7 @@ def _provenance(
             valid=data.valid_starts,
             statistics=statistics.train,
             climatology=period_of(data.climatology),
+            also=[(each.plan.times.values, each.train_starts) for each in world],
         ),
         "audit": found.to_dict(),
         "versions": versions(),
@@ -224,11 +216,11 @@ def _provenance(
     } | ({} if parent is None else {"lineage": parent.lineage})
 
 
-def _weight(config: Config, cube: xr.Dataset, statistics: Statistics) -> Tensor:
+def _weight(config: Config, sources: Sequence[Source]) -> Tensor:
     """(C, H, W), mean 1: cell area where observed and forecast, times a factor for each channel."""
-    data = config.data
+    data, cube, statistics = config.data, sources[0].data.cube, sources[0].statistics
     area = grid_of(cube).area
-    counts = statistics.of(data.predicted).observed
+    counts = observed_in_all(sources, data.predicted)
     imposed = imposed_shares(data, cube)
     if imposed is not None:
         counts = counts & ~(imposed > 0)

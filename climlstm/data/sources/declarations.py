@@ -24,6 +24,9 @@ from climlstm.grid.projected import mapping
 TIME_AXES = ("time", "timestep", "step", "t")
 """Where a time axis of plain numbers is looked for, unless it is declared."""
 
+FREE_RUNNING = "climlstm_free_running"
+"""Attribute of sources that are declared as such."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -81,6 +84,9 @@ class Metadata(Section):
     """Dimensions whose entries complete each other, the first going first; `expver` always."""
     variables: dict[str, VariableDeclaration] = Field(default_factory=dict)
     """Variables by their names in the files."""
+    free_running: bool = False
+    """Whether its weather is that of a model which runs freely, so that its years may overlap with
+    those that observations are tested on."""
 
 
 def declare(source: xr.Dataset, metadata: Metadata, where: str) -> xr.Dataset:
@@ -104,6 +110,8 @@ def declare(source: xr.Dataset, metadata: Metadata, where: str) -> xr.Dataset:
         source = source.copy()
         for variable in source.data_vars.values():
             variable.attrs["winds"] = metadata.winds
+    if metadata.free_running:
+        source = source.assign_attrs({FREE_RUNNING: 1})
     return _describe(source, metadata.variables, where)
 
 

@@ -265,6 +265,12 @@ def choose_segments(
     )
 
 
+def turns(batches: Sequence[int], *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The source of each batch of an epoch, where several have so many batches: shuffled."""
+    order = np.repeat(np.arange(len(batches)), batches)
+    return order if len(batches) == 1 else order[_Draw(seed, epoch).permutation(order.size)]
+
+
 def share(groups: Sequence[Starts], *, rank: int, world: int) -> list[Starts]:
     """The consecutive share of each batch (batch, window) of each group that a worker takes.
 
