@@ -14,6 +14,7 @@ from climlstm.cli.commands import app
 from climlstm.errors import DataError
 from climlstm.evaluation.calibration import EMOS, calibrated, fit, gaussian_crps
 from climlstm.evaluation.evaluate import evaluate
+from climlstm.forecasting.joining import join_members
 from climlstm.report import sections
 from climlstm.runs.calibrating import starts_apart
 from climlstm.testing import EvaluatorTests
@@ -84,11 +85,11 @@ NAMES = ("bias", "crps", "spread_skill")
 
 
 def test_another_period_is_corrected_by_what_one_taught():
-    earlier, truth = weather(200, 0)
+    earlier, truth = weather(80, 0)
     emos = {"emos": EMOS()}
     table = evaluate(earlier, truth, evaluators=emos, climatology=None, baselines={}).tables["emos"]
     assert (table["crps_after"] < table["crps_before"]).all()
-    later, cube = weather(200, 1)
+    later, cube = weather(80, 1)
     before, after = scores(later, cube), scores(calibrated(later, table), cube)
     assert before["bias"] == pytest.approx(2, abs=0.2)
     assert after["bias"] == pytest.approx(0, abs=0.2)
@@ -98,7 +99,7 @@ def test_another_period_is_corrected_by_what_one_taught():
 
 
 def test_members_keep_their_ranks():
-    earlier, truth = weather(50, 0)
+    earlier, truth = weather(10, 0)
     emos = {"emos": EMOS()}
     table = evaluate(earlier, truth, evaluators=emos, climatology=None, baselines={}).tables["emos"]
     made = calibrated(earlier, table)["t2m"]
@@ -154,12 +155,23 @@ def test_a_store_is_calibrated_by_that_of_the_validation_period(stores, tmp_path
     assert made.sizes == plain.sizes
     said = json.loads(made.attrs["climlstm_provenance"])["calibration"]
     assert said["period"][0].startswith("2001-02-16")
-    before, after = (climlstm.evaluate(each) for each in (plain, made))
+    wanted = ["rmse", "spread_skill", "rank_histogram"]
+    before, after = (
+        climlstm.evaluate(each, evaluators=wanted, baselines=["persistence"])
+        for each in (plain, made)
+    )
     scores = [found.scores[found.scores["metric"] == "spread_skill"] for found in (before, after)]
     assert np.diff([each["value"].sub(1).abs().mean() for each in scores]) < 0
     page = sections.calibration(after, "convlstm")
     assert all(f'aria-label="{name}"' in page for name in ("Spread and error", "Rank histogram"))
     assert not sections.calibration(after, "persistence")
+
+
+def test_members_of_several_runs_are_calibrated_and_keep_their_run(stores, tmp_path):
+    for name in ("valid.zarr", "test.zarr"):
+        join_members({"one": stores / name, "another": stores / name}, tmp_path / name)
+    made = climlstm.calibrate(tmp_path / "test.zarr", tmp_path / "valid.zarr", tmp_path / "c.zarr")
+    assert list(made["run"].values) == ["one"] * 4 + ["another"] * 4
 
 
 def test_starts_that_reach_into_the_other_period_teach_nothing():

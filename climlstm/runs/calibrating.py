@@ -57,6 +57,8 @@ def calibrate(store: str | Path, by: str | Path, out: str | Path) -> xr.Dataset:
         },
     }
     stored = to_weatherbench(corrected.assign_attrs(climlstm_provenance=json.dumps(said)))
+    if "run" in stored.coords:  # text that was read cannot be written again as it is
+        stored["run"] = stored["run"].astype("object").drop_encoding()
     place = Path(out)
     busy = f"The forecast {out} is being written"
     with lock(place, busy), writing(place), write_whole(place) as begun:
