@@ -123,8 +123,10 @@ def follow(words):
     }
     unknown = {w.partition("=")[0] for w in words if re.match(r"--[a-z]", w)} - known
     assert not unknown, f"{sorted(unknown)} of 'climlstm {command.name}'"
-    arguments = [p for p in command.params if p.param_type_name == "argument" and p.required]
-    assert len(words) >= len(arguments), words
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    given, left, _ = command.make_parser(command.context_class(command)).parse_args(list(words))
+    assert not left, f"{left} after the arguments of 'climlstm {command.name}'"
+    assert all(given.get(each.name) for each in arguments if each.required), words
 
 
 @pytest.mark.parametrize("block", blocks("sh", "bash", "console"), ids=str)
