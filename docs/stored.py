@@ -9,7 +9,9 @@ long animations are left out.
 import base64
 import io
 import os
+import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +45,27 @@ def run(name: str, folder: Path) -> None:
 def slim(output: Any, folder: Path) -> Any:
     """An output with fewer colours and without this machine's paths; None where nothing is left."""
     if output.output_type == "stream":
-        output.text = output.text.replace(f"{folder}/", "").replace(str(folder), ".")
-        return output if output.name == "stdout" else None
+        output.text = anywhere(output.text, folder)
+        return output if output.name == "stdout" and output.text.strip() else None
     data = output.get("data", {})
-    data.pop("application/vnd.jupyter.widget-view+json", None)
+    live = data.pop("application/vnd.jupyter.widget-view+json", None)
+    if live is not None or not data.get("text/plain", "").strip():
+        return None  # each has a plain text, unless there is nothing to show
     if "image/png" in data:
         data["image/png"] = fewer_colours(data["image/png"])
     if len(data.get("image/gif", "")) > LARGEST:
         return nbformat.v4.new_output("stream", text="(an animation, shown when it is run)\n")
     for kind in ("text/html", "text/plain"):
         if kind in data:
-            data[kind] = data[kind].replace(f"{folder}/", "").replace(str(folder), ".")
-    return output if data else None
+            data[kind] = anywhere(data[kind], folder)
+    return output
+
+
+def anywhere(text: str, folder: Path) -> str:
+    """A text without colours of terminals and without the folders of this machine."""
+    scratch = rf"{re.escape(tempfile.gettempdir())}/(climlstm-notebook)-\w+"
+    text = re.sub(r"\x1b\[[\d;]*m", "", re.sub(scratch, r"/tmp/\1", text))
+    return text.replace(f"{folder}/", "").replace(str(folder), ".")
 
 
 def fewer_colours(picture: str) -> str:

@@ -161,10 +161,9 @@ for path in sorted(project.rglob("*")):
 print((project / "climlstm_quartic" / "__init__.py").read_text())
 
 # %%
-tests = subprocess.run(
-    [sys.executable, "-m", "pytest", "-q"], cwd=project, capture_output=True, text=True
-)
-print(tests.stdout[-300:])
+command = [sys.executable, "-m", "pytest", "-q", "--color=no"]
+tests = subprocess.run(command, cwd=project, capture_output=True, text=True)
+print(tests.stdout.splitlines()[-1])
 
 # %% [markdown]
 # Put your own class into it, and `pip install -e climlstm-quartic`. From then on every run file
