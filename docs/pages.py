@@ -48,6 +48,7 @@ NOTEBOOKS = {
     "01_forecast_maps": "forecast_maps",
     "02_plugin": "plugin",
     "03_cluster": "cluster",
+    "05_nowcast": "nowcast",
 }
 """Notebooks, and their names in docs/tutorials/."""
 

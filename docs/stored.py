@@ -63,7 +63,7 @@ def slim(output: Any, folder: Path) -> Any:
 
 def anywhere(text: str, folder: Path) -> str:
     """A text without colours of terminals and without the folders of this machine."""
-    scratch = rf"{re.escape(tempfile.gettempdir())}/(climlstm-notebook)-\w+"
+    scratch = rf"{re.escape(tempfile.gettempdir())}/(climlstm-[a-z]+)-\w{8}"
     text = re.sub(r"\x1b\[[\d;]*m", "", re.sub(scratch, r"/tmp/\1", text))
     return text.replace(f"{folder}/", "").replace(str(folder), ".")
 
