@@ -25,10 +25,10 @@ from rich.table import Table
 
 from climlstm import runs
 from climlstm.config import Config, load_config
+from climlstm.data.forecasts import open_forecasts
 from climlstm.data.run_data import RunData
 from climlstm.evaluation.baselines import Damped, Linear, Persistence
 from climlstm.evaluation.evaluate import evaluate
-from climlstm.forecasting import open_forecasts
 
 FILE = "pacific_sst_monthly_1970_2003/pacific_sst_anomaly.nc"
 LEADS = [1, 3, 6, 9, 12]
@@ -64,9 +64,12 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=list(VARIANTS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--folder", type=Path, help="keeps the runs: what is trained is used again")
     asked = parser.parse_args()
     rows = []
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = asked.folder or temporary
+        Path(scratch).mkdir(parents=True, exist_ok=True)
         if asked.task == "baselines":
             show("Niño3.4, fitted until 1990", baselines(Path(scratch)))
         for name in asked.only or (list(VARIANTS) if asked.task == "choose" else ["from linear"]):
@@ -140,7 +143,10 @@ def scored(folder: Path, name: str, seeds: int, *, test: bool) -> pd.DataFrame:
         changes = [*VARIANTS[name], f"name={run}", f"training.seed={seed}"]
         config = load_config(settings(folder), changes)
         used = time.process_time()
-        trained.append(runs.find_trained(runs.train(config, under_ray=False)))
+        done = folder / f"{run}.done"
+        if not done.exists():
+            done.write_text(str(runs.train(config, under_ray=False)), encoding="utf-8")
+        trained.append(runs.find_trained(done.read_text(encoding="utf-8")))
         print(f"{run}: {time.process_time() - used:.0f} CPU s of training", flush=True)
         found.append(of_runs(folder, config, trained[-1:], f"seed {seed}", test=test))
     if seeds > 1:
