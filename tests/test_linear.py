@@ -131,9 +131,7 @@ def test_baselines_of_a_run_file_stand_in_scores_and_curves(trained, tmp_path):
     """All four beside the network; the fitted ones are better than persistence at four steps."""
     forecasts = runs.forecast(trained, tmp_path / "f.zarr")
     chosen = ["persistence", "damped", "{name: linear, options: {eofs: 10}}", "climatology"]
-    found = runs.evaluate(
-        forecasts, evaluators=["rmse"], baselines=chosen, out=tmp_path / "scores"
-    )
+    found = runs.evaluate(forecasts, evaluators=["rmse"], baselines=chosen, out=tmp_path / "scores")
     scores = found.scores[found.scores["metric"] == "rmse"]
     assert set(scores["model"]) == {"convlstm", "persistence", "damped", "linear", "climatology"}
     last = scores[scores["lead_time"] == scores["lead_time"].max()]
