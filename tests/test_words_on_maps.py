@@ -11,7 +11,7 @@ import xarray as xr
 pytest.importorskip("cartopy")
 
 from climlstm import plots
-from climlstm.plots.styles import look_of, readable_units
+from climlstm.plots.styles import look_of, look_of_channel, readable_units
 
 LATITUDE, LONGITUDE = np.arange(60.0, 34.9, -1), np.arange(-10.0, 30.1, 1)
 SMALL = {"width": 3.2, "coastlines": "none"}
@@ -113,6 +113,7 @@ def test_a_speed_that_kept_the_name_of_a_component_is_not_called_one(name):
     stored = speed.copy()
     stored.encoding = {"dtype": "float32"}  # a file that holds only westerly winds says so itself
     assert look_of(stored).label == look_of(u).label
+    assert look_of_channel("u10", None).label == "10 m eastward wind"  # in tables and curves
 
 
 def test_the_middle_of_two_colours_is_zero_or_there_are_no_two():

@@ -167,7 +167,7 @@ def look_of_channel(name: str, units: str | None) -> Look:
     Scores are differences or their sizes: a factor converts them, and 1 °C is written as 1 K.
     Numbers without a unit ('1': correlations, ratios) stay as they are.
     """
-    field = xr.DataArray(0.0, name=name)
+    field = xr.DataArray(-1.0, name=name)  # of no kind: neither a size nor nothing
     known = known_as(field)
     own = known.variable.units if known else ""
     field.attrs["units"] = own if units is None else units
